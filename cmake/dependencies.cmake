@@ -1,0 +1,78 @@
+# What saccade needs, and what it uses when it is there. Each optional feature is a cache variable SACCADE_<NAME> of
+# AUTO (use it if found), ON (fail without it) or OFF; afterwards it is a plain boolean of this run.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+set(feature_summary "")
+
+# saccade_feature(NAME found "what it gives" "Debian package"): settles SACCADE_<NAME>.
+macro(saccade_feature name found gives package)
+    set(SACCADE_${name} AUTO CACHE STRING "${gives}: AUTO, ON or OFF")
+    set_property(CACHE SACCADE_${name} PROPERTY STRINGS AUTO ON OFF)
+    set(state "off")
+    if(NOT SACCADE_${name} STREQUAL AUTO AND NOT SACCADE_${name})
+        set(SACCADE_${name} FALSE)
+    elseif(${found})
+        set(SACCADE_${name} TRUE)
+        set(state "on")
+    elseif(SACCADE_${name} STREQUAL AUTO)
+        set(SACCADE_${name} FALSE)
+        set(state "off, not found: ${package}")
+    else()
+        message(FATAL_ERROR "SACCADE_${name} is ON, but ${package} was not found")
+    endif()
+    string(APPEND feature_summary "\n   ${gives} (SACCADE_${name}): ${state}")
+endmacro()
+
+function(saccade_print_features)
+    list(JOIN SACCADE_ISAS " " isas)
+    message(STATUS "saccade ${PROJECT_VERSION}, ${CMAKE_BUILD_TYPE}; CPU kernels for: ${isas}${feature_summary}")
+endfunction()
+
+# DLPack is one header; it is part of the public interface.
+find_path(DLPACK_INCLUDE_DIR dlpack/dlpack.h)
+if(NOT DLPACK_INCLUDE_DIR)
+    message(FATAL_ERROR "dlpack/dlpack.h was not found (Debian: libdlpack-dev)")
+endif()
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+
+add_library(saccade_dependencies INTERFACE)
+target_include_directories(saccade_dependencies SYSTEM INTERFACE ${DLPACK_INCLUDE_DIR})
+target_link_libraries(saccade_dependencies INTERFACE PkgConfig::XXHASH Threads::Threads m ${CMAKE_DL_LIBS})
+
+find_package(OpenMP COMPONENTS C)
+saccade_feature(OPENMP OpenMP_C_FOUND "threads on the CPU" "OpenMP of the C compiler")
+if(SACCADE_OPENMP)
+    target_link_libraries(saccade_dependencies INTERFACE OpenMP::OpenMP_C)
+endif()
+
+find_path(LIBTCC_INCLUDE_DIR libtcc.h)
+find_library(LIBTCC_LIBRARY tcc)
+if(LIBTCC_INCLUDE_DIR AND LIBTCC_LIBRARY)
+    set(libtcc_found TRUE)
+endif()
+saccade_feature(LIBTCC libtcc_found "modifier text compiled in memory" "libtcc-dev")
+if(SACCADE_LIBTCC)
+    include(cmake/libtcc.cmake)
+    target_link_libraries(saccade_dependencies INTERFACE saccade_libtcc)
+    target_compile_definitions(saccade_dependencies INTERFACE SAC_HAVE_LIBTCC=1)
+endif()
+
+# The command
+pkg_check_modules(JANSSON IMPORTED_TARGET jansson)
+saccade_feature(COMMAND JANSSON_FOUND "the command" "libjansson-dev")
+pkg_check_modules(CAIRO IMPORTED_TARGET cairo)
+saccade_feature(CAIRO CAIRO_FOUND "pictures drawn by the command" "libcairo2-dev")
+add_library(saccade_command_dependencies INTERFACE)
+target_include_directories(saccade_command_dependencies SYSTEM INTERFACE ${DLPACK_INCLUDE_DIR})
+target_link_libraries(saccade_command_dependencies INTERFACE m)
+if(SACCADE_COMMAND)
+    target_link_libraries(saccade_command_dependencies INTERFACE PkgConfig::JANSSON)
+endif()
+if(SACCADE_CAIRO)
+    target_link_libraries(saccade_command_dependencies INTERFACE PkgConfig::CAIRO)
+    target_compile_definitions(saccade_command_dependencies INTERFACE SACCADE_HAVE_CAIRO=1)
+endif()
+
+# Tests
+pkg_check_modules(CMOCKA IMPORTED_TARGET cmocka)
+saccade_feature(TESTS CMOCKA_FOUND "tests" "libcmocka-dev")

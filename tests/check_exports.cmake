@@ -1,0 +1,10 @@
+# Fails unless LIBRARY exports at least one symbol, and only symbols that begin with saccade_.
+execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE listing RESULT_VARIABLE failed)
+string(REGEX MATCHALL "[^ \n]+\n" symbols "${listing}")
+set(private_symbols ${symbols})
+list(FILTER private_symbols EXCLUDE REGEX "^saccade_")
+if(failed OR NOT symbols)
+    message(FATAL_ERROR "no exported symbols could be read from ${LIBRARY}")
+elseif(private_symbols)
+    message(FATAL_ERROR "exported, but not part of the interface: ${private_symbols}")
+endif()
