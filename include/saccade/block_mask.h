@@ -1,0 +1,131 @@
+/* saccade/block_mask.h - which blocks of keys each block of queries visits.
+ *
+ * For each (b, h, query block) a block mask lists key blocks, in ascending order, each of one kind:
+ *   FULL      every pair is visible: the kernel skips the mask_mod
+ *   PARTIAL   the mask_mod decides each pair
+ *   DIAGONAL  at most one key a row: kv_idx - q_idx is a multiple of the mask's period (Eagle3's later rounds);
+ *             exchanged with other systems as PARTIAL
+ * and, for the backward pass, the transpose: for each key block its query blocks. Blocks of q_block x kv_block
+ * may be rectangular. Batch and heads may be 1 and broadcast. Memory is proportional to the listed blocks.
+ * A mask built here carries the mask_mod that decides its PARTIAL blocks; one that was imported carries none,
+ * and the call's own mask_mod decides. Rows and columns beyond q_len and kv_len are never visible.
+ */
+#ifndef SACCADE_BLOCK_MASK_H
+#define SACCADE_BLOCK_MASK_H
+
+#include <saccade/context.h>
+#include <saccade/modifier.h>
+#include <saccade/tensor.h>
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct saccade_block_mask saccade_block_mask;
+
+typedef enum saccade_block_kind { SACCADE_PARTIAL = 1, SACCADE_FULL = 2, SACCADE_DIAGONAL = 3 } saccade_block_kind;
+
+/* The rectangle of pairs that a mask speaks of. */
+typedef struct saccade_mask_shape {
+    int32_t batch, num_heads;  /* 0 or 1: broadcast */
+    int32_t q_len, kv_len;     /* tokens */
+    int32_t q_block, kv_block; /* tokens; 0: 128 */
+} saccade_mask_shape;
+
+/* ---- builders; each gives a new mask, to be destroyed by the caller ---- */
+
+/* Evaluates the mask_mod, in parallel, without a dense grid. */
+SACCADE_API saccade_status saccade_block_mask_from_mod(saccade_context *ctx, saccade_block_mask **mask,
+                                                       const saccade_mask_shape *shape,
+                                                       const saccade_bound_modifier *mask_mod);
+/* visible (B or 1, H or 1, q_len, kv_len) u8, non-zero: visible. The mask keeps a copy for PARTIAL blocks. */
+SACCADE_API saccade_status saccade_block_mask_from_dense(saccade_context *ctx, saccade_block_mask **mask,
+                                                         const DLTensor *visible, int32_t q_block,
+                                                         int32_t kv_block);
+/* Analytic: O(listed blocks). bottom_right shifts the diagonal by kv_len - q_len. */
+SACCADE_API saccade_status saccade_block_mask_causal(saccade_context *ctx, saccade_block_mask **mask,
+                                                     const saccade_mask_shape *shape, bool bottom_right);
+/* i - left <= j <= i + right; -1: unbounded. */
+SACCADE_API saccade_status saccade_block_mask_window(saccade_context *ctx, saccade_block_mask **mask,
+                                                     const saccade_mask_shape *shape, int32_t left,
+                                                     int32_t right, bool bottom_right);
+/* Packed documents: query and key must lie in the same one. lengths (num_documents) sums to q_len == kv_len. */
+SACCADE_API saccade_status saccade_block_mask_documents(saccade_context *ctx, saccade_block_mask **mask,
+                                                        const saccade_mask_shape *shape,
+                                                        const int32_t *lengths, int32_t num_documents);
+/* kv_idx < prefix[b] || q_idx >= kv_idx. prefix (shape->batch). */
+SACCADE_API saccade_status saccade_block_mask_prefix_lm(saccade_context *ctx, saccade_block_mask **mask,
+                                                        const saccade_mask_shape *shape, const int32_t *prefix);
+/* |q_idx - kv_idx| <= reach * step and (q_idx - kv_idx) % step == 0. */
+SACCADE_API saccade_status saccade_block_mask_dilated(saccade_context *ctx, saccade_block_mask **mask,
+                                                      const saccade_mask_shape *shape, int32_t reach,
+                                                      int32_t step);
+/* q_idx / q_size == kv_idx / kv_size. */
+SACCADE_API saccade_status saccade_block_mask_block_diagonal(saccade_context *ctx, saccade_block_mask **mask,
+                                                             const saccade_mask_shape *shape, int32_t q_size,
+                                                             int32_t kv_size);
+/* Eagle3 draft training, kv_len = rounds * q_len: visible iff (kv < q_len && q >= kv) ||
+ * (kv >= q_len && (kv - q) % q_len == 0). lengths (shape->batch) or NULL adds the older per-batch bound:
+ * causal part also kv < len && q < len, later rounds also kv % q_len < len. Analytic when q_len % q_block,
+ * kv_len % kv_block, q_block % kv_block and kv_len % q_len are all 0; otherwise the general builder. */
+SACCADE_API saccade_status saccade_block_mask_eagle3(saccade_context *ctx, saccade_block_mask **mask,
+                                                     const saccade_mask_shape *shape, const int32_t *lengths);
+/* Chosen blocks: indices (B or 1, H or 1, query blocks, top_k) i32, ascending, -1 for none. kind FULL, or
+ * PARTIAL with a mask_mod given at the call. */
+SACCADE_API saccade_status saccade_block_mask_from_indices(saccade_context *ctx, saccade_block_mask **mask,
+                                                           const saccade_mask_shape *shape,
+                                                           const DLTensor *indices, saccade_block_kind kind);
+
+SACCADE_API saccade_status saccade_block_mask_and(saccade_context *ctx, saccade_block_mask **mask,
+                                                  const saccade_block_mask *a, const saccade_block_mask *b);
+SACCADE_API saccade_status saccade_block_mask_or(saccade_context *ctx, saccade_block_mask **mask,
+                                                 const saccade_block_mask *a, const saccade_block_mask *b);
+SACCADE_API saccade_status saccade_block_mask_not(saccade_context *ctx, saccade_block_mask **mask,
+                                                  const saccade_block_mask *a);
+
+/* Reference counted. NULL is fine. */
+SACCADE_API void saccade_block_mask_destroy(saccade_block_mask *mask);
+
+/* ---- looking at a mask ---- */
+
+typedef struct saccade_block_mask_info {
+    saccade_mask_shape shape; /* with every default filled in */
+    int32_t num_q_blocks, num_kv_blocks;
+    int64_t full, partial, diagonal; /* listed blocks over all batches and heads listed */
+    int32_t period;                  /* of DIAGONAL blocks; 0: none */
+    size_t bytes;                    /* memory kept */
+} saccade_block_mask_info;
+SACCADE_API void saccade_block_mask_get_info(const saccade_block_mask *mask, saccade_block_mask_info *info);
+
+/* Is the pair visible? For tests and pictures. */
+SACCADE_API saccade_status saccade_block_mask_visible(saccade_context *ctx, const saccade_block_mask *mask,
+                                                      int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,
+                                                      bool *visible);
+
+/* The kind of one block, or 0 when it is not listed. */
+SACCADE_API int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32_t h,
+                                            int32_t q_block_index, int32_t kv_block_index);
+
+/* ---- exchange ---- */
+
+/* PyTorch's BlockMask: *_num_blocks (B, H, rows) i32, *_indices (B, H, rows, columns) i32, padded to full
+ * width. kv_*: rows are query blocks; q_*: rows are key blocks. Unused tails are zero. */
+typedef struct saccade_block_mask_tensors {
+    DLTensor *kv_num_blocks, *kv_indices, *full_kv_num_blocks, *full_kv_indices;
+    DLTensor *q_num_blocks, *q_indices, *full_q_num_blocks, *full_q_indices;
+} saccade_block_mask_tensors;
+
+/* Writes those that are not NULL. FA4's mask_block_cnt/idx and full_block_cnt/idx are the kv_ four. */
+SACCADE_API saccade_status saccade_block_mask_export(const saccade_block_mask *mask,
+                                                     const saccade_block_mask_tensors *tensors);
+/* Reads the kv_ four (the full pair may be NULL); a q_ tensor that is given must be their transpose. Holes (-1),
+ * ids out of range and repeats are INVALID_ARGUMENT; order does not matter. */
+SACCADE_API saccade_status saccade_block_mask_import(saccade_context *ctx, saccade_block_mask **mask,
+                                                     const saccade_mask_shape *shape,
+                                                     const saccade_block_mask_tensors *tensors);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

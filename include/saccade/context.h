@@ -1,0 +1,49 @@
+/* saccade/context.h - the context owns whatever outlives one call: threads, device handles, compiled code.
+ *
+ * A context is used by one thread at a time; different contexts are independent, nothing is global. Objects
+ * made with a context (modifiers, block masks) may be used with any context and outlive it, unless their
+ * header says otherwise.
+ */
+#ifndef SACCADE_CONTEXT_H
+#define SACCADE_CONTEXT_H
+
+#include <saccade/status.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct saccade_context saccade_context;
+
+/* Memory for workspaces. free receives the size it was asked for. Alignment: at least 64 bytes. For device
+ * memory (device_type kDLCUDA) both calls must be ordered with the stream, as caching allocators are. */
+typedef struct saccade_allocator {
+    void *(*alloc)(size_t bytes, int32_t device_type, int32_t device_id, void *user);
+    void (*free)(void *pointer, size_t bytes, int32_t device_type, int32_t device_id, void *user);
+    void *user;
+} saccade_allocator;
+
+typedef struct saccade_context_params {
+    int32_t num_threads;         /* CPU threads; 0: OpenMP's default */
+    const char *isa;             /* CPU instruction set: "avx2", "avx512", "amx", "generic"; NULL: the best */
+    const char *cache_dir;       /* compiled modifiers and kernels; NULL: $XDG_CACHE_HOME/saccade; "": no disk cache */
+    void *stream;                /* CUstream of device calls; NULL: the legacy default stream */
+    saccade_allocator allocator; /* all zero: malloc, and the driver's allocator on devices */
+} saccade_context_params;
+
+/* params may be NULL: every default. Errors: INVALID_ARGUMENT (isa unknown or not on this machine),
+ * OUT_OF_MEMORY. */
+SACCADE_API saccade_status saccade_context_create(saccade_context **ctx, const saccade_context_params *params);
+
+/* NULL is fine. */
+SACCADE_API void saccade_context_destroy(saccade_context *ctx);
+
+/* The stream that later device calls run on. */
+SACCADE_API saccade_status saccade_context_set_stream(saccade_context *ctx, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,19 @@
+/* attention_call.h - host side of one attention call, checked and resolved: what api hands to a backend. */
+#ifndef SAC_ATTENTION_CALL_H
+#define SAC_ATTENTION_CALL_H
+
+#include <saccade/attention.h>
+
+#include "../shared/attention_args.h"
+
+typedef struct sac_attention_call {
+    sac_attention_args args;
+    DLDevice device;
+    const saccade_modifier *score_mod; /* NULL: none; its values are args.score_aux */
+    const saccade_modifier *mask_mod;  /* the call's or the block mask's; its values are args.mask_aux */
+    int64_t total_q, total_k;          /* rows of the packed tensors; batch * seqlen when not packed */
+    void *workspace;                   /* at least what the backend asked for, 64-byte aligned */
+    size_t workspace_bytes;
+} sac_attention_call;
+
+#endif

@@ -1,0 +1,34 @@
+/* backend.h - what a backend is: a row in the table, its rules, and three entry points.
+ *
+ * A rule says once, in one place, what the backend does not serve; choosing, validating and explaining all read
+ * the same rule. Backends never check again what a rule has checked.
+ */
+#ifndef SAC_BASE_BACKEND_H
+#define SAC_BASE_BACKEND_H
+
+#include <saccade/backend.h>
+
+#include "attention_call.h"
+
+/* Writes the reason into text and returns true when the backend cannot serve the request. `facts` are the
+ * backend's own (CPU features, device properties), as its probe found them. */
+typedef bool (*sac_rule_fn)(const saccade_request *request, const void *facts, char *text, size_t size);
+
+typedef struct sac_backend {
+    const char *name;
+    /* One line for people: what it is on this machine ("CPU, AVX-512, 8 threads"). */
+    void (*title)(saccade_context *ctx, char *text, size_t size);
+    /* Facts for the rules, owned by the context; NULL is allowed when the rules need none. */
+    const void *(*facts)(saccade_context *ctx, const saccade_request *request);
+    const sac_rule_fn *rules; /* NULL-terminated */
+    /* Lower is better among usable backends; may depend on the request (cuDNN where it is faster). */
+    int (*rank)(const saccade_request *request);
+    size_t (*workspace)(saccade_context *ctx, const sac_attention_call *call, bool backward);
+    saccade_status (*forward)(saccade_context *ctx, const sac_attention_call *call);
+    saccade_status (*backward)(saccade_context *ctx, const sac_attention_call *call);
+} sac_backend;
+
+/* Fills a rule's reason; always true, so that a rule ends with `return sac_reason(...)`. */
+bool sac_reason(char *text, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,161 @@
+/* tile_walk.h - the one iterator over the tiles of work: which keys a query tile visits, or which queries a
+ * key tile visits, and whether each tile needs any masking.
+ *
+ * Dense, causal, windowed, packed and block-masked attention differ only in what this iterator yields:
+ *
+ *     sac_walk walk = sac_walk_keys(args, &band, b, h, q_range, kv_tile);
+ *     for (sac_tile tile; sac_walk_next(&walk, &tile);) ...
+ *
+ * Tiles are disjoint and ascending, at most `step` wide, cover every visible pair, and skip what nobody sees.
+ *   FULL      the mask_mod, if any, is true throughout and not asked
+ *   PARTIAL   the mask_mod, if any, decides pair by pair
+ *   DIAGONAL  at most the pair kv_idx == q_idx + delta of each row is visible; the mask_mod, if any, decides it
+ * and, beside the kind, `banded` says whether the band hides some pair of the tile.
+ * A query tile must lie within one block row when there is a block mask (sac_tile_rows cuts it so); blocks and
+ * tiles are otherwise independent: runs of neighbouring blocks of one kind are walked as one.
+ */
+#ifndef SAC_TILE_WALK_H
+#define SAC_TILE_WALK_H
+
+#include "attention_args.h"
+
+typedef enum sac_tile_kind { SAC_NONE = 0, SAC_PARTIAL = 1, SAC_FULL = 2, SAC_DIAGONAL = 3 } sac_tile_kind;
+
+typedef struct sac_tile {
+    int32_t begin, end; /* keys, or queries when walking queries */
+    int32_t kind;
+    int32_t banded; /* some pair lies outside the band */
+    int32_t delta;  /* DIAGONAL: kv_idx - q_idx */
+} sac_tile;
+
+typedef struct sac_walk {
+    sac_range any, all;  /* by the band: what some / every row of the tile sees */
+    sac_range fixed;     /* the tile that walks: its own rows */
+    sac_range run;       /* what is left of the current run of blocks */
+    const int32_t *entry, *entry_end; /* NULL: no block mask */
+    int32_t block;       /* tokens a listed block */
+    int32_t next;        /* block index that would continue the run */
+    int32_t run_kind;
+    int32_t step;
+    int32_t period;      /* signed: negative when walking queries */
+    int32_t delta;       /* of the current DIAGONAL run */
+} sac_walk;
+
+/* Tiles of `tile` rows, cut so that none crosses a block row: how many there are for `len` rows in blocks of
+ * `block` (0: no block mask), and the rows of the index-th. */
+SAC_FN int32_t sac_num_tiles(int32_t len, int32_t tile, int32_t block) {
+    if (block == 0) return sac_ceil_div(len, tile);
+    int32_t whole = len / block, rest = len % block;
+    return whole * sac_ceil_div(block, tile) + sac_ceil_div(rest, tile);
+}
+SAC_FN sac_range sac_tile_rows(int32_t index, int32_t len, int32_t tile, int32_t block) {
+    sac_range r;
+    if (block == 0) {
+        r.begin = index * tile;
+        r.end = sac_min(r.begin + tile, len);
+        return r;
+    }
+    int32_t per_block = sac_ceil_div(block, tile), row = index / per_block;
+    r.begin = row * block + index % per_block * tile;
+    r.end = sac_min(sac_min(r.begin + tile, (row + 1) * block), len);
+    return r;
+}
+
+SAC_FN void sac_walk_lists(sac_walk *walk, const sac_block_mask_args *mask, const sac_block_list *list, int32_t b,
+                           int32_t h, int32_t rows, int32_t row, int32_t block) {
+    if (!list->offsets) return;
+    int64_t r = ((int64_t)(mask->batch == 1 ? 0 : b) * mask->num_heads + (mask->num_heads == 1 ? 0 : h)) * rows + row;
+    walk->entry = list->entries + list->offsets[r];
+    walk->entry_end = list->entries + list->offsets[r + 1];
+    walk->block = block;
+}
+
+/* The keys that queries [q.begin, q.end) of sequence b and head h visit. */
+SAC_FN sac_walk sac_walk_keys(const sac_attention_args *args, const sac_band *band, int32_t b, int32_t h,
+                              sac_range q, int32_t step) {
+    const sac_block_mask_args *mask = &args->blocks;
+    sac_walk walk = {sac_band_keys_any(band, q), sac_band_keys_all(band, q), q, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
+    walk.step = step;
+    walk.period = mask->period;
+    walk.run = walk.any;
+    walk.run_kind = args->has_mask_mod ? SAC_PARTIAL : SAC_FULL;
+    if (mask->by_query.offsets) {
+        walk.run.end = walk.run.begin;
+        sac_walk_lists(&walk, mask, &mask->by_query, b, h, mask->num_q_blocks, q.begin / mask->q_block, mask->kv_block);
+    }
+    return walk;
+}
+
+/* The queries that keys [k.begin, k.end) of sequence b, seen by query head h, visit. */
+SAC_FN sac_walk sac_walk_queries(const sac_attention_args *args, const sac_band *band, int32_t b, int32_t h,
+                                 sac_range k, int32_t step) {
+    const sac_block_mask_args *mask = &args->blocks;
+    sac_walk walk = {sac_band_queries_any(band, k), sac_band_queries_all(band, k), k, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
+    walk.step = step;
+    walk.period = -mask->period;
+    walk.run = walk.any;
+    walk.run_kind = args->has_mask_mod ? SAC_PARTIAL : SAC_FULL;
+    if (mask->by_key.offsets) {
+        walk.run.end = walk.run.begin;
+        sac_walk_lists(&walk, mask, &mask->by_key, b, h, mask->num_kv_blocks, k.begin / mask->kv_block, mask->q_block);
+    }
+    return walk;
+}
+
+/* The multiple d of |period| for which some row r of `fixed` has r + d inside `run`; SAC_FAR if there is none.
+ * Blocks are made so that there is at most one. */
+SAC_FN int32_t sac_walk_delta(sac_range fixed, sac_range run, int32_t period) {
+    int32_t p = period < 0 ? -period : period, low = run.begin - (fixed.end - 1);
+    int32_t d = low >= 0 ? (low + p - 1) / p * p : -(-low / p) * p; /* smallest multiple >= low */
+    return d <= run.end - 1 - fixed.begin ? d : SAC_FAR;
+}
+
+/* One key a row: shrinks the run to the rows' shifted image. False when that is empty. */
+SAC_FN int sac_walk_diagonal(sac_walk *walk) {
+    walk->delta = sac_walk_delta(walk->fixed, walk->run, walk->period);
+    if (walk->delta == SAC_FAR) return 0;
+    walk->run.begin = sac_max(walk->run.begin, walk->fixed.begin + walk->delta);
+    walk->run.end = sac_min(walk->run.end, walk->fixed.end + walk->delta);
+    return walk->run.begin < walk->run.end;
+}
+
+/* Takes the next listed block that the band lets through. */
+SAC_FN int sac_walk_run(sac_walk *walk) {
+    while (walk->entry < walk->entry_end) {
+        int32_t entry = *walk->entry++, first = SAC_ENTRY_INDEX(entry) * walk->block;
+        walk->next = SAC_ENTRY_INDEX(entry) + 1;
+        walk->run_kind = SAC_ENTRY_KIND(entry);
+        walk->run.begin = sac_max(first, walk->any.begin);
+        walk->run.end = sac_min(first + walk->block, walk->any.end);
+        if (walk->run.begin >= walk->run.end) continue;
+        if (walk->run_kind != SAC_DIAGONAL || sac_walk_diagonal(walk)) return 1;
+    }
+    walk->run.end = walk->run.begin; /* a diagonal that was empty leaves nothing behind */
+    return 0;
+}
+
+/* Extends the run by the blocks that continue it, no further than one tile needs: lists are read as they are
+ * walked, never ahead. */
+SAC_FN void sac_walk_extend(sac_walk *walk) {
+    if (walk->run_kind == SAC_DIAGONAL) return;
+    while (walk->run.end - walk->run.begin < walk->step && walk->entry < walk->entry_end &&
+           *walk->entry == SAC_ENTRY(walk->next, walk->run_kind)) {
+        walk->run.end = sac_min((walk->next + 1) * walk->block, walk->any.end);
+        walk->next++;
+        walk->entry++;
+    }
+}
+
+SAC_FN int sac_walk_next(sac_walk *walk, sac_tile *tile) {
+    if (walk->run.begin >= walk->run.end && !sac_walk_run(walk)) return 0;
+    sac_walk_extend(walk);
+    tile->begin = walk->run.begin;
+    tile->end = sac_min(tile->begin + walk->step, walk->run.end);
+    tile->kind = walk->run_kind;
+    tile->banded = tile->begin < walk->all.begin || tile->end > walk->all.end;
+    tile->delta = walk->period < 0 ? -walk->delta : walk->delta;
+    walk->run.begin = tile->end;
+    return 1;
+}
+
+#endif
