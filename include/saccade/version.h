@@ -3,11 +3,7 @@
 #ifndef SACCADE_VERSION_H
 #define SACCADE_VERSION_H
 
-#if defined(__GNUC__)
-#define SACCADE_API __attribute__((visibility("default")))
-#else
-#define SACCADE_API
-#endif
+#include <saccade/status.h>
 
 #ifdef __cplusplus
 extern "C" {
