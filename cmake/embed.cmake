@@ -1,6 +1,7 @@
 # Texts inside the library: device code and the headers it shares with the host, for the run-time compilers.
 # saccade_embed(OUT files...): OUT gets a C file, made at build time, that defines the table of shared/embedded.h.
 # Run as a script (cmake -P) this file is that build step: ROOT, FILES (relative to ROOT) and OUTPUT are given.
+cmake_minimum_required(VERSION 3.18)
 if(NOT CMAKE_SCRIPT_MODE_FILE)
     function(saccade_embed out)
         set(output ${PROJECT_BINARY_DIR}/embedded_texts.c)

@@ -1,4 +1,5 @@
 # Fails unless LIBRARY exports at least one symbol, and only symbols that begin with saccade_.
+cmake_minimum_required(VERSION 3.18)
 execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE listing RESULT_VARIABLE failed)
 string(REGEX MATCHALL "[^ \n]+\n" symbols "${listing}")
 set(private_symbols ${symbols})

@@ -4,7 +4,7 @@
 
 #include <saccade/attention.h>
 
-#include "../shared/attention_args.h"
+#include "shared/attention_args.h"
 
 typedef struct sac_attention_call {
     sac_attention_args args;

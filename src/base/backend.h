@@ -8,7 +8,7 @@
 
 #include <saccade/backend.h>
 
-#include "attention_call.h"
+#include "base/attention_call.h"
 
 /* Writes the reason into text and returns true when the backend cannot serve the request. `facts` are the
  * backend's own (CPU features, device properties), as its probe found them. */

@@ -2,7 +2,7 @@
 #ifndef SAC_DISPATCH_DISPATCH_H
 #define SAC_DISPATCH_DISPATCH_H
 
-#include "../base/backend.h"
+#include "base/backend.h"
 
 /* NULL-terminated. */
 extern const sac_backend *const sac_backends[];

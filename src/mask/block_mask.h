@@ -5,7 +5,7 @@
 #include <saccade/block_mask.h>
 #include <stdatomic.h>
 
-#include "../shared/attention_args.h"
+#include "shared/attention_args.h"
 
 struct saccade_block_mask {
     atomic_int references;

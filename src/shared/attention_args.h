@@ -7,9 +7,9 @@
 #ifndef SAC_ATTENTION_ARGS_H
 #define SAC_ATTENTION_ARGS_H
 
-#include "../../include/saccade/aux.h"
-#include "types.h"
-#include "visibility.h"
+#include <saccade/aux.h>
+#include "shared/types.h"
+#include "shared/visibility.h"
 
 /* (B, N, H, D) or (T, H, D). */
 typedef struct sac_view {

@@ -17,7 +17,7 @@
 #ifndef SAC_TILE_WALK_H
 #define SAC_TILE_WALK_H
 
-#include "attention_args.h"
+#include "shared/attention_args.h"
 
 typedef enum sac_tile_kind { SAC_NONE = 0, SAC_PARTIAL = 1, SAC_FULL = 2, SAC_DIAGONAL = 3 } sac_tile_kind;
 

@@ -9,7 +9,7 @@
 #ifndef SAC_VISIBILITY_H
 #define SAC_VISIBILITY_H
 
-#include "types.h"
+#include "shared/types.h"
 
 /* Larger than any position and small enough that sums of two do not overflow. */
 #define SAC_FAR (1 << 29)
