@@ -68,22 +68,23 @@ typedef struct saccade_attention_params {
  * DEVICE_ERROR. On INVALID_ARGUMENT and UNSUPPORTED nothing is written.
  * Async on a GPU: on the context's stream; with a workspace given, nothing is allocated, synchronised or read
  * back, so that the call can be captured in a CUDA graph. */
-SACCADE_API saccade_status saccade_attention_forward(saccade_context *ctx, const DLTensor *q, const DLTensor *k,
-                                                     const DLTensor *v, DLTensor *out, DLTensor *lse,
-                                                     const saccade_attention_params *params);
+SACCADE_API saccade_status saccade_attention_forward(saccade_context *ctx, const DLTensor *q,
+                                                     const DLTensor *k, const DLTensor *v, DLTensor *out,
+                                                     DLTensor *lse, const saccade_attention_params *params);
 
 typedef struct saccade_attention_grads {
-    const DLTensor *dout; /* like out */
-    const DLTensor *dlse; /* like lse, or NULL: the loss does not look at lse */
+    const DLTensor *dout;   /* like out */
+    const DLTensor *dlse;   /* like lse, or NULL: the loss does not look at lse */
     DLTensor *dq, *dk, *dv; /* like q, k, v; each may be NULL: not wanted. dk, dv are summed over the group */
     DLTensor *dsink;        /* (H,) fp32 or NULL */
     DLTensor *const *daux;  /* (score_mod's num_aux) fp32, entries may be NULL; or NULL. Overwritten */
 } saccade_attention_grads;
 
 /* Gradients of the forward call with the same q, k, v and params, whose out and lse are given. */
-SACCADE_API saccade_status saccade_attention_backward(saccade_context *ctx, const DLTensor *q, const DLTensor *k,
-                                                      const DLTensor *v, const DLTensor *out,
-                                                      const DLTensor *lse, const saccade_attention_grads *grads,
+SACCADE_API saccade_status saccade_attention_backward(saccade_context *ctx, const DLTensor *q,
+                                                      const DLTensor *k, const DLTensor *v,
+                                                      const DLTensor *out, const DLTensor *lse,
+                                                      const saccade_attention_grads *grads,
                                                       const saccade_attention_params *params);
 
 /* Bytes of workspace that the same call needs (data pointers of the tensors are not looked at). grads NULL:

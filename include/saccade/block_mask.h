@@ -24,7 +24,11 @@ extern "C" {
 
 typedef struct saccade_block_mask saccade_block_mask;
 
-typedef enum saccade_block_kind { SACCADE_PARTIAL = 1, SACCADE_FULL = 2, SACCADE_DIAGONAL = 3 } saccade_block_kind;
+typedef enum saccade_block_kind {
+    SACCADE_PARTIAL = 1,
+    SACCADE_FULL = 2,
+    SACCADE_DIAGONAL = 3
+} saccade_block_kind;
 
 /* The rectangle of pairs that a mask speaks of. */
 typedef struct saccade_mask_shape {
@@ -56,7 +60,8 @@ SACCADE_API saccade_status saccade_block_mask_documents(saccade_context *ctx, sa
                                                         const int32_t *lengths, int32_t num_documents);
 /* kv_idx < prefix[b] || q_idx >= kv_idx. prefix (shape->batch). */
 SACCADE_API saccade_status saccade_block_mask_prefix_lm(saccade_context *ctx, saccade_block_mask **mask,
-                                                        const saccade_mask_shape *shape, const int32_t *prefix);
+                                                        const saccade_mask_shape *shape,
+                                                        const int32_t *prefix);
 /* |q_idx - kv_idx| <= reach * step and (q_idx - kv_idx) % step == 0. */
 SACCADE_API saccade_status saccade_block_mask_dilated(saccade_context *ctx, saccade_block_mask **mask,
                                                       const saccade_mask_shape *shape, int32_t reach,

@@ -28,14 +28,15 @@ typedef struct saccade_allocator {
 typedef struct saccade_context_params {
     int32_t num_threads;         /* CPU threads; 0: OpenMP's default */
     const char *isa;             /* CPU instruction set: "avx2", "avx512", "amx", "generic"; NULL: the best */
-    const char *cache_dir;       /* compiled modifiers and kernels; NULL: $XDG_CACHE_HOME/saccade; "": no disk cache */
+    const char *cache_dir;       /* of compiled code; NULL: $XDG_CACHE_HOME/saccade; "": no disk cache */
     void *stream;                /* CUstream of device calls; NULL: the legacy default stream */
     saccade_allocator allocator; /* all zero: malloc, and the driver's allocator on devices */
 } saccade_context_params;
 
 /* params may be NULL: every default. Errors: INVALID_ARGUMENT (isa unknown or not on this machine),
  * OUT_OF_MEMORY. */
-SACCADE_API saccade_status saccade_context_create(saccade_context **ctx, const saccade_context_params *params);
+SACCADE_API saccade_status saccade_context_create(saccade_context **ctx,
+                                                  const saccade_context_params *params);
 
 /* NULL is fine. */
 SACCADE_API void saccade_context_destroy(saccade_context *ctx);

@@ -50,9 +50,9 @@ typedef struct saccade_aux_decl {
 
 typedef struct saccade_modifier_params {
     saccade_modifier_kind kind;
-    const char *name;      /* for messages and reports; NULL: "score_mod" or "mask_mod" */
-    const char *text;      /* expression or body */
-    const char *grad_text; /* score_mod only; NULL: cannot be used in a backward pass */
+    const char *name;               /* for messages and reports; NULL: "score_mod" or "mask_mod" */
+    const char *text;               /* expression or body */
+    const char *grad_text;          /* score_mod only; NULL: cannot be used in a backward pass */
     saccade_score_row_fn score_row; /* native forms; all NULL: the text is compiled for the CPU too */
     saccade_score_grad_row_fn score_grad_row;
     saccade_mask_row_fn mask_row;

@@ -8,6 +8,7 @@
 extern const sac_backend *const sac_backends[];
 
 /* The backend for this request, or NULL with *status and saccade_last_error() saying why. */
-const sac_backend *sac_choose_backend(saccade_context *ctx, const saccade_request *request, saccade_status *status);
+const sac_backend *sac_choose_backend(saccade_context *ctx, const saccade_request *request,
+                                      saccade_status *status);
 
 #endif

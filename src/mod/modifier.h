@@ -39,10 +39,10 @@ saccade_status sac_modifier_ready(saccade_context *ctx, const saccade_modifier *
 /* Row evaluation of a ready modifier, combinations included. */
 void sac_mask_row(const saccade_modifier *modifier, uint8_t *visible, int32_t n, int32_t b, int32_t h,
                   int32_t q_idx, int32_t kv_idx, const saccade_aux *aux);
-void sac_score_row(const saccade_modifier *modifier, float *score, int32_t n, int32_t b, int32_t h, int32_t q_idx,
-                   int32_t kv_idx, const saccade_aux *aux);
-void sac_score_grad_row(const saccade_modifier *modifier, float *grad, const float *score, int32_t n, int32_t b,
-                        int32_t h, int32_t q_idx, int32_t kv_idx, const saccade_aux *aux);
+void sac_score_row(const saccade_modifier *modifier, float *score, int32_t n, int32_t b, int32_t h,
+                   int32_t q_idx, int32_t kv_idx, const saccade_aux *aux);
+void sac_score_grad_row(const saccade_modifier *modifier, float *grad, const float *score, int32_t n,
+                        int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx, const saccade_aux *aux);
 
 /* Source of the functions for a device compiler: defines sac_score_mod, sac_score_mod_grad or sac_mask_mod
  * (one pair at a time; see the top of device_text.c for their signatures). Caller frees. */

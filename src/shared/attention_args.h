@@ -39,15 +39,15 @@ typedef struct sac_block_list {
 
 #define SAC_ENTRY(index, kind) (((index) << 2) | (kind))
 #define SAC_ENTRY_INDEX(entry) ((entry) >> 2)
-#define SAC_ENTRY_KIND(entry) ((entry) & 3)
+#define SAC_ENTRY_KIND(entry) (3 & (entry))
 
 typedef struct sac_block_mask_args {
-    sac_block_list by_query;     /* row: query block; entries: key blocks. offsets NULL: no block mask */
-    sac_block_list by_key;       /* the transpose, for backward */
-    int32_t q_block, kv_block;   /* tokens a block */
+    sac_block_list by_query;   /* row: query block; entries: key blocks. offsets NULL: no block mask */
+    sac_block_list by_key;     /* the transpose, for backward */
+    int32_t q_block, kv_block; /* tokens a block */
     int32_t num_q_blocks, num_kv_blocks;
-    int32_t batch, num_heads;    /* 1: broadcast */
-    int32_t period;              /* DIAGONAL: kv_idx - q_idx is a multiple of it */
+    int32_t batch, num_heads; /* 1: broadcast */
+    int32_t period;           /* DIAGONAL: kv_idx - q_idx is a multiple of it */
     int32_t pad;
 } sac_block_mask_args;
 
@@ -56,17 +56,17 @@ typedef struct sac_attention_args {
     sac_row_view lse;
     sac_view dout, dq, dk, dv; /* backward */
     sac_row_view dlse;
-    float *dsink; /* (H) */
-    const float *sink; /* (H) or NULL */
-    const float *alibi_slopes; /* (H) or (B, H), or NULL */
+    float *dsink;               /* (H) */
+    const float *sink;          /* (H) or NULL */
+    const float *alibi_slopes;  /* (H) or (B, H), or NULL */
     int64_t alibi_batch_stride; /* 0 or H */
     sac_lengths len_q, len_k;
-    int32_t dtype; /* sac_dtype of q k v out dout dq dk dv */
+    int32_t dtype;                                 /* sac_dtype of q k v out dout dq dk dv */
     int32_t batch, num_heads, num_kv_heads, group; /* group = num_heads / num_kv_heads */
     int32_t head_dim, head_dim_v;
     int32_t deterministic;
     int32_t has_score_mod, has_mask_mod; /* mask_mod: the call's, or the block mask's own */
-    float scale, softcap; /* softcap 0: none */
+    float scale, softcap;                /* softcap 0: none */
     sac_band_rule band;
     sac_block_mask_args blocks;
     saccade_aux score_aux, mask_aux;

@@ -29,16 +29,16 @@ typedef struct sac_tile {
 } sac_tile;
 
 typedef struct sac_walk {
-    sac_range any, all;  /* by the band: what some / every row of the tile sees */
-    sac_range fixed;     /* the tile that walks: its own rows */
-    sac_range run;       /* what is left of the current run of blocks */
+    sac_range any, all;               /* by the band: what some / every row of the tile sees */
+    sac_range fixed;                  /* the tile that walks: its own rows */
+    sac_range run;                    /* what is left of the current run of blocks */
     const int32_t *entry, *entry_end; /* NULL: no block mask */
-    int32_t block;       /* tokens a listed block */
-    int32_t next;        /* block index that would continue the run */
+    int32_t block;                    /* tokens a listed block */
+    int32_t next;                     /* block index that would continue the run */
     int32_t run_kind;
     int32_t step;
-    int32_t period;      /* signed: negative when walking queries */
-    int32_t delta;       /* of the current DIAGONAL run */
+    int32_t period; /* signed: negative when walking queries */
+    int32_t delta;  /* of the current DIAGONAL run */
 } sac_walk;
 
 /* Tiles of `tile` rows, cut so that none crosses a block row: how many there are for `len` rows in blocks of
@@ -61,10 +61,11 @@ SAC_FN sac_range sac_tile_rows(int32_t index, int32_t len, int32_t tile, int32_t
     return r;
 }
 
-SAC_FN void sac_walk_lists(sac_walk *walk, const sac_block_mask_args *mask, const sac_block_list *list, int32_t b,
-                           int32_t h, int32_t rows, int32_t row, int32_t block) {
+SAC_FN void sac_walk_lists(sac_walk *walk, const sac_block_mask_args *mask, const sac_block_list *list,
+                           int32_t b, int32_t h, int32_t rows, int32_t row, int32_t block) {
     if (!list->offsets) return;
-    int64_t r = ((int64_t)(mask->batch == 1 ? 0 : b) * mask->num_heads + (mask->num_heads == 1 ? 0 : h)) * rows + row;
+    int64_t head = (int64_t)(mask->batch == 1 ? 0 : b) * mask->num_heads + (mask->num_heads == 1 ? 0 : h);
+    int64_t r = head * rows + row;
     walk->entry = list->entries + list->offsets[r];
     walk->entry_end = list->entries + list->offsets[r + 1];
     walk->block = block;
@@ -74,14 +75,16 @@ SAC_FN void sac_walk_lists(sac_walk *walk, const sac_block_mask_args *mask, cons
 SAC_FN sac_walk sac_walk_keys(const sac_attention_args *args, const sac_band *band, int32_t b, int32_t h,
                               sac_range q, int32_t step) {
     const sac_block_mask_args *mask = &args->blocks;
-    sac_walk walk = {sac_band_keys_any(band, q), sac_band_keys_all(band, q), q, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
+    sac_walk walk = {
+        sac_band_keys_any(band, q), sac_band_keys_all(band, q), q, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
     walk.step = step;
     walk.period = mask->period;
     walk.run = walk.any;
     walk.run_kind = args->has_mask_mod ? SAC_PARTIAL : SAC_FULL;
     if (mask->by_query.offsets) {
         walk.run.end = walk.run.begin;
-        sac_walk_lists(&walk, mask, &mask->by_query, b, h, mask->num_q_blocks, q.begin / mask->q_block, mask->kv_block);
+        sac_walk_lists(&walk, mask, &mask->by_query, b, h, mask->num_q_blocks, q.begin / mask->q_block,
+                       mask->kv_block);
     }
     return walk;
 }
@@ -90,14 +93,16 @@ SAC_FN sac_walk sac_walk_keys(const sac_attention_args *args, const sac_band *ba
 SAC_FN sac_walk sac_walk_queries(const sac_attention_args *args, const sac_band *band, int32_t b, int32_t h,
                                  sac_range k, int32_t step) {
     const sac_block_mask_args *mask = &args->blocks;
-    sac_walk walk = {sac_band_queries_any(band, k), sac_band_queries_all(band, k), k, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
+    sac_walk walk = {
+        sac_band_queries_any(band, k), sac_band_queries_all(band, k), k, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
     walk.step = step;
     walk.period = -mask->period;
     walk.run = walk.any;
     walk.run_kind = args->has_mask_mod ? SAC_PARTIAL : SAC_FULL;
     if (mask->by_key.offsets) {
         walk.run.end = walk.run.begin;
-        sac_walk_lists(&walk, mask, &mask->by_key, b, h, mask->num_kv_blocks, k.begin / mask->kv_block, mask->q_block);
+        sac_walk_lists(&walk, mask, &mask->by_key, b, h, mask->num_kv_blocks, k.begin / mask->kv_block,
+                       mask->q_block);
     }
     return walk;
 }

@@ -19,12 +19,12 @@ typedef enum sac_align { SAC_TOP_LEFT = 0, SAC_BOTTOM_RIGHT = 1 } sac_align;
 
 /* The mask as the caller wrote it; lengths are not known yet. */
 typedef struct sac_band_rule {
-    int32_t causal;               /* 0 none, 1 top_left, 2 bottom_right */
-    int32_t window_left;          /* -1: unbounded */
-    int32_t window_right;         /* -1: unbounded */
-    int32_t window_align;         /* sac_align */
-    int32_t compress;             /* 0: keys are tokens; l: key j is the mean of tokens j*l .. j*l + l-1 */
-    int32_t compress_started;     /* 1: visible once its first token is; 0: once its last one is */
+    int32_t causal;           /* 0 none, 1 top_left, 2 bottom_right */
+    int32_t window_left;      /* -1: unbounded */
+    int32_t window_right;     /* -1: unbounded */
+    int32_t window_align;     /* sac_align */
+    int32_t compress;         /* 0: keys are tokens; l: key j is the mean of tokens j*l .. j*l + l-1 */
+    int32_t compress_started; /* 1: visible once its first token is; 0: once its last one is */
 } sac_band_rule;
 
 /* The mask of one sequence. */
@@ -37,7 +37,9 @@ typedef struct sac_range {
     int32_t begin, end; /* empty when begin >= end */
 } sac_range;
 
-SAC_FN int32_t sac_clamp_far(int64_t x) { return x > SAC_FAR ? SAC_FAR : x < -SAC_FAR ? -SAC_FAR : (int32_t)x; }
+SAC_FN int32_t sac_clamp_far(int64_t x) {
+    return x > SAC_FAR ? SAC_FAR : x < -SAC_FAR ? -SAC_FAR : (int32_t)x;
+}
 
 SAC_FN sac_band sac_band_make(const sac_band_rule *rule, int32_t seqlen_q, int32_t seqlen_k) {
     sac_band band = {-SAC_FAR, SAC_FAR, 1, seqlen_q, seqlen_k};
@@ -46,7 +48,8 @@ SAC_FN sac_band sac_band_make(const sac_band_rule *rule, int32_t seqlen_q, int32
         band.hi_off = rule->compress_started ? rule->compress : 1;
         return band;
     }
-    int64_t shift = (int64_t)seqlen_k - seqlen_q, window_shift = rule->window_align == SAC_BOTTOM_RIGHT ? shift : 0;
+    int64_t shift = (int64_t)seqlen_k - seqlen_q;
+    int64_t window_shift = rule->window_align == SAC_BOTTOM_RIGHT ? shift : 0;
     if (rule->causal) band.hi_off = sac_clamp_far((rule->causal == 2 ? shift : 0) + 1);
     if (rule->window_left >= 0) band.lo_off = sac_clamp_far(window_shift - rule->window_left);
     if (rule->window_right >= 0) {
