@@ -1,6 +1,7 @@
 # Instruction sets of the CPU kernels. Every file of src/cpu/kernels is compiled once per row, with SAC_ISA defined as
-# the row's name and SAC_ISA_<NAME> as 1; the rest of the library sees SAC_HAVE_ISA_<NAME> for each row compiled, and
-# picks at run time. A row whose flags the compiler lacks is left out; other processors than x86-64 have generic only.
+# the row's name (the compiler's own __AVX2__ and so on say what it offers); the rest of the library sees
+# SAC_HAVE_ISA_<NAME> for each row compiled, and picks at run time. A row whose flags the compiler lacks is left out;
+# other processors than x86-64 have generic only.
 include(CheckCCompilerFlag)
 set(isa_flags_generic "")
 set(isa_flags_avx2 -mavx2 -mfma -mf16c)
@@ -28,7 +29,7 @@ function(saccade_isa_objects out target)
         if(ARGN)
             add_library(saccade_cpu_${isa} OBJECT ${ARGN})
             target_compile_options(saccade_cpu_${isa} PRIVATE ${isa_flags_${isa}})
-            target_compile_definitions(saccade_cpu_${isa} PRIVATE SAC_ISA=${isa} SAC_ISA_${upper}=1)
+            target_compile_definitions(saccade_cpu_${isa} PRIVATE SAC_ISA=${isa})
             target_include_directories(saccade_cpu_${isa} PRIVATE ${PROJECT_SOURCE_DIR}/src)
             target_link_libraries(saccade_cpu_${isa} PRIVATE saccade_flags saccade_dependencies)
             list(APPEND libraries saccade_cpu_${isa})
