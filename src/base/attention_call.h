@@ -1,4 +1,8 @@
-/* attention_call.h - host side of one attention call, checked and resolved: what api hands to a backend. */
+/* attention_call.h - host side of one attention call, checked and resolved: what api hands to a backend.
+ *
+ * A backend writes every row of its outputs, those of empty sequences and of padding between sequences too (out 0,
+ * lse -inf, gradients 0), and sets the gradients of aux tensors to zero before it adds to them.
+ */
 #ifndef SAC_ATTENTION_CALL_H
 #define SAC_ATTENTION_CALL_H
 

@@ -23,6 +23,9 @@ typedef struct sac_backend {
     const sac_rule_fn *rules; /* NULL-terminated */
     /* Lower is better among usable backends; may depend on the request (cuDNN where it is faster). */
     int (*rank)(const saccade_request *request);
+    /* Scratch memory when the caller has neither workspace nor allocator; NULL: the host's. */
+    void *(*alloc)(saccade_context *ctx, DLDevice device, size_t bytes);
+    void (*free)(saccade_context *ctx, DLDevice device, void *pointer);
     size_t (*workspace)(saccade_context *ctx, const sac_attention_call *call, bool backward);
     saccade_status (*forward)(saccade_context *ctx, const sac_attention_call *call);
     saccade_status (*backward)(saccade_context *ctx, const sac_attention_call *call);
