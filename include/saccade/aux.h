@@ -1,18 +1,13 @@
 /* saccade/aux.h - the extra inputs of a modifier, as its text reads them, on host and device.
  *
- * Inside a modifier's text:
- *   aux_f32(slot, i)   element i (flat, row-major) of auxiliary tensor `slot`; also aux_f16, aux_bf16 (read as
- *                      float), aux_i32, aux_i64, aux_u8. slot is a number, or in text the tensor's name.
- *   aux_size(slot, d)  its extent along dimension d (0 beyond its rank)
- *   scalar(slot)       a float that may change from call to call
- *   aux_grad(slot, i, x)  in a score_mod's backward text: adds x to the gradient of element i
  * Contents, extents and scalars are data: changing them never recompiles anything.
- * This file is compiled by the C compiler, by libtcc and by NVRTC, and includes nothing there.
+ * This file is compiled by the C compiler, and at run time by the C compiler, libtcc and NVRTC, to which the
+ * fixed-width types are known already.
  */
 #ifndef SACCADE_AUX_H
 #define SACCADE_AUX_H
 
-#if !defined(__CUDACC_RTC__) && !defined(__TINYC__)
+#if !defined(__CUDACC_RTC__)
 #include <stdint.h>
 #endif
 
@@ -20,9 +15,9 @@
 #define SACCADE_MAX_AUX_DIMS 4
 
 typedef struct saccade_aux_slot {
-    const void *data; /* contiguous */
-    float *grad;      /* fp32, same shape; NULL: not asked for */
-    int64_t extent[SACCADE_MAX_AUX_DIMS];
+    const void *data;                     /* contiguous, row-major */
+    float *grad;                          /* fp32, same shape; NULL: not asked for */
+    int64_t extent[SACCADE_MAX_AUX_DIMS]; /* 0 beyond the rank */
 } saccade_aux_slot;
 
 typedef struct saccade_aux {

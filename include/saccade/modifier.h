@@ -4,20 +4,31 @@
  *   mask_mod(b, h, q_idx, kv_idx) -> bool             true: the query sees the key
  *
  * b is the batch entry, h the query head (also under GQA), q_idx and kv_idx positions inside the sequence
- * (also when sequences are packed). A text is an expression ("q_idx >= kv_idx") or a body in braces that
- * returns ("{ float t = score / 30.f; return 30.f * tanhf(t); }"), in C, with the names above, the accessors
- * of saccade/aux.h, the aux tensors' and scalars' own names as slots, and tanhf expf exp2f logf log2f fabsf
- * fminf fmaxf sqrtf floorf sinf cosf. Texts may run on any thread in any order and must not have side effects
- * but aux_grad.
+ * (also when sequences are packed), all int32_t; score is a float.
  *
- * A native modifier is compiled by your own compiler and keeps its text for the device:
- *
- *     SACCADE_MASK_MOD(prefix_lm, { return kv_idx < aux_i32(0, b) || q_idx >= kv_idx; })
- *     saccade_modifier_create(ctx, &mod, &(saccade_modifier_params){SACCADE_NATIVE(prefix_lm),
+ *     saccade_modifier *prefix_lm;
+ *     saccade_modifier_create(ctx, &prefix_lm, &(saccade_modifier_params){.kind = SACCADE_MASK_KIND,
+ *         .text = "kv_idx < aux_i32(prefix, b) || q_idx >= kv_idx",
  *         .num_aux = 1, .aux = (saccade_aux_decl[]){{.name = "prefix", .dtype = SACCADE_I32}}});
+ *     saccade_attention_forward(ctx, q, k, v, out, NULL, &(saccade_attention_params){.mask_mod = {
+ *         .modifier = prefix_lm, .aux = (const DLTensor *[]){SACCADE_TENSOR(lengths, SACCADE_I32, batch)}}});
+ *
+ * A text is an expression ("q_idx >= kv_idx") or a body in braces that returns ("{ float t = score / 30.f;
+ * return 30.f * tanhf(t); }"), in C, with the names above, the accessors of saccade/modifier_text.h, the
+ * declared aux tensors and scalars as slots, and tanhf expf exp2f logf log2f fabsf fminf fmaxf sqrtf floorf
+ * sinf cosf. It includes nothing and has no preprocessor lines. It may run on any thread in any order and must
+ * not have side effects but aux_grad. It is code: run only texts that you trust.
  *
  * Gradients: a score_mod used in a backward pass needs grad_text, which gets `grad` (dL/d result) and `score`
- * (its input) and returns dL/d score; aux_grad(slot, i, x) adds to the gradient of an aux tensor.
+ * (its input) and returns dL/d score; aux_grad(slot, i, x) adds x to the fp32 gradient of an aux tensor. Those
+ * additions are atomic and come in any order, so that the last bits of such a gradient may change from run to
+ * run: under `deterministic` a backend serialises them or refuses, by a rule that names them.
+ *
+ * On the CPU a text is compiled by the C compiler of the machine (cc, gcc or clang of PATH) with the loop over a
+ * row around it, once: the result is kept in the context's cache_dir. Where there is none that works, libtcc
+ * compiles it in memory, faster, to slower code. The context's `compiler` names another, by path or name in PATH,
+ * or "libtcc"; then nothing else is tried. saccade_modifier_compiler says which it was. A modifier is compiled
+ * once, for the first context that needs it.
  */
 #ifndef SACCADE_MODIFIER_H
 #define SACCADE_MODIFIER_H
@@ -43,34 +54,53 @@ typedef void (*saccade_score_grad_row_fn)(float *grad, const float *score, int32
 typedef void (*saccade_mask_row_fn)(uint8_t *visible, int32_t n, int32_t b, int32_t h, int32_t q_idx,
                                     int32_t kv_idx, const saccade_aux *aux);
 
+/* A modifier compiled by your own compiler, as the macros of saccade/native_modifier.h make it. */
+typedef struct saccade_native_modifier {
+    saccade_modifier_kind kind;
+    const char *name;
+    const char *text;               /* the same computation, for devices; NULL: CPU only */
+    saccade_score_row_fn score_row; /* the one of its kind; the other NULL */
+    saccade_mask_row_fn mask_row;
+} saccade_native_modifier;
+
+typedef struct saccade_native_grad {
+    const char *text; /* NULL: CPU only */
+    saccade_score_grad_row_fn row;
+} saccade_native_grad;
+
 typedef struct saccade_aux_decl {
-    const char *name; /* a C identifier; how text may name the slot */
+    const char *name; /* a C identifier; how text names the slot */
     DLDataType dtype; /* f32 f16 bf16 i32 i64 u8: must agree with the accessors used and the tensor bound */
 } saccade_aux_decl;
 
+/* Either a text or a native form, and for a score_mod one or none of the two gradients. */
 typedef struct saccade_modifier_params {
-    saccade_modifier_kind kind;
-    const char *name;               /* for messages and reports; NULL: "score_mod" or "mask_mod" */
-    const char *text;               /* expression or body */
-    const char *grad_text;          /* score_mod only; NULL: cannot be used in a backward pass */
-    saccade_score_row_fn score_row; /* native forms; all NULL: the text is compiled for the CPU too */
-    saccade_score_grad_row_fn score_grad_row;
-    saccade_mask_row_fn mask_row;
-    int32_t num_aux;
-    const saccade_aux_decl *aux; /* (num_aux) */
-    int32_t num_scalars;
-    const char *const *scalars; /* (num_scalars) names */
+    saccade_modifier_kind kind; /* may be 0 beside native */
+    const char *name;           /* for messages and reports; NULL: native's, or "score_mod", "mask_mod" */
+    const char *text;           /* expression or body */
+    const char *grad_text;      /* score_mod only */
+    const saccade_native_modifier *native;
+    const saccade_native_grad *native_grad; /* score_mod only */
+    int32_t num_aux;                        /* at most SACCADE_MAX_AUX */
+    const saccade_aux_decl *aux;            /* (num_aux) */
+    int32_t num_scalars;                    /* at most SACCADE_MAX_AUX */
+    const char *const *scalars;             /* (num_scalars) names */
 } saccade_modifier_params;
 
-/* Checks and copies; compiles nothing yet where a native form is given. A text is compiled for the CPU when
- * the CPU first needs it (cached), for a GPU when a GPU first needs it.
- * Errors: INVALID_ARGUMENT (names, dtypes, counts). */
+/* Checks and copies; compiles nothing yet. A text is compiled for the CPU when the CPU first needs it, for a GPU
+ * when a GPU first needs it; both are cached.
+ * Errors: INVALID_ARGUMENT (names, dtypes, counts; an accessor in a text whose type is not that of its slot, or
+ * whose slot does not exist; preprocessor lines), OUT_OF_MEMORY. */
 SACCADE_API saccade_status saccade_modifier_create(saccade_context *ctx, saccade_modifier **modifier,
                                                    const saccade_modifier_params *params);
 
-/* Compiles the text for the CPU now, so that a mistake shows now.
- * Errors: COMPILE_FAILED with the compiler's message and the line within the text. */
+/* Compiles the texts for the CPU now, so that a mistake shows now.
+ * Errors: COMPILE_FAILED with the compiler's message, in which lines count from the first of the text. */
 SACCADE_API saccade_status saccade_modifier_compile(saccade_context *ctx, saccade_modifier *modifier);
+
+/* What runs on the CPU: "native", the path of the C compiler that compiled the text, "libtcc"; "" before a text
+ * was compiled. Lives as long as the modifier. */
+SACCADE_API const char *saccade_modifier_compiler(const saccade_modifier *modifier);
 
 /* A modifier is reference counted; block masks and combinations keep theirs alive. NULL is fine. */
 SACCADE_API void saccade_modifier_destroy(saccade_modifier *modifier);
@@ -78,31 +108,10 @@ SACCADE_API void saccade_modifier_destroy(saccade_modifier *modifier);
 /* A modifier with the values it reads, as calls take it. aux and scalars in the declared order. Zero: none. */
 typedef struct saccade_bound_modifier {
     const saccade_modifier *modifier;
-    const DLTensor *const *aux; /* (num_aux), contiguous, on the call's device */
-    const float *scalars;       /* (num_scalars) */
+    const DLTensor *const
+        *aux;             /* (num_aux), row-major without gaps, up to 4 dimensions, on the call's device */
+    const float *scalars; /* (num_scalars) */
 } saccade_bound_modifier;
-
-/* ---- native modifiers ---- */
-
-#define aux_f32(slot, i) (((const float *)aux->tensor[slot].data)[i])
-#define aux_i32(slot, i) (((const int32_t *)aux->tensor[slot].data)[i])
-#define aux_i64(slot, i) (((const int64_t *)aux->tensor[slot].data)[i])
-#define aux_u8(slot, i) (((const uint8_t *)aux->tensor[slot].data)[i])
-#define aux_size(slot, d) (aux->tensor[slot].extent[d])
-#define scalar(slot) (aux->scalar[slot])
-
-#define SACCADE_MASK_MOD(name_, ...)                                                                         \
-    static inline _Bool name_##_point(int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,                   \
-                                      const saccade_aux *aux) {                                              \
-        (void)b, (void)h, (void)q_idx, (void)kv_idx, (void)aux;                                              \
-        __VA_ARGS__                                                                                          \
-    }                                                                                                        \
-    static void name_##_row(uint8_t *visible, int32_t n, int32_t b, int32_t h, int32_t q_idx,                \
-                            int32_t kv_idx, const saccade_aux *aux) {                                        \
-        for (int32_t i = 0; i < n; i++) visible[i] = name_##_point(b, h, q_idx, kv_idx + i, aux);            \
-    }                                                                                                        \
-    static const saccade_modifier_params name_ = {                                                           \
-        .kind = SACCADE_MASK_KIND, .name = #name_, .text = #__VA_ARGS__, .mask_row = name_##_row};
 
 #ifdef __cplusplus
 }

@@ -42,6 +42,10 @@ saccade_status saccade_context_create(saccade_context **result, const saccade_co
         ctx->cache_dir = default_cache_dir();
     else if (*params->cache_dir)
         ctx->cache_dir = strdup(params->cache_dir);
+    if (params->compiler && !(ctx->compiler = strdup(params->compiler))) {
+        saccade_context_destroy(ctx);
+        return sac_fail(SACCADE_OUT_OF_MEMORY, "context: no memory for the compiler's name");
+    }
     *result = ctx;
     return SACCADE_OK;
 }
@@ -51,6 +55,7 @@ void saccade_context_destroy(saccade_context *ctx) {
     for (int i = 0; i < SAC_NUM_STATES; i++)
         if (ctx->state[i].destroy) ctx->state[i].destroy(ctx->state[i].data);
     free(ctx->cache_dir);
+    free(ctx->compiler);
     free(ctx);
 }
 

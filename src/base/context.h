@@ -16,6 +16,7 @@ struct saccade_context {
     int32_t num_threads; /* never 0 here */
     char isa[16];        /* "" : the best */
     char *cache_dir;     /* NULL: no disk cache */
+    char *compiler;      /* as the caller named it; NULL: whichever there is */
     void *stream;
     saccade_allocator allocator; /* alloc NULL: the defaults */
     sac_backend_state state[SAC_NUM_STATES];

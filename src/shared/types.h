@@ -2,7 +2,8 @@
 #ifndef SAC_TYPES_H
 #define SAC_TYPES_H
 
-#if defined(__CUDACC_RTC__)
+/* NVRTC, and the run-time compilers of modifier texts, have no headers to include. */
+#if defined(__CUDACC_RTC__) || defined(SACCADE_RUN_TIME)
 typedef signed char int8_t;
 typedef unsigned char uint8_t;
 typedef short int16_t;
@@ -11,11 +12,15 @@ typedef int int32_t;
 typedef unsigned int uint32_t;
 typedef long long int64_t;
 typedef unsigned long long uint64_t;
-#define SAC_FN static __device__ __forceinline__
 #else
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#endif
+
+#if defined(__CUDACC_RTC__)
+#define SAC_FN static __device__ __forceinline__
+#else
 #define SAC_FN static inline
 #endif
 

@@ -1,0 +1,103 @@
+/* saccade/modifier_text.h - the words of a modifier's text.
+ *
+ *   aux_f32(slot, i)      element i (flat, row-major) of auxiliary tensor `slot`; also aux_f16 and aux_bf16 (read
+ *                         as float), aux_i32, aux_i64, aux_u8. slot is a number, or in a text the tensor's name.
+ *   aux_size(slot, d)     its extent along dimension d of 0 to 3 (0 beyond its rank), an int64_t: so the usual
+ *                         way to an index, q_idx * aux_size(slot, 1) + kv_idx, cannot overflow
+ *   scalar(slot)          a float that may change from call to call
+ *   aux_grad(slot, i, x)  in a score_mod's backward text: adds x to the gradient of element i; nothing where
+ *                         that gradient was not asked for
+ *
+ * Indices are not checked. One definition serves native modifiers (through native_modifier.h), texts compiled
+ * for the CPU at run time, and NVRTC.
+ */
+#ifndef SACCADE_MODIFIER_TEXT_H
+#define SACCADE_MODIFIER_TEXT_H
+
+#include <saccade/aux.h>
+
+#if defined(__CUDACC_RTC__)
+#define SACCADE_TEXT_FN static __device__ __forceinline__
+#elif defined(__TINYC__)
+#define SACCADE_TEXT_FN static /* libtcc forgets the lines of inline functions */
+#else
+#define SACCADE_TEXT_FN static inline
+#endif
+
+/* On a device the operands of a combination share one saccade_aux, and each knows where its slots begin. */
+#if defined(__CUDACC_RTC__)
+#define SACCADE_AUX_AT(slot) aux->tensor[(slot) + sac_aux_base]
+#define SACCADE_SCALAR_AT(slot) aux->scalar[(slot) + sac_scalar_base]
+#else
+#define SACCADE_AUX_AT(slot) aux->tensor[slot]
+#define SACCADE_SCALAR_AT(slot) aux->scalar[slot]
+#endif
+
+#define aux_f32(slot, i) (((const float *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_f16(slot, i) saccade_from_f16(((const uint16_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_bf16(slot, i) saccade_from_bf16(((const uint16_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_i32(slot, i) (((const int32_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_i64(slot, i) (((const int64_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_u8(slot, i) (((const uint8_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_size(slot, d) (SACCADE_AUX_AT(slot).extent[d])
+#define aux_grad(slot, i, x) saccade_aux_add(SACCADE_AUX_AT(slot).grad, i, x)
+#define scalar(slot) (SACCADE_SCALAR_AT(slot))
+
+typedef union saccade_float_bits {
+    float f;
+    uint32_t u;
+} saccade_float_bits;
+
+SACCADE_TEXT_FN float saccade_from_bf16(uint16_t half) {
+    saccade_float_bits x;
+    x.u = (uint32_t)half << 16;
+    return x.f;
+}
+
+/* Branch-free, so that a loop of it vectorises: the exponent is rebased by a product, which is exact and brings
+ * subnormals along; infinities and NaN then get the exponent they had lost. */
+SACCADE_TEXT_FN float saccade_from_f16(uint16_t half) {
+    saccade_float_bits x;
+    x.u = (uint32_t)(half & 0x7fff) << 13;
+    x.f *= 5.192296858534828e33f; /* 2^112 */
+    x.u |= ((half & 0x7c00) == 0x7c00 ? 0x7f800000u : 0u) | (uint32_t)(half & 0x8000) << 16;
+    return x.f;
+}
+
+/* Rows of one head may be in the hands of several threads, hence atomic; their order is nobody's promise. */
+#if defined(__CUDACC_RTC__)
+SACCADE_TEXT_FN void saccade_aux_add(float *grad, int64_t i, float x) {
+    if (grad) atomicAdd(grad + i, x);
+}
+#elif defined(__TINYC__)
+void saccade_aux_add(float *grad, int64_t i, float x); /* libtcc knows no atomics: the library's own */
+#else
+SACCADE_TEXT_FN void saccade_aux_add(float *grad, int64_t i, float x) {
+    if (!grad) return;
+    saccade_float_bits old, sum;
+    old.u = __atomic_load_n((uint32_t *)(grad + i), __ATOMIC_RELAXED);
+    do sum.f = old.f + x;
+    while (!__atomic_compare_exchange_n((uint32_t *)(grad + i), &old.u, sum.u, 1, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED));
+}
+#endif
+
+/* Row functions around point functions. restrict lets the compiler keep the slots' pointers in registers and
+ * vectorise over the keys. */
+#define SACCADE_SCORE_ROW(row, point)                                                                        \
+    void row(float *__restrict score, int32_t n, int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,        \
+             const saccade_aux *aux) {                                                                       \
+        for (int32_t i = 0; i < n; i++) score[i] = point(score[i], b, h, q_idx, kv_idx + i, aux);            \
+    }
+#define SACCADE_SCORE_GRAD_ROW(row, point)                                                                   \
+    void row(float *__restrict grad, const float *__restrict score, int32_t n, int32_t b, int32_t h,         \
+             int32_t q_idx, int32_t kv_idx, const saccade_aux *aux) {                                        \
+        for (int32_t i = 0; i < n; i++) grad[i] = point(grad[i], score[i], b, h, q_idx, kv_idx + i, aux);    \
+    }
+#define SACCADE_MASK_ROW(row, point)                                                                         \
+    void row(uint8_t *__restrict visible, int32_t n, int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,    \
+             const saccade_aux *aux) {                                                                       \
+        for (int32_t i = 0; i < n; i++) visible[i] = point(b, h, q_idx, kv_idx + i, aux);                    \
+    }
+
+#endif

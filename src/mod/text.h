@@ -1,0 +1,40 @@
+/* text.h - a modifier's text before any compiler sees it: what it may say, and the function around it. */
+#ifndef SAC_MOD_TEXT_H
+#define SAC_MOD_TEXT_H
+
+#include <stdio.h>
+
+#include "mod/modifier.h"
+
+/* "f32", "f16", "bf16", "i32", "i64", "u8"; NULL for a dtype that aux tensors cannot have. */
+const char *sac_aux_dtype_name(DLDataType dtype);
+
+/* May a slot have this name? It must be an identifier that means nothing else in C, CUDA C or a text. */
+bool sac_slot_name_ok(const char *name);
+
+/* Holds the accessors of a text against the declared slots; refuses preprocessor lines. `which` is "text" or
+ * "grad_text". Everything else is left to the compiler. */
+saccade_status sac_text_check(const saccade_modifier *modifier, const char *which, const char *text);
+
+/* A body in braces, rather than an expression? */
+bool sac_text_is_body(const char *text);
+
+/* Where the slots of a leaf begin in the saccade_aux of the combination it belongs to. */
+typedef struct sac_slot_base {
+    int32_t aux, scalar;
+} sac_slot_base;
+
+/* Writes the definition of `function`, the point form of a leaf's text (of its grad_text if `grad`), with its
+ * slots' names and with #line such that a compiler's messages count from the text's first line. */
+void sac_text_emit(FILE *out, const saccade_modifier *leaf, bool grad, const char *function,
+                   sac_slot_base base);
+
+/* The whole unit that the CPU's compilers compile for a leaf: what texts may use, its point functions, and the row
+ * functions SAC_SCORE_ROW_SYMBOL... around those that have no native form. Caller frees; NULL: no memory. */
+char *sac_host_source(const saccade_modifier *leaf);
+
+#define SAC_SCORE_ROW_SYMBOL "sac_score_row"
+#define SAC_SCORE_GRAD_ROW_SYMBOL "sac_score_grad_row"
+#define SAC_MASK_ROW_SYMBOL "sac_mask_row"
+
+#endif
