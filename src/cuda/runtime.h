@@ -1,0 +1,25 @@
+/* runtime.h - what the GPU backends keep with a context: devices and loaded kernels. */
+#ifndef SAC_CUDA_RUNTIME_H
+#define SAC_CUDA_RUNTIME_H
+
+#include "base/context.h"
+#include "cuda/cuda.h"
+
+enum { SAC_MAX_DEVICES = 64 };
+
+typedef struct sac_kernel sac_kernel;
+
+typedef struct sac_cuda {
+    sac_cuda_device devices[SAC_MAX_DEVICES];
+    bool known[SAC_MAX_DEVICES]; /* properties were read, primary context retained */
+    sac_cuda_facts facts;
+    sac_kernel *kernels; /* loaded; a list, the last used first */
+} sac_cuda;
+
+/* The state of this context, made when first asked for; NULL: out of memory. */
+sac_cuda *sac_cuda_of(saccade_context *ctx);
+
+/* Unloads every kernel of the context. */
+void sac_kernels_unload(sac_cuda *cuda);
+
+#endif
