@@ -1,0 +1,48 @@
+/* tensor.c - checking one tensor. */
+#include "mask/tensor.h"
+
+#include <stdio.h>
+
+#include "base/error.h"
+
+/* "i32"; 16 bytes are enough for any. */
+static void dtype_text(DLDataType dtype, char text[16]) {
+    const char *code = dtype.code == kDLInt      ? "i"
+                       : dtype.code == kDLUInt   ? "u"
+                       : dtype.code == kDLBfloat ? "bf"
+                                                 : "f";
+    snprintf(text, 16, dtype.lanes == 1 ? "%s%d" : "%s%dx%d", code, dtype.bits, dtype.lanes);
+}
+
+saccade_status sac_host_tensor_of(sac_host_tensor *host, const char *name, const DLTensor *tensor,
+                                  DLDataType dtype, int32_t ndim) {
+    if (!tensor) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", name);
+    if (tensor->device.device_type != kDLCPU)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: lies on device type %d, but is read on the CPU (%d)",
+                        name, (int)tensor->device.device_type, (int)kDLCPU);
+    if (tensor->dtype.code != dtype.code || tensor->dtype.bits != dtype.bits ||
+        tensor->dtype.lanes != dtype.lanes) {
+        char found[16], wanted[16];
+        dtype_text(tensor->dtype, found);
+        dtype_text(dtype, wanted);
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: dtype is %s, not %s", name, found, wanted);
+    }
+    if (tensor->ndim != ndim)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: has %d dimensions, not %d", name, tensor->ndim, ndim);
+    int64_t count = 1;
+    for (int32_t d = ndim - 1; d >= 0; d--) {
+        if (tensor->shape[d] < 0)
+            return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: shape[%d] is %lld", name, d,
+                            (long long)tensor->shape[d]);
+        host->extent[d] = tensor->shape[d];
+        host->stride[d] = tensor->strides ? tensor->strides[d] : count;
+        count *= tensor->shape[d];
+    }
+    if (host->extent[ndim - 1] > 1 && host->stride[ndim - 1] != 1)
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "%s: the last dimension's stride is %lld, but it must be contiguous", name,
+                        (long long)host->stride[ndim - 1]);
+    if (count > 0 && !tensor->data) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is NULL", name);
+    host->data = (char *)tensor->data + tensor->byte_offset;
+    return SACCADE_OK;
+}
