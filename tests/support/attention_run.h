@@ -1,0 +1,28 @@
+/* attention_run.h - a problem on a backend, through the public interface, and the verdict on its results. */
+#ifndef TEST_ATTENTION_RUN_H
+#define TEST_ATTENTION_RUN_H
+
+#include "support/problem.h"
+
+/* How to run it; zero is the default. */
+typedef struct run_options {
+    bool forward_only;
+    test_layout layout;  /* of every tensor shaped (B, N, H, D) */
+    int32_t num_threads; /* 0: as many as there are */
+    const char *isa;     /* NULL: the best */
+} run_options;
+
+/* Runs forward, and unless forward_only backward, on poisoned outputs with a poisoned workspace of exactly the size
+ * asked for. Checks that nothing but the results was written. Returns SACCADE_UNSUPPORTED, with nothing written,
+ * when the backend refuses; fails the test on any other error. */
+saccade_status attention_run(const problem *p, const char *backend, sac_dtype dtype,
+                             const run_options *options, results *r);
+
+/* Fails unless every error against `exact` is at most twice that of `plain`, plus 1e-5 of the tensor's largest. */
+void results_check(const problem *p, const char *backend, const results *got, const results *exact,
+                   const results *plain, bool forward_only);
+
+/* Fails unless a and b are the same bit for bit. */
+void results_same(const problem *p, const char *what, const results *a, const results *b, bool forward_only);
+
+#endif

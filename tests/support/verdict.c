@@ -1,0 +1,89 @@
+/* verdict.c - how far results may lie from the exact ones. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "support/attention_run.h"
+#include "support/cmocka_all.h"
+
+/* 0 where both are the same infinity or NaN; infinite where only one is. */
+static double error_of(double got, double exact) {
+    if (isnan(exact)) return isnan(got) ? 0 : INFINITY;
+    if (isinf(exact)) return got == exact ? 0 : INFINITY;
+    return isfinite(got) ? fabs(got - exact) : INFINITY;
+}
+
+static double largest_finite(const double *values, int64_t count) {
+    double largest = 0;
+    for (int64_t e = 0; e < count; e++)
+        if (isfinite(values[e]) && fabs(values[e]) > largest) largest = fabs(values[e]);
+    return largest;
+}
+
+static double largest_error(const double *got, const double *exact, int64_t count) {
+    double largest = 0;
+    for (int64_t e = 0; e < count; e++)
+        if (error_of(got[e], exact[e]) > largest) largest = error_of(got[e], exact[e]);
+    return largest;
+}
+
+/* (2, 0, 3, 17) of the e-th element. */
+static const char *index_text(char text[96], const test_shape *shape, int64_t e) {
+    int64_t index[4];
+    int used = 0;
+    for (int d = shape->ndim - 1; d >= 0; d--) {
+        index[d] = e % shape->extent[d];
+        e /= shape->extent[d];
+    }
+    for (int d = 0; d < shape->ndim; d++)
+        used += snprintf(text + used, 96 - (size_t)used, "%s%" PRId64, d ? ", " : "", index[d]);
+    return text;
+}
+
+static const char *dtype_text(sac_dtype dtype) {
+    static const char *const names[] = {"f32", "f16", "bf16", "f64"};
+    return names[dtype];
+}
+
+static void check_operand(const problem *p, const char *backend, test_operand operand, const double *got,
+                          const double *exact, const double *plain) {
+    char text[96];
+    test_shape shape = problem_shape(p, operand);
+    int64_t count = test_shape_size(&shape);
+    double plain_error = largest_error(plain, exact, count), largest = largest_finite(exact, count);
+    /* An lse is a logarithm: 1e-5 of a probability, however small the lse is. */
+    if (operand == LSE && largest < 1) largest = 1;
+    double bound = 2 * plain_error + 1e-5 * largest;
+    if (p->dtype == SAC_F32 && !(plain_error <= 0.05 * largest))
+        fail_msg("%s: %s of the plain formula and of the reference differ by %g of %g: one of them is wrong",
+                 p->c.name, test_operand_name(operand), plain_error, largest);
+    for (int64_t e = 0; e < count; e++)
+        if (!(error_of(got[e], exact[e]) <= bound))
+            fail_msg("%s on %s in %s, seed %" PRIu64
+                     ": %s(%s) is %.9g, exact %.9g, error %.3g above %.3g = 2 x %.3g "
+                     "(plain formula) + 1e-5 x %.3g",
+                     p->c.name, backend, dtype_text(p->dtype), p->c.seed, test_operand_name(operand),
+                     index_text(text, &shape, e), got[e], exact[e], error_of(got[e], exact[e]), bound,
+                     plain_error, largest);
+}
+
+void results_check(const problem *p, const char *backend, const results *got, const results *exact,
+                   const results *plain, bool forward_only) {
+    for (test_operand operand = OUT; operand < (forward_only ? DQ : NUM_OPERANDS); operand++)
+        if (got->values[operand])
+            check_operand(p, backend, operand, got->values[operand], exact->values[operand],
+                          plain->values[operand]);
+}
+
+void results_same(const problem *p, const char *what, const results *a, const results *b, bool forward_only) {
+    char text[96];
+    for (test_operand operand = OUT; operand < (forward_only ? DQ : NUM_OPERANDS); operand++) {
+        test_shape shape = problem_shape(p, operand);
+        const double *left = a->values[operand], *right = b->values[operand];
+        for (int64_t e = 0; left && e < test_shape_size(&shape); e++)
+            if (memcmp(&left[e], &right[e], sizeof *left) != 0)
+                fail_msg("%s in %s, seed %" PRIu64 ": %s: %s(%s) is %.17g and %.17g", p->c.name,
+                         dtype_text(p->dtype), p->c.seed, what, test_operand_name(operand),
+                         index_text(text, &shape, e), left[e], right[e]);
+    }
+}
