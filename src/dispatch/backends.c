@@ -1,6 +1,9 @@
 /* backends.c - every backend, in the order of preference when ranks are equal. A new backend is one line here. */
 #include "dispatch/dispatch.h"
 
+#include "reference/reference.h"
+
 const sac_backend *const sac_backends[] = {
+    &sac_reference_backend,
     NULL,
 };

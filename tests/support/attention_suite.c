@@ -79,6 +79,7 @@ void attention_results(const problem *p, const char *backend, const run_options 
 /* What the last problem must give. */
 static struct {
     const attention_case *declared;
+    bool forward_only;
     problem *p;
     results exact, plain;
 } expected;
@@ -91,7 +92,7 @@ static void forget(void) {
 }
 
 static void expect(const attention_case *c, sac_dtype dtype, bool forward_only) {
-    if (expected.declared == c && expected.p->dtype == dtype) return;
+    if (expected.declared == c && expected.p->dtype == dtype && expected.forward_only == forward_only) return;
     forget();
     expected.p = problem_create(c, dtype);
     results_create(expected.p, &expected.exact);
@@ -100,7 +101,8 @@ static void expect(const attention_case *c, sac_dtype dtype, bool forward_only) 
     if (attention_run(expected.p, "reference", SAC_F64, &options, &expected.exact) != SACCADE_OK)
         fail_msg("%s: the reference refuses: %s", c->name, saccade_last_error());
     plain_formula(expected.p, &expected.plain);
-    expected.declared = c;
+    expected.forward_only = forward_only;
+    expected.declared = c; /* last: what failed on the way is not there */
 }
 
 void attention_verify(const attention_case *c, sac_dtype dtype, const char *backend,

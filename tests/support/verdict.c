@@ -1,6 +1,7 @@
 /* verdict.c - how far results may lie from the exact ones. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "support/attention_run.h"
