@@ -4,7 +4,8 @@
  * is contiguous (stride 1, or extent <= 1), so sbhd layouts, slices of an interleaved qkv and broadcasts
  * (stride 0) of inputs work without a copy. Outputs must not overlap themselves.
  *
- * One line makes a tensor from a pointer and a shape, in C, alive until the enclosing block ends:
+ * One line makes a tensor from a pointer and a shape, in C, alive until the enclosing block ends (the branch of an if
+ * is a block of its own, braces or not):
  *     saccade_attention_forward(ctx, SACCADE_TENSOR(q, SACCADE_BF16, 1, 2048, 8, 64), ...);
  */
 #ifndef SACCADE_TENSOR_H

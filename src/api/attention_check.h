@@ -1,0 +1,22 @@
+/* attention_check.h - from the caller's tensors and parameters to a checked, resolved call. */
+#ifndef SAC_API_ATTENTION_CHECK_H
+#define SAC_API_ATTENTION_CHECK_H
+
+#include <saccade/backend.h>
+
+#include "base/attention_call.h"
+
+/* The arguments as the public functions got them. grads NULL: a forward call. */
+typedef struct sac_attention_inputs {
+    const DLTensor *q, *k, *v;
+    const DLTensor *out, *lse;
+    const saccade_attention_grads *grads;
+    const saccade_attention_params *params;
+    bool shapes_only; /* a workspace or backend query: data pointers are not looked at, outputs not needed */
+} sac_attention_inputs;
+
+/* Checks everything that is wrong whatever the backend, and writes nothing of the caller's. */
+saccade_status sac_attention_check(const sac_attention_inputs *in, sac_attention_call *call,
+                                   saccade_request *request);
+
+#endif

@@ -1,0 +1,107 @@
+/* tensor_check.c - shapes, strides and dtypes against what an argument must be. */
+#include "api/tensor_check.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+
+bool sac_same_dtype(DLDataType a, DLDataType b) {
+    return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes;
+}
+
+const char *sac_dtype_text(DLDataType dtype) {
+    static const struct {
+        uint8_t code, bits;
+        const char *text;
+    } names[] = {{kDLFloat, 64, "f64"}, {kDLFloat, 32, "f32"}, {kDLFloat, 16, "f16"}, {kDLBfloat, 16, "bf16"},
+                 {kDLInt, 64, "i64"},   {kDLInt, 32, "i32"},   {kDLInt, 8, "i8"},     {kDLUInt, 8, "u8"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (dtype.lanes == 1 && dtype.code == names[i].code && dtype.bits == names[i].bits)
+            return names[i].text;
+    return "an unknown dtype";
+}
+
+void *sac_tensor_data(const DLTensor *tensor) {
+    return tensor && tensor->data ? (char *)tensor->data + tensor->byte_offset : NULL;
+}
+
+int64_t sac_tensor_stride(const DLTensor *tensor, int dimension) {
+    if (tensor->strides) return tensor->strides[dimension];
+    int64_t stride = 1;
+    for (int d = tensor->ndim - 1; d > dimension; d--) stride *= tensor->shape[d];
+    return stride;
+}
+
+static bool is_empty(const DLTensor *tensor) {
+    for (int d = 0; d < tensor->ndim; d++)
+        if (tensor->shape[d] == 0) return true;
+    return false;
+}
+
+/* "(2, 128, 8, 64)"; -1 is printed as "any". */
+static const char *shape_text(char *text, size_t size, const int64_t *shape, int ndim) {
+    size_t used = (size_t)snprintf(text, size, "(");
+    for (int d = 0; d < ndim && used < size; d++) {
+        const char *comma = d ? ", " : "";
+        if (shape[d] < 0)
+            used += (size_t)snprintf(text + used, size - used, "%sany", comma);
+        else
+            used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, comma, shape[d]);
+    }
+    if (used < size) snprintf(text + used, size - used, ")");
+    return text;
+}
+
+static saccade_status check_shape(const DLTensor *tensor, const sac_tensor_spec *spec) {
+    bool same = tensor->ndim == spec->ndim;
+    for (int d = 0; same && d < spec->ndim; d++)
+        same = tensor->shape[d] >= 0 && (spec->extent[d] < 0 || tensor->shape[d] == spec->extent[d]);
+    if (same) return SACCADE_OK;
+    char found[128], expected[128];
+    int shown = tensor->ndim < 0 ? 0 : tensor->ndim > 6 ? 6 : tensor->ndim;
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: shape is %s, expected %s", spec->name,
+                    shape_text(found, sizeof found, tensor->shape, shown),
+                    shape_text(expected, sizeof expected, spec->extent, spec->ndim));
+}
+
+static saccade_status check_strides(const DLTensor *tensor, const sac_tensor_spec *spec) {
+    int last = spec->ndim - 1;
+    if (!tensor->strides || is_empty(tensor)) return SACCADE_OK;
+    if (tensor->shape[last] > 1 && tensor->strides[last] != 1)
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "%s: the last dimension has stride %" PRId64 ", it must be contiguous", spec->name,
+                        tensor->strides[last]);
+    for (int d = 0; d < last; d++) {
+        if (tensor->strides[d] < 0)
+            return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: stride %" PRId64 " of dimension %d is negative",
+                            spec->name, tensor->strides[d], d);
+        if (spec->written && tensor->shape[d] > 1 && tensor->strides[d] == 0)
+            return sac_fail(SACCADE_INVALID_ARGUMENT,
+                            "%s: an output must not overlap itself, but dimension %d has stride 0",
+                            spec->name, d);
+    }
+    return SACCADE_OK;
+}
+
+saccade_status sac_tensor_check(const DLTensor *tensor, const sac_tensor_spec *spec) {
+    if (!tensor) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", spec->name);
+    if (!sac_same_dtype(tensor->dtype, spec->dtype))
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: dtype is %s, expected %s", spec->name,
+                        sac_dtype_text(tensor->dtype), sac_dtype_text(spec->dtype));
+    if (tensor->device.device_type != spec->device.device_type ||
+        tensor->device.device_id != spec->device.device_id)
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "%s: is on device (type %d, id %d), q is on (type %d, id %d)", spec->name,
+                        tensor->device.device_type, tensor->device.device_id, spec->device.device_type,
+                        spec->device.device_id);
+    saccade_status status = check_shape(tensor, spec);
+    if (status == SACCADE_OK) status = check_strides(tensor, spec);
+    if (status != SACCADE_OK || spec->without_data || is_empty(tensor)) return status;
+    if (!tensor->data) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is NULL", spec->name);
+    if ((uintptr_t)sac_tensor_data(tensor) % (spec->dtype.bits / 8u))
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is not aligned to its %d-byte elements",
+                        spec->name, spec->dtype.bits / 8);
+    return SACCADE_OK;
+}

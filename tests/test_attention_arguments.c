@@ -1,0 +1,186 @@
+/* test_attention_arguments.c - what saccade_attention_* refuses whatever the backend, and the words it uses. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <saccade/attention.h>
+#include <saccade/backend.h>
+
+#include "api/attention_check.h"
+
+/* B 2, Nq 3, Nk 5, H 4, Hkv 2, D 16, Dv 8. */
+static float q[2 * 3 * 4 * 16], k[2 * 5 * 2 * 16], v[2 * 5 * 2 * 8], out[2 * 3 * 4 * 8], lse[2 * 4 * 3];
+
+static saccade_status check(const DLTensor *tq, const DLTensor *tk, const DLTensor *tv, const DLTensor *tout,
+                            const DLTensor *tlse, const saccade_attention_params *params,
+                            sac_attention_call *call) {
+    static const saccade_attention_params defaults;
+    saccade_request request;
+    sac_attention_inputs in = {
+        .q = tq, .k = tk, .v = tv, .out = tout, .lse = tlse, .params = params ? params : &defaults};
+    return sac_attention_check(&in, call, &request);
+}
+
+#define Q SACCADE_TENSOR(q, SACCADE_F32, 2, 3, 4, 16)
+#define K SACCADE_TENSOR(k, SACCADE_F32, 2, 5, 2, 16)
+#define V SACCADE_TENSOR(v, SACCADE_F32, 2, 5, 2, 8)
+#define OUT SACCADE_TENSOR(out, SACCADE_F32, 2, 3, 4, 8)
+#define LSE SACCADE_TENSOR(lse, SACCADE_F32, 2, 4, 3)
+
+static void assert_refused(saccade_status status, const char *words) {
+    assert_int_equal(status, SACCADE_INVALID_ARGUMENT);
+    if (!strstr(saccade_last_error(), words))
+        fail_msg("\"%s\" does not say \"%s\"", saccade_last_error(), words);
+}
+
+static void accepts_dense_tensors_and_resolves_them(void **state) {
+    (void)state;
+    sac_attention_call call;
+    assert_int_equal(check(Q, K, V, OUT, LSE, NULL, &call), SACCADE_OK);
+    assert_int_equal(call.args.group, 2);
+    assert_int_equal(call.args.head_dim, 16);
+    assert_int_equal(call.args.head_dim_v, 8);
+    assert_int_equal(call.args.q.batch_stride, 3 * 4 * 16);
+    assert_int_equal(call.args.v.row_stride, 2 * 8);
+    assert_int_equal(call.args.lse.head_stride, 3);
+    assert_true(fabsf(call.args.scale - 0.25f) < 1e-7f);
+}
+
+static void names_the_shape_it_found_and_the_one_it_wants(void **state) {
+    (void)state;
+    sac_attention_call call;
+    assert_refused(check(Q, SACCADE_TENSOR(k, SACCADE_F32, 2, 5, 2, 8), V, OUT, LSE, NULL, &call),
+                   "k: shape is (2, 5, 2, 8), expected (2, any, any, 16)");
+    assert_refused(check(Q, K, SACCADE_TENSOR(v, SACCADE_F32, 2, 4, 2, 8), OUT, LSE, NULL, &call),
+                   "v: shape is (2, 4, 2, 8), expected (2, 5, 2, any)");
+    assert_refused(check(Q, K, V, SACCADE_TENSOR(out, SACCADE_F32, 2, 3, 4, 16), LSE, NULL, &call),
+                   "out: shape");
+    assert_refused(check(Q, K, V, OUT, SACCADE_TENSOR(lse, SACCADE_F32, 2, 3, 4), NULL, &call), "lse: shape");
+    assert_refused(check(SACCADE_TENSOR(q, SACCADE_F32, 2, 3, 3, 16), K, V, OUT, LSE, NULL, &call),
+                   "q: 3 heads are not a multiple of k's 2");
+}
+
+static void names_the_dtype_it_found(void **state) {
+    (void)state;
+    sac_attention_call call;
+    assert_refused(check(Q, SACCADE_TENSOR(k, SACCADE_BF16, 2, 5, 2, 16), V, OUT, LSE, NULL, &call),
+                   "k: dtype is bf16, expected f32");
+    assert_refused(check(SACCADE_TENSOR(q, SACCADE_I32, 2, 3, 4, 16), K, V, OUT, LSE, NULL, &call),
+                   "q: dtype is i32");
+    assert_refused(check(Q, K, V, OUT, SACCADE_TENSOR(lse, SACCADE_BF16, 2, 4, 3), NULL, &call),
+                   "lse: dtype is bf16");
+}
+
+static void refuses_strides_it_cannot_honour(void **state) {
+    (void)state;
+    sac_attention_call call;
+    DLTensor transposed = *K, overlapping = *OUT;
+    transposed.strides = (int64_t[]){160, 32, 1, 2};
+    assert_refused(check(Q, &transposed, V, OUT, LSE, NULL, &call), "k: the last dimension has stride 2");
+    overlapping.strides = (int64_t[]){96, 0, 8, 1};
+    assert_refused(check(Q, K, V, &overlapping, LSE, NULL, &call), "out: an output must not overlap itself");
+    DLTensor broadcast = *K;
+    broadcast.strides = (int64_t[]){0, 32, 16, 1};
+    assert_int_equal(check(Q, &broadcast, V, OUT, LSE, NULL, &call), SACCADE_OK);
+    assert_int_equal(call.args.k.batch_stride, 0);
+}
+
+static void refuses_missing_and_misaligned_data(void **state) {
+    (void)state;
+    sac_attention_call call;
+    assert_refused(check(Q, K, NULL, OUT, LSE, NULL, &call), "v: is NULL");
+    assert_refused(check(Q, SACCADE_TENSOR(NULL, SACCADE_F32, 2, 5, 2, 16), V, OUT, LSE, NULL, &call),
+                   "k: data is NULL");
+    DLTensor odd = *Q;
+    odd.byte_offset = 2;
+    assert_refused(check(&odd, K, V, OUT, LSE, NULL, &call), "q: data is not aligned");
+    assert_int_equal(check(SACCADE_TENSOR(NULL, SACCADE_F32, 2, 0, 4, 16), K, V,
+                           SACCADE_TENSOR(NULL, SACCADE_F32, 2, 0, 4, 8), NULL, NULL, &call),
+                     SACCADE_OK);
+}
+
+static saccade_status check_packed(int32_t *cu_q, int32_t *cu_k, int32_t *used,
+                                   const saccade_attention_params *more) {
+    sac_attention_call call;
+    saccade_attention_params params = more ? *more : (saccade_attention_params){0};
+    params.cu_seqlens_q = SACCADE_TENSOR(cu_q, SACCADE_I32, 4);
+    params.cu_seqlens_k = SACCADE_TENSOR(cu_k, SACCADE_I32, 4);
+    params.seqused_k = used ? SACCADE_TENSOR(used, SACCADE_I32, 3) : NULL;
+    return check(SACCADE_TENSOR(q, SACCADE_F32, 6, 4, 16), SACCADE_TENSOR(k, SACCADE_F32, 10, 2, 16),
+                 SACCADE_TENSOR(v, SACCADE_F32, 10, 2, 8), SACCADE_TENSOR(out, SACCADE_F32, 6, 4, 8),
+                 SACCADE_TENSOR(lse, SACCADE_F32, 4, 6), &params, &call);
+}
+
+static void refuses_cu_seqlens_that_lie(void **state) {
+    (void)state;
+    int32_t good_q[] = {0, 2, 2, 6}, good_k[] = {0, 3, 4, 10};
+    assert_int_equal(check_packed(good_q, good_k, NULL, NULL), SACCADE_OK);
+    assert_refused(check_packed((int32_t[]){1, 2, 2, 6}, good_k, NULL, NULL), "cu_seqlens_q: starts at 1");
+    assert_refused(check_packed((int32_t[]){0, 4, 2, 6}, good_k, NULL, NULL),
+                   "cu_seqlens_q: decreases from 4 to 2 at entry 2");
+    assert_refused(check_packed(good_q, (int32_t[]){0, 3, 4, 11}, NULL, NULL),
+                   "cu_seqlens_k: ends at 11, but k has 10 tokens");
+    assert_refused(check_packed(good_q, good_k, (int32_t[]){3, 2, 6}, NULL),
+                   "seqused_k: entry 1 is 2, must lie in 0..1");
+    assert_refused(check_packed(good_q, good_k, NULL, &(saccade_attention_params){.max_seqlen_k = 5}),
+                   "max_seqlen_k: is 5, but the longest sequence has 6");
+}
+
+static void refuses_one_cu_seqlens_without_the_other(void **state) {
+    (void)state;
+    sac_attention_call call;
+    int32_t cu[] = {0, 3};
+    saccade_attention_params params = {.cu_seqlens_k = SACCADE_TENSOR(cu, SACCADE_I32, 2)};
+    assert_refused(check(Q, K, V, OUT, LSE, &params, &call), "cu_seqlens_q: is NULL");
+}
+
+static void refuses_values_without_meaning(void **state) {
+    (void)state;
+    sac_attention_call call;
+    assert_refused(check(Q, K, V, OUT, LSE, &(saccade_attention_params){.softcap = -1}, &call),
+                   "softcap: -1");
+    assert_refused(
+        check(Q, K, V, OUT, LSE, &(saccade_attention_params){.has_scale = true, .scale = NAN}, &call),
+        "scale: ");
+    assert_refused(check(Q, K, V, OUT, LSE, &(saccade_attention_params){.causal = (saccade_causal)7}, &call),
+                   "causal: 7");
+    assert_refused(
+        check(Q, K, V, OUT, LSE, &(saccade_attention_params){.window = {.enabled = true, .left = -2}}, &call),
+        "window: (-2, 0)");
+    assert_refused(check(Q, K, V, OUT, LSE,
+                         &(saccade_attention_params){.sink = SACCADE_TENSOR(lse, SACCADE_F32, 3)}, &call),
+                   "sink: shape is (3), expected (4)");
+}
+
+static void request_says_what_the_call_asks_for(void **state) {
+    (void)state;
+    saccade_request request;
+    saccade_attention_params params = {
+        .causal = SACCADE_CAUSAL_BOTTOM_RIGHT, .softcap = 30, .deterministic = true};
+    saccade_attention_grads grads = {0};
+    assert_int_equal(saccade_request_from_call(&request, Q, K, V, &grads, &params), SACCADE_OK);
+    assert_true(request.training && request.softcap && request.deterministic && !request.sink);
+    assert_int_equal(request.causal, SACCADE_CAUSAL_BOTTOM_RIGHT);
+    assert_int_equal(request.seqlen_k, 5);
+    assert_int_equal(request.num_kv_heads, 2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(accepts_dense_tensors_and_resolves_them),
+        cmocka_unit_test(names_the_shape_it_found_and_the_one_it_wants),
+        cmocka_unit_test(names_the_dtype_it_found),
+        cmocka_unit_test(refuses_strides_it_cannot_honour),
+        cmocka_unit_test(refuses_missing_and_misaligned_data),
+        cmocka_unit_test(refuses_cu_seqlens_that_lie),
+        cmocka_unit_test(refuses_one_cu_seqlens_without_the_other),
+        cmocka_unit_test(refuses_values_without_meaning),
+        cmocka_unit_test(request_says_what_the_call_asks_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
