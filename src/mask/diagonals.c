@@ -90,8 +90,9 @@ static saccade_status list_eagle3(const void *context, const sac_mask_piece *pie
 }
 
 static bool eagle3_is_regular(const saccade_mask_shape *shape) {
-    return shape->q_len > 0 && shape->q_len % shape->q_block == 0 && shape->kv_len % shape->kv_block == 0 &&
-           shape->q_block % shape->kv_block == 0 && shape->kv_len % shape->q_len == 0;
+    return shape->q_len > 0 && shape->kv_len > 0 && shape->q_len % shape->q_block == 0 &&
+           shape->kv_len % shape->kv_block == 0 && shape->q_block % shape->kv_block == 0 &&
+           shape->kv_len % shape->q_len == 0;
 }
 
 saccade_status saccade_block_mask_eagle3(saccade_context *ctx, saccade_block_mask **result,
