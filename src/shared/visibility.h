@@ -56,6 +56,8 @@ SAC_FN sac_band sac_band_make(const sac_band_rule *rule, int32_t seqlen_q, int32
         int32_t off = sac_clamp_far(window_shift + rule->window_right + 1);
         band.hi_off = sac_min(band.hi_off, off);
     }
+    /* Masks that exclude each other: no row sees anything, so no range of rows may seem to. */
+    if (band.hi_off <= band.lo_off) band.hi_off = -SAC_FAR;
     return band;
 }
 

@@ -1,0 +1,354 @@
+/* test_tile_walk.c - the walk against a dense mask: every band rule, all small lengths, tiles and blocks, in both
+ * directions. For each walk: tiles ascend, are disjoint, at most `step` wide, cover every visible pair with the right
+ * kind, and hold nothing that nobody sees; FULL is really full, `banded` exact, DIAGONAL one diagonal. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/tile_walk.h"
+#include "support/cmocka_all.h"
+#include "support/dense_band.h"
+#include "support/random.h"
+
+enum { LONGEST = 13, MAX_BLOCKS = LONGEST, NO_PERIOD = 0 };
+
+/* One masked rectangle, dense, beside the arguments that describe it. */
+typedef struct world {
+    sac_attention_args args;
+    sac_band_rule rule;
+    int32_t nq, nk;
+    bool band[LONGEST][LONGEST];
+    uint8_t kind[LONGEST][LONGEST]; /* sac_tile_kind of each pair's block */
+    uint64_t seed;
+    int64_t row_offsets[MAX_BLOCKS + 1], column_offsets[MAX_BLOCKS + 1];
+    int32_t row_entries[MAX_BLOCKS * MAX_BLOCKS], column_entries[MAX_BLOCKS * MAX_BLOCKS];
+} world;
+
+/* One walk over it. */
+typedef struct walked {
+    const world *w;
+    bool keys; /* queries walk keys; false: keys walk queries */
+    sac_range fixed;
+    int32_t step;
+} walked;
+
+static void fail_walk(const walked *k, const sac_tile *tile, const char *what, int32_t i, int32_t j) {
+    char text[128];
+    const sac_block_mask_args *mask = &k->w->args.blocks;
+    fail_msg("%s; blocks %d x %d, period %d, seed %llu, mask_mod %d; %s [%d, %d) in steps of %d, tile [%d, "
+             "%d) kind %d "
+             "banded %d delta %d: %s at query %d, key %d",
+             dense_band_text(text, &k->w->rule, k->w->nq, k->w->nk), mask->q_block, mask->kv_block,
+             mask->period, (unsigned long long)k->w->seed, k->w->args.has_mask_mod,
+             k->keys ? "queries" : "keys", k->fixed.begin, k->fixed.end, k->step, tile->begin, tile->end,
+             tile->kind, tile->banded, tile->delta, what, i, j);
+}
+
+static bool on_diagonal(const world *w, int32_t i, int32_t j) {
+    int32_t period = w->args.blocks.period;
+    return period && (j - i) % period == 0;
+}
+
+/* ---- making worlds ---- */
+
+/* The lengths of the sequence; a block mask may have been made for longer ones. */
+static void set_lengths(world *w, int32_t nq, int32_t nk) {
+    w->nq = nq;
+    w->nk = nk;
+    for (int32_t i = 0; i < nq; i++)
+        for (int32_t j = 0; j < nk; j++) w->band[i][j] = dense_band_sees(&w->rule, nq, nk, i, j);
+}
+
+static void make_band(world *w, const sac_band_rule *rule, int32_t nq, int32_t nk) {
+    memset(w, 0, sizeof *w);
+    w->rule = w->args.band = *rule;
+    set_lengths(w, nq, nk);
+}
+
+static void fill_kinds(world *w, sac_tile_kind kind) {
+    for (int32_t i = 0; i < w->nq; i++) memset(w->kind[i], kind, (size_t)w->nk);
+}
+
+/* Lists of the blocks in the dense kinds, by query and by key. */
+static void list_blocks(world *w, int32_t q_block, int32_t kv_block, int32_t period) {
+    sac_block_mask_args *mask = &w->args.blocks;
+    *mask = (sac_block_mask_args){.by_query = {w->row_offsets, w->row_entries},
+                                  .by_key = {w->column_offsets, w->column_entries},
+                                  .q_block = q_block,
+                                  .kv_block = kv_block,
+                                  .num_q_blocks = sac_ceil_div(w->nq, q_block),
+                                  .num_kv_blocks = sac_ceil_div(w->nk, kv_block),
+                                  .batch = 1,
+                                  .num_heads = 1,
+                                  .period = period};
+    int64_t count = 0;
+    for (int32_t row = 0; row < mask->num_q_blocks; row++) {
+        for (int32_t column = 0; column < mask->num_kv_blocks; column++) {
+            int32_t kind = w->kind[row * q_block][column * kv_block];
+            if (kind) w->row_entries[count++] = SAC_ENTRY(column, kind);
+        }
+        w->row_offsets[row + 1] = count;
+    }
+    count = 0;
+    for (int32_t column = 0; column < mask->num_kv_blocks; column++) {
+        for (int32_t row = 0; row < mask->num_q_blocks; row++) {
+            int32_t kind = w->kind[row * q_block][column * kv_block];
+            if (kind) w->column_entries[count++] = SAC_ENTRY(row, kind);
+        }
+        w->column_offsets[column + 1] = count;
+    }
+}
+
+/* Blocks of random kinds, neighbours often alike so that runs arise. */
+static void random_kinds(world *w, int32_t q_block, int32_t kv_block, uint64_t seed) {
+    test_random random = {seed};
+    w->seed = seed;
+    for (int32_t i = 0; i < w->nq; i += q_block) {
+        sac_tile_kind kind = SAC_NONE;
+        for (int32_t j = 0; j < w->nk; j += kv_block) {
+            if (random_below(&random, 2)) kind = (sac_tile_kind)random_below(&random, 3);
+            for (int32_t y = i; y < sac_min(i + q_block, w->nq); y++)
+                for (int32_t x = j; x < sac_min(j + kv_block, w->nk); x++) w->kind[y][x] = (uint8_t)kind;
+        }
+    }
+}
+
+/* Blocks that exactly one diagonal of the period crosses become DIAGONAL, or FULL at random. */
+static void diagonal_kinds(world *w, int32_t q_block, int32_t kv_block, int32_t period, uint64_t seed) {
+    test_random random = {seed};
+    w->seed = seed;
+    for (int32_t i = 0; i < w->nq; i += q_block)
+        for (int32_t j = 0; j < w->nk; j += kv_block) {
+            int32_t low = j - (i + q_block - 1), high = j + kv_block - 1 - i, diagonals = 0;
+            for (int32_t d = low; d <= high; d++) diagonals += d % period == 0;
+            int32_t draw = random_below(&random, 6);
+            uint8_t kind = draw == 0 ? SAC_FULL : diagonals == 1 && draw < 5 ? SAC_DIAGONAL : SAC_NONE;
+            for (int32_t y = i; y < sac_min(i + q_block, w->nq); y++)
+                for (int32_t x = j; x < sac_min(j + kv_block, w->nk); x++) w->kind[y][x] = kind;
+        }
+}
+
+/* ---- checking one walk ---- */
+
+/* Everything about one tile, given as (queries, keys). */
+static void check_rectangle(const walked *k, const sac_tile *tile, sac_range queries, sac_range keys) {
+    const world *w = k->w;
+    bool outside = false, useful = false;
+    for (int32_t i = queries.begin; i < queries.end; i++)
+        for (int32_t j = keys.begin; j < keys.end; j++) {
+            outside |= !w->band[i][j];
+            useful |= w->band[i][j];
+            if (tile->kind == SAC_DIAGONAL && on_diagonal(w, i, j) != (j - i == tile->delta))
+                fail_walk(k, tile, "the diagonal of the tile is another", i, j);
+            if (w->kind[i][j] != tile->kind) fail_walk(k, tile, "the kind is another", i, j);
+        }
+    if ((bool)tile->banded != outside) fail_walk(k, tile, "banded is wrong", queries.begin, keys.begin);
+    if (!useful && tile->kind != SAC_DIAGONAL)
+        fail_walk(k, tile, "nobody sees anything", queries.begin, keys.begin);
+    if (tile->kind != SAC_DIAGONAL) return;
+    int32_t shift = k->keys ? -tile->delta : tile->delta; /* from the walked side to the one that walks */
+    if (tile->begin + shift < k->fixed.begin || tile->end + shift > k->fixed.end)
+        fail_walk(k, tile, "the tile goes beyond its diagonal", queries.begin, keys.begin);
+}
+
+static void check_walk(const walked *k) {
+    const world *w = k->w;
+    bool reached[LONGEST][LONGEST] = {{false}};
+    sac_band band = sac_band_make(&w->args.band, w->nq, w->nk);
+    sac_walk walk = k->keys ? sac_walk_keys(&w->args, &band, 0, 0, k->fixed, k->step)
+                            : sac_walk_queries(&w->args, &band, 0, 0, k->fixed, k->step);
+    sac_range all_queries = {0, w->nq}, all_keys = {0, w->nk};
+    int32_t limit = k->keys ? w->nk : w->nq, last_end = 0;
+    sac_tile tile = {0};
+    while (sac_walk_next(&walk, &tile)) {
+        sac_range range = {tile.begin, tile.end};
+        if (tile.begin < last_end || tile.end <= tile.begin || tile.end > limit ||
+            tile.end - tile.begin > k->step)
+            fail_walk(k, &tile, "tiles must ascend, be disjoint, and be 1 to step wide", last_end, limit);
+        last_end = tile.end;
+        sac_range queries = k->keys ? k->fixed : range, keys = k->keys ? range : k->fixed;
+        check_rectangle(k, &tile, queries, keys);
+        for (int32_t i = queries.begin; i < queries.end; i++)
+            for (int32_t j = keys.begin; j < keys.end; j++) reached[i][j] = true;
+    }
+    if (k->keys)
+        all_queries = k->fixed;
+    else
+        all_keys = k->fixed;
+    for (int32_t i = all_queries.begin; i < all_queries.end; i++)
+        for (int32_t j = all_keys.begin; j < all_keys.end; j++) {
+            bool visible =
+                w->band[i][j] && w->kind[i][j] && (w->kind[i][j] != SAC_DIAGONAL || on_diagonal(w, i, j));
+            if (visible && !reached[i][j]) fail_walk(k, &tile, "a visible pair lies in no tile", i, j);
+        }
+}
+
+/* All tiles of one side, which must cut it without gap or overlap and stay inside their blocks. */
+static void check_side(const world *w, bool keys, int32_t tile_size, int32_t step) {
+    int32_t len = keys ? w->nq : w->nk, expected_begin = 0;
+    int32_t block = keys ? w->args.blocks.q_block : w->args.blocks.kv_block;
+    int32_t count = sac_num_tiles(len, tile_size, block);
+    for (int32_t index = 0; index < count; index++) {
+        walked k = {w, keys, sac_tile_rows(index, len, tile_size, block), step};
+        assert_int_equal(k.fixed.begin, expected_begin);
+        assert_in_range(k.fixed.end - k.fixed.begin, 1, tile_size);
+        if (block) assert_int_equal(k.fixed.begin / block, (k.fixed.end - 1) / block);
+        expected_begin = k.fixed.end;
+        check_walk(&k);
+    }
+    assert_int_equal(expected_begin, len);
+}
+
+static void check_world(const world *w) {
+    static const int32_t sizes[] = {1, 2, 3, 5, 8};
+    for (size_t t = 0; t < sizeof sizes / sizeof sizes[0]; t++)
+        for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+            check_side(w, true, sizes[t], sizes[s]);
+            check_side(w, false, sizes[t], sizes[s]);
+        }
+}
+
+/* ---- tests ---- */
+
+static void every_band_is_walked_exactly(void **state) {
+    (void)state;
+    sac_band_rule rule;
+    world w;
+    for (int index = 0; dense_band_rule(index, &rule); index++)
+        for (int32_t nq = 0; nq <= 9; nq++)
+            for (int32_t nk = 0; nk <= 9; nk++) {
+                make_band(&w, &rule, nq, nk);
+                w.args.has_mask_mod = (nq + nk) % 2;
+                fill_kinds(&w, w.args.has_mask_mod ? SAC_PARTIAL : SAC_FULL);
+                check_world(&w);
+            }
+}
+
+static const int32_t block_sizes[][2] = {{1, 1}, {1, 4}, {4, 1}, {2, 2}, {2, 3},
+                                         {3, 2}, {4, 4}, {6, 3}, {5, 16}};
+
+/* Tiles smaller and larger than blocks, rectangular blocks, partial last blocks, under every band rule. */
+static void every_block_size_is_walked_exactly_whatever_the_tile(void **state) {
+    (void)state;
+    sac_band_rule rule;
+    world w;
+    uint64_t seed = 1;
+    for (int index = 0; dense_band_rule(index, &rule); index++)
+        for (size_t s = 0; s < sizeof block_sizes / sizeof block_sizes[0]; s++)
+            for (int length = 0; length < 4; length++) {
+                make_band(&w, &rule, 4 + 3 * length, 13 - 2 * length);
+                w.args.has_mask_mod = length % 2;
+                random_kinds(&w, block_sizes[s][0], block_sizes[s][1], seed++);
+                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], NO_PERIOD);
+                check_world(&w);
+            }
+}
+
+static void every_small_length_is_walked_exactly_in_blocks(void **state) {
+    (void)state;
+    static const sac_band_rule none = {.window_left = -1, .window_right = -1};
+    world w;
+    for (int32_t nq = 0; nq <= LONGEST; nq++)
+        for (int32_t nk = 0; nk <= LONGEST; nk++)
+            for (size_t s = 0; s < sizeof block_sizes / sizeof block_sizes[0]; s++) {
+                make_band(&w, &none, nq, nk);
+                random_kinds(&w, block_sizes[s][0], block_sizes[s][1], (uint64_t)(nq * 100 + nk));
+                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], NO_PERIOD);
+                check_world(&w);
+            }
+}
+
+static void blocks_beyond_the_used_length_are_not_walked(void **state) {
+    (void)state;
+    sac_band_rule rule;
+    world w;
+    uint64_t seed = 1;
+    for (int index = 0; dense_band_rule(index, &rule); index += 3)
+        for (int32_t nq = 0; nq < LONGEST; nq += 3)
+            for (int32_t nk = 0; nk < LONGEST; nk += 2) {
+                make_band(&w, &rule, LONGEST, LONGEST);
+                random_kinds(&w, 4, 3, seed++);
+                list_blocks(&w, 4, 3, NO_PERIOD);
+                set_lengths(&w, nq, nk);
+                check_world(&w);
+            }
+}
+
+static void diagonal_blocks_hold_one_key_a_row(void **state) {
+    (void)state;
+    sac_band_rule rule;
+    world w;
+    uint64_t seed = 1;
+    for (int index = 0; dense_band_rule(index, &rule); index++)
+        for (size_t s = 0; s < sizeof block_sizes / sizeof block_sizes[0]; s++)
+            for (int32_t period = 4; period <= 12; period += 2) {
+                make_band(&w, &rule, sac_min(4 + period, LONGEST), LONGEST);
+                diagonal_kinds(&w, block_sizes[s][0], block_sizes[s][1], period, seed++);
+                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], period);
+                check_world(&w);
+            }
+}
+
+/* Lists may serve every batch and head, or each its own. */
+static void lists_are_found_by_batch_and_head(void **state) {
+    (void)state;
+    enum { BATCH = 2, HEADS = 3 };
+    int64_t offsets[BATCH * HEADS + 1];
+    int32_t entries[BATCH * HEADS];
+    for (int32_t list = 0; list < BATCH * HEADS; list++) {
+        offsets[list] = list;
+        entries[list] = SAC_ENTRY(list, SAC_FULL); /* each list its own block */
+    }
+    offsets[BATCH * HEADS] = BATCH * HEADS;
+    sac_attention_args args = {.band = {.window_left = -1, .window_right = -1},
+                               .blocks = {.by_query = {offsets, entries},
+                                          .q_block = 4,
+                                          .kv_block = 4,
+                                          .num_q_blocks = 1,
+                                          .num_kv_blocks = BATCH * HEADS}};
+    sac_band band = sac_band_make(&args.band, 4, 4 * BATCH * HEADS);
+    for (int broadcast = 0; broadcast < 4; broadcast++) {
+        args.blocks.batch = broadcast & 1 ? 1 : BATCH;
+        args.blocks.num_heads = broadcast & 2 ? 1 : HEADS;
+        for (int32_t b = 0; b < BATCH; b++)
+            for (int32_t h = 0; h < HEADS; h++) {
+                sac_walk walk = sac_walk_keys(&args, &band, b, h, (sac_range){0, 4}, 16);
+                sac_tile tile = {0};
+                assert_true(sac_walk_next(&walk, &tile));
+                int32_t list = (broadcast & 1 ? 0 : b) * args.blocks.num_heads + (broadcast & 2 ? 0 : h);
+                assert_int_equal(tile.begin, 4 * list);
+                assert_int_equal(tile.end, 4 * list + 4);
+                assert_false(sac_walk_next(&walk, &tile));
+            }
+    }
+}
+
+/* Neighbouring blocks of one kind are one run, cut only by the step. */
+static void neighbours_of_one_kind_share_a_tile(void **state) {
+    (void)state;
+    static const sac_band_rule none = {.window_left = -1, .window_right = -1};
+    world w;
+    make_band(&w, &none, 4, 12);
+    fill_kinds(&w, SAC_FULL);
+    list_blocks(&w, 4, 2, NO_PERIOD);
+    sac_band band = sac_band_make(&none, 4, 12);
+    sac_walk walk = sac_walk_keys(&w.args, &band, 0, 0, (sac_range){0, 4}, 8);
+    sac_tile tile = {0};
+    assert_true(sac_walk_next(&walk, &tile));
+    assert_int_equal(tile.end - tile.begin, 8);
+    assert_true(sac_walk_next(&walk, &tile));
+    assert_int_equal(tile.end - tile.begin, 4);
+    assert_false(sac_walk_next(&walk, &tile));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_band_is_walked_exactly),
+        cmocka_unit_test(every_block_size_is_walked_exactly_whatever_the_tile),
+        cmocka_unit_test(every_small_length_is_walked_exactly_in_blocks),
+        cmocka_unit_test(blocks_beyond_the_used_length_are_not_walked),
+        cmocka_unit_test(diagonal_blocks_hold_one_key_a_row),
+        cmocka_unit_test(lists_are_found_by_batch_and_head),
+        cmocka_unit_test(neighbours_of_one_kind_share_a_tile),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
