@@ -32,9 +32,12 @@ void sac_text_emit(FILE *out, const saccade_modifier *leaf, bool grad, const cha
             : grad ? "float grad, float score, "
                    : "float score, ");
     emit_slot_names(out, leaf, base);
-    if (!sac_text_is_body(text)) fputs("    return (\n", out);
+    bool body = sac_text_is_body(text);
+    if (!body) fputs("    return (\n", out);
     emit_line(out, leaf->name, grad ? " (grad_text)" : "");
     fputs(text, out);
-    fputs(sac_text_is_body(text) ? "\n}\n" : "\n);\n}\n", out);
+    /* On the text's last line, where a message about what is missing there belongs, unless a comment may end it. */
+    if (strstr(text, "//")) fputs("\n", out);
+    fputs(body ? " }\n" : "); }\n", out);
     fputs("#line 1 \"around modifiers\"\n", out);
 }

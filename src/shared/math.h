@@ -1,8 +1,7 @@
 /* math.h - the elementary functions of modifier texts and of the CPU kernels, in plain C that vectorises.
  *
- * Branch-free (every choice is a select), about 2 ulp in fp32, right at infinities, NaN and subnormals. Compiled
- * by C compilers, libtcc and, where the device's own functions are not wanted, NVRTC. Must not be compiled with
- * flags that assume finite values or reassociate.
+ * Branch-free (every choice is a select), within 2 ulp in fp32 (tanh: 2.5), right at infinities, NaN and
+ * subnormals. Must not be compiled with flags that assume finite values or reassociate. Devices have their own.
  * Method: reduction to a short interval, a minimax polynomial there, and the exponent put back through its bits.
  */
 #ifndef SAC_MATH_H
