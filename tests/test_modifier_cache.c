@@ -267,7 +267,7 @@ static void one_modifier_serves_threads_with_contexts_of_their_own(void **state)
 
 static void *add_to_slope(void *argument) {
     const saccade_aux *slots = argument;
-    for (int i = 0; i < 20000; i++) saccade_aux_add(slots->tensor[0].grad, i % 2, 1.0f);
+    for (int i = 0; i < 20000; i++) saccade_atomic_add(slots->tensor[0].grad + i % 2, 1.0f);
     return NULL;
 }
 

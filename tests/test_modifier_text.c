@@ -189,6 +189,27 @@ static void gradient_text_gets_grad_and_score_and_adds_to_aux(void **state) {
     saccade_modifier_destroy(m);
 }
 
+static void additions_to_alternating_elements_and_slots_all_arrive(void **state) {
+    (void)state;
+    saccade_modifier *m = compiled(&(saccade_modifier_params){
+        .kind = SACCADE_SCORE_KIND,
+        .text = "score",
+        .grad_text =
+            "{ aux_grad(f, kv_idx % 3, grad); aux_grad(f, 0, 1.f); aux_grad(g, h, score); return grad; }",
+        .num_aux = 2,
+        .aux = (saccade_aux_decl[]){{"f", SACCADE_F32}, {"g", SACCADE_BF16}}});
+    float f[3] = {0}, g[1] = {0}, expected[3] = {0}, grad[7], score[7];
+    saccade_aux aux = {.tensor = {{.grad = f}, {.grad = g}}};
+    for (int i = 0; i < 7; i++) {
+        grad[i] = (float)(1 << i), score[i] = 1;
+        expected[(4 + i) % 3] += grad[i];
+        expected[0] += 1;
+    }
+    sac_score_grad_row(m, grad, score, 7, 0, 0, 0, 4, &aux);
+    assert_true(f[0] == expected[0] && f[1] == expected[1] && f[2] == expected[2] && g[0] == 7);
+    saccade_modifier_destroy(m);
+}
+
 SACCADE_SCORE_MOD(doubled, { return 2 * score; })
 
 static void gradient_as_text_goes_with_a_native_form(void **state) {
@@ -344,6 +365,7 @@ static int run_with(const char *compiler) {
         TEST(mathematical_functions_are_right_everywhere),
         TEST(every_dtype_is_read_by_name_and_by_number),
         TEST(gradient_text_gets_grad_and_score_and_adds_to_aux),
+        TEST(additions_to_alternating_elements_and_slots_all_arrive),
         TEST(gradient_as_text_goes_with_a_native_form),
         TEST(mistake_is_reported_with_name_and_line),
         TEST(hostile_text_is_a_compile_error_or_just_c),

@@ -21,8 +21,9 @@
  *
  * Gradients: a score_mod used in a backward pass needs grad_text, which gets `grad` (dL/d result) and `score`
  * (its input) and returns dL/d score; aux_grad(slot, i, x) adds x to the fp32 gradient of an aux tensor. Those
- * additions are atomic and come in any order, so that the last bits of such a gradient may change from run to
- * run: under `deterministic` a backend serialises them or refuses, by a rule that names them.
+ * additions are atomic and come in any order where rows run in parallel, so that the last bits of such a gradient
+ * may change from run to run: under `deterministic` a backend serialises them or refuses, by a rule that names
+ * them.
  *
  * On the CPU a text is compiled by the C compiler of the machine (cc, gcc or clang of PATH) with the loop over a
  * row around it, once: the result is kept in the context's cache_dir. Where there is none that works, libtcc

@@ -40,7 +40,7 @@
 #define aux_i64(slot, i) (((const int64_t *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_u8(slot, i) (((const uint8_t *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_size(slot, d) (SACCADE_AUX_AT(slot).extent[d])
-#define aux_grad(slot, i, x) saccade_aux_add(SACCADE_AUX_AT(slot).grad, i, x)
+#define aux_grad(slot, i, x) SACCADE_GRAD_ADD(slot, SACCADE_AUX_AT(slot).grad, i, x)
 #define scalar(slot) (SACCADE_SCALAR_AT(slot))
 
 typedef union saccade_float_bits {
@@ -64,21 +64,49 @@ SACCADE_TEXT_FN float saccade_from_f16(uint16_t half) {
     return x.f;
 }
 
-/* Rows of one head may be in the hands of several threads, hence atomic; their order is nobody's promise. */
+/* ---- gradients of aux tensors ----
+ * Rows that add to one element may be in the hands of several threads, hence atomic; their order is nobody's
+ * promise. */
 #if defined(__CUDACC_RTC__)
-SACCADE_TEXT_FN void saccade_aux_add(float *grad, int64_t i, float x) {
+#define SACCADE_GRAD_SUMS /* the gradient's point form has no further parameter */
+#define SACCADE_GRAD_ADD(slot, grad, i, x) saccade_atomic_add(grad, i, x)
+SACCADE_TEXT_FN void saccade_atomic_add(float *grad, int64_t i, float x) {
     if (grad) atomicAdd(grad + i, x);
 }
-#elif defined(__TINYC__)
-void saccade_aux_add(float *grad, int64_t i, float x); /* libtcc knows no atomics: the library's own */
 #else
-SACCADE_TEXT_FN void saccade_aux_add(float *grad, int64_t i, float x) {
-    if (!grad) return;
+/* On the host a row first sums what its neighbours add to the same element, as with one slope a head: there is one
+ * atomic addition then, not one a key. A sum for each slot. */
+typedef struct saccade_grad_sum {
+    float *at; /* NULL: none yet */
+    float sum;
+} saccade_grad_sum;
+
+#define SACCADE_GRAD_SUMS , saccade_grad_sum *saccade_sums
+#define SACCADE_GRAD_ADD(slot, grad, i, x) saccade_grad_add(&saccade_sums[slot], grad, i, x)
+
+#if defined(__TINYC__)
+void saccade_atomic_add(float *at, float x); /* libtcc knows no atomics: the library's own */
+#else
+SACCADE_TEXT_FN void saccade_atomic_add(float *at, float x) {
     saccade_float_bits old, sum;
-    old.u = __atomic_load_n((uint32_t *)(grad + i), __ATOMIC_RELAXED);
+    old.u = __atomic_load_n((uint32_t *)at, __ATOMIC_RELAXED);
     do sum.f = old.f + x;
-    while (!__atomic_compare_exchange_n((uint32_t *)(grad + i), &old.u, sum.u, 1, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED));
+    while (
+        !__atomic_compare_exchange_n((uint32_t *)at, &old.u, sum.u, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+}
+#endif
+
+SACCADE_TEXT_FN void saccade_grad_flush(saccade_grad_sum *sum) {
+    if (sum->at) saccade_atomic_add(sum->at, sum->sum);
+}
+SACCADE_TEXT_FN void saccade_grad_add(saccade_grad_sum *sum, float *grad, int64_t i, float x) {
+    if (!grad) return;
+    if (sum->at != grad + i) {
+        saccade_grad_flush(sum);
+        sum->at = grad + i;
+        sum->sum = 0;
+    }
+    sum->sum += x;
 }
 #endif
 
@@ -92,7 +120,10 @@ SACCADE_TEXT_FN void saccade_aux_add(float *grad, int64_t i, float x) {
 #define SACCADE_SCORE_GRAD_ROW(row, point)                                                                   \
     void row(float *__restrict grad, const float *__restrict score, int32_t n, int32_t b, int32_t h,         \
              int32_t q_idx, int32_t kv_idx, const saccade_aux *aux) {                                        \
-        for (int32_t i = 0; i < n; i++) grad[i] = point(grad[i], score[i], b, h, q_idx, kv_idx + i, aux);    \
+        saccade_grad_sum sums[SACCADE_MAX_AUX] = {{0, 0}};                                                   \
+        for (int32_t i = 0; i < n; i++)                                                                      \
+            grad[i] = point(grad[i], score[i], b, h, q_idx, kv_idx + i, aux, sums);                          \
+        for (int32_t slot = 0; slot < SACCADE_MAX_AUX; slot++) saccade_grad_flush(&sums[slot]);              \
     }
 #define SACCADE_MASK_ROW(row, point)                                                                         \
     void row(uint8_t *__restrict visible, int32_t n, int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,    \

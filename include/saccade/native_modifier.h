@@ -22,6 +22,8 @@
 #include <saccade/modifier.h>
 #include <saccade/modifier_text.h>
 
+/* clang-format off */
+
 /* Defines `const saccade_native_modifier name_`. */
 #define SACCADE_SCORE_MOD(name_, ...)                                                                        \
     static inline float name_##_point(float score, int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,      \
@@ -29,19 +31,19 @@
         (void)b, (void)h, (void)q_idx, (void)kv_idx, (void)aux;                                              \
         __VA_ARGS__                                                                                          \
     }                                                                                                        \
-    static SACCADE_SCORE_ROW(name_##_row, name_##_point) static const saccade_native_modifier name_ = {      \
+    static SACCADE_SCORE_ROW(name_##_row, name_##_point)                                                     \
+    static const saccade_native_modifier name_ = {                                                           \
         .kind = SACCADE_SCORE_KIND, .name = #name_, .text = #__VA_ARGS__, .score_row = name_##_row};
 
 /* Defines `const saccade_native_grad name_##_grad`, the gradient of score_mod name_. */
 #define SACCADE_SCORE_GRAD(name_, ...)                                                                       \
     static inline float name_##_grad_point(float grad, float score, int32_t b, int32_t h, int32_t q_idx,     \
-                                           int32_t kv_idx, const saccade_aux *aux) {                         \
-        (void)score, (void)b, (void)h, (void)q_idx, (void)kv_idx, (void)aux;                                 \
+                                           int32_t kv_idx, const saccade_aux *aux SACCADE_GRAD_SUMS) {       \
+        (void)score, (void)b, (void)h, (void)q_idx, (void)kv_idx, (void)aux, (void)saccade_sums;             \
         __VA_ARGS__                                                                                          \
     }                                                                                                        \
-    static SACCADE_SCORE_GRAD_ROW(name_##_grad_row,                                                          \
-                                  name_##_grad_point) static const saccade_native_grad name_##_grad = {      \
-        .text = #__VA_ARGS__, .row = name_##_grad_row};
+    static SACCADE_SCORE_GRAD_ROW(name_##_grad_row, name_##_grad_point)                                      \
+    static const saccade_native_grad name_##_grad = {.text = #__VA_ARGS__, .row = name_##_grad_row};
 
 /* Defines `const saccade_native_modifier name_`. */
 #define SACCADE_MASK_MOD(name_, ...)                                                                         \
@@ -50,7 +52,10 @@
         (void)b, (void)h, (void)q_idx, (void)kv_idx, (void)aux;                                              \
         __VA_ARGS__                                                                                          \
     }                                                                                                        \
-    static SACCADE_MASK_ROW(name_##_row, name_##_point) static const saccade_native_modifier name_ = {       \
+    static SACCADE_MASK_ROW(name_##_row, name_##_point)                                                      \
+    static const saccade_native_modifier name_ = {                                                           \
         .kind = SACCADE_MASK_KIND, .name = #name_, .text = #__VA_ARGS__, .mask_row = name_##_row};
+
+/* clang-format on */
 
 #endif

@@ -26,7 +26,7 @@ static float float_from_u64(uint64_t x) { return (float)x; }
 static double double_from_u64(uint64_t x) { return (double)x; }
 static uint64_t u64_from_float(float x) { return (uint64_t)x; }
 static uint64_t u64_from_double(double x) { return (uint64_t)x; }
-static void add_to_gradient(float *grad, int64_t i, float x) { saccade_aux_add(grad, i, x); }
+static void add_atomically(float *at, float x) { saccade_atomic_add(at, x); }
 
 typedef void (*any_function)(void);
 static const struct {
@@ -52,7 +52,7 @@ static const struct {
     {"memset", (any_function)memset},
     {"memcpy", (any_function)memcpy},
     {"memmove", (any_function)memmove},
-    {"saccade_aux_add", (any_function)add_to_gradient},
+    {"saccade_atomic_add", (any_function)add_atomically},
 };
 
 /* Objects and functions differ for ISO C alone: POSIX, and libtcc, have them in one address space. */

@@ -26,11 +26,12 @@ void sac_text_emit(FILE *out, const saccade_modifier *leaf, bool grad, const cha
     const char *text = grad ? leaf->grad_text : leaf->text;
     fprintf(out,
             "SACCADE_TEXT_FN %s %s(%sint32_t b, int32_t h, int32_t q_idx, int32_t kv_idx, "
-            "const saccade_aux *aux) {\n",
+            "const saccade_aux *aux%s) {\n",
             mask ? "bool" : "float", function,
             mask   ? ""
             : grad ? "float grad, float score, "
-                   : "float score, ");
+                   : "float score, ",
+            grad ? " SACCADE_GRAD_SUMS" : "");
     emit_slot_names(out, leaf, base);
     bool body = sac_text_is_body(text);
     if (!body) fputs("    return (\n", out);
