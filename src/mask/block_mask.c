@@ -144,22 +144,26 @@ static bool head_exists(const saccade_block_mask *mask, int32_t b, int32_t h) {
            (mask->shape.num_heads == 1 || h < mask->shape.num_heads);
 }
 
+int64_t sac_block_list_find(const sac_block_list *list, int64_t row, int32_t index) {
+    int64_t low = list->offsets[row], end = list->offsets[row + 1], high = end;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (SAC_ENTRY_INDEX(list->entries[middle]) < index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < end && SAC_ENTRY_INDEX(list->entries[low]) == index ? low : -1;
+}
+
 int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32_t h, int32_t row,
                                 int32_t column) {
     if (!head_exists(mask, b, h) || row < 0 || row >= mask->num_q_blocks || column < 0 ||
         column >= mask->num_kv_blocks)
         return 0;
-    int64_t r = sac_mask_row_index(mask, b, h, row);
-    int64_t low = mask->row_offsets[r], high = mask->row_offsets[r + 1], end = high;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (SAC_ENTRY_INDEX(mask->row_entries[middle]) < column)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    bool listed = low < end && SAC_ENTRY_INDEX(mask->row_entries[low]) == column;
-    return listed ? SAC_ENTRY_KIND(mask->row_entries[low]) : 0;
+    const sac_block_list list = {mask->row_offsets, mask->row_entries};
+    int64_t found = sac_block_list_find(&list, sac_mask_row_index(mask, b, h, row), column);
+    return found < 0 ? 0 : SAC_ENTRY_KIND(list.entries[found]);
 }
 
 saccade_status saccade_block_mask_visible(saccade_context *ctx, const saccade_block_mask *mask, int32_t b,

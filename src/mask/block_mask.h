@@ -46,6 +46,9 @@ saccade_status sac_mask_finish(saccade_block_mask **result, saccade_block_mask *
 sac_range sac_mask_queries(const saccade_block_mask *mask, int32_t row);
 sac_range sac_mask_keys(const saccade_block_mask *mask, int32_t column);
 
+/* Where `index` stands among the entries of a row; -1 when it is not listed. */
+int64_t sac_block_list_find(const sac_block_list *list, int64_t row, int32_t index);
+
 /* Which row of row_offsets holds the key blocks of query block `row`. */
 int64_t sac_mask_row_index(const saccade_block_mask *mask, int32_t b, int32_t h, int32_t row);
 

@@ -33,6 +33,28 @@ static saccade_status set_blocks(saccade_context *ctx, saccade_block_mask *mask,
     return sac_mask_set_predicate(ctx, mask, SAC_PREDICATE_BLOCKS, values);
 }
 
+void sac_stored_blocks_row(uint8_t *visible, int32_t n, int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,
+                           const saccade_aux *aux) {
+    const int32_t *geometry = aux->tensor[0].data, *slots = aux->tensor[3].data;
+    const sac_block_list list = {aux->tensor[1].data, aux->tensor[2].data};
+    int32_t q_block = geometry[0], kv_block = geometry[1], batch = geometry[3], heads = geometry[4];
+    int64_t head = (int64_t)(batch > 1 ? b : 0) * heads + (heads > 1 ? h : 0);
+    int64_t row = head * geometry[2] + q_idx / q_block;
+    for (int32_t span; n > 0; n -= span, visible += span, kv_idx += span) {
+        int32_t bit = kv_idx % kv_block;
+        span = sac_min(n, kv_block - bit);
+        int64_t found = sac_block_list_find(&list, row, kv_idx / kv_block);
+        int32_t kind = found < 0 ? 0 : SAC_ENTRY_KIND(list.entries[found]);
+        if (kind != SACCADE_PARTIAL) {
+            memset(visible, kind == SACCADE_FULL, (size_t)span);
+            continue;
+        }
+        int64_t line = (int64_t)slots[found] * q_block + q_idx % q_block;
+        const uint8_t *bits = (const uint8_t *)aux->tensor[4].data + line * geometry[5];
+        for (int32_t i = 0; i < span; i++) visible[i] = bits[(bit + i) / 8] >> (bit + i) % 8 & 1;
+    }
+}
+
 /* Which stored block each entry is: PARTIAL ones in the order of the lists. */
 static void number_partial(const saccade_block_mask *mask, int32_t *slots) {
     int32_t next = 0;

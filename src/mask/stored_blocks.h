@@ -4,6 +4,10 @@
 
 #include "mask/block_mask.h"
 
+/* Row form of the mask_mod `blocks`: what its text says pair by pair, with one look-up a block. */
+void sac_stored_blocks_row(uint8_t *visible, int32_t n, int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,
+                           const saccade_aux *aux);
+
 /* Stores the PARTIAL blocks of a listed mask, one bit a pair, and replaces its mask_mod by them. */
 saccade_status sac_mask_store_partial(saccade_context *ctx, saccade_block_mask *mask);
 
