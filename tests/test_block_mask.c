@@ -252,7 +252,10 @@ static void bad_arguments_are_named(void **state) {
     saccade_block_mask *untouched = (saccade_block_mask *)&ctx, *mask = untouched;
     saccade_mask_shape shape = {.q_len = 10, .kv_len = 12};
     const saccade_status bad = SACCADE_INVALID_ARGUMENT;
+    assert_refused(saccade_block_mask_causal(NULL, &mask, &shape, false), bad, "ctx: NULL");
     assert_refused(saccade_block_mask_causal(ctx, &mask, NULL, false), bad, "shape: NULL");
+    saccade_mask_shape huge = {SAC_MAX_SEQLEN, SAC_MAX_SEQLEN, SAC_MAX_SEQLEN, SAC_MAX_SEQLEN, 1, 1};
+    assert_refused(saccade_block_mask_causal(ctx, &mask, &huge, false), bad, "beyond counting");
     assert_refused(saccade_block_mask_causal(ctx, &mask, &(saccade_mask_shape){.q_len = -1}, false), bad,
                    "shape.q_len: -1");
     assert_refused(

@@ -177,7 +177,7 @@ static saccade_status combine(saccade_context *ctx, saccade_block_mask **result,
     saccade_status status = match_shapes(&a->shape, b ? &b->shape : &a->shape, &shape);
     if (status == SACCADE_OK) status = sac_mask_decided(ctx, &decided_a, "a", a);
     if (status == SACCADE_OK && b) status = sac_mask_decided(ctx, &decided_b, "b", b);
-    if (status == SACCADE_OK) status = sac_mask_new(&mask, &shape);
+    if (status == SACCADE_OK) status = sac_mask_new(ctx, &mask, &shape);
     if (status == SACCADE_OK)
         status = sac_mask_finish(result, mask, combine_decided(ctx, mask, op, decided_a, decided_b));
     saccade_block_mask_destroy(decided_a);

@@ -50,7 +50,7 @@ static sac_range band_keys(const interval_rule *rule, int32_t b, int32_t q_idx) 
 static saccade_status build_band(saccade_context *ctx, saccade_block_mask **result,
                                  const saccade_mask_shape *shape, const sac_band_rule *band) {
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     interval_rule rule = {.keys = band_keys, .band = sac_band_make(band, shape->q_len, shape->kv_len)};
     const int32_t bounds[] = {rule.band.lo_off, rule.band.hi_off};
@@ -123,7 +123,7 @@ saccade_status saccade_block_mask_documents(saccade_context *ctx, saccade_block_
                                             const saccade_mask_shape *shape, const int32_t *lengths,
                                             int32_t num_documents) {
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     int32_t *intervals = NULL;
     status = check_documents(shape, lengths, num_documents);
@@ -153,7 +153,7 @@ saccade_status saccade_block_mask_prefix_lm(saccade_context *ctx, saccade_block_
                                             const saccade_mask_shape *shape, const int32_t *prefix) {
     if (!prefix) return sac_fail(SACCADE_INVALID_ARGUMENT, "prefix: NULL");
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     int32_t batch = mask->list_batch = mask->shape.batch;
     for (int32_t b = 0; b < batch && status == SACCADE_OK; b++)
@@ -181,7 +181,7 @@ saccade_status saccade_block_mask_block_diagonal(saccade_context *ctx, saccade_b
     if (q_size < 1) return sac_fail(SACCADE_INVALID_ARGUMENT, "q_size: %d is below 1", q_size);
     if (kv_size < 1) return sac_fail(SACCADE_INVALID_ARGUMENT, "kv_size: %d is below 1", kv_size);
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     const int32_t sizes[] = {q_size, kv_size};
     interval_rule rule = {.keys = group_keys, .values = sizes};

@@ -31,8 +31,19 @@ static saccade_status check_shape(const saccade_mask_shape *shape) {
     return SACCADE_OK;
 }
 
-saccade_status sac_mask_new(saccade_block_mask **result, const saccade_mask_shape *shape) {
+/* So that heads x blocks can be counted, and bytes of them. */
+static saccade_status check_size(const saccade_block_mask *mask) {
+    int64_t heads = (int64_t)mask->shape.batch * mask->shape.num_heads;
+    if (heads <= (INT64_MAX >> 8) / sac_max(1, sac_max(mask->num_q_blocks, mask->num_kv_blocks)))
+        return SACCADE_OK;
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "shape: %d x %d heads of %d x %d blocks are beyond counting",
+                    mask->shape.batch, mask->shape.num_heads, mask->num_q_blocks, mask->num_kv_blocks);
+}
+
+saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **result,
+                            const saccade_mask_shape *shape) {
     enum { DEFAULT_BLOCK = 128 };
+    if (!ctx) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: NULL");
     saccade_status status = check_shape(shape);
     if (status != SACCADE_OK) return status;
     saccade_block_mask *mask = calloc(1, sizeof *mask);
@@ -46,8 +57,7 @@ saccade_status sac_mask_new(saccade_block_mask **result, const saccade_mask_shap
     mask->num_q_blocks = sac_ceil_div(shape->q_len, mask->shape.q_block);
     mask->num_kv_blocks = sac_ceil_div(shape->kv_len, mask->shape.kv_block);
     mask->list_batch = mask->list_heads = 1;
-    *result = mask;
-    return SACCADE_OK;
+    return sac_mask_finish(result, mask, check_size(mask));
 }
 
 saccade_status sac_mask_finish(saccade_block_mask **result, saccade_block_mask *mask, saccade_status status) {

@@ -37,7 +37,8 @@ saccade_status sac_block_mask_check(const saccade_block_mask *mask, int64_t batc
                                     int64_t q_len, int64_t kv_len);
 
 /* A mask of that shape, checked, defaults filled in, without lists or mask_mod. */
-saccade_status sac_mask_new(saccade_block_mask **mask, const saccade_mask_shape *shape);
+saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **mask,
+                            const saccade_mask_shape *shape);
 
 /* The end of every builder: hands the mask over, or destroys it and passes the failure on. */
 saccade_status sac_mask_finish(saccade_block_mask **result, saccade_block_mask *mask, saccade_status status);

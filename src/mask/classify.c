@@ -72,7 +72,7 @@ saccade_status saccade_block_mask_from_mod(saccade_context *ctx, saccade_block_m
         return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: \"%s\" is a score_mod",
                         mask_mod->modifier->name);
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     mask->list_batch = mask->shape.batch;
     mask->list_heads = mask->shape.num_heads;
@@ -106,12 +106,13 @@ saccade_status saccade_block_mask_from_dense(saccade_context *ctx, saccade_block
             return sac_fail(SACCADE_INVALID_ARGUMENT, "visible: shape[%d] is %lld, allowed are %d to %d", d,
                             (long long)dense.extent[d], d < 2, SAC_MAX_SEQLEN);
     saccade_block_mask *mask;
-    status = sac_mask_new(&mask, &(saccade_mask_shape){.batch = (int32_t)dense.extent[0],
-                                                       .num_heads = (int32_t)dense.extent[1],
-                                                       .q_len = (int32_t)dense.extent[2],
-                                                       .kv_len = (int32_t)dense.extent[3],
-                                                       .q_block = q_block,
-                                                       .kv_block = kv_block});
+    status = sac_mask_new(ctx, &mask,
+                          &(saccade_mask_shape){.batch = (int32_t)dense.extent[0],
+                                                .num_heads = (int32_t)dense.extent[1],
+                                                .q_len = (int32_t)dense.extent[2],
+                                                .kv_len = (int32_t)dense.extent[3],
+                                                .q_block = q_block,
+                                                .kv_block = kv_block});
     if (status != SACCADE_OK) return status;
     mask->list_batch = mask->shape.batch;
     mask->list_heads = mask->shape.num_heads;

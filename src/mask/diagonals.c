@@ -51,7 +51,7 @@ saccade_status saccade_block_mask_dilated(saccade_context *ctx, saccade_block_ma
     int32_t distance = far < SAC_FAR ? (int32_t)far : SAC_FAR;
     if (step == 1) return saccade_block_mask_window(ctx, result, shape, distance, distance, false);
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     bool alone = step >= mask->shape.q_block + mask->shape.kv_block - 1; /* one diagonal a block at most */
     dilated_rule rule = {mask, reach, step, alone ? SACCADE_DIAGONAL : SACCADE_PARTIAL};
@@ -98,7 +98,7 @@ static bool eagle3_is_regular(const saccade_mask_shape *shape) {
 saccade_status saccade_block_mask_eagle3(saccade_context *ctx, saccade_block_mask **result,
                                          const saccade_mask_shape *shape, const int32_t *lengths) {
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     int32_t q_len = mask->shape.q_len;
     if (lengths) mask->list_batch = mask->shape.batch;

@@ -240,7 +240,7 @@ saccade_status saccade_block_mask_import(saccade_context *ctx, saccade_block_mas
                                          const saccade_mask_shape *shape,
                                          const saccade_block_mask_tensors *tensors) {
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     mask->list_batch = mask->shape.batch;
     mask->list_heads = mask->shape.num_heads;

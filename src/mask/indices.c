@@ -45,7 +45,7 @@ saccade_status saccade_block_mask_from_indices(saccade_context *ctx, saccade_blo
         return sac_fail(SACCADE_INVALID_ARGUMENT, "kind: %d is neither SACCADE_FULL nor SACCADE_PARTIAL",
                         (int)kind);
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(&mask, shape);
+    saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     index_rule rule = {.mask = mask, .kind = (int32_t)kind};
     status = sac_host_tensor_of(&rule.indices, "indices", indices, SACCADE_I32, 4);
