@@ -91,6 +91,38 @@ static void mask_keeps_its_own_copy_of_what_it_reads(void **state) {
     saccade_block_mask_destroy(mask);
 }
 
+/* Threads take pieces in any order; the lists are those of one thread. */
+static void lists_do_not_depend_on_the_number_of_threads(void **state) {
+    (void)state;
+    static const int32_t widths[] = {31, 5, 64};
+    saccade_modifier *modifier = make_stripes();
+    saccade_bound_modifier bound = {.modifier = modifier,
+                                    .aux = (const DLTensor *[]){SACCADE_TENSOR(widths, SACCADE_I32, 3)},
+                                    .scalars = (float[]){60}};
+    saccade_mask_shape shape = {3, 7, 200, 300, 3, 5};
+    saccade_block_mask *alone = NULL;
+    for (int32_t threads = 1; threads <= 16; threads *= 4) {
+        saccade_context *own;
+        saccade_block_mask *mask;
+        must(saccade_context_create(&own, &(saccade_context_params){.num_threads = threads}));
+        must(saccade_block_mask_from_mod(own, &mask, &shape, &bound));
+        saccade_context_destroy(own);
+        if (!alone) {
+            alone = mask;
+            continue;
+        }
+        size_t rows = 3 * 7 * 67, columns = 3 * 7 * 60, entries = (size_t)alone->row_offsets[rows];
+        assert_memory_equal(mask->row_offsets, alone->row_offsets, (rows + 1) * sizeof *alone->row_offsets);
+        assert_memory_equal(mask->row_entries, alone->row_entries, entries * sizeof *alone->row_entries);
+        assert_memory_equal(mask->col_offsets, alone->col_offsets,
+                            (columns + 1) * sizeof *alone->col_offsets);
+        assert_memory_equal(mask->col_entries, alone->col_entries, entries * sizeof *alone->col_entries);
+        saccade_block_mask_destroy(mask);
+    }
+    saccade_block_mask_destroy(alone);
+    saccade_modifier_destroy(modifier);
+}
+
 static bool above(const void *rule, int32_t b, int32_t h, int64_t i, int64_t j) {
     (void)rule, (void)b, (void)h;
     return j > i + 20;
@@ -314,6 +346,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mask_mod_of_everything_is_classified_exactly),
         cmocka_unit_test(mask_keeps_its_own_copy_of_what_it_reads),
+        cmocka_unit_test(lists_do_not_depend_on_the_number_of_threads),
         cmocka_unit_test(few_long_rows_are_classified_exactly),
         cmocka_unit_test(score_mod_and_broken_text_are_refused),
         cmocka_unit_test(dense_tensor_is_kept_for_partial_blocks),

@@ -283,8 +283,11 @@ static void tensors_of_other_shapes_are_refused(void **state) {
     lay_out_for(&e, mask);
     e.tensor[3].dtype = SACCADE_I64;
     assert_refused(saccade_block_mask_export(mask, &e.all), bad, "full_kv_indices: dtype is i64, not i32");
-    e.all.kv_indices = NULL;
     e.tensor[3].dtype = SACCADE_I32;
+    e.tensor[3].byte_offset = 2;
+    assert_refused(saccade_block_mask_export(mask, &e.all), bad, "full_kv_indices: data is not aligned");
+    e.tensor[3].byte_offset = 0;
+    e.all.kv_indices = NULL;
     assert_refused(saccade_block_mask_import(ctx, &imported, &info.shape, &e.all), bad,
                    "kv_indices: NULL, but kv_num_blocks is given");
     assert_refused(saccade_block_mask_import(ctx, &imported, &info.shape, &(saccade_block_mask_tensors){0}),

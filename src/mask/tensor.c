@@ -44,5 +44,8 @@ saccade_status sac_host_tensor_of(sac_host_tensor *host, const char *name, const
                         (long long)host->stride[ndim - 1]);
     if (count > 0 && !tensor->data) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is NULL", name);
     host->data = (char *)tensor->data + tensor->byte_offset;
+    if ((uintptr_t)host->data % (dtype.bits / 8u))
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is not aligned to its elements of %d bits", name,
+                        dtype.bits);
     return SACCADE_OK;
 }
