@@ -189,10 +189,11 @@ static void damaged_object_is_compiled_again(void **state) {
 
 static void unusable_cache_directory_costs_time_only(void **state) {
     NEEDS_COMPILER;
-    char file[96];
+    char file[96], below[112];
     snprintf(file, sizeof file, "%s/file", dir);
+    snprintf(below, sizeof below, "%s/below", file);
     close(open(file, O_CREAT | O_WRONLY, 0600));
-    const char *const unusable[] = {file, "/proc/saccade", "/dev/full", "/sys/kernel"};
+    const char *const unusable[] = {file, below, "/dev/full", "/dev/null/saccade"};
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 2; k++) expect(compile_in(unusable[i], NULL, &plus_41), 42, 1, 0);
 }
