@@ -6,12 +6,25 @@
 
 size_t sac_number_size(sac_dtype dtype) { return dtype == SAC_F64 ? 8 : dtype == SAC_F32 ? 4 : 2; }
 
+static double power_of_two(int exponent) {
+    uint64_t bits = (uint64_t)(exponent + 1023) << 52;
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* floor(log2 |x|) of a normal double. */
+static int exponent_of(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (int)(bits >> 52 & 0x7ff) - 1023;
+}
+
 /* `precision` significant bits; below 2^min_exponent their spacing no longer shrinks. */
 static double round_to(double x, int precision, int min_exponent, double largest) {
     if (x == 0 || !isfinite(x)) return x;
-    int exponent;
-    frexp(x, &exponent); /* |x| in [2^(exponent-1), 2^exponent) */
-    double spacing = ldexp(1, (exponent - 1 > min_exponent ? exponent - 1 : min_exponent) - (precision - 1));
+    int exponent = exponent_of(x) > min_exponent ? exponent_of(x) : min_exponent;
+    double spacing = power_of_two(exponent - (precision - 1));
     double rounded = nearbyint(x / spacing) * spacing;
     return fabs(rounded) > largest ? copysign(INFINITY, x) : rounded;
 }
@@ -32,8 +45,8 @@ double sac_number_round(double x, sac_dtype dtype) {
 static double half_value(uint16_t bits) {
     int exponent = bits >> 10 & 31, fraction = bits & 1023;
     double magnitude = exponent == 31  ? (fraction ? NAN : INFINITY)
-                       : exponent == 0 ? ldexp(fraction, -24)
-                                       : ldexp(1024 + fraction, exponent - 25);
+                       : exponent == 0 ? fraction * 0x1p-24
+                                       : (1024 + fraction) * power_of_two(exponent - 25);
     return bits >> 15 ? -magnitude : magnitude;
 }
 
@@ -44,9 +57,9 @@ static uint16_t half_bits(double x) {
     if (isinf(x)) return sign | 0x7c00;
     double magnitude = fabs(x);
     if (magnitude < 0x1p-14) return sign | (uint16_t)(magnitude * 0x1p24);
-    int exponent;
-    double fraction = frexp(magnitude, &exponent); /* in [0.5, 1) */
-    return sign | (uint16_t)((exponent + 14) << 10) | (uint16_t)(fraction * 2048 - 1024);
+    int exponent = exponent_of(magnitude);
+    double fraction = magnitude / power_of_two(exponent); /* in [1, 2) */
+    return sign | (uint16_t)((exponent + 15) << 10) | (uint16_t)(fraction * 1024 - 1024);
 }
 
 static double bfloat_value(uint16_t bits) {

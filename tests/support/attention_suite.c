@@ -100,7 +100,7 @@ static void expect(const attention_case *c, sac_dtype dtype, bool forward_only) 
     run_options options = {.forward_only = forward_only};
     if (attention_run(expected.p, "reference", SAC_F64, &options, &expected.exact) != SACCADE_OK)
         fail_msg("%s: the reference refuses: %s", c->name, saccade_last_error());
-    plain_formula(expected.p, &expected.plain);
+    plain_formula(expected.p, forward_only, &expected.plain);
     expected.forward_only = forward_only;
     expected.declared = c; /* last: what failed on the way is not there */
 }

@@ -168,7 +168,7 @@ static void add_head(const plain_row *row, double *sum, const float *head, int32
     }
 }
 
-static void compute_head(plain_row *row, const saccade_aux *aux) {
+static void compute_head(plain_row *row, const saccade_aux *aux, bool forward_only) {
     const problem *p = row->p;
     int32_t dim = p->c.head_dim, dim_v = p->c.head_dim_v;
     float *dk = calloc((size_t)row->keys * (size_t)dim + 1, sizeof(float));
@@ -177,7 +177,7 @@ static void compute_head(plain_row *row, const saccade_aux *aux) {
     for (row->i = 0; row->i < p->len_q[row->b]; row->i++) {
         bool sees = softmax(row);
         forward_row(row, sees);
-        if (!sees) continue;
+        if (!sees || forward_only) continue;
         score_grad(row, aux);
         add_row(row, dk, dv);
     }
@@ -196,7 +196,7 @@ static void clear(const problem *p, results *r) {
     }
 }
 
-void plain_formula(const problem *p, results *r) {
+void plain_formula(const problem *p, bool forward_only, results *r) {
     size_t keys = (size_t)p->c.seqlen_k + 1;
     float *floats = malloc(4 * keys * sizeof(float));
     plain_row row = {.p = p, .r = r, .visible = malloc(keys * sizeof(bool))};
@@ -216,7 +216,7 @@ void plain_formula(const problem *p, results *r) {
         for (row.h = 0; row.h < p->c.num_heads; row.h++) {
             row.keys = p->len_k[row.b];
             row.kv_head = row.h / (p->c.num_heads / p->c.num_kv_heads);
-            compute_head(&row, &aux);
+            compute_head(&row, &aux, forward_only);
         }
     for (int slot = 0; slot < TEST_MAX_SLOTS; slot++) {
         test_shape shape = problem_shape(p, DAUX + slot);

@@ -112,7 +112,7 @@ static double draw(const problem *p, test_operand operand, int32_t row, int32_t 
     case INPUTS_LARGE:
         return operand <= K ? 4 * x : x;
     case INPUTS_EQUAL:
-        return operand <= K ? 0.5 : x;
+        return operand == Q ? 0 : x;
     case INPUTS_TINY:
         return operand <= V ? 1e-5 * x : x;
     case INPUTS_FAR_NEGATIVE: /* q . k = -3840 row * D / 64: beyond -2e5 from the first key on */

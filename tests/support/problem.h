@@ -70,6 +70,6 @@ void results_free(results *r);
 
 /* The formula as a textbook has it, in the problem's dtype: every stored intermediate (scores, probabilities,
  * their gradients, outputs) is rounded to it, sums are fp32. Its error is the measure for backends. */
-void plain_formula(const problem *p, results *r);
+void plain_formula(const problem *p, bool forward_only, results *r);
 
 #endif
