@@ -15,15 +15,17 @@ typedef enum sac_predicate {
     SAC_PREDICATE_BLOCKS,         /* geometry; row_offsets; row_entries; slots; bits: see predicates.c */
 } sac_predicate;
 
+typedef enum sac_ownership {
+    SAC_COPIED,   /* into a buffer of the mask's */
+    SAC_SHARED,   /* a buffer already: one more reference */
+    SAC_BORROWED, /* outlives the mask_mod */
+} sac_ownership;
+
 /* A value for the next input of a predicate: `count` elements of its dtype. */
 typedef struct sac_predicate_value {
     const void *data;
     int64_t count;
-    enum {
-        SAC_COPIED,
-        SAC_SHARED,
-        SAC_BORROWED
-    } ownership; /* SAC_SHARED: a buffer. Borrowed: outlives the mask */
+    sac_ownership ownership;
 } sac_predicate_value;
 
 /* Gives the mask its mask_mod, with one value for each input. */
