@@ -114,6 +114,28 @@ typedef struct saccade_bound_modifier {
     const float *scalars; /* (num_scalars) */
 } saccade_bound_modifier;
 
+/* ---- evaluation on the CPU, for tests and tools: n keys of one query, the first at kv_idx ---- */
+
+typedef struct saccade_modifier_row {
+    int32_t b, h, q_idx, kv_idx, n;
+} saccade_modifier_row;
+
+/* visible (n) receives 0 or 1; score (n) is replaced by the modified one. Compiles if that has not been done.
+ * Errors: INVALID_ARGUMENT (the wrong kind; aux tensors that are not those declared), COMPILE_FAILED. */
+SACCADE_API saccade_status saccade_modifier_mask_row(saccade_context *ctx,
+                                                     const saccade_bound_modifier *mask_mod,
+                                                     const saccade_modifier_row *row, uint8_t *visible);
+SACCADE_API saccade_status saccade_modifier_score_row(saccade_context *ctx,
+                                                      const saccade_bound_modifier *score_mod,
+                                                      const saccade_modifier_row *row, float *score);
+
+/* grad (n), the gradient of the modified scores, is replaced by that of `score` (n), which went in. daux
+ * (num_aux) or NULL: contiguous fp32 tensors that gradients of aux tensors are added to; entries may be NULL. */
+SACCADE_API saccade_status saccade_modifier_score_grad_row(saccade_context *ctx,
+                                                           const saccade_bound_modifier *score_mod,
+                                                           const saccade_modifier_row *row, float *grad,
+                                                           const float *score, DLTensor *const *daux);
+
 #ifdef __cplusplus
 }
 #endif
