@@ -1,0 +1,151 @@
+/* attention_command.c - saccade attention IN -o OUT: computes, writes, and draws where attention went. */
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "attention_map.h"
+#include "command.h"
+#include "dtype.h"
+#include "options.h"
+#include "output.h"
+#include "progress.h"
+#include "workload.h"
+
+typedef struct command_options {
+    attention_options attention;
+    const char *output, *png, *svg;
+    int64_t map[2]; /* batch entry and head; -1: no map */
+    bool verbose;
+} command_options;
+
+enum { KEY_MAP = 0x400, KEY_PNG, KEY_SVG };
+
+static const struct argp_option option_list[] = {
+    {"output", 'o', "OUT", 0, "Write out, lse and the gradients to this safetensors file", -2},
+    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where the attention of this head goes", -1},
+    {"png", KEY_PNG, "FILE", 0, "The drawing of --map", -1},
+    {"svg", KEY_SVG, "FILE", 0, "The drawing of --map", -1},
+    {"verbose", 'v', NULL, 0, "Say what was computed, by which backend, how fast", -1},
+    {0}};
+
+static void parse_map(struct argp_state *state, const char *text, int64_t map[2]) {
+    int64_t values[2];
+    int count = parse_int_list(text, 0, INT32_MAX, 1, 2, values);
+    if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
+    map[0] = count == 2 ? values[0] : 0;
+    map[1] = values[count - 1];
+}
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    command_options *options = state->input;
+    bool picture = options->png || options->svg;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->attention;
+        return 0;
+    case 'o':
+        options->output = text;
+        return 0;
+    case 'v':
+        options->verbose = true;
+        return 0;
+    case KEY_MAP:
+        parse_map(state, text, options->map);
+        return 0;
+    case KEY_PNG:
+        options->png = text;
+        return 0;
+    case KEY_SVG:
+        options->svg = text;
+        return 0;
+    case ARGP_KEY_END:
+        if (!options->output && !picture) argp_error(state, "-o OUT is missing");
+        if (picture != (options->map[1] >= 0)) argp_error(state, "--map and --png or --svg go together");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static void print_tensor(const char *name, const DLTensor *tensor) {
+    printf("  %-8s (", name);
+    for (int d = 0; d < tensor->ndim; d++) printf("%s%lld", d ? ", " : "", (long long)tensor->shape[d]);
+    printf(") %s\n", dtype_name(tensor->dtype));
+}
+
+static void describe(const workload *work, const command_options *options, const results *r, double forward_s,
+                     double backward_s) {
+    char *backend = workload_backend(work);
+    printf("backend %s: forward %.2f ms", backend ? backend : "?", 1e3 * forward_s);
+    if (work->backward)
+        printf(", backward %.2f ms%s", 1e3 * backward_s, work->dout_is_ones ? " (of the sum of out)" : "");
+    printf("\n");
+    free(backend);
+    if (!options->output) return;
+    printf("%s:\n", options->output);
+    for (int i = 0; i < MAX_RESULTS; i++)
+        if (r->tensor[i]) print_tensor(r->name[i], r->tensor[i]);
+}
+
+static bool write_results(const results *r, const char *path) {
+    safetensors_entry entries[MAX_RESULTS];
+    size_t count = 0;
+    for (int i = 0; i < MAX_RESULTS; i++)
+        if (r->tensor[i]) entries[count++] = (safetensors_entry){r->name[i], r->tensor[i]};
+    return safetensors_write(path, entries, count);
+}
+
+static int compute(const workload *work, const command_options *options) {
+    results r = results_new(work);
+    int code = EXIT_OK;
+    progress_begin("forward", 0);
+    double begin = seconds_now();
+    saccade_status status = workload_forward(work, &r);
+    double middle = seconds_now(), end = middle;
+    progress_end();
+    if (status != SACCADE_OK) code = complain_status("forward", status);
+    if (code == EXIT_OK && work->backward) {
+        progress_begin("backward", 0);
+        status = workload_backward(work, &r);
+        end = seconds_now();
+        progress_end();
+        if (status != SACCADE_OK) code = complain_status("backward", status);
+    }
+    if (code == EXIT_OK && options->output && !write_results(&r, options->output)) code = EXIT_FAILED;
+    if (code == EXIT_OK && options->verbose) describe(work, options, &r, middle - begin, end - middle);
+    results_free(&r);
+    return code;
+}
+
+static int run(command_options *options) {
+    workload work;
+    int code = EXIT_OK;
+    /* Long work should not end at a folder that cannot be written. */
+    if (options->output && !output_possible(options->output)) return EXIT_FAILED;
+    code = workload_open(&work, &options->attention, NULL);
+    if (code == EXIT_OK && (options->output || options->verbose)) code = compute(&work, options);
+    if (code == EXIT_OK && options->map[1] >= 0)
+        code = draw_attention_map(&work, options->map[0], options->map[1], options->png, options->svg);
+    workload_close(&work);
+    return code;
+}
+
+int attention_command(int argc, char **argv) {
+    static const struct argp_child children[] = {{&attention_argp, 0, NULL, 1}, {0}};
+    static const struct argp argp = {
+        .options = option_list,
+        .parser = parse,
+        .args_doc = "IN -o OUT",
+        .doc = "Computes attention of the tensors q, k and v in the safetensors file IN.\v"
+               "q, k, v are (B, N, H, D), or (T, H, D) with cu_seqlens_q and cu_seqlens_k. IN may also hold "
+               "seqused_q, seqused_k, sink, alibi_slopes, dout; any other tensor can be read by name in a "
+               "modifier's TEXT. OUT gets out and lse, with --backward also dq, dk, dv, dsink and the "
+               "gradients of what --score-mod-grad adds to.",
+        .children = children,
+    };
+    command_options options = {.map = {-1, -1}};
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    int code = run(&options);
+    free_sources(&options.attention.sources);
+    return code;
+}

@@ -1,0 +1,194 @@
+/* check_command.c - saccade check: is a backend's error within the bound?
+ *
+ * Exact is the reference backend on the same values in fp64. The bound of a tensor is twice the largest error of the
+ * plain formula in the input's dtype, plus 1e-5 of the largest exact value (of 1, for an lse below it: a logarithm's
+ * error is a probability's relative error).
+ */
+#include <argp.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "dtype.h"
+#include "options.h"
+#include "plain_formula.h"
+#include "progress.h"
+#include "workload.h"
+
+typedef struct check_options {
+    attention_options attention;
+    bool json;
+} check_options;
+
+/* How one result compares. Largest errors; infinite where only one side is an infinity or NaN. */
+typedef struct verdict {
+    const char *name;
+    const DLTensor *tensor;
+    double largest, error, plain_error, bound;
+    size_t worst; /* the element with the largest error */
+    double found, exact;
+    bool good;
+} verdict;
+
+static double error_of(double found, double exact) {
+    if (isnan(exact)) return isnan(found) ? 0 : INFINITY;
+    if (isinf(exact)) return found == exact ? 0 : INFINITY;
+    return isfinite(found) ? fabs(found - exact) : INFINITY;
+}
+
+static verdict compare(const char *name, const DLTensor *found, const DLTensor *plain,
+                       const DLTensor *exact) {
+    verdict v = {.name = name, .tensor = found};
+    size_t count = tensor_elements(found);
+    for (size_t i = 0; i < count; i++) {
+        double wanted = dtype_value(exact->dtype, exact->data, i);
+        double here = dtype_value(found->dtype, found->data, i), error = error_of(here, wanted);
+        double plain_error = error_of(dtype_value(plain->dtype, plain->data, i), wanted);
+        if (isfinite(wanted)) v.largest = fmax(v.largest, fabs(wanted));
+        if (isfinite(plain_error)) v.plain_error = fmax(v.plain_error, plain_error);
+        if (i && error <= v.error) continue;
+        v.worst = i;
+        v.error = error;
+        v.found = here;
+        v.exact = wanted;
+    }
+    double unit = strcmp(name, "lse") ? v.largest : fmax(v.largest, 1);
+    v.bound = 2 * v.plain_error + 1e-5 * unit;
+    v.good = v.error <= v.bound;
+    return v;
+}
+
+/* ---- output ---- */
+
+/* "(2, 0, 17)" of an element. */
+static char *index_text(const DLTensor *tensor, size_t element) {
+    char *text = copy_string(")");
+    for (int d = tensor->ndim - 1; d >= 0; d--) {
+        size_t extent = (size_t)tensor->shape[d];
+        char *longer = format_string("%s%zu%s", d ? ", " : "(", element % extent, text);
+        element /= extent;
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static void print_text(const char *backend, const verdict *verdicts, int count) {
+    printf("%-8s %-12s %12s %12s %12s %8s\n", backend, "", "largest", "error", "bound", "of bound");
+    for (int i = 0; i < count; i++) {
+        const verdict *v = &verdicts[i];
+        printf("%-8s %-12s %12.3e %12.3e %12.3e %7.0f%% %s\n", v->name, dtype_name(v->tensor->dtype),
+               v->largest, v->error, v->bound, v->bound > 0 ? 100 * v->error / v->bound : 0,
+               v->good ? "ok" : "FAILED");
+    }
+    for (int i = 0; i < count; i++) {
+        if (verdicts[i].good) continue;
+        char *place = index_text(verdicts[i].tensor, verdicts[i].worst);
+        printf("%s%s is %.9g, exact is %.9g\n", verdicts[i].name, place, verdicts[i].found,
+               verdicts[i].exact);
+        free(place);
+    }
+}
+
+/* JSON has no infinity. */
+static json_t *json_number(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+static void print_json(const char *backend, const verdict *verdicts, int count, bool good) {
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) {
+        const verdict *v = &verdicts[i];
+        char *place = index_text(v->tensor, v->worst);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:b, s:s, s:o, s:o}", "name",
+                                              v->name, "dtype", dtype_name(v->tensor->dtype), "largest",
+                                              json_number(v->largest), "error", json_number(v->error),
+                                              "plain_error", json_number(v->plain_error), "bound",
+                                              json_number(v->bound), "good", v->good, "worst", place, "found",
+                                              json_number(v->found), "exact", json_number(v->exact)));
+        free(place);
+    }
+    json_t *root = json_pack("{s:s, s:b, s:o}", "backend", backend, "good", good, "tensors", list);
+    json_dumpf(root, stdout, JSON_INDENT(2));
+    putchar('\n');
+    json_decref(root);
+}
+
+/* ---- the command ---- */
+
+static int compute(const workload *work, results *r, const char *what) {
+    progress_begin(what, 0);
+    saccade_status status = workload_forward(work, r);
+    if (status == SACCADE_OK && work->backward) status = workload_backward(work, r);
+    progress_end();
+    return status == SACCADE_OK ? EXIT_OK : complain_status(what, status);
+}
+
+static int compute_exact(const workload *work, results *r) {
+    workload exact = workload_converted(work, SACCADE_F64);
+    exact.params.backend = "reference";
+    *r = results_new(&exact);
+    int code = compute(&exact, r, "reference");
+    workload_converted_free(&exact);
+    return code;
+}
+
+static int judge(const workload *work, const check_options *options) {
+    results found = results_new(work), plain = results_new(work), exact = {0};
+    char *backend = workload_backend(work);
+    int code = backend ? compute(work, &found, backend) : EXIT_USAGE;
+    if (code == EXIT_OK) code = compute_exact(work, &exact);
+    if (code == EXIT_OK) code = plain_formula(work, &plain);
+    if (code == EXIT_OK) {
+        verdict verdicts[MAX_RESULTS];
+        int count = 0;
+        bool good = true;
+        for (int i = 0; i < MAX_RESULTS; i++) {
+            if (!found.tensor[i] || !tensor_elements(found.tensor[i])) continue;
+            verdicts[count] = compare(found.name[i], found.tensor[i], plain.tensor[i], exact.tensor[i]);
+            good &= verdicts[count++].good;
+        }
+        if (options->json)
+            print_json(backend, verdicts, count, good);
+        else
+            print_text(backend, verdicts, count);
+        code = good ? EXIT_OK : EXIT_FAILED;
+    }
+    free(backend);
+    results_free(&found);
+    results_free(&plain);
+    results_free(&exact);
+    return code;
+}
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    check_options *options = state->input;
+    (void)text;
+    if (key != ARGP_KEY_INIT) return ARGP_ERR_UNKNOWN;
+    state->child_inputs[0] = &options->attention;
+    state->child_inputs[1] = &options->json;
+    return 0;
+}
+
+int check_command(int argc, char **argv) {
+    static const struct argp_child children[] = {
+        {&attention_argp, 0, NULL, 1}, {&json_argp, 0, NULL, 2}, {0}};
+    static const struct argp argp = {
+        .parser = parse,
+        .args_doc = "IN",
+        .doc =
+            "Computes attention of IN with a backend and with the fp64 reference, and compares.\v"
+            "The bound of each result's largest error is twice that of the plain formula in IN's dtype plus "
+            "1e-5 of the largest exact value. Exit status 1 beyond it.",
+        .children = children,
+    };
+    check_options options = {0};
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    workload work;
+    int code = workload_open(&work, &options.attention, NULL);
+    if (code == EXIT_OK) code = judge(&work, &options);
+    workload_close(&work);
+    free_sources(&options.attention.sources);
+    return code;
+}

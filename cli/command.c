@@ -1,0 +1,93 @@
+/* command.c - messages, memory and numbers. */
+#include "command.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void complain(const char *format, ...) {
+    char text[8192];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (char *c = text; *c; c++)
+        if (((unsigned char)*c < ' ' && *c != '\n') || *c == 127) *c = '?';
+    fprintf(stderr, "saccade: %s\n", text);
+}
+
+int complain_status(const char *what, saccade_status status) {
+    const char *reason = saccade_last_error();
+    complain("%s: %s", what, *reason ? reason : saccade_status_text(status));
+    switch (status) {
+    case SACCADE_INVALID_ARGUMENT:
+    case SACCADE_UNSUPPORTED:
+    case SACCADE_COMPILE_FAILED:
+        return EXIT_USAGE;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+static void *checked(void *pointer) {
+    if (!pointer) {
+        complain("out of memory");
+        exit(EXIT_FAILED);
+    }
+    return pointer;
+}
+
+void *allocate(size_t bytes) {
+    if (bytes > SIZE_MAX - 64) return checked(NULL);
+    size_t rounded = (bytes + 64) / 64 * 64;
+    return memset(checked(aligned_alloc(64, rounded)), 0, rounded);
+}
+
+char *copy_string(const char *text) { return checked(strdup(text)); }
+
+char *format_string(const char *format, ...) {
+    char *text = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    return checked(length < 0 ? NULL : text);
+}
+
+double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+bool parse_int(const char *text, int64_t min, int64_t max, int64_t *value) {
+    int64_t single;
+    if (parse_int_list(text, min, max, 1, 1, &single) != 1) return false;
+    *value = single;
+    return true;
+}
+
+bool parse_double(const char *text, double *value) {
+    char *end;
+    *value = strtod(text, &end);
+    return end != text && !*end && isfinite(*value);
+}
+
+int parse_int_list(const char *text, int64_t min, int64_t max, int min_count, int max_count,
+                   int64_t *values) {
+    for (int count = 0; count < max_count;) {
+        char *end;
+        errno = 0;
+        long long value = strtoll(text, &end, 10);
+        if (end == text || errno || value < min || value > max) return -1;
+        values[count++] = value;
+        if (!*end) return count >= min_count ? count : -1;
+        if (*end != ',') return -1;
+        text = end + 1;
+    }
+    return -1;
+}

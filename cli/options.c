@@ -1,0 +1,250 @@
+/* options.c - from the command line to attention_options. Values are checked here as far as they need no tensor. */
+#include "options.h"
+
+#include <float.h>
+#include <string.h>
+
+#include "command.h"
+#include "dtype.h"
+
+enum option_key {
+    KEY_CAUSAL = 0x100,
+    KEY_WINDOW,
+    KEY_SCALE,
+    KEY_SOFTCAP,
+    KEY_MASK_MOD,
+    KEY_SCORE_MOD,
+    KEY_SCORE_MOD_GRAD,
+    KEY_SCALAR,
+    KEY_MASK,
+    KEY_BLOCK_SIZE,
+    KEY_BACKEND,
+    KEY_THREADS,
+    KEY_ISA,
+    KEY_DETERMINISTIC,
+    KEY_BACKWARD,
+    KEY_SHAPES,
+    KEY_DTYPE,
+    KEY_JSON,
+};
+
+enum { GROUP_MASK = 1, GROUP_SCORE, GROUP_RUN };
+
+static const struct argp_option attention_option_list[] = {
+    {NULL, 0, NULL, 0, "Masks (all given must hold):", GROUP_MASK},
+    {"causal", KEY_CAUSAL, "ALIGN", OPTION_ARG_OPTIONAL,
+     "Query i sees key j iff j <= i; ALIGN is top-left (default) or bottom-right: j <= i + Nk - Nq", 0},
+    {"window", KEY_WINDOW, "LEFT,RIGHT[:ALIGN]", 0,
+     "Query i sees keys i - LEFT to i + RIGHT; -1: unbounded on that side", 0},
+    {"mask", KEY_MASK, "SPEC", 0, "Block mask, for example 'causal & window:256,0'; see saccade(1)", 0},
+    {"block-size", KEY_BLOCK_SIZE, "Q,KV", 0, "Blocks of --mask, in tokens (default 128,128)", 0},
+    {"mask-mod", KEY_MASK_MOD, "TEXT", 0, "C expression or body over b, h, q_idx, kv_idx: is the key seen?",
+     0},
+    {NULL, 0, NULL, 0, "Scores:", GROUP_SCORE},
+    {"scale", KEY_SCALE, "X", 0, "Factor of q . k (default 1/sqrt(D))", 0},
+    {"softcap", KEY_SOFTCAP, "X", 0, "score = X tanh(score / X)", 0},
+    {"score-mod", KEY_SCORE_MOD, "TEXT", 0,
+     "C expression or body over score, b, h, q_idx, kv_idx: the new score", 0},
+    {"score-mod-grad", KEY_SCORE_MOD_GRAD, "TEXT", 0,
+     "Its derivative, over grad and score: dL/d score; needed with --backward", 0},
+    {"scalar", KEY_SCALAR, "NAME=X", 0, "Value of a name in a modifier's text; may be repeated", 0},
+    {NULL, 0, NULL, 0, "Computation:", GROUP_RUN},
+    {"backward", KEY_BACKWARD, NULL, 0,
+     "Gradients too, from IN's dout, or of the sum of out where it has none", 0},
+    {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 0},
+    {"backend", KEY_BACKEND, "NAME", 0, "Use this backend or fail; see `saccade backends`", 0},
+    {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0},
+    {"isa", KEY_ISA, "NAME", 0, "CPU instruction set: generic, avx2, avx512, amx (default: the best here)",
+     0},
+    {0}};
+
+/* ":top-left" or ":bottom-right", or nothing. */
+static bool parse_align(const char *text, saccade_align *align) {
+    *align = !strcmp(text, "bottom-right") ? SACCADE_BOTTOM_RIGHT : SACCADE_TOP_LEFT;
+    return *align == SACCADE_BOTTOM_RIGHT || !strcmp(text, "top-left");
+}
+
+static void parse_causal(struct argp_state *state, const char *text, saccade_attention_params *params) {
+    saccade_align align = SACCADE_TOP_LEFT;
+    if (text && !parse_align(text, &align))
+        argp_error(state, "--causal=%s: expected top-left or bottom-right", text);
+    params->causal = align == SACCADE_TOP_LEFT ? SACCADE_CAUSAL_TOP_LEFT : SACCADE_CAUSAL_BOTTOM_RIGHT;
+}
+
+static void parse_window(struct argp_state *state, const char *text, saccade_attention_params *params) {
+    int64_t sides[2];
+    char numbers[64] = "";
+    const char *colon = strchrnul(text, ':');
+    saccade_align align = SACCADE_TOP_LEFT;
+    if ((size_t)(colon - text) < sizeof numbers) memcpy(numbers, text, (size_t)(colon - text));
+    if (parse_int_list(numbers, -1, INT32_MAX, 2, 2, sides) != 2 ||
+        (*colon && !parse_align(colon + 1, &align)))
+        argp_error(state,
+                   "--window %s: expected LEFT,RIGHT, each at least 0, or -1 for unbounded, and perhaps "
+                   ":bottom-right",
+                   text);
+    params->window = (saccade_window){true, (int32_t)sides[0], (int32_t)sides[1], align};
+}
+
+static float parse_float(struct argp_state *state, const char *option, const char *text) {
+    double value = 0;
+    if (!parse_double(text, &value) || value > FLT_MAX || value < -FLT_MAX)
+        argp_error(state, "%s %s: expected a number", option, text);
+    return (float)value;
+}
+
+static float parse_softcap(struct argp_state *state, const char *text) {
+    float softcap = parse_float(state, "--softcap", text);
+    if (!(softcap > 0)) argp_error(state, "--softcap %s: must be above 0", text);
+    return softcap;
+}
+
+void parse_block_size(struct argp_state *state, const char *text, int64_t block_size[2]) {
+    if (parse_int_list(text, 1, 1 << 20, 2, 2, block_size) != 2)
+        argp_error(state, "--block-size %s: expected Q,KV, each from 1 to 1048576", text);
+}
+
+static int32_t parse_threads(struct argp_state *state, const char *text) {
+    int64_t threads = 0;
+    if (!parse_int(text, 1, 4096, &threads)) argp_error(state, "--threads %s: expected 1 to 4096", text);
+    return (int32_t)threads;
+}
+
+/* What one option alone does not show. */
+static void check_together(struct argp_state *state, const attention_options *options) {
+    if (options->block_size[0] && !options->mask_spec) argp_error(state, "--block-size: needs --mask");
+    if (options->mask_spec && options->mask_mod)
+        argp_error(state, "--mask-mod beside --mask: join them as --mask 'SPEC & mod:TEXT'");
+    if (options->score_mod_grad && !options->score_mod)
+        argp_error(state, "--score-mod-grad: needs --score-mod");
+    if (options->backward && options->score_mod && !options->score_mod_grad)
+        argp_error(state, "--backward with --score-mod: needs --score-mod-grad");
+}
+
+static error_t parse_attention(int key, char *text, struct argp_state *state) {
+    attention_options *options = state->input;
+    saccade_attention_params *params = &options->params;
+    switch (key) {
+    case KEY_CAUSAL:
+        parse_causal(state, text, params);
+        return 0;
+    case KEY_WINDOW:
+        parse_window(state, text, params);
+        return 0;
+    case KEY_SCALE:
+        params->has_scale = true;
+        params->scale = parse_float(state, "--scale", text);
+        return 0;
+    case KEY_SOFTCAP:
+        params->softcap = parse_softcap(state, text);
+        return 0;
+    case KEY_MASK_MOD:
+        options->mask_mod = text;
+        return 0;
+    case KEY_SCORE_MOD:
+        options->score_mod = text;
+        return 0;
+    case KEY_SCORE_MOD_GRAD:
+        options->score_mod_grad = text;
+        return 0;
+    case KEY_SCALAR:
+        if (!add_scalar(&options->sources, text)) argp_error(state, "--scalar is wrong");
+        return 0;
+    case KEY_MASK:
+        options->mask_spec = text;
+        return 0;
+    case KEY_BLOCK_SIZE:
+        parse_block_size(state, text, options->block_size);
+        return 0;
+    case KEY_BACKEND:
+        params->backend = text;
+        return 0;
+    case KEY_THREADS:
+        options->context.num_threads = parse_threads(state, text);
+        return 0;
+    case KEY_ISA:
+        options->context.isa = text;
+        return 0;
+    case KEY_DETERMINISTIC:
+        params->deterministic = true;
+        return 0;
+    case KEY_BACKWARD:
+        options->backward = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (options->input) argp_error(state, "%s: one input is enough", text);
+        options->input = text;
+        return 0;
+    case ARGP_KEY_END:
+        if (!options->input && !options->num_shapes && !options->input_optional)
+            argp_error(state, "IN is missing");
+        check_together(state, options);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp attention_argp = {.options = attention_option_list, .parser = parse_attention};
+
+/* ---- shapes ---- */
+
+static const struct argp_option shape_option_list[] = {
+    {NULL, 0, NULL, 0, "Instead of IN:", 0},
+    {"shapes", KEY_SHAPES, "B,Nq,H,Hkv,D[,Nk[,Dv]]", 0, "Random q, k, v of these sizes; may be repeated", 0},
+    {"dtype", KEY_DTYPE, "DTYPE", 0, "Of --shapes: bf16 (default), fp16 or fp32", 0},
+    {0}};
+
+static void parse_shape(struct argp_state *state, const char *text, attention_options *options) {
+    int64_t x[7];
+    int count = parse_int_list(text, 0, INT32_MAX, 5, 7, x);
+    if (count < 0) argp_error(state, "--shapes %s: expected B,Nq,H,Hkv,D, then perhaps Nk and Dv", text);
+    if (options->num_shapes == MAX_SHAPES) argp_error(state, "--shapes: at most %d", MAX_SHAPES);
+    options->shapes[options->num_shapes++] = (input_shape){.batch = x[0],
+                                                           .seqlen_q = x[1],
+                                                           .seqlen_k = count > 5 ? x[5] : x[1],
+                                                           .num_heads = x[2],
+                                                           .num_kv_heads = x[3],
+                                                           .head_dim = x[4],
+                                                           .head_dim_v = count > 6 ? x[6] : x[4]};
+}
+
+static error_t parse_shapes(int key, char *text, struct argp_state *state) {
+    attention_options *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        options->dtype = SACCADE_BF16;
+        state->child_inputs[0] = options;
+        return 0;
+    case KEY_SHAPES:
+        parse_shape(state, text, options);
+        return 0;
+    case KEY_DTYPE:
+        if (!dtype_from_name(text, &options->dtype) || !dtype_is_float(options->dtype))
+            argp_error(state, "--dtype %s: expected bf16, fp16 or fp32", text);
+        return 0;
+    case ARGP_KEY_SUCCESS:
+        if (options->input && options->num_shapes) argp_error(state, "IN and --shapes: give one of them");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child attention_child[] = {{&attention_argp, 0, NULL, 0}, {0}};
+const struct argp shaped_attention_argp = {
+    .options = shape_option_list, .parser = parse_shapes, .children = attention_child};
+
+/* ---- json ---- */
+
+static const struct argp_option json_option_list[] = {
+    {"json", KEY_JSON, NULL, 0, "Print JSON instead of text", 0}, {0}};
+
+static error_t parse_json(int key, char *text, struct argp_state *state) {
+    (void)text;
+    if (key != KEY_JSON) return ARGP_ERR_UNKNOWN;
+    *(bool *)state->input = true;
+    return 0;
+}
+
+const struct argp json_argp = {.options = json_option_list, .parser = parse_json};

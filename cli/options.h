@@ -1,0 +1,43 @@
+/* options.h - the options that describe an attention computation, shared by four subcommands. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <argp.h>
+#include <saccade/attention.h>
+
+#include "modifiers.h"
+
+enum { MAX_SHAPES = 32 };
+
+/* Of --shapes: random inputs instead of a file. */
+typedef struct input_shape {
+    int64_t batch, seqlen_q, seqlen_k, num_heads, num_kv_heads, head_dim, head_dim_v;
+} input_shape;
+
+typedef struct attention_options {
+    const char *input; /* NULL: --shapes */
+    input_shape shapes[MAX_SHAPES];
+    int num_shapes;
+    DLDataType dtype;                /* of --shapes */
+    saccade_attention_params params; /* what options alone decide; tensors and modifiers join in workload.c */
+    saccade_context_params context;
+    modifier_sources sources;
+    const char *mask_mod, *score_mod, *score_mod_grad, *mask_spec;
+    int64_t block_size[2]; /* 0: not given */
+    bool backward;
+    bool input_optional; /* neither IN nor --shapes is fine */
+} attention_options;
+
+/* A child parser; its input is the attention_options, zeroed, which parse IN too. */
+extern const struct argp attention_argp;
+
+/* The same and --shapes, --dtype: IN or shapes. */
+extern const struct argp shaped_attention_argp;
+
+/* A child parser for --json; its input is a bool. */
+extern const struct argp json_argp;
+
+/* "N,M" into block_size, or an argp error. */
+void parse_block_size(struct argp_state *state, const char *text, int64_t block_size[2]);
+
+#endif
