@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <saccade/native_modifier.h>
 
@@ -120,6 +121,33 @@ static void lists_do_not_depend_on_the_number_of_threads(void **state) {
         saccade_block_mask_destroy(mask);
     }
     saccade_block_mask_destroy(alone);
+    saccade_modifier_destroy(modifier);
+}
+
+SACCADE_MASK_MOD(triangle, { return kv_idx <= q_idx; })
+
+static int64_t peak_bytes(void) {
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return (int64_t)usage.ru_maxrss * 1024;
+}
+
+/* 16 K x 16 K pairs are 256 MiB of bytes, 32 of bits. */
+static void classification_never_holds_the_grid(void **state) {
+    (void)state;
+    saccade_modifier *modifier;
+    saccade_block_mask *mask;
+    saccade_block_mask_info info;
+    must(saccade_modifier_create(ctx, &modifier, &(saccade_modifier_params){.native = &triangle}));
+    int64_t before = peak_bytes();
+    saccade_mask_shape shape = {.q_len = 16384, .kv_len = 16384};
+    must(saccade_block_mask_from_mod(ctx, &mask, &shape, &(saccade_bound_modifier){.modifier = modifier}));
+    int64_t growth = peak_bytes() - before;
+    if (growth > 16 << 20) fail_msg("the peak grew by %lld bytes", (long long)growth);
+    saccade_block_mask_get_info(mask, &info);
+    assert_int_equal(info.full, 128 * 127 / 2);
+    assert_int_equal(info.partial, 128);
+    saccade_block_mask_destroy(mask);
     saccade_modifier_destroy(modifier);
 }
 
@@ -347,6 +375,7 @@ int main(void) {
         cmocka_unit_test(mask_mod_of_everything_is_classified_exactly),
         cmocka_unit_test(mask_keeps_its_own_copy_of_what_it_reads),
         cmocka_unit_test(lists_do_not_depend_on_the_number_of_threads),
+        cmocka_unit_test(classification_never_holds_the_grid),
         cmocka_unit_test(few_long_rows_are_classified_exactly),
         cmocka_unit_test(score_mod_and_broken_text_are_refused),
         cmocka_unit_test(dense_tensor_is_kept_for_partial_blocks),
