@@ -189,13 +189,27 @@ static void damaged_object_is_compiled_again(void **state) {
 
 static void unusable_cache_directory_costs_time_only(void **state) {
     NEEDS_COMPILER;
-    char file[96], below[112];
+    char file[96], below[128], loop[96], too_long[600];
     snprintf(file, sizeof file, "%s/file", dir);
-    snprintf(below, sizeof below, "%s/below", file);
+    snprintf(below, sizeof below, "%s/folder", file);
+    snprintf(loop, sizeof loop, "%s/loop", dir);
+    memset(too_long, 'x', sizeof too_long - 1);
+    too_long[sizeof too_long - 1] = '\0';
+    memcpy(too_long, "/tmp/", 5);
     close(open(file, O_CREAT | O_WRONLY, 0600));
-    const char *const unusable[] = {file, below, "/dev/full", "/dev/null/saccade"};
+    assert_int_equal(symlink(loop, loop), 0);
+    const char *const unusable[] = {file, below, loop, too_long};
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 2; k++) expect(compile_in(unusable[i], NULL, &plus_41), 42, 1, 0);
+}
+
+/* Root may write where nobody may. */
+static void read_only_cache_directory_costs_time_only(void **state) {
+    NEEDS_COMPILER;
+    if (geteuid() == 0) skip();
+    assert_int_equal(chmod(dir, 0500), 0);
+    for (int k = 0; k < 2; k++) expect(compile_in(dir, NULL, &plus_41), 42, 1, 0);
+    assert_int_equal(chmod(dir, 0700), 0);
 }
 
 static void eight_processes_compile_at_once(void **state) {
@@ -402,6 +416,7 @@ int main(void) {
         TEST(modifiers_that_differ_in_anything_do_not_meet_in_the_cache),
         TEST(damaged_object_is_compiled_again),
         TEST(unusable_cache_directory_costs_time_only),
+        TEST(read_only_cache_directory_costs_time_only),
         TEST(eight_processes_compile_at_once),
         TEST(one_modifier_serves_threads_with_contexts_of_their_own),
         TEST(no_addition_to_a_shared_gradient_is_lost),

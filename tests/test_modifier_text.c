@@ -397,6 +397,7 @@ static bool usable(const char *compiler) {
 int main(void) {
     static const char *const compilers[] = {"gcc", "clang", "libtcc"};
     int failures = 0, used = 0;
+    setenv("LC_ALL", "C", 1); /* the compilers' messages in English */
     for (int i = 0; i < 3; i++)
         if (usable(compilers[i])) {
             failures += run_with(compilers[i]);

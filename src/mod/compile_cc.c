@@ -15,6 +15,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#else
+#include <sys/auxv.h>
+#endif
+
 #include "base/file_cache.h"
 #include "base/isa.h"
 #include "mod/compile.h"
@@ -54,48 +60,48 @@ static void flags_for(const char *isa, const char *flags[MAX_FLAGS]) {
 
 /* ---- the key ---- */
 
-/* What -march=native may look at: the processor's features, as the kernel lists them for the first one. Returns
- * text. */
-enum { FEATURES_SIZE = 16384 };
-static const char *read_cpu_features(char *text, size_t size) {
-    static const char *const fields[] = {"vendor_id", "cpu family", "model\t",     "flags",
-                                         "Features",  "CPU part",   "CPU variant", "isa"};
-    size_t used = 0;
-    char line[8192];
-    *text = '\0';
-    FILE *file = fopen("/proc/cpuinfo", "re");
-    while (file && fgets(line, sizeof line, file) && *line != '\n')
-        for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-            if (!strncmp(line, fields[i], strlen(fields[i])) && used < size)
-                used += (size_t)snprintf(text + used, size - used, "%s", line);
-    if (file) fclose(file);
-    return text;
+/* What -march=native looks at, as text: the processor's model and features, and what the system lets us use. */
+static void describe_cpu(char *text, size_t size) {
+    int n = 0;
+#if defined(__x86_64__)
+    static const unsigned leaves[][2] = {{1, 0}, {7, 0}, {7, 1}, {13, 1}, {20, 0}, {25, 0}, {0x80000001, 0}};
+    unsigned a, b, c, d;
+    for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++) {
+        if (!__get_cpuid_count(leaves[i][0], leaves[i][1], &a, &b, &c, &d)) a = b = c = d = 0;
+        if (leaves[i][0] == 1) b = 0; /* which core this is */
+        n += snprintf(text + n, size - (size_t)n, "%x %x %x %x ", a, b, c, d);
+    }
+#else
+    n = snprintf(text, size, "%lx %lx ", getauxval(AT_HWCAP), getauxval(AT_HWCAP2));
+#endif
+    for (int isa = 0; isa <= SAC_ISA_AVX512; isa++)
+        n += snprintf(text + n, size - (size_t)n, "%d", sac_isa_usable((sac_isa)isa));
 }
 
-/* The compiler is known by its file, as ccache knows it: a new version is another size or time. Returns text. */
-static const char *identify_compiler(const char *compiler, char *text, size_t size) {
+/* The compiler is known by its file, as ccache knows it: a new version is another size or time. */
+static bool identify_compiler(const char *compiler, char *text, size_t size) {
     char real[PATH_MAX];
     struct stat file;
-    *text = '\0';
-    if (realpath(compiler, real) && stat(real, &file) == 0)
-        snprintf(text, size, "%s %s %lld %lld.%09ld", compiler, real, (long long)file.st_size,
-                 (long long)file.st_mtim.tv_sec, file.st_mtim.tv_nsec);
-    return text;
+    if (!realpath(compiler, real) || stat(real, &file) != 0) return false;
+    snprintf(text, size, "%s %s %lld %lld.%09ld", compiler, real, (long long)file.st_size,
+             (long long)file.st_mtim.tv_sec, file.st_mtim.tv_nsec);
+    return true;
 }
 
-/* "<key>.so" over the source (with its prelude), the compiler, its flags and the processor; "" without memory. */
+/* "<key>.so" over the source (with its prelude), the compiler, its flags and the processor; "" where no key can be
+ * had, and so nothing kept. */
 static void cache_name(char name[SAC_FILE_KEY_SIZE + 3], const char *compiler, const char *const *flags,
                        const char *source) {
-    char identity[2 * PATH_MAX + 64], *features = malloc(FEATURES_SIZE);
-    sac_file_key *key = features ? sac_file_key_new() : NULL;
-    if (key) {
-        sac_file_key_add(key, source);
-        sac_file_key_add(key, identify_compiler(compiler, identity, sizeof identity));
-        for (int i = 0; flags[i]; i++) sac_file_key_add(key, flags[i]);
-        sac_file_key_add(key, read_cpu_features(features, FEATURES_SIZE));
-    }
+    char identity[2 * PATH_MAX + 64], cpu[512];
+    *name = '\0';
+    if (!identify_compiler(compiler, identity, sizeof identity)) return;
+    describe_cpu(cpu, sizeof cpu);
+    sac_file_key *key = sac_file_key_new();
+    sac_file_key_add(key, source);
+    sac_file_key_add(key, identity);
+    for (int i = 0; flags[i]; i++) sac_file_key_add(key, flags[i]);
+    sac_file_key_add(key, cpu);
     if (sac_file_key_finish(key, name)) strcat(name, ".so");
-    free(features);
 }
 
 /* ---- loading ---- */
