@@ -1,9 +1,11 @@
 /* backends.c - every backend, in the order of preference when ranks are equal. A new backend is one line here. */
 #include "dispatch/dispatch.h"
 
+#include "cpu/cpu.h"
 #include "reference/reference.h"
 
 const sac_backend *const sac_backends[] = {
+    &sac_cpu_backend,
     &sac_reference_backend,
     NULL,
 };

@@ -107,6 +107,13 @@ SAC_FN sac_walk sac_walk_queries(const sac_attention_args *args, const sac_band 
     return walk;
 }
 
+/* Confines a fresh walk to a part of what it would visit: work split along the keys. */
+SAC_FN void sac_walk_clip(sac_walk *walk, sac_range part) {
+    walk->any.begin = sac_max(walk->any.begin, part.begin);
+    walk->any.end = sac_min(walk->any.end, part.end);
+    if (!walk->entry) walk->run = walk->any;
+}
+
 /* The multiple d of |period| for which some row r of `fixed` has r + d inside `run`; SAC_FAR if there is none.
  * Blocks are made so that there is at most one. */
 SAC_FN int32_t sac_walk_delta(sac_range fixed, sac_range run, int32_t period) {

@@ -1,0 +1,107 @@
+/* forward.c - the forward pass: query tiles to threads, or, where there are fewer tiles than it takes to keep the
+ * threads busy (decoding), parts of the keys of each tile, combined afterwards. */
+#include "cpu/cpu.h"
+#include "cpu/parallel.h"
+#include "cpu/plan.h"
+
+/* Parts are no shorter: a combination costs about as much as a key tile. */
+enum { MIN_PART = 4 * SAC_CPU_KV_TILE, DETERMINISTIC_THREADS = 16 };
+
+/* How many threads' worth of pieces to make. What is asked to be deterministic does not depend on the machine. */
+static int32_t threads_to_feed(const saccade_context *ctx, const sac_attention_args *args) {
+    return args->deterministic ? DETERMINISTIC_THREADS : ctx->num_threads;
+}
+
+static int64_t max_parts(const saccade_context *ctx, const sac_attention_args *args) {
+    const int32_t threads = threads_to_feed(ctx, args);
+    return threads > 1 ? 4 * (int64_t)threads
+                       : 0; /* fewer than 2 * threads tiles, rounded up to twice as many */
+}
+
+static int32_t parts_per_tile(const saccade_context *ctx, const sac_attention_args *args, int64_t num_tiles) {
+    const int64_t wanted = 2 * (int64_t)threads_to_feed(ctx, args);
+    if (max_parts(ctx, args) == 0 || num_tiles == 0 || num_tiles >= wanted) return 1;
+    const int64_t parts = (wanted + num_tiles - 1) / num_tiles;
+    return sac_max(1, sac_min((int32_t)parts, args->len_k.seqlen / MIN_PART));
+}
+
+typedef struct forward_work {
+    const sac_attention_call *call;
+    sac_cpu_plan plan;
+    int32_t parts;
+    float *states;
+    char *scratch;
+    size_t scratch_bytes;
+} forward_work;
+
+static size_t first_tile_bytes(const sac_attention_args *args) {
+    return sac_cpu_align(sizeof(int64_t) * ((size_t)args->batch + 1));
+}
+static size_t states_bytes(const saccade_context *ctx, const sac_attention_args *args) {
+    return sac_cpu_align(sizeof(float) * sac_cpu_state_size(args) * (size_t)max_parts(ctx, args));
+}
+
+size_t sac_cpu_forward_workspace(saccade_context *ctx, const sac_attention_call *call) {
+    const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
+    return first_tile_bytes(&call->args) + states_bytes(ctx, &call->args) +
+           sac_cpu_align(kernels->scratch_bytes(&call->args, false)) * (size_t)ctx->num_threads;
+}
+
+/* The part-th share of the keys that the tile's band lets through, in whole key tiles. */
+static sac_range keys_of_part(const sac_attention_args *args, const sac_cpu_tile *tile, int32_t part,
+                              int32_t parts) {
+    const sac_sequence seq = sac_sequence_of(args, tile->b);
+    const sac_band band = sac_band_make(&args->band, seq.q_len, seq.k_len);
+    const sac_range keys = sac_band_keys_any(&band, tile->q);
+    const int64_t key_tiles = sac_ceil_div(sac_max(keys.end - keys.begin, 0), SAC_CPU_KV_TILE);
+    return (sac_range){
+        keys.begin + (int32_t)(key_tiles * part / parts) * SAC_CPU_KV_TILE,
+        sac_min(keys.end, keys.begin + (int32_t)(key_tiles * (part + 1) / parts) * SAC_CPU_KV_TILE)};
+}
+
+static void whole_tile(void *data, int64_t index, int thread) {
+    const forward_work *work = data;
+    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, &work->call->args, index);
+    work->plan.kernels->forward(work->call, &tile, work->scratch + work->scratch_bytes * (size_t)thread);
+}
+
+static float *state_of(const forward_work *work, int64_t piece) {
+    return work->states + (size_t)piece * sac_cpu_state_size(&work->call->args);
+}
+
+static void part_of_tile(void *data, int64_t piece, int thread) {
+    const forward_work *work = data;
+    const sac_attention_args *args = &work->call->args;
+    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, args, piece / work->parts);
+    const sac_range keys = keys_of_part(args, &tile, (int32_t)(piece % work->parts), work->parts);
+    work->plan.kernels->forward_part(work->call, &tile, keys, state_of(work, piece),
+                                     work->scratch + work->scratch_bytes * (size_t)thread);
+}
+
+static void combine_tile(void *data, int64_t index, int thread) {
+    const forward_work *work = data;
+    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, &work->call->args, index);
+    work->plan.kernels->combine(work->call, &tile, state_of(work, index * work->parts), work->parts,
+                                work->scratch + work->scratch_bytes * (size_t)thread);
+}
+
+saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    char *memory = call->workspace;
+    forward_work work = {.call = call};
+    work.plan = sac_cpu_plan_make(ctx, call, (int64_t *)memory);
+    work.parts = parts_per_tile(ctx, args, work.plan.num_tiles);
+    work.states = (float *)(memory + first_tile_bytes(args));
+    work.scratch = memory + first_tile_bytes(args) + states_bytes(ctx, args);
+    work.scratch_bytes = sac_cpu_align(work.plan.kernels->scratch_bytes(args, false));
+
+    sac_cpu_clear_unused(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q, call->total_q);
+    sac_cpu_clear_unused_lse(call);
+    if (work.parts == 1) {
+        sac_parallel(ctx->num_threads, work.plan.num_tiles, whole_tile, &work);
+    } else {
+        sac_parallel(ctx->num_threads, work.plan.num_tiles * work.parts, part_of_tile, &work);
+        sac_parallel(ctx->num_threads, work.plan.num_tiles, combine_tile, &work);
+    }
+    return SACCADE_OK;
+}

@@ -1,0 +1,41 @@
+/* kernels.h - what each instruction set offers to the rest of the CPU backend.
+ *
+ * A query tile is up to SAC_CPU_Q_TILE rows: the queries `q` of num_heads neighbouring heads, which share one key
+ * head; more than one head only where a single one would leave most of the tile empty (decoding).
+ * Kernels are called by any thread, each with scratch of its own, and allocate nothing.
+ */
+#ifndef SAC_CPU_KERNELS_H
+#define SAC_CPU_KERNELS_H
+
+#include "base/attention_call.h"
+#include "base/isa.h"
+
+enum { SAC_CPU_Q_TILE = 96, SAC_CPU_KV_TILE = 128 };
+
+typedef struct sac_cpu_tile {
+    int32_t b, h, num_heads; /* sequence; first head and how many */
+    sac_range q;
+} sac_cpu_tile;
+
+/* Floats of the state of a query tile's softmax: row_max, row_sum and out, transposed. head_dim_v is rounded up to
+ * the widest vector. */
+static inline size_t sac_cpu_state_size(const sac_attention_args *args) {
+    return SAC_CPU_Q_TILE * (2 + ((size_t)args->head_dim_v + 15) / 16 * 16);
+}
+
+typedef struct sac_cpu_kernels {
+    /* Bytes of scratch for one thread. */
+    size_t (*scratch_bytes)(const sac_attention_args *args, bool backward);
+    /* Writes out and lse of the tile. */
+    void (*forward)(const sac_attention_call *call, const sac_cpu_tile *tile, void *scratch);
+    /* The same over a part of the keys: leaves the softmax's state; and merges such parts into out and lse. */
+    void (*forward_part)(const sac_attention_call *call, const sac_cpu_tile *tile, sac_range keys,
+                         float *state, void *scratch);
+    void (*combine)(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,
+                    int num_states, void *scratch);
+} sac_cpu_kernels;
+
+/* Of the strongest compiled set that is no stronger than this one. */
+const sac_cpu_kernels *sac_cpu_kernels_of(sac_isa isa);
+
+#endif

@@ -1,0 +1,201 @@
+/* forward.c - one query tile: for every key tile of the walk, scores, softmax, accumulate; then normalise and store.
+ *
+ * Invariant: out_t and row_sum are the true sums divided by 2^row_max; whoever raises row_max rescales both. A row
+ * that has seen nothing has row_max -inf, and subtracts 0 instead: otherwise NaN.
+ */
+#include "cpu/kernels/forward.h"
+
+#include <math.h>
+
+#include "cpu/kernels/product.h"
+
+static float *row_max(const q_tile *t) { return t->scratch.state; }
+static float *row_sum(const q_tile *t) { return t->scratch.state + Q_TILE; }
+static float *out_t(const q_tile *t) { return t->scratch.state + 2 * Q_TILE; }
+
+static void clear_state(const q_tile *t) {
+    for (int lane = 0; lane < Q_TILE; lane++) row_max(t)[lane] = -INFINITY;
+    memset(row_sum(t), 0, sizeof(float) * Q_TILE * (size_t)(1 + round_up(t->args->head_dim_v, LANES)));
+}
+
+static vec column_max(const float *scores, int n) {
+    vec a = vset(-INFINITY), b = a;
+    int j = 0;
+    for (; j + 1 < n; j += 2) {
+        a = vmax(a, vload(scores + j * Q_TILE));
+        b = vmax(b, vload(scores + (j + 1) * Q_TILE));
+    }
+    return j < n ? vmax(vmax(a, b), vload(scores + j * Q_TILE)) : vmax(a, b);
+}
+
+/* Scores of LANES lanes become 2^(score * exponent - base), in place or in pairs; returns their sums. */
+static vec exponentiate(float *scores, float *paired, int n, vec exponent, vec base) {
+    vec sum = vset(0.f);
+    if (!paired) {
+        for (int j = 0; j < n; j++) {
+            vec p = vexp2(vload(scores + j * Q_TILE) * exponent - base);
+            vstore(scores + j * Q_TILE, p);
+            sum += p;
+        }
+        return sum;
+    }
+    for (int j = 0; j < n; j += 2) {
+        vec low = vexp2(vload(scores + j * Q_TILE) * exponent - base), high = vset(0.f);
+        if (j + 1 < n) high = vexp2(vload(scores + (j + 1) * Q_TILE) * exponent - base);
+        vstore(paired + j / 2 * Q_TILE, vpair(low, high));
+        sum += low + high;
+    }
+    return sum;
+}
+
+/* The online softmax over n more keys. */
+static void softmax(const q_tile *t, float *scores, float *paired, int n) {
+    const vec exponent = vset(t->exponent);
+    const int dim_v = t->args->head_dim_v;
+    for (int lane = 0; lane < t->lanes; lane += LANES) {
+        const vec before = vload(row_max(t) + lane);
+        const vec now = vmax(before, column_max(scores + lane, n) * exponent);
+        const vec base = vselect(now == vset(-INFINITY), vset(0.f), now);
+        const vec sum = exponentiate(scores + lane, paired ? paired + lane : NULL, n, exponent, base);
+        if (memcmp(&before, &now, sizeof now) == 0) {
+            vstore(row_sum(t) + lane, vload(row_sum(t) + lane) + sum);
+            continue;
+        }
+        const vec rescale = vexp2(before - base);
+        vstore(row_max(t) + lane, now);
+        vstore(row_sum(t) + lane, vload(row_sum(t) + lane) * rescale + sum);
+        float *out = out_t(t) + lane;
+        for (int d = 0; d < dim_v; d++) vstore(out + d * Q_TILE, vload(out + d * Q_TILE) * rescale);
+    }
+}
+
+/* scores[key][lane] = k q^T, out_t[d][lane] += v^T p. */
+static void attend(const q_tile *t, const sac_tile *tile) {
+    const sac_attention_args *args = t->args;
+    const tile_scratch *s = &t->scratch;
+    const int n = tile->end - tile->begin, dim = args->head_dim, dim_v = args->head_dim_v;
+    const panel k = sac_panel_rows(sac_key_row(t, &args->k, tile->begin), args->k.row_stride, args->dtype,
+                                   t->pairs, n, dim, s->k_room);
+    sac_gemm(&(gemm){.c = s->scores,
+                     .ldc = Q_TILE,
+                     .a = k.data,
+                     .lda = k.stride,
+                     .b = s->q_t,
+                     .ldb = Q_TILE,
+                     .m = n,
+                     .n = t->lanes,
+                     .k = t->words,
+                     .pairs = t->pairs});
+    sac_scores_finish(t, tile, s->scores, NULL);
+    softmax(t, s->scores, t->pairs ? s->paired : NULL, n);
+    const panel v = sac_panel_pairs(sac_key_row(t, &args->v, tile->begin), args->v.row_stride, args->dtype,
+                                    t->pairs, n, dim_v, s->v_room);
+    sac_product(t, tile,
+                &(gemm){.c = out_t(t),
+                        .ldc = Q_TILE,
+                        .a = v.data,
+                        .lda = v.stride,
+                        .m = dim_v,
+                        .b = t->pairs ? s->paired : s->scores,
+                        .ldb = Q_TILE,
+                        .n = t->lanes,
+                        .k = t->pairs ? (n + 1) / 2 : n,
+                        .a_transposed = true,
+                        .pairs = t->pairs,
+                        .accumulate = true});
+}
+
+/* One key a row: a dot product a lane, and as much for the values. */
+static void attend_diagonal(const q_tile *t, const sac_tile *tile) {
+    const sac_attention_args *args = t->args;
+    const tile_scratch *s = &t->scratch;
+    float *scores = s->scores, *keys = s->scores + Q_TILE;
+    sac_diagonal_products(t, tile, s->q_t, &args->k, args->head_dim, scores, keys);
+    sac_scores_finish_diagonal(t, tile, scores, NULL);
+    softmax(t, scores, NULL, 1);
+    for (int lane = 0; lane < t->lanes; lane++) s->visible[lane] = scores[lane] != 0;
+    for (int first = 0; first < t->lanes; first += LANES) {
+        sac_tile_gather_keys(t, keys, &args->v, args->head_dim_v, first, tile->delta, s->visible, true);
+        float *out = out_t(t) + first;
+        for (int d = 0; d < args->head_dim_v; d++)
+            vstore(out + d * Q_TILE,
+                   vload(out + d * Q_TILE) + vload(scores + first) * vload(keys + d * LANES));
+    }
+}
+
+static void attend_keys(const q_tile *t, sac_range keys) {
+    sac_walk walk = sac_walk_keys(t->args, &t->band, t->at.b, t->at.h, t->at.q, KV_TILE);
+    sac_walk_clip(&walk, keys);
+    for (sac_tile tile; sac_walk_next(&walk, &tile);) {
+        if (tile.kind == SAC_DIAGONAL)
+            attend_diagonal(t, &tile);
+        else
+            attend(t, &tile);
+    }
+}
+
+/* row_sum becomes what out_t is multiplied by; lse is stored. The sink joins the sum of rows that saw something. */
+static void finish_rows(const q_tile *t) {
+    const sac_attention_args *args = t->args;
+    for (int lane = 0; lane < t->rows; lane++) {
+        float max = row_max(t)[lane], sum = row_sum(t)[lane], factor = 1;
+        const bool blind = sum == 0;
+        if (args->sink && !blind) {
+            const float sink = args->sink[sac_lane_head(t, lane)] * LOG2E, higher = sink > max ? sink : max;
+            factor = exp2f(max - higher);
+            sum = sum * factor + exp2f(sink - higher);
+            max = higher;
+        }
+        row_sum(t)[lane] = blind ? 0 : factor / sum;
+        if (args->lse.data)
+            *sac_lane_value(t, &args->lse, lane) = blind ? -INFINITY : (max + log2f(sum)) * LN2;
+    }
+}
+
+static void store(const q_tile *t) {
+    finish_rows(t);
+    sac_tile_store(t, &t->args->out, out_t(t), row_sum(t), t->args->head_dim_v);
+}
+
+void sac_forward(const sac_attention_call *call, const sac_cpu_tile *tile, void *scratch) {
+    q_tile t;
+    sac_tile_begin(&t, call, tile, false, scratch);
+    sac_tile_load(&t, t.scratch.q_t, &call->args.q, call->args.head_dim);
+    clear_state(&t);
+    attend_keys(&t, (sac_range){0, t.seq.k_len});
+    store(&t);
+}
+
+void sac_forward_part(const sac_attention_call *call, const sac_cpu_tile *tile, sac_range keys, float *state,
+                      void *scratch) {
+    q_tile t;
+    sac_tile_begin(&t, call, tile, false, scratch);
+    sac_tile_load(&t, t.scratch.q_t, &call->args.q, call->args.head_dim);
+    t.scratch.state = state;
+    clear_state(&t);
+    attend_keys(&t, keys);
+}
+
+/* Adds a part to the tile's state: both are brought to the higher of the two maxima. */
+static void merge(const q_tile *t, const float *part) {
+    const int dim_v = t->args->head_dim_v;
+    for (int lane = 0; lane < t->lanes; lane += LANES) {
+        const vec ours = vload(row_max(t) + lane), theirs = vload(part + lane), now = vmax(ours, theirs);
+        const vec base = vselect(now == vset(-INFINITY), vset(0.f), now);
+        const vec our_scale = vexp2(ours - base), their_scale = vexp2(theirs - base);
+        vstore(row_max(t) + lane, now);
+        for (int d = -1; d < dim_v; d++) { /* row_sum lies before the rows of out_t */
+            float *at = out_t(t) + d * Q_TILE + lane;
+            vstore(at, vload(at) * our_scale + vload(part + (d + 2) * Q_TILE + lane) * their_scale);
+        }
+    }
+}
+
+void sac_forward_combine(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,
+                         int num_states, void *scratch) {
+    q_tile t;
+    sac_tile_begin(&t, call, tile, false, scratch);
+    clear_state(&t);
+    for (int i = 0; i < num_states; i++) merge(&t, states + (size_t)i * sac_cpu_state_size(&call->args));
+    store(&t);
+}

@@ -1,0 +1,139 @@
+/* panel.c - conversions and transpositions. None of it is hot: a panel is made once for a tile's whole product. */
+#include "cpu/kernels/panel.h"
+
+#include "shared/types.h"
+
+#if defined(__AVX2__)
+static inline void widen8(float *to, const uint16_t *from, int dtype) {
+    __m128i half = _mm_loadu_si128((const __m128i *)from);
+    __m256 full = dtype == SAC_F16 ? _mm256_cvtph_ps(half)
+                                   : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+    _mm256_storeu_ps(to, full);
+}
+
+/* Rounds to nearest, ties to even; a NaN stays one. */
+static inline __m128i bf16_of(__m256 x) {
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc00000), nan);
+    rounded = _mm256_srli_epi32(rounded, 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+}
+static inline void narrow8(uint16_t *to, const float *from, int dtype) {
+    __m256 x = _mm256_loadu_ps(from);
+    _mm_storeu_si128((__m128i *)to,
+                     dtype == SAC_F16 ? _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT) : bf16_of(x));
+}
+#else
+static inline float float_of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+static inline uint32_t bits_of_float(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* The exponent moves by 112; multiplying by 2^112 also makes subnormals normal. Infinity and NaN keep theirs. */
+static inline float float_of_half(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = (uint32_t)(half & 0x7fff) << 13;
+    if (rest >= 0x0f800000) return float_of_bits(sign | 0x70000000 | rest);
+    return float_of_bits(sign | bits_of_float(float_of_bits(rest) * 0x1p112f));
+}
+
+/* Adding a power of two at the right place rounds the mantissa there, subnormals included. */
+static inline uint16_t half_of_float(float x) {
+    uint32_t bits = bits_of_float(x), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (size > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (size >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
+    if (size < 0x38800000)
+        return (uint16_t)(sign | (bits_of_float(float_of_bits(size) + 0.5f) - bits_of_float(0.5f)));
+    return (uint16_t)(sign | (size + 0xfff + (size >> 13 & 1) - 0x38000000) >> 13);
+}
+static inline uint16_t bf16_of_float(float x) {
+    uint32_t bits = bits_of_float(x);
+    return x != x ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+static inline void widen8(float *to, const uint16_t *from, int dtype) {
+    for (int i = 0; i < 8; i++)
+        to[i] = dtype == SAC_F16 ? float_of_half(from[i]) : float_of_bits((uint32_t)from[i] << 16);
+}
+static inline void narrow8(uint16_t *to, const float *from, int dtype) {
+    for (int i = 0; i < 8; i++) to[i] = dtype == SAC_F16 ? half_of_float(from[i]) : bf16_of_float(from[i]);
+}
+#endif
+
+void sac_widen(float *values, const void *source, int dtype, int n) {
+    if (dtype == SAC_F32)
+        memcpy(values, source, (size_t)n * sizeof(float));
+    else if (dtype == SAC_F16)
+        for (int i = 0; i < n; i += 8) widen8(values + i, (const uint16_t *)source + i, SAC_F16);
+    else
+        for (int i = 0; i < n; i += 8) widen8(values + i, (const uint16_t *)source + i, SAC_BF16);
+}
+
+void sac_narrow(void *target, const float *values, int dtype, int n) {
+    if (dtype == SAC_F32)
+        memcpy(target, values, (size_t)n * sizeof(float));
+    else if (dtype == SAC_F16)
+        for (int i = 0; i < n; i += 8) narrow8((uint16_t *)target + i, values + i, SAC_F16);
+    else
+        for (int i = 0; i < n; i += 8) narrow8((uint16_t *)target + i, values + i, SAC_BF16);
+}
+
+panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
+    const int64_t bytes = stride * (dtype == SAC_F32 ? 4 : 2);
+    if (dtype == SAC_F32 || pairs) return (panel){rows, (ptrdiff_t)bytes};
+    for (int i = 0; i < n; i++) sac_widen(room + i * dim, (const char *)rows + i * bytes, dtype, dim);
+    return (panel){room, dim * (ptrdiff_t)sizeof(float)};
+}
+
+panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
+    if (!pairs) return sac_panel_rows(rows, stride, dtype, pairs, n, dim, room);
+    for (int i = 0; i < n; i += 2) {
+        const uint16_t *low = (const uint16_t *)rows + i * stride, *high = low + stride;
+        uint32_t *words = (uint32_t *)room + i / 2 * dim;
+        if (i + 1 < n)
+            for (int d = 0; d < dim; d++) words[d] = low[d] | (uint32_t)high[d] << 16;
+        else
+            for (int d = 0; d < dim; d++) words[d] = low[d];
+    }
+    return (panel){room, dim * (ptrdiff_t)sizeof(float)};
+}
+
+bool sac_panel_finite(const panel *rows, bool pairs, int n, int words) {
+    const uint32_t low = pairs ? 0x7f80 : 0,
+                   high = 0x7f800000; /* all ones in an exponent: not a number to add */
+    uint32_t bad = 0;
+    for (int i = 0; i < n; i++) {
+        const char *row = (const char *)rows->data + i * rows->stride;
+        for (int w = 0; w < words; w++) {
+            uint32_t word;
+            memcpy(&word, row + 4 * w, sizeof word);
+            bad |= (uint32_t)((word & high) == high) | (uint32_t)(pairs & ((word & low) == low));
+        }
+    }
+    return !bad;
+}
+
+void sac_transpose_in(float *target, ptrdiff_t ldt, const float *source, ptrdiff_t lds, int words) {
+    for (int w = 0; w < words; w += LANES) {
+        vec r[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) r[i] = vload(source + i * lds + w);
+        vtranspose(r);
+        UNROLL for (int i = 0; i < LANES; i++) vstore(target + (w + i) * ldt, r[i]);
+    }
+}
+
+void sac_transpose_out(float *target, ptrdiff_t ldt, const float *source, ptrdiff_t lds, int words) {
+    for (int w = 0; w < words; w += LANES) {
+        vec r[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) r[i] = vload(source + (w + i) * lds);
+        vtranspose(r);
+        UNROLL for (int i = 0; i < LANES; i++) vstore(target + i * ldt + w, r[i]);
+    }
+}

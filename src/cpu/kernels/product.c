@@ -1,0 +1,57 @@
+/* product.c - what the plain product must not be trusted with. */
+#include "cpu/kernels/product.h"
+
+static float half_of(float word, int which) {
+    uint32_t bits;
+    memcpy(&bits, &word, sizeof bits);
+    bits = which ? bits & 0xffff0000 : bits << 16;
+    memcpy(&word, &bits, sizeof bits);
+    return word;
+}
+
+static float multiply_unless_zero(const gemm *g, float a, float b) {
+    const float coefficient = g->a_transposed ? b : a;
+    return coefficient == 0 ? 0 : a * b;
+}
+
+void sac_product_skipping_zeros(const gemm *g) {
+    for (int m = 0; m < g->m; m++)
+        for (int n = 0; n < g->n; n++) {
+            float sum = g->accumulate ? g->c[m * g->ldc + n] : 0;
+            for (int k = 0; k < g->k; k++) {
+                const float *a = (const float *)((const char *)g->a +
+                                                 (g->a_transposed ? k * g->lda + 4 * m : m * g->lda + 4 * k));
+                const float b = g->b[k * g->ldb + n];
+                if (!g->pairs) sum += multiply_unless_zero(g, *a, b);
+                for (int half = 0; g->pairs && half < 2; half++)
+                    sum += multiply_unless_zero(g, half_of(*a, half), half_of(b, half));
+            }
+            g->c[m * g->ldc + n] = sum;
+        }
+}
+
+void sac_product(const q_tile *t, const sac_tile *tile, const gemm *g) {
+    const bool hides = tile->banded || (tile->kind == SAC_PARTIAL && t->call->mask_mod);
+    const panel other = g->a_transposed ? (panel){g->a, g->lda} : (panel){g->b, 4 * g->ldb};
+    if (hides && !sac_panel_finite(&other, g->pairs, g->k, g->a_transposed ? g->m : g->n))
+        sac_product_skipping_zeros(g);
+    else
+        sac_gemm(g);
+}
+
+void sac_diagonal_products(const q_tile *t, const sac_tile *tile, const float *rows_t, const sac_view *view,
+                           int dim, float *products, float *room) {
+    const tile_scratch *s = &t->scratch;
+    const int words = t->pairs ? dim / 2 : dim;
+    for (int lane = 0; lane < t->lanes; lane++) {
+        const int32_t j = s->query[lane] + tile->delta;
+        s->visible[lane] = lane < t->rows && j >= tile->begin && j < tile->end;
+    }
+    for (int first = 0; first < t->lanes; first += LANES) {
+        sac_tile_gather_keys(t, room, view, dim, first, tile->delta, s->visible, false);
+        vec sum = vset(0.f);
+        for (int w = 0; w < words; w++)
+            sum = vmultiply_add(t->pairs, sum, vload(rows_t + w * Q_TILE + first), vload(room + w * LANES));
+        vstore(products + first, sum);
+    }
+}

@@ -1,0 +1,16 @@
+/* table.c - this instruction set's row of kernels. */
+#include "cpu/kernels/forward.h"
+
+static size_t scratch_bytes(const sac_attention_args *args, bool backward) {
+    tile_scratch measured;
+    return sac_tile_scratch(args, backward, NULL, &measured);
+}
+
+#define sac_cpu_kernels_ SAC_FOR_ISA(sac_cpu_kernels)
+extern const sac_cpu_kernels sac_cpu_kernels_;
+const sac_cpu_kernels sac_cpu_kernels_ = {
+    .scratch_bytes = scratch_bytes,
+    .forward = sac_forward,
+    .forward_part = sac_forward_part,
+    .combine = sac_forward_combine,
+};

@@ -1,0 +1,136 @@
+/* tile.c - scratch, lanes, and the way of whole rows into and out of them. */
+#include "cpu/kernels/tile.h"
+
+#include <math.h>
+
+/* Hands out consecutive pieces of memory; without a base only counts. */
+typedef struct arena {
+    char *base;
+    size_t used;
+} arena;
+
+static void *take(arena *a, size_t bytes) {
+    void *piece = a->base ? a->base + a->used : NULL;
+    a->used += (bytes + 63) / 64 * 64;
+    return piece;
+}
+static float *take_floats(arena *a, int rows, int row) {
+    return take(a, sizeof(float) * (size_t)rows * (size_t)row);
+}
+
+static bool uses_pairs(const sac_attention_args *args) { return HAVE_PAIRS && args->dtype == SAC_BF16; }
+
+static void lay_out_backward(arena *a, const sac_attention_args *args, int dim, int dim_v, tile_scratch *s) {
+    s->more_rows = take_floats(a, 2 * LANES, s->row_words);
+    s->dout_t = take_floats(a, dim_v, Q_TILE);
+    s->dq_t = take_floats(a, dim, Q_TILE);
+    s->q_rows = take_floats(a, Q_TILE, dim);
+    s->dout_rows = take_floats(a, Q_TILE, dim_v);
+    s->grad = take_floats(a, KV_TILE, Q_TILE);
+    s->unmodified = take_floats(a, args->has_score_mod || args->softcap > 0 ? KV_TILE : 1, Q_TILE);
+    s->coefficients = take_floats(a, uses_pairs(args) ? KV_TILE / 2 : 0, Q_TILE);
+    s->k_pairs = take_floats(a, uses_pairs(args) ? KV_TILE / 2 : 0, dim);
+    s->lse = take_floats(a, 1, Q_TILE);
+    s->delta = take_floats(a, 1, Q_TILE);
+}
+
+size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *base, tile_scratch *s) {
+    arena a = {base, 0};
+    const int dim = round_up(args->head_dim, LANES), dim_v = round_up(args->head_dim_v, LANES);
+    s->row_words = dim > dim_v ? dim : dim_v;
+    if (s->row_words < KV_TILE) s->row_words = KV_TILE;
+    s->row_words += LANES; /* an odd number of vectors, or columns of rows would share one cache set */
+    s->rows = take_floats(&a, LANES, s->row_words);
+    s->q_t = take_floats(&a, dim, Q_TILE);
+    s->scores = take_floats(&a, KV_TILE, Q_TILE);
+    s->paired = take_floats(&a, uses_pairs(args) ? KV_TILE / 2 : 0, Q_TILE);
+    s->state = take_floats(&a, 1, (int)sac_cpu_state_size(args));
+    s->k_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim);
+    s->v_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim_v);
+    s->slope = take_floats(&a, 1, Q_TILE);
+    s->query = take(&a, Q_TILE * sizeof(int32_t));
+    s->lo = take(&a, Q_TILE * sizeof(int32_t));
+    s->hi = take(&a, Q_TILE * sizeof(int32_t));
+    s->visible = take(&a, KV_TILE);
+    if (backward) lay_out_backward(&a, args, dim, dim_v, s);
+    return a.used;
+}
+
+static void set_lanes(q_tile *t) {
+    const sac_attention_args *args = t->args;
+    const int32_t queries = t->at.q.end - t->at.q.begin;
+    for (int lane = 0; lane < t->lanes; lane++) {
+        const bool used = lane < t->rows;
+        const int32_t i = t->at.q.begin + (used ? lane % queries : 0);
+        t->scratch.query[lane] = i;
+        t->scratch.lo[lane] = sac_band_lo(&t->band, i);
+        t->scratch.hi[lane] = used ? sac_band_hi(&t->band, i) : 0;
+        t->scratch.slope[lane] = 0;
+        if (used && args->alibi_slopes)
+            t->scratch.slope[lane] =
+                args->alibi_slopes[t->at.b * args->alibi_batch_stride + sac_lane_head(t, lane)];
+    }
+}
+
+void sac_tile_begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *at, bool backward,
+                    void *scratch) {
+    const sac_attention_args *args = &call->args;
+    *t = (q_tile){.call = call, .args = args, .at = *at, .pairs = uses_pairs(args)};
+    sac_tile_scratch(args, backward, scratch, &t->scratch);
+    t->seq = sac_sequence_of(args, at->b);
+    t->band = sac_band_make(&args->band, t->seq.q_len, t->seq.k_len);
+    t->rows = at->num_heads * (at->q.end - at->q.begin);
+    t->lanes = round_up(t->rows, LANES);
+    t->words = t->pairs ? args->head_dim / 2 : args->head_dim;
+    t->words_v = t->pairs ? args->head_dim_v / 2 : args->head_dim_v;
+    /* A scale of 0 would make NaN of a hidden -inf, and a negative one turns the maximum round. */
+    t->modified = args->softcap > 0 || args->alibi_slopes || call->score_mod || !(args->scale > 0);
+    t->exponent = t->modified ? LOG2E : args->scale * LOG2E;
+    set_lanes(t);
+}
+
+void sac_tile_load(const q_tile *t, float *target, const sac_view *view, int dim) {
+    const tile_scratch *s = &t->scratch;
+    const int words = t->pairs ? dim / 2 : dim, padded = round_up(words, LANES);
+    for (int first = 0; first < t->lanes; first += LANES) {
+        memset(s->rows, 0, sizeof(float) * (size_t)(LANES * s->row_words));
+        for (int lane = first; lane < first + LANES && lane < t->rows; lane++) {
+            float *row = s->rows + (lane - first) * s->row_words;
+            if (t->pairs)
+                memcpy(row, sac_lane_row(t, view, lane), (size_t)words * sizeof(float));
+            else
+                sac_widen(row, sac_lane_row(t, view, lane), t->args->dtype, dim);
+        }
+        sac_transpose_in(target + first, Q_TILE, s->rows, s->row_words, padded);
+    }
+}
+
+void sac_tile_gather_keys(const q_tile *t, float *target, const sac_view *view, int dim, int first,
+                          int32_t delta, const uint8_t *wanted, bool widened) {
+    const tile_scratch *s = &t->scratch;
+    const bool as_words = t->pairs && !widened;
+    const int words = as_words ? dim / 2 : dim, padded = round_up(words, LANES);
+    for (int lane = first; lane < first + LANES; lane++) {
+        float *row = s->rows + (lane - first) * s->row_words;
+        if (!wanted[lane])
+            memset(row, 0, (size_t)padded * sizeof(float));
+        else if (as_words)
+            memcpy(row, sac_key_row(t, view, s->query[lane] + delta), (size_t)words * sizeof(float));
+        else
+            sac_widen(row, sac_key_row(t, view, s->query[lane] + delta), t->args->dtype, dim);
+    }
+    sac_transpose_in(target, LANES, s->rows, s->row_words, padded);
+}
+
+void sac_tile_store(const q_tile *t, const sac_view *view, const float *source, const float *factor,
+                    int dim) {
+    const tile_scratch *s = &t->scratch;
+    for (int first = 0; first < t->rows; first += LANES) {
+        sac_transpose_out(s->rows, s->row_words, source + first, Q_TILE, round_up(dim, LANES));
+        for (int lane = first; lane < first + LANES && lane < t->rows; lane++) {
+            float *row = s->rows + (lane - first) * s->row_words;
+            for (int d = 0; d < dim; d++) row[d] *= factor[lane];
+            sac_narrow(sac_lane_row(t, view, lane), row, t->args->dtype, dim);
+        }
+    }
+}

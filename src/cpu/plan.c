@@ -1,0 +1,98 @@
+/* plan.c - query tiles by number, and the rows that belong to none. */
+#include "cpu/plan.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "shared/tile_walk.h"
+
+/* Neighbouring heads share a tile when one head's queries leave room for them: K and V are then read once for the
+ * group. Only heads with the same walk may. */
+static int32_t heads_per_tile(const sac_attention_args *args) {
+    int32_t rows = args->len_q.seqlen, heads = args->group;
+    if (args->blocks.by_query.offsets) {
+        if (args->blocks.num_heads != 1) return 1;
+        rows = sac_min(rows, args->blocks.q_block);
+    }
+    while (heads > 1 && (args->group % heads != 0 || (int64_t)heads * rows > SAC_CPU_Q_TILE)) heads--;
+    return sac_max(heads, 1);
+}
+
+static int32_t q_block(const sac_attention_args *args) {
+    return args->blocks.by_query.offsets ? args->blocks.q_block : 0;
+}
+
+sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call,
+                               int64_t *first_tile) {
+    const sac_attention_args *args = &call->args;
+    sac_cpu_plan plan = {.kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa)),
+                         .heads_per_tile = heads_per_tile(args),
+                         .first_tile = first_tile,
+                         .num_threads = ctx->num_threads};
+    plan.head_tiles = args->num_heads / plan.heads_per_tile;
+    first_tile[0] = 0;
+    for (int32_t b = 0; b < args->batch; b++) {
+        int32_t tiles = sac_num_tiles(sac_length_of(&args->len_q, b), SAC_CPU_Q_TILE, q_block(args));
+        first_tile[b + 1] = first_tile[b] + (int64_t)tiles * plan.head_tiles;
+    }
+    plan.num_tiles = first_tile[args->batch];
+    return plan;
+}
+
+sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index) {
+    int32_t b = 0;
+    for (int32_t end = args->batch; end - b > 1;) { /* first_tile[b] <= index < first_tile[end] */
+        int32_t middle = b + (end - b) / 2;
+        if (plan->first_tile[middle] <= index)
+            b = middle;
+        else
+            end = middle;
+    }
+    /* Under a causal mask the last rows are the longest: started late, one of them would be the tail of all work. */
+    const int64_t from_end = plan->first_tile[b + 1] - 1 - index;
+    return (sac_cpu_tile){
+        .b = b,
+        .h = (int32_t)((index - plan->first_tile[b]) % plan->head_tiles) * plan->heads_per_tile,
+        .num_heads = plan->heads_per_tile,
+        .q = sac_tile_rows((int32_t)(from_end / plan->head_tiles), sac_length_of(&args->len_q, b),
+                           SAC_CPU_Q_TILE, q_block(args)),
+    };
+}
+
+typedef struct row_range {
+    int64_t begin, end;
+} row_range;
+
+/* Rows of the tensor that no tile writes for sequence b; the last one's reach to the tensor's end. */
+static row_range unused_rows(const sac_lengths *len, int32_t b, int32_t batch, int64_t total_rows) {
+    if (!len->cu_seqlens) return (row_range){sac_length_of(len, b), len->seqlen};
+    const int64_t begin = (int64_t)len->cu_seqlens[b] + sac_length_of(len, b);
+    return (row_range){begin, b + 1 < batch ? len->cu_seqlens[b + 1] : total_rows};
+}
+
+void sac_cpu_clear_unused(const sac_attention_call *call, const sac_view *view, int32_t num_heads,
+                          int32_t head_dim, const sac_lengths *len, int64_t total_rows) {
+    const int32_t batch = call->args.batch;
+    const int64_t size = call->args.dtype == SAC_F32 ? 4 : 2;
+    if (!view->data) return;
+    for (int32_t b = 0; b < batch; b++) {
+        const row_range rows = unused_rows(len, b, batch, total_rows);
+        for (int64_t row = rows.begin; row < rows.end; row++)
+            for (int32_t h = 0; h < num_heads; h++)
+                memset((char *)view->data +
+                           size * (b * view->batch_stride + row * view->row_stride + h * view->head_stride),
+                       0, (size_t)(head_dim * size));
+    }
+}
+
+void sac_cpu_clear_unused_lse(const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    const sac_row_view *lse = &args->lse;
+    if (!lse->data) return;
+    for (int32_t b = 0; b < args->batch; b++) {
+        const row_range rows = unused_rows(&args->len_q, b, args->batch, call->total_q);
+        for (int32_t h = 0; h < args->num_heads; h++)
+            for (int64_t row = rows.begin; row < rows.end; row++)
+                lse->data[b * lse->batch_stride + h * lse->head_stride + row * lse->row_stride] = -INFINITY;
+    }
+}

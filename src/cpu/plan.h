@@ -1,0 +1,31 @@
+/* plan.h - how a call is cut into pieces of work, and what memory the pieces share. */
+#ifndef SAC_CPU_PLAN_H
+#define SAC_CPU_PLAN_H
+
+#include "base/context.h"
+#include "cpu/kernels.h"
+
+/* The query tiles of a call, numbered: heaviest first within a sequence, heads of one tile next to each other. */
+typedef struct sac_cpu_plan {
+    const sac_cpu_kernels *kernels;
+    int32_t heads_per_tile;
+    int32_t head_tiles;        /* num_heads / heads_per_tile */
+    const int64_t *first_tile; /* (B + 1) number of each sequence's first tile, then of all */
+    int64_t num_tiles;
+    int32_t num_threads;
+} sac_cpu_plan;
+
+/* first_tile: room for B + 1 numbers. */
+sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call,
+                               int64_t *first_tile);
+
+sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index);
+
+/* Rows of the outputs that no tile writes: unused rows of each sequence and what follows the last one. */
+void sac_cpu_clear_unused(const sac_attention_call *call, const sac_view *view, int32_t num_heads,
+                          int32_t head_dim, const sac_lengths *len, int64_t total_rows);
+void sac_cpu_clear_unused_lse(const sac_attention_call *call);
+
+static inline size_t sac_cpu_align(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+#endif
