@@ -17,6 +17,7 @@
 typedef struct saccade_aux_slot {
     const void *data;                     /* contiguous, row-major */
     float *grad;                          /* fp32, same shape; NULL: not asked for */
+    int64_t count;                        /* elements: 1 for a tensor without dimensions */
     int64_t extent[SACCADE_MAX_AUX_DIMS]; /* 0 beyond the rank */
 } saccade_aux_slot;
 

@@ -121,7 +121,8 @@ static const struct {
 static saccade_status take_value(saccade_block_mask *mask, int32_t slot, const saccade_aux_decl *input,
                                  const sac_predicate_value *value) {
     size_t size = (size_t)value->count * (input->dtype.bits / 8);
-    mask->aux.tensor[slot] = (saccade_aux_slot){.data = value->data, .extent = {value->count}};
+    mask->aux.tensor[slot] =
+        (saccade_aux_slot){.data = value->data, .count = value->count, .extent = {value->count}};
     if (value->ownership == SAC_BORROWED) return SACCADE_OK;
     if (value->ownership == SAC_SHARED) {
         mask->owned[slot] = sac_buffer_retain(value->data);

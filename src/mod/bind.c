@@ -58,7 +58,7 @@ static saccade_status bind_tensor(saccade_aux_slot *slot, const DLTensor *t, DLD
     if ((uintptr_t)data % (dtype.bits / 8u))
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is not aligned to its elements of %d bits", name,
                         dtype.bits);
-    *slot = (saccade_aux_slot){.data = data};
+    *slot = (saccade_aux_slot){.data = data, .count = size};
     for (int d = 0; d < t->ndim; d++) slot->extent[d] = t->shape[d];
     return SACCADE_OK;
 }

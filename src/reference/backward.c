@@ -68,7 +68,7 @@ static double backward_row(const sac_reference_head *head, int32_t i, sac_refere
 static void collect_aux_grad(const saccade_aux *aux, double *sums) {
     for (int slot = 0; slot < SACCADE_MAX_AUX; slot++) {
         if (!aux->tensor[slot].grad) continue;
-        int64_t size = sac_reference_aux_size(&aux->tensor[slot]);
+        int64_t size = aux->tensor[slot].count;
         for (int64_t i = 0; i < size; i++) *sums++ += aux->tensor[slot].grad[i];
         memset(aux->tensor[slot].grad, 0, (size_t)size * sizeof(float));
     }
@@ -77,7 +77,7 @@ static void collect_aux_grad(const saccade_aux *aux, double *sums) {
 static void write_aux_grad(const saccade_aux *aux, const double *sums) {
     for (int slot = 0; slot < SACCADE_MAX_AUX; slot++) {
         if (!aux->tensor[slot].grad) continue;
-        int64_t size = sac_reference_aux_size(&aux->tensor[slot]);
+        int64_t size = aux->tensor[slot].count;
         for (int64_t i = 0; i < size; i++) aux->tensor[slot].grad[i] = (float)*sums++;
     }
 }
@@ -130,7 +130,7 @@ static void clear_gradients(const sac_attention_call *call, double *shared) {
     for (int slot = 0; slot < SACCADE_MAX_AUX; slot++)
         if (args->score_aux.tensor[slot].grad)
             memset(args->score_aux.tensor[slot].grad, 0,
-                   (size_t)sac_reference_aux_size(&args->score_aux.tensor[slot]) * sizeof(float));
+                   (size_t)args->score_aux.tensor[slot].count * sizeof(float));
 }
 
 saccade_status sac_reference_backward(saccade_context *ctx, const sac_attention_call *call) {

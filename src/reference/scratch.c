@@ -6,17 +6,10 @@
 
 #include "reference/reference.h"
 
-int64_t sac_reference_aux_size(const saccade_aux_slot *slot) {
-    int64_t size = slot->extent[0];
-    for (int d = 1; d < SACCADE_MAX_AUX_DIMS && slot->extent[d]; d++) size *= slot->extent[d];
-    return size;
-}
-
 size_t sac_reference_shared_doubles(const sac_attention_call *call) {
     size_t count = (size_t)call->args.batch * (size_t)call->args.num_heads;
     for (int slot = 0; slot < SACCADE_MAX_AUX; slot++)
-        if (call->args.score_aux.tensor[slot].grad)
-            count += (size_t)sac_reference_aux_size(&call->args.score_aux.tensor[slot]);
+        if (call->args.score_aux.tensor[slot].grad) count += (size_t)call->args.score_aux.tensor[slot].count;
     return count;
 }
 

@@ -15,9 +15,6 @@ size_t sac_reference_shared_doubles(const sac_attention_call *call);
 /* The part of the workspace that belongs to one thread. */
 sac_reference_scratch sac_reference_scratch_of(const sac_attention_call *call, int thread);
 
-/* Elements of an aux tensor. */
-int64_t sac_reference_aux_size(const saccade_aux_slot *slot);
-
 /* Writes 0 to every row of a tensor, padding and unused rows included. view->data may be NULL. */
 void sac_reference_clear(const sac_attention_call *call, const sac_view *view, int32_t num_heads,
                          int32_t head_dim, const sac_lengths *len, int64_t total_rows);
