@@ -373,6 +373,18 @@ static void compiler_that_does_not_work_is_passed_over_unless_named(void **state
     assert_non_null(strstr(saccade_last_error(), "no licence today"));
 }
 
+static void compiler_may_be_a_relative_path(void **state) {
+    NEEDS_COMPILER;
+    put_program("my cc", "#!/bin/sh\nexec cc \"$@\"\n");
+    char *before = get_current_dir_name();
+    assert_int_equal(chdir(dir), 0);
+    outcome o = compile_in("", "./my cc", &plus_41);
+    assert_int_equal(chdir(before), 0);
+    free(before);
+    expect(o, 42, 1, 0);
+    assert_int_equal(*o.compiler, '/');
+}
+
 static void nothing_reaches_a_shell(void **state) {
     NEEDS_COMPILER;
     char tmp[160], name[320], witness[96];
@@ -423,6 +435,7 @@ int main(void) {
         TEST(child_process_uses_and_compiles),
         TEST(without_a_compiler_in_path_libtcc_serves_and_says_so),
         TEST(compiler_that_does_not_work_is_passed_over_unless_named),
+        TEST(compiler_may_be_a_relative_path),
         TEST(nothing_reaches_a_shell),
         TEST(host_that_ignores_its_children_is_served),
     };

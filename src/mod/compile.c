@@ -22,16 +22,23 @@ static bool is_program(const char *path) {
     return access(path, X_OK) == 0 && stat(path, &file) == 0 && S_ISREG(file.st_mode);
 }
 
-/* The program of that name: a path if it has a slash, else the first in PATH. NULL: there is none. */
+/* The program of that name: a path if it has a slash, else the first in PATH. Absolute, since it will run in a
+ * directory of its own; relative folders in PATH are passed over. NULL: there is none. */
 static char *find_program(const char *name) {
-    if (strchr(name, '/')) return is_program(name) ? strdup(name) : NULL;
+    char *program = NULL;
+    if (strchr(name, '/')) {
+        char *here = *name == '/' ? NULL : get_current_dir_name();
+        if (!is_program(name) || asprintf(&program, "%s%s%s", here ? here : "", here ? "/" : "", name) < 0)
+            program = NULL;
+        free(here);
+        return program;
+    }
     const char *path = getenv("PATH");
-    if (!path) return NULL;
-    for (const char *dir = path, *end; *dir; dir = *end ? end + 1 : end) {
+    for (const char *dir = path ? path : "", *end; *dir; dir = *end ? end + 1 : end) {
         end = strchrnul(dir, ':');
-        char candidate[4096];
-        int n = snprintf(candidate, sizeof candidate, "%.*s/%s", (int)(end - dir), dir, name);
-        if (end > dir && n < (int)sizeof candidate && is_program(candidate)) return strdup(candidate);
+        if (*dir != '/' || asprintf(&program, "%.*s/%s", (int)(end - dir), dir, name) < 0) continue;
+        if (is_program(program)) return program;
+        free(program);
     }
     return NULL;
 }

@@ -8,7 +8,7 @@
 /* A context's own: what it found and what it did. */
 typedef struct sac_mod_state {
     char *compiler;       /* path of the C compiler; NULL: libtcc */
-    int64_t num_compiled; /* texts, by either compiler */
+    int64_t num_compiled; /* texts, by either compiler, whether or not that succeeded */
     int64_t num_cached;   /* texts that came from the disk cache */
 } sac_mod_state;
 

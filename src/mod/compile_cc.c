@@ -190,8 +190,8 @@ static bool run(const char *compiler, const char *const *flags, const workshop *
 
     posix_spawn_file_actions_t files;
     if (posix_spawn_file_actions_init(&files) != 0) return false;
-    posix_spawn_file_actions_addchdir_np(&files,
-                                         w->dir); /* #line names no file there for messages to quote */
+    /* In a directory of its own, where the names that #line gives are no files for messages to quote. */
+    posix_spawn_file_actions_addchdir_np(&files, w->dir);
     posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, 1, w->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     posix_spawn_file_actions_adddup2(&files, 1, 2);
@@ -208,21 +208,37 @@ static bool run(const char *compiler, const char *const *flags, const workshop *
     return (ended < 0 || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) && access(w->object, R_OK) == 0;
 }
 
-/* Does the compiler do anything at all here? Asked when a text failed, to know whose fault it was. */
-static bool compiler_works(const char *compiler, const char *const *flags, const workshop *w) {
-    sac_mod_code code = {0};
-    unlink(w->object);
-    bool works = write_file(w->source, "float probe(float x) { return x + 1.0f; }\n") &&
-                 run(compiler, flags, w) && load(w->object, &code);
-    if (works) code.release(code.owner);
-    return works;
-}
-
 static void keep(const char *dir, const char *name, const char *object) {
     size_t size = 0;
     char *bytes = read_file(object, &size);
     if (bytes) sac_file_cache_write(dir, name, bytes, size);
     free(bytes);
+}
+
+/* From source to functions; where the workshop lies on a file system that runs nothing, by way of the cache. */
+static bool build(const char *compiler, const char *const *flags, const workshop *w, const char *source,
+                  const char *cache_dir, const char *name, sac_mod_code *code) {
+    if (!write_file(w->source, source) || !run(compiler, flags, w)) return false;
+    keep(cache_dir, name, w->object);
+    return load(w->object, code) || load_cached(cache_dir, name, code);
+}
+
+/* Whose fault was it? The compiler's, if it makes nothing of the simplest source either. */
+static sac_compile_result blame(const char *compiler, const char *const *flags, const workshop *w,
+                                char **log) {
+    static const char probe[] = "float probe(float x) { return x + 1.0f; }\n";
+    sac_mod_code code = {0};
+    size_t size = 0;
+    const char *loader = dlerror();
+    *log = read_file(w->log, &size);
+    if (size == 0 && loader) {
+        free(*log);
+        *log = strdup(loader);
+    }
+    unlink(w->object);
+    if (!build(compiler, flags, w, probe, NULL, "", &code)) return SAC_COMPILE_UNUSABLE;
+    code.release(code.owner);
+    return SAC_COMPILE_REFUSED;
 }
 
 sac_compile_result sac_compile_cc(saccade_context *ctx, sac_mod_state *state, const char *source,
@@ -243,16 +259,10 @@ sac_compile_result sac_compile_cc(saccade_context *ctx, sac_mod_state *state, co
         *log = strdup("no directory for the compiler's files can be made under $TMPDIR or /tmp");
         return SAC_COMPILE_UNUSABLE;
     }
-    sac_compile_result result = SAC_COMPILED;
     state->num_compiled++;
-    size_t log_size;
-    if (write_file(w.source, source) && run(state->compiler, flags, &w) && load(w.object, code)) {
-        keep(cache_dir, name, w.object);
-    } else {
-        *log = read_file(w.log, &log_size);
-        unlink(w.log);
-        result = compiler_works(state->compiler, flags, &w) ? SAC_COMPILE_REFUSED : SAC_COMPILE_UNUSABLE;
-    }
+    sac_compile_result result = SAC_COMPILED;
+    if (!build(state->compiler, flags, &w, source, cache_dir, name, code))
+        result = blame(state->compiler, flags, &w, log);
     close_workshop(&w);
     return result;
 }

@@ -47,7 +47,8 @@ saccade_status sac_modifier_combine(saccade_modifier **result, sac_mod_operator 
 /* Can it be used in a backward pass? */
 bool sac_modifier_has_grad(const saccade_modifier *modifier);
 
-/* Everything for evaluation on the CPU; compiles the texts if that has not been done (thread-safe). */
+/* Everything for evaluation on the CPU; compiles the texts if that has not been done. Threads may do so at once with
+ * contexts of their own. */
 saccade_status sac_modifier_ready(saccade_context *ctx, const saccade_modifier *modifier, bool with_grad);
 
 /* Row evaluation of a ready modifier, combinations included. */
