@@ -73,7 +73,15 @@ static void modifiers_page_shows_what_its_example_does(void **state) {
     check_page("modifiers");
 }
 
+static void block_masks_page_shows_what_its_example_does(void **state) {
+    (void)state;
+    check_page("block_masks");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(modifiers_page_shows_what_its_example_does)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(modifiers_page_shows_what_its_example_does),
+        cmocka_unit_test(block_masks_page_shows_what_its_example_does),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
