@@ -7,8 +7,10 @@
 #ifndef SAC_ATTENTION_ARGS_H
 #define SAC_ATTENTION_ARGS_H
 
-#include <saccade/aux.h>
 #include "shared/types.h"
+
+#include <saccade/aux.h>
+
 #include "shared/visibility.h"
 
 /* (B, N, H, D) or (T, H, D). */
