@@ -1,0 +1,47 @@
+/* ptx/convert.h - number formats, and exp2 as the hardware has it; sm_80. */
+#ifndef SAC_PTX_CONVERT_H
+#define SAC_PTX_CONVERT_H
+
+#include "shared/types.h"
+
+/* lo in the lower half; round to nearest even. */
+SAC_FN uint32_t ptx_pack_bf16(float lo, float hi) {
+    uint32_t d;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo));
+    return d;
+}
+
+SAC_FN uint32_t ptx_pack_f16(float lo, float hi) {
+    uint32_t d;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo));
+    return d;
+}
+
+SAC_FN float ptx_f32_of_f16(uint16_t x) {
+    float d;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(d) : "h"(x));
+    return d;
+}
+
+/* fp32 with the 10-bit mantissa of tf32, to nearest. */
+SAC_FN uint32_t ptx_tf32(float x) {
+    uint32_t d;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(d) : "f"(x));
+    return d;
+}
+
+/* 2^x to 2 ulp; 0 for -inf and where the result would be subnormal. */
+SAC_FN float ptx_exp2(float x) {
+    float d;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
+    return d;
+}
+
+/* 1 / x to 1 ulp. */
+SAC_FN float ptx_reciprocal(float x) {
+    float d;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
+    return d;
+}
+
+#endif
