@@ -2,9 +2,11 @@
 #include "dispatch/dispatch.h"
 
 #include "cpu/cpu.h"
+#include "cuda/sm90.h"
 #include "reference/reference.h"
 
 const sac_backend *const sac_backends[] = {
+    &sac_cuda_sm90_backend,
     &sac_cpu_backend,
     &sac_reference_backend,
     NULL,

@@ -29,7 +29,7 @@
 #include "cuda/kernels/ptx/wgmma.h"
 #include "shared/tile_walk.h"
 #if MASK_MOD || SCORE_MOD
-#include "modifiers.h"
+#include <modifiers.h> /* sac_score_mod, sac_mask_mod: made for the call */
 #endif
 
 #define Q_TILE (64 * CONSUMERS)
@@ -173,16 +173,12 @@ SAC_FN int32_t rows_of(const sac_attn_fwd_sm90_params *params, int32_t b) {
 
 /* The index-th query tile in the order of work. */
 SAC_FN q_record locate(const sac_attn_fwd_sm90_params *params, int32_t index) {
-    const sac_tile_order *order = &params->order;
-    int32_t first = index / (order->section_heads * order->num_tiles) * order->section_heads;
-    int32_t heads = sac_min(order->section_heads, order->num_heads - first);
-    int32_t rest = index - first * order->num_tiles, head = first + rest % heads;
-    int32_t tile = order->num_tiles - 1 - rest / heads;
+    const sac_tile_place place = sac_tile_place_of(&params->order, index);
     q_record q;
-    q.batch = head / params->args.num_heads;
-    q.head = head % params->args.num_heads;
-    sac_range rows =
-        sac_tile_rows(tile, rows_of(params, q.batch), Q_TILE, BLOCK_MASK ? params->args.blocks.q_block : 0);
+    q.batch = place.head / params->args.num_heads;
+    q.head = place.head % params->args.num_heads;
+    const int32_t q_block = BLOCK_MASK ? params->args.blocks.q_block : 0;
+    const sac_range rows = sac_tile_rows(place.tile, rows_of(params, q.batch), Q_TILE, q_block);
     q.begin = rows.begin;
     q.end = RAGGED && q.batch == params->args.batch ? rows_of(params, q.batch) : rows.end;
     q.any = 0;

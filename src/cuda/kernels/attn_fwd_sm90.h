@@ -2,21 +2,9 @@
 #ifndef SAC_ATTN_FWD_SM90_H
 #define SAC_ATTN_FWD_SM90_H
 
+#include "cuda/kernels/tensor_map.h"
 #include "shared/attention_args.h"
-
-/* A CUtensorMap: opaque, made by the driver, read by the copy engine. */
-typedef struct sac_tensor_map {
-    uint64_t opaque[16];
-} __attribute__((aligned(64))) sac_tensor_map;
-
-/* The order of the query tiles. Heads (those of all batches) come in sections, one section after the other; inside
- * a section the last tile of every head comes first, then the one before. */
-typedef struct sac_tile_order {
-    int32_t num_tiles;     /* query tiles of one head */
-    int32_t num_heads;     /* batch * heads */
-    int32_t section_heads; /* heads a section */
-    int32_t total;         /* num_tiles * num_heads */
-} sac_tile_order;
+#include "shared/tile_order.h"
 
 typedef struct sac_attn_fwd_sm90_params {
     sac_tensor_map q, k, v; /* boxes: 64 columns x Q_TILE or KV_TILE rows */

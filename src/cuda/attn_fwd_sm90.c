@@ -1,0 +1,188 @@
+/* attn_fwd_sm90.c - tiles and launch of kernels/attn_fwd_sm90.cu. */
+#include "cuda/attn_fwd_sm90.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/context.h"
+#include "cuda/kernels/attn_fwd_sm90.h"
+#include "cuda/tensor_map.h"
+#include "mod/modifier.h"
+#include "shared/tile_walk.h"
+
+/* A row serves head dims up to its own; among the rows for the smallest that fit, the one whose query tiles pad a
+ * block mask's rows least, the first if they are equal. Registers a thread: producer + consumers * consumer at most
+ * 512, or 504 with two consumers, which is what the CTA is launched with. Last column: what stops the next larger. */
+typedef struct tile_row {
+    int32_t head_dim, head_dim_v;
+    int32_t consumers; /* warpgroups of 64 query rows */
+    int32_t kv_tile, q_stages, kv_stages;
+    int32_t producer_regs, consumer_regs;
+} tile_row;
+
+static const tile_row tiles[] = {
+    {64, 64, 3, 128, 1, 4, 32, 160},   /* registers: scores, probabilities and out are 128 of 160 */
+    {64, 64, 2, 128, 2, 4, 72, 216},   /* the same keys: for blocks of 64 and 128 queries */
+    {96, 96, 3, 96, 1, 3, 56, 152},    /* registers: 112 keys are slower */
+    {96, 96, 2, 128, 1, 2, 72, 216},   /* for blocks */
+    {128, 128, 3, 80, 1, 4, 56, 152},  /* registers: 96 keys spill */
+    {128, 128, 2, 128, 1, 2, 72, 216}, /* for blocks */
+    {192, 128, 3, 80, 1, 3, 56, 152},  /* registers */
+    {192, 128, 2, 128, 1, 2, 40, 232}, /* for blocks; shared memory: 208 of 227 KiB */
+    {256, 256, 2, 80, 1, 2, 40, 232},  /* shared memory: 224 of 227 KiB */
+};
+enum { NUM_TILES = sizeof tiles / sizeof *tiles };
+
+static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
+static int32_t padded_rows(const tile_row *t, int32_t q_block) {
+    return sac_ceil_div(q_block, q_tile_of(t)) * q_tile_of(t);
+}
+
+static const tile_row *choose_tile(const sac_attention_args *args) {
+    const int32_t q_block = args->blocks.by_query.offsets ? args->blocks.q_block : 0;
+    const tile_row *best = NULL;
+    for (const tile_row *t = tiles; t < tiles + NUM_TILES; t++) {
+        if (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) continue;
+        if (best && best->head_dim < t->head_dim) break;
+        if (!best || padded_rows(t, q_block) < padded_rows(best, q_block)) best = t;
+    }
+    return best;
+}
+
+/* One buffer of q, k and v each as often as it has stages, and 1 KiB for barriers and records. */
+static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
+    const int32_t columns = sac_ceil_div(args->head_dim, 64) * 64,
+                  columns_v = sac_ceil_div(args->head_dim_v, 64) * 64;
+    return 2 * (t->q_stages * q_tile_of(t) * columns + t->kv_stages * t->kv_tile * (columns + columns_v)) +
+           1024;
+}
+
+/* The texts of both modifiers, one after the other. */
+static saccade_status modifier_text(const sac_attention_call *call, char **text) {
+    const saccade_modifier *const mods[2] = {call->score_mod, call->mask_mod};
+    char *parts[2] = {NULL, NULL};
+    saccade_status status = SACCADE_OK;
+    for (int i = 0; i < 2 && status == SACCADE_OK; i++)
+        if (mods[i]) status = sac_modifier_device_text(mods[i], &parts[i]);
+    *text = NULL;
+    if (status == SACCADE_OK && (parts[0] || parts[1])) {
+        const char *first = parts[0] ? parts[0] : "", *second = parts[1] ? parts[1] : "";
+        size_t size = strlen(first) + strlen(second) + 2;
+        *text = malloc(size);
+        if (*text)
+            snprintf(*text, size, "%s\n%s", first, second);
+        else
+            status = sac_fail(SACCADE_OUT_OF_MEMORY, "the modifiers' text");
+    }
+    free(parts[0]);
+    free(parts[1]);
+    return status;
+}
+
+static bool is_ragged(const sac_attention_args *args) {
+    return args->len_q.cu_seqlens || args->len_k.cu_seqlens || args->len_q.seqused || args->len_k.seqused;
+}
+
+saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, sac_kernel_spec *spec,
+                                      char **modifiers) {
+    const sac_attention_args *args = &call->args;
+    const tile_row *t = choose_tile(args);
+    const bool softcap = args->softcap > 0, alibi = args->alibi_slopes;
+    *spec = (sac_kernel_spec){.source = "cuda/kernels/attn_fwd_sm90.cu",
+                              .entry = "attn_fwd_sm90",
+                              .arch_specific = true,
+                              .threads = 128 * (1 + t->consumers),
+                              .smem_bytes = smem_bytes(t, args)};
+    sac_kernel_define(spec, "HEAD_DIM", args->head_dim);
+    sac_kernel_define(spec, "HEAD_DIM_V", args->head_dim_v);
+    sac_kernel_define(spec, "DTYPE", args->dtype);
+    sac_kernel_define(spec, "CONSUMERS", t->consumers);
+    sac_kernel_define(spec, "KV_TILE", t->kv_tile);
+    sac_kernel_define(spec, "Q_STAGES", t->q_stages);
+    sac_kernel_define(spec, "KV_STAGES", t->kv_stages);
+    sac_kernel_define(spec, "PRODUCER_REGS", t->producer_regs);
+    sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
+    sac_kernel_define(spec, "BLOCK_MASK", args->blocks.by_query.offsets != NULL);
+    sac_kernel_define(spec, "MASK_MOD", call->mask_mod != NULL);
+    sac_kernel_define(spec, "SCORE_MOD", call->score_mod != NULL);
+    sac_kernel_define(spec, "SOFTCAP", softcap);
+    sac_kernel_define(spec, "ALIBI", alibi);
+    sac_kernel_define(spec, "PRESCALED", softcap || alibi || call->score_mod || !(args->scale > 0));
+    sac_kernel_define(spec, "RAGGED", is_ragged(args));
+    saccade_status status = modifier_text(call, modifiers);
+    spec->modifiers = *modifiers;
+    return status;
+}
+
+static sac_tensor_extent extent_of(const sac_attention_args *args, const sac_lengths *len,
+                                   int64_t packed_rows, int32_t columns, int32_t heads, int32_t box_rows) {
+    const bool packed = len->cu_seqlens;
+    return (sac_tensor_extent){columns, packed ? packed_rows : len->seqlen, heads, packed ? 1 : args->batch,
+                               box_rows};
+}
+
+static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_attention_call *call,
+                                const tile_row *t) {
+    const sac_attention_args *args = &call->args;
+    const sac_tensor_extent q =
+        extent_of(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, q_tile_of(t));
+    const sac_tensor_extent k =
+        extent_of(args, &args->len_k, call->total_k, args->head_dim, args->num_kv_heads, t->kv_tile);
+    const sac_tensor_extent v =
+        extent_of(args, &args->len_k, call->total_k, args->head_dim_v, args->num_kv_heads, t->kv_tile);
+    saccade_status status = sac_tensor_map_make(&params->q, &args->q, &q);
+    if (status == SACCADE_OK) status = sac_tensor_map_make(&params->k, &args->k, &k);
+    return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
+}
+
+/* Under a causal mask, sections of about as many heads as have their keys and values in the L2, rounded up: a section
+ * needs more tiles than there are CTAs, or its last long tiles run alone. Otherwise all tiles are alike, and one head
+ * after the other lets neighbouring CTAs read the same keys at the same time, which the L2 answers once. */
+static sac_tile_order order_of(const sac_attention_args *args, const tile_row *t,
+                               const sac_cuda_device *device) {
+    const bool packed = args->len_q.cu_seqlens;
+    const int32_t q_block = args->blocks.by_query.offsets ? args->blocks.q_block : 0;
+    const int32_t num_heads = (args->batch + packed) * args->num_heads;
+    const int32_t num_tiles = sac_max(sac_num_tiles(args->len_q.seqlen, q_tile_of(t), q_block), packed);
+    sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
+    if (!args->band.causal || num_heads == 0) return order;
+    const int64_t num_groups = (int64_t)(args->batch + packed) * args->num_kv_heads;
+    const int64_t kv_bytes = 2 * num_groups * args->len_k.seqlen * (args->head_dim + args->head_dim_v);
+    const int64_t sections = kv_bytes / device->l2_bytes, most = num_groups;
+    const int32_t num_sections = (int32_t)(sections < 1 ? 1 : sections > most ? most : sections);
+    order.section_heads = sac_ceil_div(num_heads, num_sections);
+    return order;
+}
+
+int64_t sac_attn_fwd_sm90_tiles(int64_t batch, int64_t num_heads, int64_t seqlen_q) {
+    return (batch + 1) * num_heads * (seqlen_q / 64 + 1);
+}
+
+size_t sac_attn_fwd_sm90_workspace(void) { return sizeof(uint32_t); }
+
+saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call *call) {
+    const sac_cuda_device *device;
+    saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &device);
+    if (status != SACCADE_OK) return status;
+
+    const tile_row *t = choose_tile(&call->args);
+    sac_attn_fwd_sm90_params params = {.args = call->args,
+                                       .order = order_of(&call->args, t, device),
+                                       .total_q = call->total_q,
+                                       .next_tile = call->workspace};
+    sac_kernel_spec spec;
+    char *modifiers;
+    status = sac_attn_fwd_sm90_spec(call, &spec, &modifiers);
+    if (status == SACCADE_OK) status = make_maps(&params, call, t);
+    if (status == SACCADE_OK)
+        status = sac_driver_check(sac_driver_get(NULL)->set8_async((CUdeviceptr)(uintptr_t)params.next_tile,
+                                                                   0, sizeof(uint32_t), ctx->stream),
+                                  "clearing the tile counter");
+    if (status == SACCADE_OK)
+        status = sac_kernel_launch(ctx, device, &spec, sac_min(device->num_sms, params.order.total),
+                                   (void *[]){&params});
+    free(modifiers);
+    sac_cuda_leave();
+    return status;
+}

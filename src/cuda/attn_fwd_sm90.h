@@ -1,0 +1,20 @@
+/* attn_fwd_sm90.h - the Hopper forward kernel: its variants and its launch. */
+#ifndef SAC_CUDA_ATTN_FWD_SM90_H
+#define SAC_CUDA_ATTN_FWD_SM90_H
+
+#include "base/attention_call.h"
+#include "cuda/cuda.h"
+
+/* Bytes of workspace of a call. */
+size_t sac_attn_fwd_sm90_workspace(void);
+
+saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call *call);
+
+/* The variant that serves a call. *modifiers is the text that spec->modifiers points to; the caller frees it. */
+saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, sac_kernel_spec *spec,
+                                      char **modifiers);
+
+/* Query tiles of a call; above INT32_MAX they cannot be numbered. */
+int64_t sac_attn_fwd_sm90_tiles(int64_t batch, int64_t num_heads, int64_t seqlen_q);
+
+#endif

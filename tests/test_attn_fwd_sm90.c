@@ -1,0 +1,122 @@
+/* test_attn_fwd_sm90.c - the variants of the Hopper forward kernel, compiled by NVRTC, which needs no GPU for it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cuda/attn_fwd_sm90.h"
+#include "cuda/nvrtc.h"
+#include "mod/modifier.h"
+
+static saccade_context *ctx;
+
+/* Only which pointers are there matters to a variant. */
+static char there[64];
+
+static sac_attention_call plain_call(int32_t head_dim, int32_t head_dim_v, sac_dtype dtype) {
+    return (sac_attention_call){
+        .args = {.dtype = dtype, .head_dim = head_dim, .head_dim_v = head_dim_v, .scale = 0.125f}};
+}
+
+/* Compiles the variant of this call; fails where it would be slow for a reason that the compiler knows. */
+static void assert_compiles_clean(const sac_attention_call *call) {
+    const char *reason;
+    if (!sac_nvrtc_get(&reason)) {
+        printf("skipped: %s\n", reason);
+        skip();
+    }
+    sac_kernel_spec spec;
+    char *modifiers, *log = NULL;
+    void *cubin = NULL;
+    size_t size;
+    if (sac_attn_fwd_sm90_spec(call, &spec, &modifiers) != SACCADE_OK ||
+        sac_kernel_compile(&spec, "sm_90a", &cubin, &size, &log) != SACCADE_OK)
+        fail_msg("D %d/%d: %s", call->args.head_dim, call->args.head_dim_v, saccade_last_error());
+    const char *warning = strstr(log, "(C75"), *spills = strstr(log, " bytes spill stores");
+    assert_non_null(spills);
+    while (spills > log && spills[-1] >= '0' && spills[-1] <= '9') spills--;
+    if (warning || atoi(spills) > 0)
+        fail_msg("D %d/%d, dtype %d: %s", call->args.head_dim, call->args.head_dim_v, call->args.dtype, log);
+    free(modifiers);
+    free(cubin);
+    free(log);
+}
+
+static void every_head_dim_compiles_without_spills(void **state) {
+    static const int32_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}, {72, 40}};
+    (void)state;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        sac_attention_call call = plain_call(dims[i][0], dims[i][1], i % 2 ? SAC_F16 : SAC_BF16);
+        assert_compiles_clean(&call);
+    }
+}
+
+static void ragged_lengths_compile_without_spills(void **state) {
+    (void)state;
+    sac_attention_call call = plain_call(128, 128, SAC_BF16);
+    call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
+    assert_compiles_clean(&call);
+}
+
+static void block_masks_compile_without_spills(void **state) {
+    (void)state;
+    sac_attention_call call = plain_call(128, 128, SAC_BF16);
+    call.args.blocks.by_query.offsets = (const int64_t *)there;
+    call.args.blocks.q_block = 128;
+    assert_compiles_clean(&call);
+}
+
+static void softcap_and_alibi_compile_without_spills(void **state) {
+    (void)state;
+    sac_attention_call softcap = plain_call(128, 128, SAC_BF16), alibi = softcap;
+    softcap.args.softcap = 30;
+    alibi.args.alibi_slopes = (const float *)there;
+    assert_compiles_clean(&softcap);
+    assert_compiles_clean(&alibi);
+}
+
+static saccade_modifier *made(saccade_modifier_kind kind, const char *text) {
+    saccade_modifier *m = NULL;
+    if (saccade_modifier_create(ctx, &m, &(saccade_modifier_params){.kind = kind, .text = text}) !=
+        SACCADE_OK)
+        fail_msg("%s", saccade_last_error());
+    return m;
+}
+
+static void modifiers_compile_without_spills(void **state) {
+    (void)state;
+    saccade_modifier *score = made(SACCADE_SCORE_KIND, "score - 0.01f * fabsf((float)(q_idx - kv_idx))");
+    saccade_modifier *mask = made(SACCADE_MASK_KIND, "q_idx / 100 == kv_idx / 100");
+    sac_attention_call call = plain_call(128, 128, SAC_BF16);
+    call.score_mod = score;
+    call.mask_mod = mask;
+    assert_compiles_clean(&call);
+    saccade_modifier_destroy(score);
+    saccade_modifier_destroy(mask);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""});
+}
+static int tear_down(void **state) {
+    (void)state;
+    saccade_context_destroy(ctx);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_head_dim_compiles_without_spills),
+        cmocka_unit_test(ragged_lengths_compile_without_spills),
+        cmocka_unit_test(block_masks_compile_without_spills),
+        cmocka_unit_test(softcap_and_alibi_compile_without_spills),
+        cmocka_unit_test(modifiers_compile_without_spills),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
