@@ -11,9 +11,8 @@
 #include "mod/modifier.h"
 #include "shared/tile_walk.h"
 
-/* A row serves head dims up to its own; among the rows for the smallest that fit, the one whose query tiles pad a
- * block mask's rows least, the first if they are equal. Registers a thread: producer + consumers * consumer at most
- * 512, or 504 with two consumers, which is what the CTA is launched with. Last column: what stops the next larger. */
+/* A row serves head dims up to its own. Registers a thread: producer + consumers * consumer is at most 512, and 504 with
+ * two consumers, which is what the CTA is launched with. Last column: what stops the next larger tile. */
 typedef struct tile_row {
     int32_t head_dim, head_dim_v;
     int32_t consumers; /* warpgroups of 64 query rows */
@@ -22,32 +21,29 @@ typedef struct tile_row {
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 64, 3, 128, 1, 4, 32, 160},   /* registers: scores, probabilities and out are 128 of 160 */
-    {64, 64, 2, 128, 2, 4, 72, 216},   /* the same keys: for blocks of 64 and 128 queries */
-    {96, 96, 3, 96, 1, 3, 56, 152},    /* registers: 112 keys are slower */
-    {96, 96, 2, 128, 1, 2, 72, 216},   /* for blocks */
-    {128, 128, 3, 80, 1, 4, 56, 152},  /* registers: 96 keys spill */
-    {128, 128, 2, 128, 1, 2, 72, 216}, /* for blocks */
-    {192, 128, 3, 80, 1, 3, 56, 152},  /* registers */
-    {192, 128, 2, 128, 1, 2, 40, 232}, /* for blocks; shared memory: 208 of 227 KiB */
-    {256, 256, 2, 80, 1, 2, 40, 232},  /* shared memory: 224 of 227 KiB */
+    {64, 64, 3, 128, 1, 4, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
+    {96, 96, 3, 96, 1, 3, 56, 152},   /* registers: 112 keys are slower */
+    {128, 128, 3, 80, 1, 4, 56, 152}, /* registers: 96 keys spill */
+    {192, 128, 3, 80, 1, 3, 32, 160}, /* registers */
+    {256, 256, 2, 80, 1, 2, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
-enum { NUM_TILES = sizeof tiles / sizeof *tiles };
+
+/* For block masks, whose rows are mostly 128 or 256 queries, and for a score_mod and a mask_mod at once, which need
+ * more registers. */
+static const tile_row roomy_tiles[] = {
+    {64, 64, 2, 128, 2, 4, 72, 216},   {96, 96, 2, 128, 1, 2, 72, 216},
+    {128, 128, 2, 128, 1, 2, 72, 216}, {192, 128, 2, 128, 1, 2, 56, 224}, /* shared memory: 208 of 227 KiB */
+    {256, 256, 2, 80, 1, 2, 40, 232},                                     /* shared memory */
+};
 
 static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
-static int32_t padded_rows(const tile_row *t, int32_t q_block) {
-    return sac_ceil_div(q_block, q_tile_of(t)) * q_tile_of(t);
-}
 
-static const tile_row *choose_tile(const sac_attention_args *args) {
-    const int32_t q_block = args->blocks.by_query.offsets ? args->blocks.q_block : 0;
-    const tile_row *best = NULL;
-    for (const tile_row *t = tiles; t < tiles + NUM_TILES; t++) {
-        if (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) continue;
-        if (best && best->head_dim < t->head_dim) break;
-        if (!best || padded_rows(t, q_block) < padded_rows(best, q_block)) best = t;
-    }
-    return best;
+static const tile_row *choose_tile(const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    const bool roomy = args->blocks.by_query.offsets || (call->score_mod && call->mask_mod);
+    const tile_row *t = roomy ? roomy_tiles : tiles;
+    while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
+    return t;
 }
 
 /* One buffer of q, k and v each as often as it has stages, and 1 KiB for barriers and records. */
@@ -87,7 +83,7 @@ static bool is_ragged(const sac_attention_args *args) {
 saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, sac_kernel_spec *spec,
                                       char **modifiers) {
     const sac_attention_args *args = &call->args;
-    const tile_row *t = choose_tile(args);
+    const tile_row *t = choose_tile(call);
     const bool softcap = args->softcap > 0, alibi = args->alibi_slopes;
     *spec = (sac_kernel_spec){.source = "cuda/kernels/attn_fwd_sm90.cu",
                               .entry = "attn_fwd_sm90",
@@ -166,7 +162,7 @@ saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call 
     saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &device);
     if (status != SACCADE_OK) return status;
 
-    const tile_row *t = choose_tile(&call->args);
+    const tile_row *t = choose_tile(call);
     sac_attn_fwd_sm90_params params = {.args = call->args,
                                        .order = order_of(&call->args, t, device),
                                        .total_q = call->total_q,

@@ -100,7 +100,8 @@ typedef struct producer {
     const sac_attn_fwd_sm90_params *params;
     smem_layout *smem;
     ring q, k, v;
-    uint32_t q_tile; /* where the next q_record goes */
+    uint32_t q_tile;                   /* where the next q_record goes */
+    int32_t kv_head, kv_batch, kv_row; /* where the tile's keys start */
 } producer;
 
 /* A tile: one box for each panel of 64 columns. */
@@ -137,7 +138,7 @@ SAC_FN void load_q(producer *w, const q_record *q) {
     w->q_tile = w->q_tile == Q_STAGES ? 0 : w->q_tile + 1;
 }
 
-SAC_FN void load_k(producer *w, const q_record *q, const sac_tile *tile, int last) {
+SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     smem_layout *smem = w->smem;
     const sac_attn_fwd_sm90_params *params = w->params;
     uint32_t s = w->k.stage;
@@ -147,20 +148,18 @@ SAC_FN void load_k(producer *w, const q_record *q, const sac_tile *tile, int las
     kv_record record = {tile->begin, tile->end,
                         (last ? KV_LAST : 0) | (masked ? KV_MASKED : 0) | tile->kind << KV_KIND, tile->delta};
     smem->kv_tile[s] = record;
-    load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS,
-              row_of(&params->args.len_k, q->batch) + tile->begin, q->head / params->args.group,
-              batch_of(&params->args.len_k, q->batch));
+    load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS, w->kv_row + tile->begin, w->kv_head,
+              w->kv_batch);
     ring_next(&w->k, KV_STAGES);
 }
 
-SAC_FN void load_v(producer *w, const q_record *q, int32_t begin) {
+SAC_FN void load_v(producer *w, int32_t begin) {
     smem_layout *smem = w->smem;
     const sac_attn_fwd_sm90_params *params = w->params;
     uint32_t s = w->v.stage;
     ptx_mbarrier_wait(&smem->v_empty[s], w->v.parity ^ 1);
-    load_tile(smem->v[s], &params->v, &smem->v_full[s], KV_TILE, PANELS_V,
-              row_of(&params->args.len_k, q->batch) + begin, q->head / params->args.group,
-              batch_of(&params->args.len_k, q->batch));
+    load_tile(smem->v[s], &params->v, &smem->v_full[s], KV_TILE, PANELS_V, w->kv_row + begin, w->kv_head,
+              w->kv_batch);
     ring_next(&w->v, KV_STAGES);
 }
 
@@ -207,21 +206,24 @@ SAC_FN void produce_tile(producer *w, q_record *q) {
     q->any = sac_walk_next(&walk, &tile);
     load_q(w, q);
     if (!q->any) return;
+    w->kv_head = q->head / args->group;
+    w->kv_batch = batch_of(&args->len_k, q->batch);
+    w->kv_row = row_of(&args->len_k, q->batch);
     int more = sac_walk_next(&walk, &next);
-    load_k(w, q, &tile, !more);
+    load_k(w, &tile, !more);
     while (more) {
         int32_t begin = tile.begin;
         tile = next;
         more = sac_walk_next(&walk, &next);
-        load_k(w, q, &tile, !more);
-        load_v(w, q, begin);
+        load_k(w, &tile, !more);
+        load_v(w, begin);
     }
-    load_v(w, q, tile.begin);
+    load_v(w, tile.begin);
 }
 
 /* Query tiles are handed out one at a time, so that the CTAs end together. */
 SAC_FN void produce(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
-    producer w = {params, smem, {0, 0}, {0, 0}, {0, 0}, 0};
+    producer w = {params, smem, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0, 0};
     int32_t index = blockIdx.x;
     while (index < params->order.total) {
         int32_t next = gridDim.x + atomicAdd(params->next_tile, 1);
@@ -261,8 +263,10 @@ SAC_FN void release(uint64_t *empty) {
 /* A condition on which all lanes agree, said in a way that keeps the branch uniform. */
 SAC_FN int warp_has(int condition) { return __any_sync(~0u, condition); }
 
-/* A thread holds two rows of its warpgroup's 64, this one and the 8th after it, and of each eight columns of a tile
- * the two from this one on. */
+/* A thread holds two rows of its warpgroup's 64 and, of each eight columns of a tile, two: s[i] is the score of row
+ * first_row + ROW_OF(i) and column first_column + COLUMN_OF(i) of the tile. */
+#define ROW_OF(i) ((i) / 2 % 2 * 8)
+#define COLUMN_OF(i) ((i) / 4 * 8 + (i) % 2)
 SAC_FN int32_t first_row(const consumer *c) {
     return c->q->begin + c->warpgroup * 64 + threadIdx.x % 128 / 32 * 16 + lane_id() / 4;
 }
@@ -341,26 +345,22 @@ SAC_FN float tanh_approx(float x) {
 SAC_FN void modify(consumer *c, const kv_record *tile) {
     const sac_attention_args *args = c->args;
     const int b = c->q->batch, h = c->q->head;
+    const int32_t row = first_row(c), column = tile->begin + first_column();
     const sac_sequence sequence = sequence_of(args, b);
     const float scale = SOFTCAP ? args->scale / args->softcap : args->scale;
     const float slope = ALIBI ? args->alibi_slopes[b * args->alibi_batch_stride + h] : 0;
+    const float distance = (float)(row + sequence.k_len - sequence.q_len - column);
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        int32_t row = first_row(c) + 8 * r, column = tile->begin + first_column();
-        float distance = (float)(row + sequence.k_len - sequence.q_len - column);
-#pragma unroll
-        for (int i = 0; i < KV_TILE / 4; i++) {
-            const int offset = i / 2 * 8 + i % 2;
-            float *s = &c->s[i / 2 * 4 + 2 * r + i % 2];
-            *s *= scale;
-            if (SOFTCAP) *s = tanh_approx(*s);
-            if (SOFTCAP && (ALIBI || SCORE_MOD)) *s *= args->softcap;
-            if (ALIBI) *s -= slope * fabsf(distance - offset);
+    for (int i = 0; i < KV_TILE / 2; i++) {
+        float *s = &c->s[i];
+        *s *= scale;
+        if (SOFTCAP) *s = tanh_approx(*s);
+        if (SOFTCAP && (ALIBI || SCORE_MOD)) *s *= args->softcap;
+        if (ALIBI) *s -= slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i)));
 #if SCORE_MOD
-            *s = sac_score_mod(*s, b, h, sac_min(row, sequence.q_len - 1),
-                               sac_min(column + offset, sequence.k_len - 1), &args->score_aux);
+        *s = sac_score_mod(*s, b, h, sac_min(row + ROW_OF(i), sequence.q_len - 1),
+                           sac_min(column + COLUMN_OF(i), sequence.k_len - 1), &args->score_aux);
 #endif
-        }
     }
 }
 #endif
@@ -381,25 +381,22 @@ SAC_FN sac_range visible_columns(consumer *c, const kv_record *tile, int32_t row
 
 /* Hidden scores become -inf. */
 SAC_FN void mask(consumer *c, const kv_record *tile) {
+    const int32_t row = first_row(c);
+    const sac_range seen[2] = {visible_columns(c, tile, row), visible_columns(c, tile, row + 8)};
 #if MASK_MOD
-    const int asks = tile->flags >> KV_KIND != SAC_FULL;
     const sac_sequence sequence = sequence_of(c->args, c->q->batch);
+    const int32_t column = tile->begin + first_column();
+    const int asks = tile->flags >> KV_KIND != SAC_FULL;
 #endif
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int32_t row = first_row(c) + 8 * r;
-        const sac_range seen = visible_columns(c, tile, row);
-#pragma unroll
-        for (int i = 0; i < KV_TILE / 4; i++) {
-            const int offset = i / 2 * 8 + i % 2;
-            int visible = offset >= seen.begin && offset < seen.end;
+    for (int i = 0; i < KV_TILE / 2; i++) {
+        int visible = COLUMN_OF(i) >= seen[i / 2 % 2].begin && COLUMN_OF(i) < seen[i / 2 % 2].end;
 #if MASK_MOD
-            if (visible && asks)
-                visible = sac_mask_mod(c->q->batch, c->q->head, sac_min(row, sequence.q_len - 1),
-                                       tile->begin + first_column() + offset, &c->args->mask_aux);
+        visible &=
+            !asks | sac_mask_mod(c->q->batch, c->q->head, sac_min(row + ROW_OF(i), sequence.q_len - 1),
+                                 sac_min(column + COLUMN_OF(i), sequence.k_len - 1), &c->args->mask_aux);
 #endif
-            if (!visible) c->s[i / 2 * 4 + 2 * r + i % 2] = MINUS_INF;
-        }
+        if (!visible) c->s[i] = MINUS_INF;
     }
 }
 
