@@ -134,6 +134,21 @@ static void mathematical_functions_are_right_everywhere(void **state) {
     saccade_modifier_destroy(m);
 }
 
+/* Unsigned 64-bit conversions and arrays: what libtcc leaves to functions that it calls. */
+static void plain_c_needs_no_support_library(void **state) {
+    (void)state;
+    saccade_modifier *m =
+        score_mod("{\n"
+                  "    uint64_t whole = (uint64_t)score + (uint64_t)(double)score;\n"
+                  "    float table[8] = {0.5f, 0.25f}, copy[8];\n"
+                  "    for (int i = 0; i < 8; i++) copy[i] = table[i];\n"
+                  "    return (float)whole + (float)(double)(whole << 1) + copy[1] + copy[7];\n"
+                  "}",
+                  NULL);
+    assert_true(apply(m, 10.75f) == 60.25f);
+    saccade_modifier_destroy(m);
+}
+
 static void every_dtype_is_read_by_name_and_by_number(void **state) {
     (void)state;
     float f[] = {1, 2, 3};
@@ -363,6 +378,7 @@ static int run_with(const char *compiler) {
         TEST(expression_and_body_are_the_same_function),
         TEST(rows_see_their_coordinates),
         TEST(mathematical_functions_are_right_everywhere),
+        TEST(plain_c_needs_no_support_library),
         TEST(every_dtype_is_read_by_name_and_by_number),
         TEST(gradient_text_gets_grad_and_score_and_adds_to_aux),
         TEST(additions_to_alternating_elements_and_slots_all_arrive),

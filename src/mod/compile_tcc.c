@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <saccade/modifier_text.h>
 
+#include "shared/math.h"
+
 /* libtcc keeps the compilation under way in static variables: one at a time, and none while the process forks, so
  * that a child finds it idle. */
 static pthread_mutex_t tcc_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -33,7 +35,7 @@ static const struct {
     const char *name;
     any_function function;
 } symbols[] = {
-    {"tanhf", (any_function)tanhf},
+    {"tanhf", (any_function)sac_tanhf}, /* faster than the C library's; the others are not */
     {"expf", (any_function)expf},
     {"exp2f", (any_function)exp2f},
     {"logf", (any_function)logf},
