@@ -21,7 +21,8 @@ typedef enum test_inputs {
     INPUTS_LARGE,        /* peaked: one key takes nearly all of each row */
     INPUTS_EQUAL,        /* every score of every row is the same */
     INPUTS_TINY,         /* 1e-5: subnormal in fp16, every score 0 or nearly */
-    INPUTS_FAR_NEGATIVE, /* every score below -2e5 before scaling, the last keys' highest */
+    INPUTS_FAR_NEGATIVE, /* every q.k near -262144: below whatever finite number stands for minus infinity */
+    INPUTS_NEGATIVE,     /* every score below 0 */
     INPUTS_ORTHOGONAL,   /* first half of each row: scores exactly 0; second half all negative */
     INPUTS_REAL,         /* activations of a trained model; head_dim 64, up to 8 heads, 2 key heads */
 } test_inputs;
@@ -51,7 +52,7 @@ typedef struct attention_case {
     int32_t batch, seqlen_q, seqlen_k; /* 1, -, seqlen_q */
     int32_t num_heads, num_kv_heads;   /* 1, num_heads */
     int32_t head_dim, head_dim_v;      /* 64, head_dim */
-    test_lengths lengths;              /* but FULL: each sequence's used rows: */
+    test_lengths lengths;              /* but FULL: used rows of sequence b, at [b % 8]: */
     int32_t lens_q[TEST_MAX_SEQUENCES], lens_k[TEST_MAX_SEQUENCES];
     float scale; /* 0: the default */
     saccade_causal causal;
@@ -65,6 +66,7 @@ typedef struct attention_case {
     test_layout layout;
     bool lse_grad; /* the loss looks at lse too */
     bool deterministic;
+    bool as_text;  /* modifiers are given as text, to be compiled at run time */
     uint64_t seed; /* added to what the name gives */
 } attention_case;
 

@@ -56,7 +56,7 @@ static void make_tensors(session *s, sac_dtype dtype, const run_options *options
 static saccade_bound_modifier bind(session *s, const test_modifier *modifier, const saccade_aux *values,
                                    saccade_modifier **made, test_tensor *tensors, const DLTensor **list) {
     if (!modifier) return (saccade_bound_modifier){0};
-    *made = test_modifier_create(s->ctx, modifier);
+    *made = test_modifier_create(s->ctx, modifier, s->p->c.as_text);
     for (int32_t i = 0; i < modifier->num_aux; i++) {
         test_shape shape = modifier->aux[i].shape(&s->p->c);
         test_tensor_make(&tensors[i], s->device, modifier->aux[i].decl.dtype, &shape, LAYOUT_ROW_MAJOR);

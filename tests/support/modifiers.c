@@ -95,24 +95,33 @@ const test_modifier test_dilated = {.native = &dilated};
 SACCADE_MASK_MOD(blind_rows, { return q_idx % 5 != 4; })
 const test_modifier test_blind_rows = {.native = &blind_rows};
 
+SACCADE_MASK_MOD(late_keys, { return kv_idx >= 200; })
+const test_modifier test_late_keys = {.native = &late_keys};
+
 SACCADE_MASK_MOD(head_parity, { return (q_idx + kv_idx + h + b) % 2 == 0; })
 const test_modifier test_head_parity = {.native = &head_parity};
 
 /* ---- making them ---- */
 
-saccade_modifier *test_modifier_create(saccade_context *ctx, const test_modifier *modifier) {
+saccade_modifier *test_modifier_create(saccade_context *ctx, const test_modifier *modifier, bool as_text) {
     saccade_aux_decl decls[TEST_MAX_SLOTS];
     saccade_modifier *made = NULL;
     for (int32_t i = 0; i < modifier->num_aux; i++) decls[i] = modifier->aux[i].decl;
-    saccade_status status =
-        saccade_modifier_create(ctx, &made,
-                                &(saccade_modifier_params){.native = modifier->native,
-                                                           .native_grad = modifier->grad,
-                                                           .num_aux = modifier->num_aux,
-                                                           .aux = decls,
-                                                           .num_scalars = modifier->num_scalars,
-                                                           .scalars = modifier->scalar_names});
-    if (status != SACCADE_OK) fail_msg("modifier %s: %s", modifier->native->name, saccade_last_error());
+    saccade_modifier_params params = {.native = modifier->native,
+                                      .native_grad = modifier->grad,
+                                      .num_aux = modifier->num_aux,
+                                      .aux = decls,
+                                      .num_scalars = modifier->num_scalars,
+                                      .scalars = modifier->scalar_names};
+    if (as_text) {
+        params.kind = modifier->native->kind;
+        params.text = modifier->native->text;
+        params.grad_text = modifier->grad ? modifier->grad->text : NULL;
+        params.native = NULL;
+        params.native_grad = NULL;
+    }
+    if (saccade_modifier_create(ctx, &made, &params) != SACCADE_OK)
+        fail_msg("modifier %s: %s", modifier->native->name, saccade_last_error());
     return made;
 }
 

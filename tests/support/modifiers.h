@@ -35,9 +35,11 @@ extern const test_modifier test_prefix_lm;   /* kv_idx < prefix[b] || q_idx >= k
 extern const test_modifier test_documents;   /* same document of (max length,) ids */
 extern const test_modifier test_dilated;     /* (q_idx - kv_idx) % 3 == 0 */
 extern const test_modifier test_blind_rows;  /* every fifth query sees nothing */
+extern const test_modifier test_late_keys;   /* kv_idx >= 200 */
 extern const test_modifier test_head_parity; /* (q_idx + kv_idx + h + b) even */
 
-saccade_modifier *test_modifier_create(saccade_context *ctx, const test_modifier *modifier);
+/* as_text: from its text alone, compiled at run time. */
+saccade_modifier *test_modifier_create(saccade_context *ctx, const test_modifier *modifier, bool as_text);
 
 /* The modifier's values as its row functions read them: owned, on the host. */
 void test_modifier_values(const test_modifier *modifier, const attention_case *c, saccade_aux *aux);

@@ -15,9 +15,8 @@ typedef struct plain_row {
     int32_t b, h, i, kv_head, keys;
     bool *visible;
     float *capped; /* what the score_mod gets */
-    float *scaled, *probability, *grad;
-    float exact_lse; /* from scores that were not rounded: the measure for lse */
-    float sink_probability;
+    float *scaled, *score, *probability, *grad;
+    float lse; /* of the stored scores */
 } plain_row;
 
 static float rounded(const problem *p, float x) {
@@ -65,44 +64,51 @@ static float score_of(plain_row *row, int32_t j, float product, bool stored) {
     return stored ? rounded(p, x) : x;
 }
 
-/* lse of row->probability (which holds scores), the sink included unless nothing is visible. */
-static float lse_of(const plain_row *row, const float *score) {
-    float max = -INFINITY, sum = 0;
+/* Maximum and sum of exponentials over what the row sees, the sink included unless nothing is visible. */
+static void reduce(const plain_row *row, const float *score, float *max, float *sum) {
+    *max = -INFINITY;
+    *sum = 0;
     for (int32_t j = 0; j < row->keys; j++)
-        if (row->visible[j]) max = fmaxf(max, score[j]);
-    if (max == -INFINITY) return max;
+        if (row->visible[j]) *max = fmaxf(*max, score[j]);
+    if (*max == -INFINITY) return;
     float sink = row->p->c.sink ? (float)row->p->values[SINK][row->h] : -INFINITY;
-    max = fmaxf(max, sink);
+    *max = fmaxf(*max, sink);
     for (int32_t j = 0; j < row->keys; j++)
-        if (row->visible[j]) sum += expf(score[j] - max);
-    return max + logf(sum + expf(sink - max));
+        if (row->visible[j]) *sum += expf(score[j] - *max);
+    *sum += expf(sink - *max);
 }
 
 /* Scores and probabilities. False when the row sees nothing. */
 static bool softmax(plain_row *row) {
     const problem *p = row->p;
     const double *q = q_side(row, p->values[Q], p->c.head_dim);
+    float max, sum;
     for (int32_t j = 0; j < row->keys; j++) {
         row->visible[j] = problem_visible(p, row->b, row->h, row->i, j);
         if (!row->visible[j]) continue;
         float product = dot(q, k_side(row, p->values[K], j, p->c.head_dim), p->c.head_dim);
         row->grad[j] = score_of(row, j, product, false);
-        row->probability[j] = score_of(row, j, product, true);
+        row->score[j] = score_of(row, j, product, true);
     }
-    row->exact_lse = lse_of(row, row->grad);
-    float lse = lse_of(row, row->probability);
-    if (lse == -INFINITY) return false;
+    reduce(row, row->grad, &max, &sum);
+    row->r->values[LSE][problem_lse_index(p, row->b, row->h, row->i)] = max + logf(sum);
+    reduce(row, row->score, &max, &sum);
+    row->lse = max + logf(sum);
     for (int32_t j = 0; j < row->keys; j++)
-        if (row->visible[j]) row->probability[j] = rounded(p, expf(row->probability[j] - lse));
-    row->sink_probability = p->c.sink ? expf((float)p->values[SINK][row->h] - lse) : 0;
-    return true;
+        if (row->visible[j]) row->probability[j] = rounded(p, expf(row->score[j] - max) / sum);
+    return max != -INFINITY;
+}
+
+/* Between the passes only out and the fp32 lse are kept, as coarse as they are. */
+static void probabilities_from_lse(plain_row *row) {
+    for (int32_t j = 0; j < row->keys; j++)
+        if (row->visible[j]) row->probability[j] = rounded(row->p, expf(row->score[j] - row->lse));
 }
 
 static void forward_row(plain_row *row, bool sees) {
     const problem *p = row->p;
     int32_t dim = p->c.head_dim_v;
     double *out = row->r->values[OUT] + (q_side(row, p->values[DOUT], dim) - p->values[DOUT]);
-    row->r->values[LSE][problem_lse_index(p, row->b, row->h, row->i)] = row->exact_lse;
     for (int32_t d = 0; d < dim; d++) {
         float sum = 0;
         for (int32_t j = 0; sees && j < row->keys; j++)
@@ -111,16 +117,21 @@ static void forward_row(plain_row *row, bool sees) {
     }
 }
 
+static void raise(double *at, double x) {
+    if (x > *at) *at = x;
+}
+
 /* dL/d scaled score into row->grad, and the row's part of dsink and daux. */
 static void score_grad(plain_row *row, const saccade_aux *aux) {
     const problem *p = row->p;
-    const double *dout = q_side(row, p->values[DOUT], p->c.head_dim_v);
-    float dlse = 0, delta = 0;
+    int32_t dim = p->c.head_dim_v;
+    const double *dout = q_side(row, p->values[DOUT], dim);
+    float dlse = 0, delta = dot(dout, row->r->values[OUT] + (dout - p->values[DOUT]), dim), steepest = 0;
     if (p->c.lse_grad) dlse = (float)p->values[DLSE][problem_lse_index(p, row->b, row->h, row->i)];
     for (int32_t j = 0; j < row->keys; j++) {
         if (!row->visible[j]) continue;
-        row->grad[j] = rounded(p, dot(dout, k_side(row, p->values[V], j, p->c.head_dim_v), p->c.head_dim_v));
-        delta += row->probability[j] * row->grad[j];
+        row->grad[j] = rounded(p, dot(dout, k_side(row, p->values[V], j, dim), dim));
+        steepest = fmaxf(steepest, row->probability[j] * (fabsf(row->grad[j]) + fabsf(delta) + fabsf(dlse)));
     }
     for (int32_t j = 0; j < row->keys; j++) {
         if (!row->visible[j]) continue;
@@ -135,7 +146,9 @@ static void score_grad(plain_row *row, const saccade_aux *aux) {
         }
         row->grad[j] = grad;
     }
-    if (p->c.sink) row->r->values[DSINK][row->h] += row->sink_probability * (dlse - delta);
+    if (p->c.sink)
+        row->r->values[DSINK][row->h] += expf((float)p->values[SINK][row->h] - row->lse) * (dlse - delta);
+    raise(&row->r->steepest, steepest);
 }
 
 static void add_row(plain_row *row, float *dk, float *dv) {
@@ -178,6 +191,7 @@ static void compute_head(plain_row *row, const saccade_aux *aux, bool forward_on
         bool sees = softmax(row);
         forward_row(row, sees);
         if (!sees || forward_only) continue;
+        probabilities_from_lse(row);
         score_grad(row, aux);
         add_row(row, dk, dv);
     }
@@ -198,7 +212,7 @@ static void clear(const problem *p, results *r) {
 
 void plain_formula(const problem *p, bool forward_only, results *r) {
     size_t keys = (size_t)p->c.seqlen_k + 1;
-    float *floats = malloc(4 * keys * sizeof(float));
+    float *floats = malloc(5 * keys * sizeof(float));
     plain_row row = {.p = p, .r = r, .visible = malloc(keys * sizeof(bool))};
     saccade_aux aux = p->score_aux;
     float *daux[TEST_MAX_SLOTS] = {0};
@@ -207,7 +221,9 @@ void plain_formula(const problem *p, bool forward_only, results *r) {
     row.scaled = floats + keys;
     row.probability = floats + 2 * keys;
     row.grad = floats + 3 * keys;
+    row.score = floats + 4 * keys;
     clear(p, r);
+    r->steepest = 0;
     for (int slot = 0; slot < TEST_MAX_SLOTS; slot++) {
         test_shape shape = problem_shape(p, DAUX + slot);
         aux.tensor[slot].grad = daux[slot] = calloc((size_t)test_shape_size(&shape) + 1, sizeof(float));

@@ -46,7 +46,7 @@ static int32_t resolved(int32_t value, int32_t otherwise) {
 
 static int32_t longest(const int32_t *lens, int32_t count) {
     int32_t most = 0;
-    for (int32_t b = 0; b < count; b++) most = lens[b] > most ? lens[b] : most;
+    for (int32_t b = 0; b < count && b < TEST_MAX_SEQUENCES; b++) most = lens[b] > most ? lens[b] : most;
     return most;
 }
 
@@ -82,11 +82,10 @@ static int64_t lay_out_rows(const attention_case *c, const int32_t *lens, int32_
                             int32_t *len) {
     int64_t row = 0;
     for (int32_t b = 0; b < c->batch; b++) {
+        int32_t used = lens[b % TEST_MAX_SEQUENCES];
         first[b] = row;
-        len[b] = c->lengths == LENGTHS_FULL ? seqlen : lens[b];
-        row += c->lengths < LENGTHS_PACKED    ? seqlen
-               : c->lengths == LENGTHS_PACKED ? lens[b]
-                                              : lens[b] + PADDING;
+        len[b] = c->lengths == LENGTHS_FULL ? seqlen : used;
+        row += c->lengths < LENGTHS_PACKED ? seqlen : c->lengths == LENGTHS_PACKED ? used : used + PADDING;
     }
     return c->lengths == LENGTHS_PACKED_PADDED ? row + PADDING : row;
 }
@@ -115,10 +114,11 @@ static double draw(const problem *p, test_operand operand, int32_t row, int32_t 
         return operand == Q ? 0 : x;
     case INPUTS_TINY:
         return operand <= V ? 1e-5 * x : x;
-    case INPUTS_FAR_NEGATIVE: /* q . k = -3840 row * D / 64: beyond -2e5 from the first key on */
-        if (operand == Q) return 64;
-        if (operand == K) return -64 - 0.5 * (len - 1 - row) / (len > 1 ? len - 1 : 1);
-        return x;
+    case INPUTS_FAR_NEGATIVE: /* -512 x 512 and multiples of 1/4: fp32 sums of these are exact in any order */
+        if (operand >= V) return x;
+        return d ? 0.5 * nearbyint(2 * x) : operand == Q ? 512 : -512;
+    case INPUTS_NEGATIVE:
+        return operand == Q ? 0.25 + fabs(x) : operand == K ? -0.25 - fabs(x) : x;
     case INPUTS_ORTHOGONAL: /* a running maximum must not start at 0 or above */
         if (operand == Q) return d % 2 == 0 ? 0.5 + fabs(x) : 0;
         if (operand == K) return d % 2 == (row < len / 2) ? -0.5 - fabs(x) : 0;

@@ -63,13 +63,15 @@ int64_t problem_lse_index(const problem *p, int32_t b, int32_t h, int32_t i);
 /* What a computation of the problem gives; the entries of inputs stay NULL. */
 typedef struct results {
     double *values[NUM_OPERANDS];
+    double
+        steepest; /* plain formula: the largest p (|dp| + |delta| + |dlse|), before they cancel in dscore */
 } results;
 
 void results_create(const problem *p, results *r); /* all NaN */
 void results_free(results *r);
 
 /* The formula as a textbook has it, in the problem's dtype: every stored intermediate (scores, probabilities,
- * their gradients, outputs) is rounded to it, sums are fp32. Its error is the measure for backends. */
+ * their gradients, outputs) is rounded to it, sums are fp32; backward starts from the stored out and lse. Its error is the measure for backends. */
 void plain_formula(const problem *p, bool forward_only, results *r);
 
 #endif
