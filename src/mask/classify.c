@@ -51,11 +51,10 @@ saccade_status sac_mask_list_by_asking(saccade_context *ctx, saccade_block_mask 
 /* ---- from a mask_mod ---- */
 
 /* The caller's tensors may change or go; the mask keeps what it was built from. */
-static saccade_status keep_values(saccade_block_mask *mask, const DLTensor *const *tensors) {
+static saccade_status keep_values(saccade_block_mask *mask) {
     for (int32_t i = 0; i < mask->mask_mod->num_aux; i++) {
         saccade_aux_slot *slot = &mask->aux.tensor[i];
-        size_t bytes = mask->mask_mod->aux[i].dtype.bits / 8;
-        for (int32_t d = 0; d < tensors[i]->ndim; d++) bytes *= (size_t)tensors[i]->shape[d];
+        size_t bytes = (size_t)slot->count * (mask->mask_mod->aux[i].dtype.bits / 8);
         mask->owned[i] = sac_buffer_new(bytes);
         if (!mask->owned[i]) return sac_fail(SACCADE_OUT_OF_MEMORY, "mask_mod.aux[%d]: %zu bytes", i, bytes);
         if (bytes) memcpy(mask->owned[i], slot->data, bytes);
@@ -78,7 +77,7 @@ saccade_status saccade_block_mask_from_mod(saccade_context *ctx, saccade_block_m
     mask->list_heads = mask->shape.num_heads;
     mask->mask_mod = sac_modifier_retain(mask_mod->modifier);
     status = sac_modifier_bind(&mask->aux, mask_mod, (DLDevice){kDLCPU, 0}, "mask_mod");
-    if (status == SACCADE_OK) status = keep_values(mask, mask_mod->aux);
+    if (status == SACCADE_OK) status = keep_values(mask);
     if (status == SACCADE_OK) status = sac_mask_list_by_asking(ctx, mask);
     return sac_mask_finish(result, mask, status);
 }
