@@ -224,10 +224,10 @@ static int run(bench_options *options) {
     attention_options *attention = &options->attention;
     int count = attention->num_shapes ? attention->num_shapes : 1, code = EXIT_OK;
     json_t *rows = json_array();
-    if (!options->json) print_header();
     for (int i = 0; i < count && code == EXIT_OK; i++) {
         workload work;
         code = workload_open(&work, attention, attention->num_shapes ? &attention->shapes[i] : NULL);
+        if (code == EXIT_OK && !options->json && i == 0) print_header();
         if (code == EXIT_OK) code = bench_workload(&work, options, rows);
         workload_close(&work);
     }

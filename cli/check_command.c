@@ -1,9 +1,5 @@
-/* check_command.c - saccade check: is a backend's error within the bound?
- *
- * Exact is the reference backend on the same values in fp64. The bound of a tensor is twice the largest error of the
- * plain formula in the input's dtype, plus 1e-5 of the largest exact value (of 1, for an lse below it: a logarithm's
- * error is a probability's relative error).
- */
+/* check_command.c - saccade check: is a backend's error within the bound? Exact is the reference backend on the same
+ * values in fp64. */
 #include <argp.h>
 #include <jansson.h>
 #include <math.h>
@@ -16,50 +12,13 @@
 #include "options.h"
 #include "plain_formula.h"
 #include "progress.h"
+#include "verdict.h"
 #include "workload.h"
 
 typedef struct check_options {
     attention_options attention;
     bool json;
 } check_options;
-
-/* How one result compares. Largest errors; infinite where only one side is an infinity or NaN. */
-typedef struct verdict {
-    const char *name;
-    const DLTensor *tensor;
-    double largest, error, plain_error, bound;
-    size_t worst; /* the element with the largest error */
-    double found, exact;
-    bool good;
-} verdict;
-
-static double error_of(double found, double exact) {
-    if (isnan(exact)) return isnan(found) ? 0 : INFINITY;
-    if (isinf(exact)) return found == exact ? 0 : INFINITY;
-    return isfinite(found) ? fabs(found - exact) : INFINITY;
-}
-
-static verdict compare(const char *name, const DLTensor *found, const DLTensor *plain,
-                       const DLTensor *exact) {
-    verdict v = {.name = name, .tensor = found};
-    size_t count = tensor_elements(found);
-    for (size_t i = 0; i < count; i++) {
-        double wanted = dtype_value(exact->dtype, exact->data, i);
-        double here = dtype_value(found->dtype, found->data, i), error = error_of(here, wanted);
-        double plain_error = error_of(dtype_value(plain->dtype, plain->data, i), wanted);
-        if (isfinite(wanted)) v.largest = fmax(v.largest, fabs(wanted));
-        if (isfinite(plain_error)) v.plain_error = fmax(v.plain_error, plain_error);
-        if (i && error <= v.error) continue;
-        v.worst = i;
-        v.error = error;
-        v.found = here;
-        v.exact = wanted;
-    }
-    double unit = strcmp(name, "lse") ? v.largest : fmax(v.largest, 1);
-    v.bound = 2 * v.plain_error + 1e-5 * unit;
-    v.good = v.error <= v.bound;
-    return v;
-}
 
 /* ---- output ---- */
 
@@ -146,7 +105,7 @@ static int judge(const workload *work, const check_options *options) {
         bool good = true;
         for (int i = 0; i < MAX_RESULTS; i++) {
             if (!found.tensor[i] || !tensor_elements(found.tensor[i])) continue;
-            verdicts[count] = compare(found.name[i], found.tensor[i], plain.tensor[i], exact.tensor[i]);
+            verdicts[count] = judge_result(found.name[i], found.tensor[i], plain.tensor[i], exact.tensor[i]);
             good &= verdicts[count++].good;
         }
         if (options->json)

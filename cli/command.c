@@ -22,7 +22,11 @@ void complain(const char *format, ...) {
 
 int complain_status(const char *what, saccade_status status) {
     const char *reason = saccade_last_error();
-    complain("%s: %s", what, *reason ? reason : saccade_status_text(status));
+    if (!*reason) reason = saccade_status_text(status);
+    if (what)
+        complain("%s: %s", what, reason);
+    else
+        complain("%s", reason);
     switch (status) {
     case SACCADE_INVALID_ARGUMENT:
     case SACCADE_UNSUPPORTED:

@@ -271,7 +271,7 @@ static int run(mask_options *options) {
     options->sources.file = file;
     saccade_status status =
         saccade_context_create(&ctx, &(saccade_context_params){.num_threads = options->threads});
-    if (code == EXIT_OK && status != SACCADE_OK) code = complain_status("context", status);
+    if (code == EXIT_OK && status != SACCADE_OK) code = complain_status(NULL, status);
     if (code == EXIT_OK) code = build_and_show(ctx, options, spec);
     saccade_context_destroy(ctx);
     safetensors_close(file);

@@ -30,13 +30,17 @@ static const char *find_word(const char *text, const char *name) {
 
 bool text_mentions(const char *text, const char *name) { return find_word(text, name) != NULL; }
 
-/* Is there an aux_grad(name, ...)? */
-static bool adds_gradient(const char *text, const char *name) {
-    size_t length = strlen(name);
-    for (const char *at = text; (at = find_word(at, "aux_grad"));) {
-        at += strlen("aux_grad");
-        while (isspace((unsigned char)*at) || *at == '(') at++;
-        if (!strncmp(at, name, length) && !is_word(at[length])) return true;
+/* Does the text read the name through an accessor whose own name begins so, as in `aux_f32(name, i)`? A name that
+ * merely occurs may be a variable of the text. */
+static bool is_slot(const char *text, const char *name, const char *accessor) {
+    for (const char *at = text; (at = find_word(at, name)); at += strlen(name)) {
+        const char *end = at;
+        while (end > text && isspace((unsigned char)end[-1])) end--;
+        if (end == text || *--end != '(') continue;
+        while (end > text && isspace((unsigned char)end[-1])) end--;
+        const char *begin = end;
+        while (begin > text && is_word(begin[-1])) begin--;
+        if (!strncmp(begin, accessor, strlen(accessor))) return true;
     }
     return false;
 }
@@ -60,7 +64,8 @@ bool add_scalar(modifier_sources *sources, const char *assignment) {
 bool all_scalars_used(const modifier_sources *sources) {
     for (int32_t i = 0; i < sources->num_scalars; i++) {
         if (sources->scalars[i].used) continue;
-        complain("--scalar %s: no modifier text reads it", sources->scalars[i].name);
+        complain("--scalar %s: no modifier text reads scalar(%s)", sources->scalars[i].name,
+                 sources->scalars[i].name);
         return false;
     }
     return true;
@@ -71,8 +76,8 @@ void free_sources(modifier_sources *sources) {
     *sources = (modifier_sources){0};
 }
 
-static bool occurs(const modifier_text *text, const char *name) {
-    return text_mentions(text->text, name) || text_mentions(text->grad_text, name);
+static bool reads(const modifier_text *text, const char *name, const char *accessor) {
+    return is_slot(text->text, name, accessor) || is_slot(text->grad_text, name, accessor);
 }
 
 saccade_status bind_text(saccade_context *ctx, bound_text *bound, const modifier_text *text,
@@ -81,17 +86,18 @@ saccade_status bind_text(saccade_context *ctx, bound_text *bound, const modifier
     saccade_aux_decl declared[SACCADE_MAX_AUX];
     int32_t num_scalars = 0;
     for (int32_t i = 0; i < sources->num_scalars; i++) {
-        if (!occurs(text, sources->scalars[i].name)) continue;
+        if (!reads(text, sources->scalars[i].name, "scalar")) continue;
         sources->scalars[i].used = true;
         bound->scalars[num_scalars] = sources->scalars[i].value;
         scalar_names[num_scalars++] = sources->scalars[i].name;
     }
     for (size_t i = 0; sources->file && i < sources->file->count; i++) {
         const safetensors_tensor *t = &sources->file->tensors[i];
-        if (!is_aux_name(t->name) || !occurs(text, t->name) || bound->num_aux == SACCADE_MAX_AUX) continue;
+        if (!is_aux_name(t->name) || !reads(text, t->name, "aux_") || bound->num_aux == SACCADE_MAX_AUX)
+            continue;
         declared[bound->num_aux] = (saccade_aux_decl){.name = t->name, .dtype = t->tensor.dtype};
         bound->aux_names[bound->num_aux] = t->name;
-        bound->wants_grad[bound->num_aux] = text->grad_text && adds_gradient(text->grad_text, t->name);
+        bound->wants_grad[bound->num_aux] = is_slot(text->grad_text, t->name, "aux_grad");
         bound->aux[bound->num_aux++] = &t->tensor;
     }
     saccade_modifier_params params = {.kind = text->kind,

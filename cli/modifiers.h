@@ -44,7 +44,7 @@ bool add_scalar(modifier_sources *sources, const char *assignment);
 bool all_scalars_used(const modifier_sources *sources);
 void free_sources(modifier_sources *sources);
 
-/* Declares exactly the tensors and scalars whose names occur in the texts, and compiles. `bound` must stay where it
+/* Declares exactly the tensors and scalars that the texts read, and compiles. `bound` must stay where it
  * is; the sources must outlive it. The library's last error tells of a failure. */
 saccade_status bind_text(saccade_context *ctx, bound_text *bound, const modifier_text *text,
                          modifier_sources *sources);

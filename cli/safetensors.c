@@ -266,7 +266,7 @@ static bool write_contents(FILE *stream, const char *header, uint64_t header_byt
                 fwrite(header, 1, header_bytes, stream) == header_bytes;
     for (size_t i = 0; i < count && good; i++) {
         size_t bytes = entry_bytes(&entries[i]);
-        good = fwrite(entries[i].tensor->data, 1, bytes, stream) == bytes;
+        good = !bytes || fwrite(entries[i].tensor->data, 1, bytes, stream) == bytes;
     }
     return good;
 }

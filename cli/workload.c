@@ -113,9 +113,9 @@ static int bind_modifiers(workload *work, attention_options *options) {
     modifier_text mask = {SACCADE_MASK_KIND, "mask_mod", options->mask_mod, NULL};
     modifier_text score = {SACCADE_SCORE_KIND, "score_mod", options->score_mod, options->score_mod_grad};
     if (mask.text) status = bind_text(work->ctx, &work->mask_mod, &mask, &options->sources);
-    if (status != SACCADE_OK) return complain_status("--mask-mod", status);
+    if (status != SACCADE_OK) return complain_status(NULL, status);
     if (score.text) status = bind_text(work->ctx, &work->score_mod, &score, &options->sources);
-    if (status != SACCADE_OK) return complain_status("--score-mod", status);
+    if (status != SACCADE_OK) return complain_status(NULL, status);
     work->params.mask_mod = work->mask_mod.modifier;
     work->params.score_mod = work->score_mod.modifier;
     return EXIT_OK;
@@ -159,7 +159,7 @@ static int check_inputs(const workload *work) {
 int workload_open(workload *work, attention_options *options, const input_shape *shape) {
     *work = (workload){.params = options->params, .backward = options->backward};
     saccade_status status = saccade_context_create(&work->ctx, &options->context);
-    if (status != SACCADE_OK) return complain_status("context", status);
+    if (status != SACCADE_OK) return complain_status(NULL, status);
     int code = EXIT_OK;
     if (shape)
         make_inputs(work, shape, options->dtype);
@@ -315,7 +315,7 @@ saccade_backend_report *workload_report(const workload *work) {
         if (status == SACCADE_UNSUPPORTED && report) return report;
     }
     if (status != SACCADE_OK) {
-        complain_status("backend", status);
+        complain_status(NULL, status);
         saccade_backend_report_destroy(report);
         return NULL;
     }

@@ -7,7 +7,7 @@ install(DIRECTORY include/saccade DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 if(TARGET saccade_command)
     install(TARGETS saccade_command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
-file(GLOB manual_pages CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cli/*.1)
+file(GLOB manual_pages CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/*.1)
 install(FILES ${manual_pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 
 install(EXPORT saccadeTargets NAMESPACE saccade:: DESTINATION ${package_dir})

@@ -1,0 +1,415 @@
+/* test_command.c - the command as its users meet it: what it computes, prints, refuses, and with which exit status. */
+#include <dirent.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "dtype.h"
+#include "safetensors.h"
+#include "support/cmocka_all.h"
+#include "support/random.h"
+
+#define SAMPLE SACCADE_TEST_DATA "/sample.safetensors"
+
+/* In `folder`: dense.safetensors, (2, 24, 4, 16) fp32 with sink, slopes, a table and dout; packed.safetensors. */
+static char folder[] = "/tmp/saccade-command-XXXXXX";
+static char out_text[1 << 16], err_text[1 << 14];
+
+enum { B = 2, N = 24, H = 4, HKV = 2, D = 16, T = B * N };
+
+static void read_text(const char *name, char *text, size_t size) {
+    char path[64];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *stream = fopen(path, "r");
+    assert_non_null(stream);
+    text[fread(text, 1, size - 1, stream)] = 0;
+    fclose(stream);
+}
+
+/* Runs `saccade ARGUMENTS` in the folder; the texts are then in out_text and err_text. */
+static int run(const char *arguments) {
+    char line[2048];
+    snprintf(line, sizeof line, "cd %s && %s %s >stdout 2>stderr </dev/null", folder, SACCADE_COMMAND,
+             arguments);
+    int status = system(line);
+    read_text("stdout", out_text, sizeof out_text);
+    read_text("stderr", err_text, sizeof err_text);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void succeeds(const char *arguments) {
+    int code = run(arguments);
+    if (code) fail_msg("saccade %s\nexit status %d\n%s%s", arguments, code, out_text, err_text);
+}
+
+/* With this exit status, these words on stderr, and nothing on stdout. */
+static void fails(const char *arguments, int expected, const char *words) {
+    int code = run(arguments);
+    if (code != expected || !strstr(err_text, words) || *out_text)
+        fail_msg("saccade %s\nexit status %d, must be %d, with \"%s\"\n%s%s", arguments, code, expected,
+                 words, out_text, err_text);
+}
+
+static json_t *prints_json(const char *arguments) {
+    json_error_t error;
+    succeeds(arguments);
+    json_t *root = json_loads(out_text, JSON_REJECT_DUPLICATES, &error);
+    if (!root) fail_msg("saccade %s: %s in\n%s", arguments, error.text, out_text);
+    return root;
+}
+
+static bool exists(const char *name) {
+    char path[64];
+    struct stat status;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return stat(path, &status) == 0;
+}
+
+static safetensors_file *opened(const char *name) {
+    char path[64];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    safetensors_file *file = safetensors_open(path);
+    assert_non_null(file);
+    return file;
+}
+
+static double element(const safetensors_file *file, const char *name, size_t index) {
+    DLTensor *t = safetensors_find(file, name);
+    if (!t) fail_msg("there is no %s", name);
+    return dtype_value(t->dtype, t->data, index);
+}
+
+static void fill(float *values, size_t count, uint64_t seed) {
+    test_random random = {seed};
+    for (size_t i = 0; i < count; i++) values[i] = (float)random_normal(&random);
+}
+
+static int make_inputs(void **state) {
+    (void)state;
+    static float q[T * H * D], k[T * HKV * D], v[T * HKV * D], dout[T * H * D], table[H],
+        sink[H] = {0, 1, -1, 2};
+    static int32_t cu[B + 1] = {0, 17, T}, used[B] = {17, 9};
+    char path[64];
+    setenv("LSAN_OPTIONS", "suppressions=" SACCADE_SOURCE "/tests/support/leaks.supp:print_suppressions=0",
+           0);
+    if (!mkdtemp(folder)) return -1;
+    fill(q, T * H * D, 1);
+    fill(k, T * HKV * D, 2);
+    fill(v, T * HKV * D, 3);
+    fill(dout, T * H * D, 4);
+    fill(table, H, 5);
+    safetensors_entry dense[] = {{"q", SACCADE_TENSOR(q, SACCADE_F32, B, N, H, D)},
+                                 {"k", SACCADE_TENSOR(k, SACCADE_F32, B, N, HKV, D)},
+                                 {"v", SACCADE_TENSOR(v, SACCADE_F32, B, N, HKV, D)},
+                                 {"dout", SACCADE_TENSOR(dout, SACCADE_F32, B, N, H, D)},
+                                 {"table", SACCADE_TENSOR(table, SACCADE_F32, H)},
+                                 {"sink", SACCADE_TENSOR(sink, SACCADE_F32, H)}};
+    safetensors_entry packed[] = {{"q", SACCADE_TENSOR(q, SACCADE_F32, T, H, D)},
+                                  {"k", SACCADE_TENSOR(k, SACCADE_F32, T, HKV, D)},
+                                  {"v", SACCADE_TENSOR(v, SACCADE_F32, T, HKV, D)},
+                                  {"cu_seqlens_q", SACCADE_TENSOR(cu, SACCADE_I32, B + 1)},
+                                  {"cu_seqlens_k", SACCADE_TENSOR(cu, SACCADE_I32, B + 1)},
+                                  {"seqused_k", SACCADE_TENSOR(used, SACCADE_I32, B)}};
+    snprintf(path, sizeof path, "%s/dense.safetensors", folder);
+    bool good = safetensors_write(path, dense, 6);
+    snprintf(path, sizeof path, "%s/packed.safetensors", folder);
+    return good && safetensors_write(path, packed, 6) ? 0 : -1;
+}
+
+static int remove_inputs(void **state) {
+    (void)state;
+    char line[64];
+    snprintf(line, sizeof line, "rm -r %s", folder);
+    return system(line);
+}
+
+/* ---- attention ---- */
+
+static void attention_writes_out_and_lse(void **state) {
+    (void)state;
+    succeeds("attention dense.safetensors --causal --backend reference -o out.safetensors");
+    assert_string_equal(out_text, "");
+    assert_string_equal(err_text, "");
+    safetensors_file *in = opened("dense.safetensors"), *out = opened("out.safetensors");
+    assert_int_equal(out->count, 2);
+    assert_int_equal(safetensors_find(out, "out")->shape[1], N);
+    assert_int_equal(safetensors_find(out, "lse")->shape[2], N);
+    /* The first query sees the first key and its sink: out is that key's share of its value. */
+    for (int h = 0; h < H; h++) {
+        double score = 0, sink = element(in, "sink", (size_t)h);
+        for (int d = 0; d < D; d++)
+            score +=
+                element(in, "q", (size_t)(h * D + d)) * element(in, "k", (size_t)(h / 2 * D + d)) / sqrt(D);
+        double lse = log(exp(score) + exp(sink)), share = exp(score - lse);
+        assert_true(fabs(element(out, "lse", (size_t)(h * N)) - lse) < 1e-5);
+        double found = element(out, "out", (size_t)(h * D)),
+               wanted = share * element(in, "v", (size_t)(h / 2 * D));
+        if (fabs(found - wanted) > 1e-5) fail_msg("head %d: out is %g, must be %g", h, found, wanted);
+    }
+    safetensors_close(in);
+    safetensors_close(out);
+}
+
+static void backward_adds_the_gradients_asked_for(void **state) {
+    (void)state;
+    succeeds("attention dense.safetensors --backward -v -o grads.safetensors --score-mod 'score + "
+             "aux_f32(table, h)' "
+             "--score-mod-grad '{ aux_grad(table, h, grad); return grad; }'");
+    assert_non_null(strstr(out_text, "backward"));
+    safetensors_file *out = opened("grads.safetensors");
+    static const char *const names[] = {"out", "lse", "dq", "dk", "dv", "dsink", "dtable"};
+    for (int i = 0; i < 7; i++)
+        if (!safetensors_find(out, names[i])) fail_msg("%s is missing", names[i]);
+    assert_int_equal(out->count, 7);
+    /* A table that is added to all scores of a head moves them against the sink only: dtable = -dsink. */
+    for (size_t h = 0; h < H; h++) {
+        double table = element(out, "dtable", h), sink = element(out, "dsink", h);
+        if (fabs(table + sink) > 1e-4) fail_msg("head %zu: dtable is %g, dsink is %g", h, table, sink);
+    }
+    safetensors_close(out);
+}
+
+static void packed_sequences_do_not_see_each_other(void **state) {
+    (void)state;
+    succeeds("attention packed.safetensors -o packed-out.safetensors");
+    safetensors_file *out = opened("packed-out.safetensors");
+    assert_int_equal(safetensors_find(out, "out")->ndim, 3);
+    assert_int_equal(safetensors_find(out, "lse")->shape[0], H);
+    assert_int_equal(safetensors_find(out, "lse")->shape[1], T);
+    safetensors_close(out);
+    succeeds("check packed.safetensors --causal=bottom-right --backward");
+}
+
+static void a_block_mask_is_the_mask_it_names(void **state) {
+    (void)state;
+    succeeds("attention dense.safetensors --causal --window 5,0 -o a.safetensors --backend reference");
+    succeeds("attention dense.safetensors --mask 'causal & window:5,0' --block-size 8,4 -o b.safetensors "
+             "--backend reference");
+    succeeds("attention dense.safetensors --mask-mod 'kv_idx <= q_idx && q_idx - kv_idx <= scalar(reach)' "
+             "--scalar reach=5 -o c.safetensors --backend reference");
+    safetensors_file *files[3] = {opened("a.safetensors"), opened("b.safetensors"), opened("c.safetensors")};
+    for (size_t i = 0; i < T * H * D; i++)
+        for (int f = 1; f < 3; f++) {
+            double one = element(files[0], "out", i), other = element(files[f], "out", i);
+            if (fabs(one - other) > 1e-6) fail_msg("way %d, element %zu: %g, not %g", f, i, other, one);
+        }
+    for (int f = 0; f < 3; f++) safetensors_close(files[f]);
+}
+
+static void refused_input_leaves_no_output(void **state) {
+    (void)state;
+    fails("attention nowhere.safetensors -o none.safetensors", 2, "No such file");
+    fails("attention dense.safetensors -o none.safetensors --backend nope", 2, "nope");
+    fails("attention dense.safetensors -o none.safetensors --mask-mod 'kv_idx <'", 2, "does not compile");
+    fails("attention dense.safetensors -o none.safetensors --mask 'causal &'", 2, "column 9");
+    fails("attention dense.safetensors -o none.safetensors --scalar x=1", 2, "no modifier text reads");
+    fails("attention dense.safetensors -o none.safetensors --isa pentium", 2, "isa");
+    fails("attention out.safetensors -o none.safetensors", 2, "there is no tensor \"q\"");
+    fails("attention dense.safetensors -o absent/none.safetensors", 1, "absent/none.safetensors");
+    fails("attention dense.safetensors -o .", 1, "no regular file");
+    assert_false(exists("none.safetensors"));
+}
+
+static void a_failed_run_keeps_the_old_output_and_leaves_no_scratch(void **state) {
+    (void)state;
+    succeeds("attention dense.safetensors -o kept.safetensors");
+    fails("attention dense.safetensors -o kept.safetensors --backend nope", 2, "nope");
+    safetensors_close(opened("kept.safetensors"));
+    DIR *entries = opendir(folder);
+    for (struct dirent *entry; (entry = readdir(entries));)
+        if (strstr(entry->d_name, "kept.safetensors.")) fail_msg("%s was left behind", entry->d_name);
+    closedir(entries);
+}
+
+static void output_may_replace_its_own_input(void **state) {
+    (void)state;
+    char line[256];
+    snprintf(line, sizeof line, "cp %s/dense.safetensors %s/same.safetensors", folder, folder);
+    assert_int_equal(system(line), 0);
+    succeeds("attention same.safetensors -o same.safetensors");
+    safetensors_file *out = opened("same.safetensors");
+    assert_int_equal(out->count, 2);
+    safetensors_close(out);
+}
+
+/* ---- the others ---- */
+
+static void check_passes_on_the_sample_and_says_by_how_much(void **state) {
+    (void)state;
+    json_t *root = prints_json("check " SAMPLE " --causal --json");
+    assert_true(json_is_true(json_object_get(root, "good")));
+    json_t *tensors = json_object_get(root, "tensors");
+    assert_int_equal(json_array_size(tensors), 2);
+    json_t *out = json_array_get(tensors, 0);
+    assert_string_equal(json_string_value(json_object_get(out, "name")), "out");
+    double error = json_real_value(json_object_get(out, "error"));
+    double plain = json_real_value(json_object_get(out, "plain_error"));
+    double bound = json_real_value(json_object_get(out, "bound"));
+    double largest = json_real_value(json_object_get(out, "largest"));
+    assert_true(error > 0 && plain > error && largest > 1);
+    assert_true(fabs(bound - (2 * plain + 1e-5 * largest)) < 1e-12);
+    json_decref(root);
+}
+
+static void check_covers_every_feature_at_once(void **state) {
+    (void)state;
+    succeeds("check dense.safetensors --backward --causal --window 9,3 --softcap 2 --scale 0.4 "
+             "--score-mod 'score * aux_f32(table, h)' "
+             "--score-mod-grad '{ aux_grad(table, h, grad * score); return grad * aux_f32(table, h); }'");
+    static const char *const names[] = {"out", "lse", "dq", "dk", "dv", "dsink", "dtable"};
+    for (int i = 0; i < 7; i++)
+        if (!strstr(out_text, names[i])) fail_msg("%s is missing in\n%s", names[i], out_text);
+    succeeds(
+        "check dense.safetensors --backward --mask 'causal & mod:(kv_idx + h) % 3 != b' --block-size 8,8");
+}
+
+static void bench_prints_one_row_for_each_pass_and_shape(void **state) {
+    (void)state;
+    json_t *rows =
+        prints_json("bench --shapes 1,32,2,1,16 --shapes 1,16,2,2,8,48,24 --dtype fp32 --causal --backward "
+                    "--warm-up 1 --repeats 3 --json");
+    assert_int_equal(json_array_size(rows), 4);
+    json_t *last = json_array_get(rows, 3);
+    assert_string_equal(json_string_value(json_object_get(last, "op")), "attn_bwd");
+    assert_int_equal(json_integer_value(json_object_get(last, "seqlen_k")), 48);
+    assert_int_equal(json_integer_value(json_object_get(last, "head_dim_v")), 24);
+    double p50 = json_real_value(json_object_get(last, "us_p50"));
+    assert_true(p50 > 0 && json_real_value(json_object_get(last, "us_p90")) >= p50);
+    /* 16 rows see 1 to 16 keys: 136 pairs, 2 heads. */
+    double flop = json_real_value(json_object_get(last, "tflops")) * 1e12 * p50 * 1e-6;
+    assert_true(fabs(flop - 2.5 * 2 * 136 * 2 * (8 + 24)) < 1);
+    json_decref(rows);
+}
+
+static void mask_counts_blocks_and_rows(void **state) {
+    (void)state;
+    json_t *root = prints_json("mask 'eagle3:256' --q-len 256 --kv-len 1280 --json");
+    assert_int_equal(json_integer_value(json_object_get(root, "full")), 1);
+    assert_int_equal(json_integer_value(json_object_get(root, "partial")), 2);
+    assert_int_equal(json_integer_value(json_object_get(root, "diagonal")), 8);
+    assert_int_equal(json_integer_value(json_object_get(root, "period")), 256);
+    json_t *bins = json_object_get(root, "blocks_by_row");
+    assert_int_equal(json_array_size(bins), 2);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(bins, 0), "from")), 5);
+    json_decref(root);
+    succeeds("mask causal --q-len 1000 --block-size 64,32");
+    assert_non_null(strstr(out_text, "16 x 32 blocks of 64 x 32"));
+}
+
+static void pictures_are_drawn(void **state) {
+    (void)state;
+    succeeds("mask 'causal | window:40,40' --q-len 500 --kv-len 700 --png mask.png --svg mask.svg");
+    succeeds("attention dense.safetensors --causal --map 1,3 --png map.png");
+    read_text("mask.svg", out_text, sizeof out_text);
+    assert_non_null(strstr(out_text, "<svg"));
+    read_text("mask.png", out_text, sizeof out_text);
+    assert_memory_equal(out_text, "\x89PNG\r\n\x1a\n", 8);
+    read_text("map.png", out_text, sizeof out_text);
+    assert_memory_equal(out_text, "\x89PNG\r\n\x1a\n", 8);
+    fails("attention dense.safetensors --map 4 --png none.png", 2, "4 heads");
+    fails("mask causal --q-len 0 --png none.png", 2, "nothing to draw");
+    assert_false(exists("none.png"));
+}
+
+static void backends_tell_why_not(void **state) {
+    (void)state;
+    json_t *list = prints_json("backends --json");
+    assert_true(json_array_size(list) >= 1);
+    json_decref(list);
+    list = prints_json("backends --explain --shapes 1,16,2,2,8 --causal --backward --json");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        json_t *entry = json_array_get(list, i);
+        bool usable = json_is_true(json_object_get(entry, "usable"));
+        assert_int_equal(json_array_size(json_object_get(entry, "reasons")) == 0, usable);
+    }
+    json_decref(list);
+    fails("backends --shapes 1,16,2,2,8", 2, "--explain");
+    fails("backends --explain", 2, "IN or --shapes");
+}
+
+static void wrong_usage_is_status_2_with_words(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {
+        {"", "Usage"},
+        {"frobnicate", "none of its commands"},
+        {"attention", "IN is missing"},
+        {"attention dense.safetensors", "-o OUT is missing"},
+        {"attention dense.safetensors other -o x", "one input"},
+        {"attention dense.safetensors -o x --causal=left", "top-left or bottom-right"},
+        {"attention dense.safetensors -o x --window 3", "LEFT,RIGHT"},
+        {"attention dense.safetensors -o x --window 3,-2", "LEFT,RIGHT"},
+        {"attention dense.safetensors -o x --window 3,2:left", "LEFT,RIGHT"},
+        {"attention dense.safetensors -o x --softcap 0", "above 0"},
+        {"attention dense.safetensors -o x --scale nan", "a number"},
+        {"attention dense.safetensors -o x --threads 0", "1 to 4096"},
+        {"attention dense.safetensors -o x --block-size 8,8", "needs --mask"},
+        {"attention dense.safetensors -o x --mask causal --mask-mod 1", "& mod:TEXT"},
+        {"attention dense.safetensors -o x --score-mod score --backward", "--score-mod-grad"},
+        {"attention dense.safetensors -o x --map 1", "go together"},
+        {"attention dense.safetensors -o x --mask document:3,4", "sum"},
+        {"check dense.safetensors --frob", "unrecognized option"},
+        {"bench", "IN is missing"},
+        {"bench --shapes 1,2,3", "B,Nq,H,Hkv,D"},
+        {"bench --shapes 1,16,3,2,16", "multiple"},
+        {"bench dense.safetensors --shapes 1,16,2,2,16", "one of them"},
+        {"bench --shapes 1,16,2,2,16 --repeats 0", "1 or more"},
+        {"mask", "SPEC is missing"},
+        {"mask causal", "--q-len is missing"},
+        {"mask causal --q-len -3", "--q-len"},
+        {"mask causal --q-len 8 --plane 0,1", "1 heads"},
+        {"mask 'causal & ' --q-len 8", "column"},
+        {"mask 'eagle3:7' --q-len 8", "must be the query length"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) fails(cases[i][0], 2, cases[i][1]);
+}
+
+static void help_and_version_are_status_0(void **state) {
+    (void)state;
+    static const char *const commands[] = {"", "attention", "check", "bench", "mask", "backends"};
+    for (int i = 0; i < 6; i++) {
+        char arguments[64];
+        snprintf(arguments, sizeof arguments, "%s --help", commands[i]);
+        succeeds(arguments);
+        assert_non_null(strstr(out_text, "Usage: saccade"));
+        assert_non_null(strstr(out_text, commands[i]));
+    }
+    succeeds("--version");
+    assert_non_null(strstr(out_text, "saccade 0."));
+}
+
+static void a_full_standard_output_is_status_1(void **state) {
+    (void)state;
+    char line[512];
+    snprintf(line, sizeof line, "%s mask causal --q-len 256 >/dev/full 2>%s/stderr", SACCADE_COMMAND, folder);
+    int status = system(line);
+    read_text("stderr", err_text, sizeof err_text);
+    assert_int_equal(WEXITSTATUS(status), 1);
+    assert_non_null(strstr(err_text, "standard output"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attention_writes_out_and_lse),
+        cmocka_unit_test(backward_adds_the_gradients_asked_for),
+        cmocka_unit_test(packed_sequences_do_not_see_each_other),
+        cmocka_unit_test(a_block_mask_is_the_mask_it_names),
+        cmocka_unit_test(refused_input_leaves_no_output),
+        cmocka_unit_test(a_failed_run_keeps_the_old_output_and_leaves_no_scratch),
+        cmocka_unit_test(output_may_replace_its_own_input),
+        cmocka_unit_test(check_passes_on_the_sample_and_says_by_how_much),
+        cmocka_unit_test(check_covers_every_feature_at_once),
+        cmocka_unit_test(bench_prints_one_row_for_each_pass_and_shape),
+        cmocka_unit_test(mask_counts_blocks_and_rows),
+        cmocka_unit_test(pictures_are_drawn),
+        cmocka_unit_test(backends_tell_why_not),
+        cmocka_unit_test(wrong_usage_is_status_2_with_words),
+        cmocka_unit_test(help_and_version_are_status_0),
+        cmocka_unit_test(a_full_standard_output_is_status_1),
+    };
+    return cmocka_run_group_tests(tests, make_inputs, remove_inputs);
+}
