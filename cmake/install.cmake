@@ -22,3 +22,10 @@ file(RELATIVE_PATH pkgconfig_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 string(REGEX REPLACE "/$" "" pkgconfig_to_prefix ${pkgconfig_to_prefix})
 configure_file(cmake/saccade.pc.in ${PROJECT_BINARY_DIR}/saccade.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/saccade.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# What the Python package carries: the library beside its declarations. Made by `pip install .` alone.
+option(SACCADE_PYTHON "Install the library into the Python package" OFF)
+if(SACCADE_PYTHON)
+    install(TARGETS saccade LIBRARY DESTINATION saccade COMPONENT python NAMELINK_SKIP)
+    install(FILES ${declarations} DESTINATION saccade COMPONENT python)
+endif()

@@ -1,0 +1,46 @@
+"""saccade: fast, flexible and sparse attention on CPU and NVIDIA GPU.
+
+    import numpy, saccade
+    out = saccade.attention(q, k, v, causal=True)      # q (B, N, H, D), k and v (B, N, Hkv, D)
+
+Arrays of any library that speaks DLPack work without a copy. `saccade.torch` has the functions of PyTorch users, with
+autograd; `saccade.block_mask` and `saccade.mask_mod` what FlexAttention calls by these names.
+"""
+
+from __future__ import annotations
+
+from . import block_mask
+from ._call import AttentionOptions, forward
+from ._library import ArgumentError, CompileError, SaccadeError, UnsupportedError, lib, text
+from .backends import Backend, explain
+from .block_mask import BlockMask
+from .modifier import Modifier, mask_mod, score_mod
+
+__all__ = [
+    "ArgumentError", "AttentionOptions", "Backend", "BlockMask", "CompileError", "Modifier", "SaccadeError",
+    "UnsupportedError", "attention", "backends", "block_mask", "mask_mod", "score_mod",
+]  # fmt: skip
+__version__ = text(lib.saccade_version())
+
+
+def backends() -> list[Backend]:
+    """Every backend of this library: usable here, or every reason why not."""
+    return explain()
+
+
+def attention(q, k, v, *, return_lse: bool = False, out=None, **options):
+    """softmax(scale q k^T, modified and masked) v of NumPy arrays (or anything with DLPack, when `out` is given).
+
+    q (B, Nq, H, D), k (B, Nk, Hkv, D), v (B, Nk, Hkv, Dv) give (B, Nq, H, Dv); or packed, (T, H, D), with
+    cu_seqlens_q and cu_seqlens_k. The options are the fields of AttentionOptions. With return_lse also the natural
+    logarithm of each row's sum of exponentials, fp32 (B, H, Nq) or (H, T).
+    """
+    import numpy
+
+    shape = (*q.shape[:-1], v.shape[-1])
+    if out is None:
+        out = numpy.empty(shape, q.dtype)
+    rows = (shape[1], shape[0]) if len(shape) == 3 else (shape[0], shape[2], shape[1])
+    lse = numpy.empty(rows, numpy.float32) if return_lse else None
+    forward(q, k, v, out, lse, AttentionOptions(**options))
+    return (out, lse) if return_lse else out

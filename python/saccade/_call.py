@@ -1,0 +1,98 @@
+"""One attention call, as every front end of this package makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ._context import context
+from ._library import check, ffi, lib
+from ._tensor import Tensor
+from .block_mask import BlockMask
+from .modifier import Modifier
+
+CAUSAL = {None: 0, False: 0, True: 1, "top_left": 1, "bottom_right": 2}
+
+
+@dataclass
+class AttentionOptions:
+    """saccade_attention_params; None and False are its defaults."""
+
+    scale: float | None = None
+    causal: bool | str | None = None
+    window: tuple[int, int] | None = None
+    window_align: str = "top_left"
+    softcap: float = 0.0
+    sink: object = None
+    alibi_slopes: object = None
+    cu_seqlens_q: object = None
+    cu_seqlens_k: object = None
+    seqused_q: object = None
+    seqused_k: object = None
+    max_seqlen_q: int = 0
+    max_seqlen_k: int = 0
+    score_mod: Modifier | None = None
+    mask_mod: Modifier | None = None
+    block_mask: BlockMask | None = None
+    deterministic: bool = False
+    backend: str | None = None
+
+    _TENSORS = ("sink", "alibi_slopes", "cu_seqlens_q", "cu_seqlens_k", "seqused_q", "seqused_k")
+
+    def to_c(self, kept: list):
+        """A saccade_attention_params; what it points to is appended to `kept`."""
+        if self.causal not in CAUSAL:
+            raise ValueError(f'causal: {self.causal!r} is none of False, True, "top_left", "bottom_right"')
+        fields = {
+            "has_scale": self.scale is not None, "scale": self.scale or 0.0, "causal": CAUSAL[self.causal],
+            "softcap": self.softcap, "max_seqlen_q": self.max_seqlen_q, "max_seqlen_k": self.max_seqlen_k,
+            "deterministic": self.deterministic}  # fmt: skip
+        if self.window is not None:
+            fields["window"] = (True, *self.window, CAUSAL[self.window_align] - 1)
+        for name in self._TENSORS:
+            array = getattr(self, name)
+            if array is not None:
+                kept.append(Tensor(array))
+                fields[name] = kept[-1].pointer
+        for name in ("score_mod", "mask_mod"):
+            modifier = getattr(self, name)
+            if modifier is not None:
+                fields[name] = modifier.bind(kept)
+        if self.block_mask is not None:
+            fields["block_mask"] = self.block_mask.pointer
+        if self.backend is not None:
+            kept.append(ffi.new("char[]", self.backend.encode()))
+            fields["backend"] = kept[-1]
+        params = ffi.new("saccade_attention_params *", fields)
+        kept.append(params)
+        return params
+
+
+def forward(q, k, v, out, lse, options: AttentionOptions, *, stream: int = 0) -> None:
+    """Writes out and, unless None, lse."""
+    kept: list = []
+    tensors = [Tensor(t) for t in (q, k, v, out, lse)]
+    check(lib.saccade_attention_forward(context(stream), *(t.pointer for t in tensors), options.to_c(kept)))
+
+
+@dataclass
+class Gradients:
+    """saccade_attention_grads: None is not wanted."""
+
+    dout: object
+    dlse: object = None
+    dq: object = None
+    dk: object = None
+    dv: object = None
+    dsink: object = None
+    daux: list = field(default_factory=list)
+
+
+def backward(q, k, v, out, lse, grads: Gradients, options: AttentionOptions, *, stream: int = 0) -> None:
+    """Writes the gradients that are wanted."""
+    kept: list = []
+    tensors = [Tensor(t) for t in (q, k, v, out, lse)]
+    fields = {name: Tensor(getattr(grads, name)) for name in ("dout", "dlse", "dq", "dk", "dv", "dsink")}
+    daux = [Tensor(t) for t in grads.daux]
+    aux_pointers = ffi.new("DLTensor *[]", [t.pointer for t in daux]) if daux else ffi.NULL
+    c_grads = ffi.new("saccade_attention_grads *", {**{n: t.pointer for n, t in fields.items()}, "daux": aux_pointers})
+    check(lib.saccade_attention_backward(context(stream), *(t.pointer for t in tensors), c_grads, options.to_c(kept)))

@@ -1,0 +1,58 @@
+"""libsaccade.so and its declarations, as cffi sees them.
+
+The declarations are the public headers themselves, put through the C preprocessor when the library was built, and lie
+beside it: in this package, or in the folder that SACCADE_LIBRARY_DIR names (a build tree).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import cffi
+
+
+class SaccadeError(RuntimeError):
+    """A call failed; the text says which argument, what was found, and what is allowed."""
+
+
+class CompileError(SaccadeError):
+    """A modifier's text did not compile."""
+
+
+class UnsupportedError(SaccadeError, NotImplementedError):
+    """No usable backend serves the request; the text has every backend's reasons."""
+
+
+class ArgumentError(SaccadeError, ValueError):
+    """An argument is wrong whatever the backend."""
+
+
+def _load():
+    folder = pathlib.Path(os.environ.get("SACCADE_LIBRARY_DIR", pathlib.Path(__file__).parent))
+    declarations = folder / "saccade_declarations.h"
+    if not declarations.exists():
+        raise ImportError(f"{declarations} is missing: install the package, or set SACCADE_LIBRARY_DIR to a build folder")
+    interface = cffi.FFI()
+    interface.cdef(declarations.read_text())
+    return interface, interface.dlopen(str(next(folder.glob("libsaccade.so*"))))
+
+
+ffi, lib = _load()
+
+_ERRORS = {
+    lib.SACCADE_INVALID_ARGUMENT: ArgumentError,
+    lib.SACCADE_UNSUPPORTED: UnsupportedError,
+    lib.SACCADE_OUT_OF_MEMORY: MemoryError,
+    lib.SACCADE_COMPILE_FAILED: CompileError,
+}
+
+
+def check(status: int) -> None:
+    """Raises what a status means, with the library's own words."""
+    if status != lib.SACCADE_OK:
+        raise _ERRORS.get(status, SaccadeError)(text(lib.saccade_last_error()))
+
+
+def text(pointer) -> str:
+    return ffi.string(pointer).decode()

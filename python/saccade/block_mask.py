@@ -1,0 +1,126 @@
+"""Block masks: which blocks of keys each block of queries visits. See saccade/block_mask.h for every rule."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from dataclasses import dataclass
+
+from ._context import context
+from ._library import check, ffi, lib
+from ._tensor import Tensor
+from .modifier import Modifier
+
+DEFAULT_BLOCK = (128, 128)
+_numbers = itertools.count(1)
+_by_number: "weakref.WeakValueDictionary[int, BlockMask]" = weakref.WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class BlockMaskInfo:
+    batch: int
+    num_heads: int
+    q_len: int
+    kv_len: int
+    block_size: tuple[int, int]
+    num_q_blocks: int
+    num_kv_blocks: int
+    full: int
+    partial: int
+    diagonal: int
+    bytes: int
+
+
+class BlockMask:
+    """Made by this module's functions; combined with & | ~."""
+
+    def __init__(self, pointer, kept=()):
+        self.pointer = ffi.gc(pointer, lib.saccade_block_mask_destroy)
+        self._kept = kept  # arrays that the mask's own mask_mod reads
+        self.number = next(_numbers)  # how torch operators, which take no objects, know this mask
+        _by_number[self.number] = self
+
+    @staticmethod
+    def numbered(number: int) -> "BlockMask | None":
+        """The living mask of that number; None for 0."""
+        return _by_number[number] if number else None
+
+    @property
+    def info(self) -> BlockMaskInfo:
+        info = ffi.new("saccade_block_mask_info *")
+        lib.saccade_block_mask_get_info(self.pointer, info)
+        shape = info.shape
+        return BlockMaskInfo(shape.batch, shape.num_heads, shape.q_len, shape.kv_len, (shape.q_block, shape.kv_block),
+                             info.num_q_blocks, info.num_kv_blocks, info.full, info.partial, info.diagonal, info.bytes)
+
+    def visible(self, b: int, h: int, q_idx: int, kv_idx: int) -> bool:
+        result = ffi.new("_Bool *")
+        check(lib.saccade_block_mask_visible(context(), self.pointer, b, h, q_idx, kv_idx, result))
+        return bool(result[0])
+
+    def export(self, tensors: dict) -> None:
+        """Fills PyTorch's eight tensors (int32, by their BlockMask names; those that are given)."""
+        kept = {name: Tensor(array) for name, array in tensors.items()}
+        out = ffi.new("saccade_block_mask_tensors *", {name: t.pointer for name, t in kept.items()})
+        check(lib.saccade_block_mask_export(self.pointer, out))
+
+    def __and__(self, other: "BlockMask") -> "BlockMask":
+        return _made(lib.saccade_block_mask_and, self.pointer, other.pointer, kept=(self, other))
+
+    def __or__(self, other: "BlockMask") -> "BlockMask":
+        return _made(lib.saccade_block_mask_or, self.pointer, other.pointer, kept=(self, other))
+
+    def __invert__(self) -> "BlockMask":
+        return _made(lib.saccade_block_mask_not, self.pointer, kept=(self,))
+
+
+def _made(builder, *args, kept=()) -> BlockMask:
+    created = ffi.new("saccade_block_mask **")
+    check(builder(context(), created, *args))
+    return BlockMask(created[0], kept)
+
+
+def _shape(q_len, kv_len, block_size, batch=1, num_heads=1):
+    return ffi.new("saccade_mask_shape *", (batch, num_heads, q_len, kv_len, *block_size))
+
+
+def from_mod(mask_mod: Modifier, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
+             block_size=DEFAULT_BLOCK) -> BlockMask:
+    """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid."""
+    kept = []
+    bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
+    return _made(lib.saccade_block_mask_from_mod, _shape(q_len, kv_len, block_size, batch, num_heads), bound,
+                 kept=(kept, mask_mod))
+
+
+def causal(q_len: int, kv_len: int, *, bottom_right: bool = False, block_size=DEFAULT_BLOCK) -> BlockMask:
+    return _made(lib.saccade_block_mask_causal, _shape(q_len, kv_len, block_size), bottom_right)
+
+
+def window(q_len: int, kv_len: int, left: int, right: int, *, bottom_right: bool = False,
+           block_size=DEFAULT_BLOCK) -> BlockMask:
+    """i - left <= j <= i + right; -1: unbounded."""
+    return _made(lib.saccade_block_mask_window, _shape(q_len, kv_len, block_size), left, right, bottom_right)
+
+
+def documents(lengths, *, block_size=DEFAULT_BLOCK) -> BlockMask:
+    """Packed documents of these lengths: query and key must lie in the same one."""
+    lengths = [int(n) for n in lengths]
+    total = sum(lengths)
+    return _made(lib.saccade_block_mask_documents, _shape(total, total, block_size), ffi.new("int32_t[]", lengths),
+                 len(lengths))
+
+
+def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -> BlockMask:
+    """Speculative-decoding draft training: causal over the first q_len keys, then one key a round for each query."""
+    lengths = None if lengths is None else [int(n) for n in lengths]
+    values = ffi.NULL if lengths is None else ffi.new("int32_t[]", lengths)
+    return _made(lib.saccade_block_mask_eagle3, _shape(q_len, kv_len, block_size, len(lengths) if lengths else 1), values)
+
+
+def from_tensors(tensors: dict, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
+                 block_size=DEFAULT_BLOCK) -> BlockMask:
+    """From PyTorch's eight tensors, or the four of the kv_ side. The mask carries no mask_mod: give it at the call."""
+    kept = {name: Tensor(array) for name, array in tensors.items() if array is not None}
+    given = ffi.new("saccade_block_mask_tensors *", {name: t.pointer for name, t in kept.items()})
+    return _made(lib.saccade_block_mask_import, _shape(q_len, kv_len, block_size, batch, num_heads), given)

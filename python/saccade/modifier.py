@@ -1,0 +1,79 @@
+"""score_mod and mask_mod as C text: one text for CPU and GPU, with the arrays and numbers that it reads."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Mapping
+
+from ._context import context
+from ._library import check, ffi, lib
+from ._tensor import Tensor, dtype_code, pointers
+
+_KINDS = {"score": lib.SACCADE_SCORE_KIND, "mask": lib.SACCADE_MASK_KIND}
+
+
+@functools.lru_cache(maxsize=1024)
+def handle(kind: str, text: str, grad_text: str, aux: tuple[tuple[str, str], ...], scalars: tuple[str, ...]):
+    """The saccade_modifier of a text; aux are (name, dtype) pairs. Equal texts share one, compiled once."""
+    kept = [ffi.new("char[]", s.encode()) for s in (text, grad_text, *(n for n, _ in aux), *scalars)]
+    c_text, c_grad_text, *names = kept
+    declarations = ffi.new("saccade_aux_decl[]", [(names[i], dtype_code(d)) for i, (_, d) in enumerate(aux)])
+    scalar_names = ffi.new("const char *[]", names[len(aux):])
+    params = ffi.new("saccade_modifier_params *", {
+        "kind": _KINDS[kind], "text": c_text, "grad_text": c_grad_text if grad_text else ffi.NULL,
+        "num_aux": len(aux), "aux": declarations, "num_scalars": len(scalars), "scalars": scalar_names})  # fmt: skip
+    created = ffi.new("saccade_modifier **")
+    check(lib.saccade_modifier_create(context(), created, params))
+    return ffi.gc(created[0], lib.saccade_modifier_destroy)
+
+
+def dtype_name(array) -> str:
+    return str(array.dtype).removeprefix("torch.")
+
+
+class Modifier:
+    """A modifier and the values it reads.
+
+    kind: "score" or "mask". text: an expression or a body in braces, see saccade/modifier.h. aux: arrays by the name
+    that the text reads them under, aux_f32(name, i); scalars: floats by name, scalar(name). Values may change from
+    call to call (`with_values`) without compiling anything again.
+    """
+
+    def __init__(self, kind: str, text: str, *, grad_text: str = "", aux: Mapping[str, Any] | None = None,
+                 scalars: Mapping[str, float] | None = None):
+        if kind not in _KINDS:
+            raise ValueError(f'kind: "{kind}" is neither "score" nor "mask"')
+        self.kind, self.text, self.grad_text = kind, text, grad_text
+        self.aux, self.scalars = dict(aux or {}), dict(scalars or {})
+
+    def with_values(self, aux: Mapping[str, Any] | None = None, scalars: Mapping[str, float] | None = None) -> "Modifier":
+        """The same text over other values."""
+        return Modifier(self.kind, self.text, grad_text=self.grad_text, aux={**self.aux, **(aux or {})},
+                        scalars={**self.scalars, **(scalars or {})})
+
+    def handle(self):
+        declared = tuple((name, dtype_name(array)) for name, array in self.aux.items())
+        return handle(self.kind, self.text, self.grad_text, declared, tuple(self.scalars))
+
+    def bind(self, kept: list):
+        """A saccade_bound_modifier initialiser; what it points to is appended to `kept`."""
+        tensors = [Tensor(array) for array in self.aux.values()]
+        bound = {"modifier": self.handle(), "aux": pointers(tensors),
+                 "scalars": ffi.new("float[]", list(self.scalars.values()))}
+        kept += [tensors, bound]
+        return bound
+
+
+def score_mod(text: str, *, grad_text: str = "", **values) -> Modifier:
+    """A score_mod from C text over `score b h q_idx kv_idx`; keyword values that are numbers become scalars."""
+    return Modifier("score", text, grad_text=grad_text, **_split(values))
+
+
+def mask_mod(text: str, **values) -> Modifier:
+    """A mask_mod from C text over `b h q_idx kv_idx`; keyword values that are numbers become scalars."""
+    return Modifier("mask", text, **_split(values))
+
+
+def _split(values):
+    numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
+    return {"aux": {name: v for name, v in values.items() if name not in numbers}, "scalars": numbers}
