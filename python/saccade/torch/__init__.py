@@ -1,0 +1,10 @@
+"""saccade for PyTorch: the functions people already call, on CPU and CUDA tensors, with autograd and torch.compile."""
+
+from ._flash import flash_attn_func, flash_attn_varlen_func
+from ._flex import create_block_mask, flex_attention, to_torch_block_mask
+from ._masks import eagle3_block_mask, get_attention_backend
+
+__all__ = [
+    "create_block_mask", "eagle3_block_mask", "flash_attn_func", "flash_attn_varlen_func", "flex_attention",
+    "get_attention_backend", "to_torch_block_mask",
+]  # fmt: skip

@@ -1,0 +1,86 @@
+"""FlexAttention's functions: they take its own Python score_mods, mask_mods and BlockMasks as they are."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional, Union
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
+
+from .. import block_mask as masks
+from ..block_mask import BlockMask
+from ..modifier import Modifier
+from ._attend import attend
+from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
+
+_LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
+          "q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")  # fmt: skip
+
+
+def flex_attention(
+    query: Tensor, key: Tensor, value: Tensor, score_mod: Optional[Callable] = None,
+    block_mask: Union[BlockMask, TorchBlockMask, None] = None, scale: Optional[float] = None, enable_gqa: bool = False,
+    return_lse: bool = False, backend: Optional[str] = None,
+):  # fmt: skip
+    """query (B, H, Nq, D), key (B, Hkv, Nk, D), value (B, Hkv, Nk, Dv) -> (B, H, Nq, Dv), and lse (B, H, Nq).
+
+    score_mod(score, b, h, q_idx, kv_idx) is a Python function, traced into C (or a saccade.score_mod). Tensors that
+    it captures get gradients when they ask for them.
+    """
+    if not enable_gqa and query.shape[1] != key.shape[1]:
+        raise ValueError(f"query has {query.shape[1]} heads and key {key.shape[1]}: say enable_gqa=True to share heads")
+    mask, mask_mod = _as_mask(block_mask, query.device)
+    out, lse = attend(
+        *(t.transpose(1, 2) for t in (query, key, value)), scale=scale, block_mask=mask, mask_mod=mask_mod,
+        score_mod=_as_modifier("score", trace_score_mod, score_mod, query.device), backend=backend)  # fmt: skip
+    out = out.transpose(1, 2)
+    return (out, lse) if return_lse else out
+
+
+def create_block_mask(
+    mask_mod: Callable, B: Optional[int], H: Optional[int], Q_LEN: int, KV_LEN: int, device="cpu",
+    BLOCK_SIZE: Union[int, tuple[int, int]] = 128,
+) -> BlockMask:  # fmt: skip
+    """Classifies every block by evaluating the traced mask_mod; no dense grid is made. None broadcasts."""
+    block_size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
+    return masks.from_mod(_as_modifier("mask", trace_mask_mod, mask_mod, torch.device(device)), Q_LEN, KV_LEN,
+                          batch=B or 1, num_heads=H or 1, block_size=block_size)  # fmt: skip
+
+
+def to_torch_block_mask(mask: BlockMask, mask_mod: Optional[Callable] = None, device="cpu") -> TorchBlockMask:
+    """The mask as PyTorch's BlockMask; mask_mod is the Python function that decides its PARTIAL blocks."""
+    info = mask.info
+    tensors = {}
+    for side, rows, columns in (("kv", info.num_q_blocks, info.num_kv_blocks), ("q", info.num_kv_blocks, info.num_q_blocks)):
+        for prefix in ("", "full_"):
+            shape = (info.batch, info.num_heads, rows)
+            tensors[f"{prefix}{side}_num_blocks"] = torch.empty(shape, dtype=torch.int32)
+            tensors[f"{prefix}{side}_indices"] = torch.empty((*shape, columns), dtype=torch.int32)
+    mask.export(tensors)
+    return TorchBlockMask(
+        seq_lengths=(info.q_len, info.kv_len), BLOCK_SIZE=info.block_size, mask_mod=mask_mod or _always,
+        **{name: tensors[name].to(device) for name in _LISTS})  # fmt: skip
+
+
+def _always(b, h, q_idx, kv_idx):
+    return q_idx >= 0
+
+
+def _as_modifier(kind: str, trace: Callable[..., TracedModifier], function, device) -> Optional[Modifier]:
+    if function is None or isinstance(function, Modifier):
+        return function
+    traced = trace(function, device)
+    return Modifier(kind, traced.text, grad_text=traced.grad_text, aux=dict(zip(traced.aux_names, traced.aux)),
+                    scalars={f"scalar_{i}": value for i, value in enumerate(traced.scalars)})
+
+
+def _as_mask(block_mask, device) -> tuple[Optional[BlockMask], Optional[Modifier]]:
+    """A block mask of ours, and the mask_mod that decides its PARTIAL blocks unless it carries its own."""
+    if block_mask is None or isinstance(block_mask, BlockMask):
+        return block_mask, None
+    batch, heads = block_mask.kv_num_blocks.shape[:2]
+    lists = {name: getattr(block_mask, name) for name in _LISTS[:4]}
+    imported = masks.from_tensors({name: t.cpu() for name, t in lists.items() if t is not None}, *block_mask.seq_lengths,
+                                  batch=batch, num_heads=heads, block_size=tuple(block_mask.BLOCK_SIZE))
+    return imported, _as_modifier("mask", trace_mask_mod, block_mask.mask_mod, device)
