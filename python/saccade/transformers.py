@@ -1,0 +1,58 @@
+"""attn_implementation="saccade" for Hugging Face Transformers.
+
+    import saccade.transformers
+    saccade.transformers.register()
+    model = AutoModel.from_pretrained(name, attn_implementation="saccade")
+
+The mask function is registered beside the attention function: without it Transformers would hand us no mask at all, and
+a model would silently lose its padding mask or its causality.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from .modifier import Modifier
+from .torch._attend import attend
+
+NAME = "saccade"
+
+# The mask that Transformers makes is a boolean (B, 1, Nq, Nk), True where visible.
+_DENSE_MASK = ("aux_u8(visible, ((int64_t)(aux_size(visible, 0) == 1 ? 0 : b) * aux_size(visible, 2) + q_idx) * "
+               "aux_size(visible, 3) + kv_idx) != 0")
+
+
+def register() -> None:
+    """Makes attn_implementation="saccade" known. May be called again."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, attention_forward)
+    # A boolean mask, or None where the causal flag or nothing says it all: what PyTorch's own attention gets.
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def attention_forward(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Optional[Tensor],
+    dropout: float = 0.0, scaling: Optional[float] = None, is_causal: Optional[bool] = None,
+    softcap: Optional[float] = None, s_aux: Optional[Tensor] = None, **_,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """query (B, H, Nq, D), key and value (B, Hkv, Nk, D) -> (B, Nq, H, D); no attention weights."""
+    if dropout:
+        raise ValueError("saccade has no dropout in attention: set the model's attention_dropout to 0")
+    causal = query.shape[2] > 1 and attention_mask is None and (module.is_causal if is_causal is None else is_causal)
+    out, _ = attend(
+        *(t.transpose(1, 2) for t in (query, key, value)), scale=scaling, causal="top_left" if causal else None,
+        softcap=softcap or 0.0, sink=None if s_aux is None else s_aux.float(), mask_mod=_mask_mod(attention_mask))  # fmt: skip
+    return out, None
+
+
+def _mask_mod(attention_mask: Optional[Tensor]) -> Optional[Modifier]:
+    if attention_mask is None:
+        return None
+    if attention_mask.dtype != torch.bool or attention_mask.shape[1] != 1:
+        raise ValueError(f"saccade takes boolean masks (B, 1, Nq, Nk), not {attention_mask.dtype} {tuple(attention_mask.shape)}")
+    return Modifier("mask", _DENSE_MASK, aux={"visible": attention_mask.contiguous()})
