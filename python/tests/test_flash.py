@@ -1,0 +1,135 @@
+"""flash_attn_func and flash_attn_varlen_func against PyTorch, forward and backward."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from conftest import assert_close_to_truth  # noqa: E402
+
+from saccade.torch import flash_attn_func, flash_attn_varlen_func, get_attention_backend  # noqa: E402
+
+
+def qkv(device, nq=70, nk=90, heads=4, kv_heads=2, dim=32, dim_v=32, dtype=torch.float32, batch=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((batch, nq, heads, dim), (batch, nk, kv_heads, dim), (batch, nk, kv_heads, dim_v))
+    return [torch.randn(s, generator=generator).to(device, dtype).requires_grad_() for s in shapes]
+
+
+def plain(q, k, v, visible, softcap=0.0, sink=None):
+    """The plain formula in the dtype of its inputs."""
+    group = q.shape[2] // k.shape[2]
+    k, v = (t.repeat_interleave(group, dim=2) for t in (k, v))
+    scores = torch.einsum("bihd,bjhd->bhij", q, k) * q.shape[-1] ** -0.5
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.masked_fill(~visible, -torch.inf)
+    if sink is not None:
+        scores = torch.cat([scores, sink.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)], -1)
+    weights = scores.softmax(-1)[..., : k.shape[1]].masked_fill(~visible, 0)
+    return torch.einsum("bhij,bjhd->bihd", weights, v)
+
+
+def check_gradients(out, weight, inputs, plain_out, truth_out, truth_inputs):
+    grads = torch.autograd.grad((out * weight).sum(), inputs)
+    plain_grads = torch.autograd.grad((plain_out * weight).sum(), inputs)
+    truths = torch.autograd.grad((truth_out * weight.double()).sum(), truth_inputs)
+    for mine, other, truth in zip(grads, plain_grads, truths):
+        assert_close_to_truth(mine, other, truth)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [
+    dict(), dict(causal=True), dict(causal=True, window_size=(16, 0)), dict(window_size=(8, 8)), dict(softcap=3.0),
+], ids=lambda o: "+".join(o) or "full")  # fmt: skip
+def test_dense_is_the_plain_formula(device, dtype, options):
+    q, k, v = inputs = qkv(device, dtype=dtype)
+    i, j = torch.arange(70, device=device)[:, None] + 20, torch.arange(90, device=device)
+    left, right = options.get("window_size", (200, 200))
+    visible = (j >= i - left) & (j <= i + right)
+    if options.get("causal"):
+        visible = visible & (j <= i)
+    softcap = options.get("softcap", 0.0)
+    out = flash_attn_func(*inputs, **options)
+    doubles = [t.detach().double().requires_grad_() for t in inputs]
+    other, truth = plain(*inputs, visible, softcap), plain(*doubles, visible, softcap)
+    assert_close_to_truth(out, other, truth)
+    check_gradients(out, torch.randn_like(out), inputs, other, truth, doubles)
+
+
+def test_sink_takes_its_share_and_has_a_gradient(device):
+    inputs = [*qkv(device), torch.randn(4, device=device, requires_grad=True)]
+    visible = torch.ones(70, 90, dtype=torch.bool, device=device)
+    out = flash_attn_func(*inputs[:3], learnable_sink=inputs[3])
+    doubles = [t.detach().double().requires_grad_() for t in inputs]
+    other, truth = (plain(*x[:3], visible, sink=x[3]) for x in (inputs, doubles))
+    assert_close_to_truth(out, other, truth)
+    check_gradients(out, torch.randn_like(out), inputs, other, truth, doubles)
+
+
+def test_lse_and_its_gradient(device):
+    q, k, v = qkv(device)
+    _, lse = flash_attn_func(q, k, v, return_lse=True)
+    scores = torch.einsum("bihd,bjhd->bhij", q, k.repeat_interleave(2, dim=2)) * q.shape[-1] ** -0.5
+    torch.testing.assert_close(lse, scores.logsumexp(-1))
+    for mine, theirs in zip(torch.autograd.grad(lse.sum(), (q, k)), torch.autograd.grad(scores.logsumexp(-1).sum(), (q, k))):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_packed_sequences_are_sequences_by_themselves(device):
+    lengths = [3, 0, 40, 17]
+    cu = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32, device=device)
+    q, k, v = (t[0].detach().requires_grad_() for t in qkv(device, 60, 60, batch=1))
+    out = flash_attn_varlen_func(q, k, v, cu, cu, max_seqlen_q=40, max_seqlen_k=40, causal=True)
+    parts = [flash_attn_func(*(t[None, a:b] for t in (q, k, v)), causal=True)[0] for a, b in zip(cu[:-1], cu[1:])]
+    torch.testing.assert_close(out, torch.cat(parts))
+    grads = torch.autograd.grad(out.square().sum(), (q, k, v))
+    for mine, theirs in zip(grads, torch.autograd.grad(torch.cat(parts).square().sum(), (q, k, v))):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_agrees_with_scaled_dot_product_attention(device):
+    q, k, v = (t.detach() for t in qkv(device, 64, 64))
+    out = flash_attn_func(q, k, v, causal=True)
+    theirs = torch.nn.functional.scaled_dot_product_attention(
+        *(t.transpose(1, 2) for t in (q, k, v)), is_causal=True, enable_gqa=True)  # fmt: skip
+    torch.testing.assert_close(out, theirs.transpose(1, 2))
+
+
+def test_gradcheck_in_fp64_through_the_reference():
+    q, k, v = (t.detach().double().requires_grad_() for t in qkv("cpu", 3, 4, heads=2, kv_heads=1, dim=8, dim_v=16, batch=1))
+
+    def f(q, k, v):
+        return flash_attn_func(q, k, v, causal=True, backend="reference")
+
+    # The saved lse is fp32, so the analytic gradient has fp32's accuracy.
+    assert torch.autograd.gradcheck(f, (q, k, v), atol=1e-5, rtol=1e-4)
+
+
+def test_compiles_without_break_and_without_recompiling_over_20_lengths(device):
+    count = 0
+
+    def backend(graph, _):
+        nonlocal count
+        count += 1
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda q, k, v: flash_attn_func(q, k, v, causal=True) * 2, fullgraph=True, dynamic=True, backend=backend)
+    for n in range(40, 60):
+        q, k, v = (t.detach() for t in qkv(device, n, n))
+        torch.testing.assert_close(compiled(q, k, v), flash_attn_func(q, k, v, causal=True) * 2)
+    assert count == 1
+
+
+def test_operators_pass_torchs_own_checks():
+    from saccade.torch._ops import attention_forward, spec_text
+
+    q, k, v = qkv("cpu", 5, 5)
+    torch.library.opcheck(attention_forward, (q, k, v, None, [], [], spec_text(causal="top_left"), [0, 0], 0))
+
+
+def test_what_cannot_be_served_says_why():
+    q, k, v = qkv("cpu", 4, 4, dim=260, dim_v=260)
+    with pytest.raises(NotImplementedError, match="260"):
+        flash_attn_func(q, k, v)
+    reports = get_attention_backend(q, k, v)
+    assert any("260" in reason for report in reports for reason in report.reasons)

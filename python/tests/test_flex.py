@@ -1,0 +1,134 @@
+"""flex_attention and create_block_mask against PyTorch's own."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch.nn.attention import flex_attention as theirs  # noqa: E402
+
+from saccade.torch import create_block_mask, eagle3_block_mask, flex_attention, to_torch_block_mask  # noqa: E402
+
+B, H, N, D = 2, 4, 160, 32
+documents = torch.arange(N) // 48
+
+
+def causal(b, h, q, kv):
+    return q >= kv
+
+
+def same_document(b, h, q, kv):
+    table = documents if q.device.type == "cpu" else documents.to(q.device)
+    return table[q] == table[kv]
+
+
+def sliding(b, h, q, kv):
+    return (q - kv).abs() <= 20
+
+
+def eagle3(b, h, q, kv):
+    q_len = 64
+    return (kv < q_len) & (q >= kv) | (kv >= q_len) & ((kv - q) % q_len == 0)
+
+
+MASKS = {
+    "causal": causal,
+    "documents": theirs.and_masks(causal, same_document),
+    "either": theirs.or_masks(sliding, lambda b, h, q, kv: (kv < 7) & (h != 2)),
+    "per batch": lambda b, h, q, kv: (kv < 40 + 50 * b) & (q >= kv),
+}
+LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
+         "q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")  # fmt: skip
+
+
+def rows(counts, indices):
+    return [indices.flatten(0, 2)[r, :n].tolist() for r, n in enumerate(counts.flatten().tolist())]
+
+
+def assert_same_lists(mine, other):
+    """Torch leaves whatever it likes beyond each count."""
+    for name in LISTS[::2]:
+        indices = name.replace("num_blocks", "indices")
+        assert getattr(mine, indices).shape == getattr(other, indices).shape, name
+        assert rows(getattr(mine, name), getattr(mine, indices)) == rows(getattr(other, name), getattr(other, indices)), name
+
+
+@pytest.mark.parametrize("block_size", [32, (64, 32), (32, 64)])
+@pytest.mark.parametrize("mask", MASKS)
+def test_block_mask_lists_are_torchs(mask, block_size):
+    args = (MASKS[mask], B, H, N, N)
+    other = theirs.create_block_mask(*args, device="cpu", BLOCK_SIZE=block_size)
+    assert_same_lists(to_torch_block_mask(create_block_mask(*args, BLOCK_SIZE=block_size)), other)
+
+
+@pytest.mark.parametrize("block_size", [(32, 32), (64, 32), (64, 16)])
+def test_eagle3_lists_are_torchs(block_size):
+    other = theirs.create_block_mask(eagle3, 1, 1, 64, 320, device="cpu", BLOCK_SIZE=block_size)
+    assert_same_lists(to_torch_block_mask(eagle3_block_mask(64, 320, BLOCK_SIZE=block_size)), other)
+
+
+def tensors(device, dtype=torch.float32, kv_heads=H, n=N):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn((B, h, n, D), generator=generator).to(device, dtype).requires_grad_() for h in (H, kv_heads, kv_heads)]
+
+
+def dense(q, k, v, score_mod, mask_mod):
+    n, device = q.shape[2], q.device
+    b, h, i, j = torch.meshgrid(*(torch.arange(m, device=device) for m in (B, H, n, n)), indexing="ij")
+    group = H // k.shape[1]
+    k, v = (t.repeat_interleave(group, dim=1) for t in (k, v))
+    scores = score_mod(q @ k.transpose(-1, -2) * D**-0.5, b, h, i, j)
+    return scores.masked_fill(~mask_mod(b, h, i, j), -torch.inf).softmax(-1) @ v
+
+
+@pytest.mark.parametrize("carrier", ["ours", "torch"])
+@pytest.mark.parametrize("mask", MASKS)
+def test_attention_with_modifiers_and_captured_gradients(device, mask, carrier):
+    if device == "cuda" and mask == "documents":
+        pytest.skip("the mask's table lies on the host")
+    q, k, v = tensors(device, kv_heads=2)
+    bias = torch.randn(H, 2 * N, device=device, requires_grad=True)
+
+    def score_mod(score, b, h, i, j):
+        return 5 * torch.tanh((score + bias[h, i - j + N]) / 5)
+
+    make = create_block_mask if carrier == "ours" else theirs.create_block_mask
+    block_mask = make(MASKS[mask], B, H, N, N, device=device, BLOCK_SIZE=32)
+    out = flex_attention(q, k, v, score_mod=score_mod, block_mask=block_mask, enable_gqa=True)
+    expected = dense(q, k, v, score_mod, MASKS[mask])
+    torch.testing.assert_close(out, expected, atol=5e-6, rtol=1e-4)
+    inputs = (q, k, v, bias)
+    weight = torch.randn_like(out)
+    for mine, other in zip(torch.autograd.grad((out * weight).sum(), inputs), torch.autograd.grad((expected * weight).sum(), inputs)):
+        torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-3)
+
+
+def test_agrees_with_torchs_flex_attention():
+    q, k, v = (t.detach() for t in tensors("cpu"))
+    block_mask = theirs.create_block_mask(causal, None, None, N, N, device="cpu", BLOCK_SIZE=32)
+
+    def alibi(score, b, h, i, j):
+        return score - (i - j) * 0.1 * (h + 1)
+
+    expected, lse = theirs.flex_attention(q, k, v, score_mod=alibi, block_mask=block_mask, return_lse=True)
+    out, my_lse = flex_attention(q, k, v, score_mod=alibi, block_mask=block_mask, return_lse=True)
+    torch.testing.assert_close(out, expected, atol=5e-6, rtol=1e-4)
+    torch.testing.assert_close(my_lse, lse, atol=5e-6, rtol=1e-4)
+
+
+def test_compiles_whole_and_uses_new_captured_values(device):
+    q, k, v = (t.detach() for t in tensors(device))
+    bias = torch.zeros(H, device=device)
+
+    def score_mod(score, b, h, i, j):
+        return score + bias[h] * (i - j)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda q, k, v: flex_attention(q, k, v, score_mod=score_mod), fullgraph=True, backend="eager")
+    for value in (0.0, 0.25):
+        bias.fill_(value)
+        torch.testing.assert_close(compiled(q, k, v), flex_attention(q, k, v, score_mod=score_mod))
+
+
+def test_heads_are_shared_only_when_asked():
+    q, k, v = tensors("cpu", kv_heads=2)
+    with pytest.raises(ValueError, match="enable_gqa"):
+        flex_attention(q, k, v)

@@ -1,0 +1,90 @@
+"""The package without torch: NumPy in, NumPy out, and errors in words."""
+
+import subprocess
+import sys
+
+import numpy
+import pytest
+
+import saccade
+
+
+def random(*shape, seed=0):
+    return numpy.random.default_rng(seed).standard_normal(shape, dtype=numpy.float32)
+
+
+def plain(q, k, v, visible):
+    k, v = (t.repeat(q.shape[2] // t.shape[2], axis=2) for t in (k, v))
+    scores = numpy.einsum("bihd,bjhd->bhij", q.astype(float), k) / q.shape[-1] ** 0.5
+    scores = numpy.where(visible, scores, -numpy.inf)
+    weights = numpy.exp(scores - scores.max(-1, keepdims=True))
+    return numpy.einsum("bhij,bjhd->bihd", weights / weights.sum(-1, keepdims=True), v)
+
+
+@pytest.fixture
+def qkv():
+    return random(2, 33, 4, 16), random(2, 33, 2, 16, seed=1), random(2, 33, 2, 24, seed=2)
+
+
+def test_causal_attention_is_the_plain_formula(qkv):
+    out, lse = saccade.attention(*qkv, causal=True, return_lse=True)
+    assert out.shape == (2, 33, 4, 24) and lse.shape == (2, 4, 33)
+    numpy.testing.assert_allclose(out, plain(*qkv, numpy.tri(33, dtype=bool)), atol=2e-6)
+
+
+def test_strided_inputs_are_read_where_they_lie(qkv):
+    q, k, v = (numpy.ascontiguousarray(t.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3) for t in qkv)
+    numpy.testing.assert_array_equal(saccade.attention(q, k, v), saccade.attention(*qkv))
+
+
+def test_a_mask_text_reads_arrays_and_scalars_by_name(qkv):
+    document = numpy.repeat(numpy.arange(3, dtype=numpy.int32), 11)
+    mask = saccade.mask_mod("aux_i32(document, q_idx) == aux_i32(document, kv_idx) && kv_idx <= q_idx + (int)scalar(ahead)",
+                            document=document, ahead=2.0)
+    index = numpy.arange(33)
+    visible = (document[:, None] == document) & (index <= index[:, None] + 2)
+    numpy.testing.assert_allclose(saccade.attention(*qkv, mask_mod=mask), plain(*qkv, visible), atol=2e-6)
+    wider = mask.with_values(scalars={"ahead": 40.0})
+    visible = document[:, None] == document
+    numpy.testing.assert_allclose(saccade.attention(*qkv, mask_mod=wider), plain(*qkv, visible), atol=2e-6)
+
+
+def test_block_masks_combine(qkv):
+    size = (8, 16)
+    mask = saccade.block_mask.causal(33, 33, block_size=size) & ~saccade.block_mask.window(33, 33, 4, 4, block_size=size)
+    index = numpy.arange(33)
+    visible = (index <= index[:, None]) & ~(abs(index - index[:, None]) <= 4)
+    assert all(mask.visible(0, 0, i, j) == visible[i, j] for i in range(33) for j in range(33))
+    out = saccade.attention(*qkv, block_mask=mask)
+    numpy.testing.assert_array_equal(out[:, :5], 0)  # nothing visible: zero, never NaN
+    numpy.testing.assert_allclose(out[:, 5:], plain(*qkv, visible)[:, 5:], atol=2e-6)
+
+
+def test_eagle3_lists_what_its_definition_lists():
+    mask = saccade.block_mask.eagle3(256, 1024, block_size=(64, 32))
+    info = mask.info
+    assert (info.full, info.partial, info.diagonal) == (2 * (0 + 1 + 2 + 3), 2 * 4, 3 * 2 * 4)
+    assert mask.visible(0, 0, 5, 3 * 256 + 5) and not mask.visible(0, 0, 5, 3 * 256 + 6)
+
+
+def test_errors_name_the_argument(qkv):
+    q, k, v = qkv
+    with pytest.raises(saccade.ArgumentError, match=r"k: shape is \(2, 33, 2, 8\), expected"):
+        saccade.attention(q, numpy.ascontiguousarray(k[..., :8]), v)
+    with pytest.raises(saccade.CompileError, match="scor"):
+        saccade.attention(q, k, v, score_mod=saccade.score_mod("scor + 1"))
+    with pytest.raises(saccade.UnsupportedError, match="64 bits"):
+        saccade.attention(*(t.astype(float) for t in qkv), backend="cpu")
+
+
+def test_backends_say_why_not():
+    names = {b.name for b in saccade.backends()}
+    assert {"cpu", "reference"} <= names
+    assert all(b.reasons or b.usable for b in saccade.backends())
+
+
+def test_imports_without_torch():
+    code = "import sys, saccade; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    shown = subprocess.run([sys.executable, "-m", "saccade"], check=True, capture_output=True, text=True).stdout
+    assert shown.startswith(f"saccade {saccade.__version__}") and "cpu" in shown

@@ -1,0 +1,92 @@
+"""Python modifiers traced into C agree with themselves in Python, on any input that hypothesis finds."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from hypothesis import given, settings, strategies as st  # noqa: E402
+
+from saccade.torch import create_block_mask, flex_attention  # noqa: E402
+from saccade.torch._trace import TraceError, trace_mask_mod, trace_score_mod  # noqa: E402
+
+N = 24
+table = torch.arange(7 * N) % 5 - 2
+
+
+def dense(mask_mod):
+    b = h = torch.zeros((), dtype=torch.int64)
+    rows = [[bool(mask_mod(b, h, torch.tensor(i), torch.tensor(j))) for j in range(N)] for i in range(N)]
+    return torch.tensor(rows)
+
+
+integers = st.integers(-9, 9)
+
+
+@st.composite
+def integer_expressions(draw, depth=3):
+    """A function of (q, kv) and its operators, as Python users write them."""
+    if depth == 0:
+        value = draw(integers)
+        return draw(st.sampled_from([lambda q, k: q, lambda q, k: k, lambda q, k: value, lambda q, k: table[q * 7 + k % 7]]))
+    a, b = draw(integer_expressions(depth - 1)), draw(integer_expressions(depth - 1))
+    divisor = draw(integers.filter(bool))
+    return draw(st.sampled_from([
+        lambda q, k: a(q, k) + b(q, k), lambda q, k: a(q, k) - b(q, k), lambda q, k: a(q, k) * b(q, k),
+        lambda q, k: a(q, k) // divisor, lambda q, k: a(q, k) % divisor,
+        lambda q, k: torch.where(torch.as_tensor(q > k) if isinstance(q, int) else q > k, q + a(q, k), k - b(q, k)),
+        lambda q, k: abs(a(q, k)), lambda q, k: -b(q, k)]))  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(integer_expressions(), integer_expressions())
+def test_integer_arithmetic_is_pythons(left, right):
+    def mask_mod(b, h, q, kv):
+        return (left(q, kv) < right(q, kv)) & (q != kv) | (left(q, kv) == 3)
+
+    mask = create_block_mask(mask_mod, None, None, N, N, BLOCK_SIZE=8)
+    visible = torch.tensor([[mask.visible(0, 0, i, j) for j in range(N)] for i in range(N)])
+    assert torch.equal(visible, dense(mask_mod))
+
+
+def test_captured_values_are_no_part_of_the_text():
+    def of(window, documents):
+        return trace_mask_mod(lambda b, h, q, kv: (documents[q] == documents[kv]) & (q - kv <= window), "cpu").text
+
+    assert of(3, torch.zeros(8)) == of(5, torch.ones(9))
+
+
+def test_gradients_of_every_operation_are_torchs():
+    bias = torch.randn(4, requires_grad=True)
+    gain = torch.tensor(0.7, requires_grad=True)
+
+    def score_mod(score, b, h, q, kv):
+        x = score * gain + bias[h]
+        x = torch.tanh(x) + torch.sigmoid(x) * torch.exp(-abs(x)) + torch.sqrt(x * x + 1.5) - torch.log(x * x + 2)
+        x = torch.where(kv <= q, x / (1.0 + gain * gain), torch.minimum(x, -x) + torch.sin(x) * torch.cos(x))
+        return torch.maximum(x, 0.1 * x) + 2.0**0.5 * torch.exp2(0.1 * x) + x**3 * 0.01
+
+    q, k, v = (torch.randn(1, 4, N, 16, requires_grad=True) for _ in range(3))
+    out = flex_attention(q, k, v, score_mod=score_mod)
+    scores = q @ k.transpose(-1, -2) / 4
+    h, i, j = torch.meshgrid(*(torch.arange(n) for n in (4, N, N)), indexing="ij")
+    expected = score_mod(scores, 0, h, i, j).softmax(-1) @ v
+    torch.testing.assert_close(out, expected, atol=2e-6, rtol=2e-5)
+    inputs = (q, k, v, bias, gain)
+    weight = torch.randn_like(out)
+    for mine, theirs in zip(torch.autograd.grad((out * weight).sum(), inputs), torch.autograd.grad((expected * weight).sum(), inputs)):
+        torch.testing.assert_close(mine, theirs, atol=3e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("mod, words", [
+    (lambda b, h, q, kv: q if q > kv else kv, "branch in Python"),
+    (lambda b, h, q, kv: torch.erf(q) > 0, "cannot use erf"),
+    (lambda b, h, q, kv: q.cumsum(0) > 0, "cannot use .cumsum"),
+    (lambda b, h, q, kv: table[None] > 0, "NoneType|dimensions"),
+])  # fmt: skip
+def test_what_has_no_counterpart_is_refused_by_name(mod, words):
+    with pytest.raises(TraceError, match=words):
+        trace_mask_mod(mod, "cpu")
+
+
+def test_unused_score_has_no_gradient():
+    traced = trace_score_mod(lambda score, b, h, q, kv: 0.5 * q, "cpu")
+    assert traced.grad_text.endswith("return v0; }") or "= 0" in traced.grad_text
