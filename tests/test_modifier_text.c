@@ -322,6 +322,22 @@ static void very_long_text_compiles(void **state) {
     free(text);
 }
 
+static void endless_nesting_ends_in_an_error(void **state) {
+    (void)state;
+    static const char *const openings[] = {"(", "!", "{", "1 ? 1 : ", "(int)"};
+    enum { TIMES = 12000 };
+    for (int k = 0; k < 5; k++) {
+        size_t size = strlen(openings[k]);
+        char *text = malloc(size * TIMES + 1);
+        assert_non_null(text);
+        for (int i = 0; i < TIMES; i++) memcpy(text + (size_t)i * size, openings[k], size);
+        text[size * TIMES] = '\0';
+        fails_with(&(saccade_modifier_params){.kind = SACCADE_SCORE_KIND, .name = "deep", .text = text},
+                   "'deep'", "");
+        free(text);
+    }
+}
+
 static void changed_values_compile_nothing(void **state) {
     (void)state;
     saccade_modifier *m =
@@ -387,6 +403,7 @@ static int run_with(const char *compiler) {
         TEST(hostile_text_is_a_compile_error_or_just_c),
         TEST(body_that_may_not_return_is_a_mistake),
         TEST(very_long_text_compiles),
+        TEST(endless_nesting_ends_in_an_error),
         TEST(changed_values_compile_nothing),
         TEST(combination_compiles_its_texts),
     };

@@ -80,33 +80,64 @@ static void release_tcc(void *owner) {
     unlock_tcc();
 }
 
-/* With the lock held. A failure of any step but the first is the text's. */
-static TCCState *compile_source(const char *source, char **log) {
+/* ---- one compilation ---- */
+
+typedef struct tcc_job {
+    const char *source;
+    char *log;
+    TCCState *tcc; /* NULL: the source is at fault */
+} tcc_job;
+
+static void *compile_source(void *argument) {
+    tcc_job *job = argument;
     TCCState *tcc = tcc_new();
     if (!tcc) return NULL;
-    tcc_set_error_func(tcc, log, keep_message);
+    tcc_set_error_func(tcc, &job->log, keep_message);
     tcc_set_options(tcc, "-nostdlib -nostdinc -Wimplicit-function-declaration -Werror");
     bool good = tcc_set_output_type(tcc, TCC_OUTPUT_MEMORY) == 0;
     for (size_t i = 0; good && i < sizeof symbols / sizeof *symbols; i++)
         good = tcc_add_symbol(tcc, symbols[i].name, address_of(symbols[i].function)) == 0;
-    if (good && tcc_compile_string(tcc, source) == 0 && tcc_relocate(tcc, TCC_RELOCATE_AUTO) == 0) return tcc;
-    tcc_delete(tcc);
+    if (good && tcc_compile_string(tcc, job->source) == 0 && tcc_relocate(tcc, TCC_RELOCATE_AUTO) == 0)
+        job->tcc = tcc;
+    else
+        tcc_delete(tcc);
     return NULL;
 }
 
+/* libtcc parses by recursion, a level for each of "((((" or "!!!!". What would overflow the caller's stack gets one of
+ * its own, enough for the deepest nesting that MAX_SOURCE bytes can hold. */
+enum { MAX_SOURCE = 128 << 10, STACK_PER_BYTE = 1024 };
+
+static bool run_with_deep_stack(tcc_job *job) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    if (pthread_attr_init(&attributes) != 0) return false;
+    bool good = pthread_attr_setstacksize(&attributes, (size_t)MAX_SOURCE * STACK_PER_BYTE) == 0 &&
+                pthread_create(&thread, &attributes, compile_source, job) == 0;
+    pthread_attr_destroy(&attributes);
+    if (good) pthread_join(thread, NULL);
+    return good;
+}
+
 sac_compile_result sac_compile_tcc(sac_mod_state *state, const char *source, sac_mod_code *code, char **log) {
+    tcc_job job = {.source = source};
     *log = NULL;
+    if (strlen(source) > MAX_SOURCE) {
+        *log = strdup("libtcc is not given texts this long; they need a C compiler");
+        return SAC_COMPILE_UNUSABLE;
+    }
     pthread_once(&tcc_once, guard_forks);
     lock_tcc();
-    TCCState *tcc = compile_source(source, log);
+    bool ran = run_with_deep_stack(&job);
     unlock_tcc();
     state->num_compiled++;
-    if (!tcc) return SAC_COMPILE_REFUSED;
-    code->owner = tcc;
+    *log = ran ? job.log : strdup("no thread for libtcc could be started");
+    if (!job.tcc) return ran ? SAC_COMPILE_REFUSED : SAC_COMPILE_UNUSABLE;
+    code->owner = job.tcc;
     code->release = release_tcc;
-    *(void **)&code->score_row = tcc_get_symbol(tcc, SAC_SCORE_ROW_SYMBOL);
-    *(void **)&code->score_grad_row = tcc_get_symbol(tcc, SAC_SCORE_GRAD_ROW_SYMBOL);
-    *(void **)&code->mask_row = tcc_get_symbol(tcc, SAC_MASK_ROW_SYMBOL);
+    *(void **)&code->score_row = tcc_get_symbol(job.tcc, SAC_SCORE_ROW_SYMBOL);
+    *(void **)&code->score_grad_row = tcc_get_symbol(job.tcc, SAC_SCORE_GRAD_ROW_SYMBOL);
+    *(void **)&code->mask_row = tcc_get_symbol(job.tcc, SAC_MASK_ROW_SYMBOL);
     return SAC_COMPILED;
 }
 
