@@ -43,7 +43,7 @@ static cursor cursor_at(const combination *job, const operand *from, const sac_m
                     .diagonal = mask->period == job->result->period};
 }
 
-/* The kind at `column`, and in *until how far it reaches at most. */
+/* The kind at `column`; *until is brought down to where that ends. */
 static int32_t kind_at(cursor *c, int32_t column, int32_t *until) {
     while (c->entry < c->end && (SAC_ENTRY_INDEX(*c->entry) + 1) * (int64_t)c->ratio <= column) c->entry++;
     if (c->entry == c->end) return 0;
@@ -88,9 +88,13 @@ static saccade_status list_combination(const void *rule, const sac_mask_piece *p
     cursor a = cursor_at(job, &job->a, piece), b = cursor_at(job, &job->b, piece);
     sac_range q = sac_mask_queries(result, piece->row);
     for (int32_t column = piece->begin, until; column < piece->end; column = until) {
-        until = piece->end;
-        int32_t kind_a = kind_at(&a, column, &until), kind_b = kind_at(&b, column, &until);
+        int32_t until_a = piece->end, until_b = piece->end;
+        int32_t kind_a = kind_at(&a, column, &until_a), kind_b = kind_at(&b, column, &until_b);
         int32_t kind = combined_kind(job->op, &a, kind_a, &b, kind_b);
+        until = sac_min(until_a, until_b);
+        /* What one operand of an AND does not list, the other need not be read for. */
+        if (job->op == SAC_MOD_AND && kind_a == 0) until = until_a;
+        if (job->op == SAC_MOD_AND && kind_b == 0) until = sac_max(until, until_b);
         if (kind > 0) sac_list_run(list, column, until, kind);
         for (int32_t c = column; kind == ASK && c < until; c++) {
             int32_t found = sac_mask_classify(result, piece->b, piece->h, q, sac_mask_keys(result, c));
