@@ -7,22 +7,11 @@
 
 #include <stdio.h>
 
-static bool wants_backward(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return request->training && sac_reason(text, size, "gradients are not computed");
-}
-
-static const sac_rule_fn rules[] = {wants_backward,
-                                    sac_rule_host_memory_only,
-                                    sac_rule_16_or_32_bit_floats,
-                                    sac_rule_head_dims_8_to_256,
-                                    sac_rule_no_dropout,
-                                    sac_rule_score_mod_grad,
-                                    sac_rule_no_paged_kv,
-                                    sac_rule_no_context_parallel,
-                                    sac_rule_no_fp8,
-                                    sac_rule_no_graph_capture,
-                                    NULL};
+static const sac_rule_fn rules[] = {sac_rule_host_memory_only,    sac_rule_16_or_32_bit_floats,
+                                    sac_rule_head_dims_8_to_256,  sac_rule_no_dropout,
+                                    sac_rule_score_mod_grad,      sac_rule_no_paged_kv,
+                                    sac_rule_no_context_parallel, sac_rule_no_fp8,
+                                    sac_rule_no_graph_capture,    NULL};
 
 static void title(saccade_context *ctx, char *text, size_t size) {
     snprintf(text, size, "CPU: %s, %d thread%s", sac_isa_name(sac_isa_choose(ctx->isa)),
@@ -43,12 +32,17 @@ static saccade_status ready(saccade_context *ctx, const sac_attention_call *call
 }
 
 static size_t workspace(saccade_context *ctx, const sac_attention_call *call, bool backward) {
-    return backward ? 0 : sac_cpu_forward_workspace(ctx, call);
+    return backward ? sac_cpu_backward_workspace(ctx, call) : sac_cpu_forward_workspace(ctx, call);
 }
 
 static saccade_status forward(saccade_context *ctx, const sac_attention_call *call) {
     saccade_status status = ready(ctx, call, false);
     return status == SACCADE_OK ? sac_cpu_forward(ctx, call) : status;
+}
+
+static saccade_status backward(saccade_context *ctx, const sac_attention_call *call) {
+    saccade_status status = ready(ctx, call, true);
+    return status == SACCADE_OK ? sac_cpu_backward(ctx, call) : status;
 }
 
 const sac_backend sac_cpu_backend = {
@@ -58,4 +52,5 @@ const sac_backend sac_cpu_backend = {
     .rank = rank,
     .workspace = workspace,
     .forward = forward,
+    .backward = backward,
 };

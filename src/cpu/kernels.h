@@ -17,11 +17,20 @@ typedef struct sac_cpu_tile {
     sac_range q;
 } sac_cpu_tile;
 
-/* Floats of the state of a query tile's softmax: row_max, row_sum and out, transposed. head_dim_v is rounded up to
- * the widest vector. */
+/* Rows of fp32 sums are as long as whole vectors, the widest. */
+static inline int32_t sac_cpu_padded(int32_t dim) { return (dim + 15) / 16 * 16; }
+
+/* Floats of the state of a query tile's softmax: row_max, row_sum and out, transposed. */
 static inline size_t sac_cpu_state_size(const sac_attention_args *args) {
-    return SAC_CPU_Q_TILE * (2 + ((size_t)args->head_dim_v + 15) / 16 * 16);
+    return SAC_CPU_Q_TILE * (2 + (size_t)sac_cpu_padded(args->head_dim_v));
 }
+
+/* Where the tiles of one key head add up what they give to others; one thread at a time. */
+typedef struct sac_cpu_sums {
+    float *dk, *dv; /* (keys of the sequence, sac_cpu_padded(head_dim)), unscaled; and (.., head_dim_v) */
+    float *dsink;   /* (num_heads of all) or NULL */
+    const saccade_aux *aux; /* the score_mod's, with gradients of its own to add to */
+} sac_cpu_sums;
 
 typedef struct sac_cpu_kernels {
     /* Bytes of scratch for one thread. */
@@ -33,6 +42,12 @@ typedef struct sac_cpu_kernels {
                          float *state, void *scratch);
     void (*combine)(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,
                     int num_states, void *scratch);
+    /* Writes dq of the tile and adds to the sums of its key head. */
+    void (*backward)(const sac_attention_call *call, const sac_cpu_tile *tile, const sac_cpu_sums *sums,
+                     void *scratch);
+    /* target (dim values of dtype) = factor * the sum of num_parts rows of fp32, `stride` apart. */
+    void (*reduce)(void *target, const float *parts, size_t stride, int num_parts, float factor, int dtype,
+                   int dim);
 } sac_cpu_kernels;
 
 /* Of the strongest compiled set that is no stronger than this one. */

@@ -31,12 +31,23 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
                          .num_threads = ctx->num_threads};
     plan.head_tiles = args->num_heads / plan.heads_per_tile;
     first_tile[0] = 0;
-    for (int32_t b = 0; b < args->batch; b++) {
-        int32_t tiles = sac_num_tiles(sac_length_of(&args->len_q, b), SAC_CPU_Q_TILE, q_block(args));
-        first_tile[b + 1] = first_tile[b] + (int64_t)tiles * plan.head_tiles;
-    }
+    for (int32_t b = 0; b < args->batch; b++)
+        first_tile[b + 1] = first_tile[b] + (int64_t)sac_cpu_row_tiles(args, b) * plan.head_tiles;
     plan.num_tiles = first_tile[args->batch];
     return plan;
+}
+
+int32_t sac_cpu_row_tiles(const sac_attention_args *args, int32_t b) {
+    return sac_num_tiles(sac_length_of(&args->len_q, b), SAC_CPU_Q_TILE, q_block(args));
+}
+
+sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b, int32_t h,
+                             int32_t row_tile) {
+    const int32_t len = sac_length_of(&args->len_q, b);
+    return (sac_cpu_tile){.b = b,
+                          .h = h,
+                          .num_heads = plan->heads_per_tile,
+                          .q = sac_tile_rows(row_tile, len, SAC_CPU_Q_TILE, q_block(args))};
 }
 
 sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index) {
@@ -50,13 +61,8 @@ sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args 
     }
     /* Under a causal mask the last rows are the longest: started late, one of them would be the tail of all work. */
     const int64_t from_end = plan->first_tile[b + 1] - 1 - index;
-    return (sac_cpu_tile){
-        .b = b,
-        .h = (int32_t)((index - plan->first_tile[b]) % plan->head_tiles) * plan->heads_per_tile,
-        .num_heads = plan->heads_per_tile,
-        .q = sac_tile_rows((int32_t)(from_end / plan->head_tiles), sac_length_of(&args->len_q, b),
-                           SAC_CPU_Q_TILE, q_block(args)),
-    };
+    const int32_t h = (int32_t)((index - plan->first_tile[b]) % plan->head_tiles) * plan->heads_per_tile;
+    return sac_cpu_tile_of(plan, args, b, h, (int32_t)(from_end / plan->head_tiles));
 }
 
 typedef struct row_range {

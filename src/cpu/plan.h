@@ -19,6 +19,13 @@ typedef struct sac_cpu_plan {
 sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call,
                                int64_t *first_tile);
 
+/* Row tiles of sequence b: what each head has of them. */
+int32_t sac_cpu_row_tiles(const sac_attention_args *args, int32_t b);
+
+/* The tile of these rows and of heads_per_tile heads from h on. */
+sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b, int32_t h,
+                             int32_t row_tile);
+
 sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index);
 
 /* Rows of the outputs that no tile writes: unused rows of each sequence and what follows the last one. */

@@ -92,15 +92,17 @@ panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, in
     return (panel){room, dim * (ptrdiff_t)sizeof(float)};
 }
 
+void sac_pair_rows(float *words, const uint16_t *low, const uint16_t *high, int dim) {
+    uint32_t *word = (uint32_t *)words;
+    for (int d = 0; high && d < dim; d++) word[d] = low[d] | (uint32_t)high[d] << 16;
+    for (int d = 0; !high && d < dim; d++) word[d] = low[d];
+}
+
 panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
     if (!pairs) return sac_panel_rows(rows, stride, dtype, pairs, n, dim, room);
     for (int i = 0; i < n; i += 2) {
-        const uint16_t *low = (const uint16_t *)rows + i * stride, *high = low + stride;
-        uint32_t *words = (uint32_t *)room + i / 2 * dim;
-        if (i + 1 < n)
-            for (int d = 0; d < dim; d++) words[d] = low[d] | (uint32_t)high[d] << 16;
-        else
-            for (int d = 0; d < dim; d++) words[d] = low[d];
+        const uint16_t *low = (const uint16_t *)rows + i * stride;
+        sac_pair_rows(room + i / 2 * dim, low, i + 1 < n ? low + stride : NULL, dim);
     }
     return (panel){room, dim * (ptrdiff_t)sizeof(float)};
 }

@@ -25,6 +25,7 @@ static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 #define sac_narrow SAC_FOR_ISA(sac_narrow)
 #define sac_panel_rows SAC_FOR_ISA(sac_panel_rows)
 #define sac_panel_pairs SAC_FOR_ISA(sac_panel_pairs)
+#define sac_pair_rows SAC_FOR_ISA(sac_pair_rows)
 #define sac_panel_finite SAC_FOR_ISA(sac_panel_finite)
 #define sac_transpose_in SAC_FOR_ISA(sac_transpose_in)
 #define sac_transpose_out SAC_FOR_ISA(sac_transpose_out)
@@ -38,6 +39,9 @@ panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, in
 
 /* The same rows, to be contracted over: word (i, d) of pairs holds value d of rows 2i and 2i + 1 (0 beyond n). */
 panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room);
+
+/* Two bf16 rows in one: word d holds value d of `low` and, above it, of `high` (NULL: zeros). */
+void sac_pair_rows(float *words, const uint16_t *low, const uint16_t *high, int dim);
 
 /* No NaN and no infinity in n rows of `words` words? */
 bool sac_panel_finite(const panel *rows, bool pairs, int n, int words);

@@ -44,9 +44,13 @@ static void ask_modifiers(const q_tile *t, const sac_tile *tile, bool masked, fl
     const int32_t n = tile->end - tile->begin, padded = round_up(n, LANES), b = t->at.b;
     for (int first = 0; first < t->rows; first += LANES) {
         sac_transpose_out(s->rows, s->row_words, scores + first, Q_TILE, padded);
-        for (int lane = first; lane < first + LANES && lane < t->rows; lane++) {
+        for (int lane = first; lane < first + LANES; lane++) {
             const int32_t h = sac_lane_head(t, lane), i = s->query[lane];
             float *row = s->rows + (lane - first) * s->row_words;
+            if (lane >= t->rows) {
+                for (int j = 0; j < n; j++) row[j] = -INFINITY; /* a NaN among the keys would show through */
+                continue;
+            }
             if (call->score_mod)
                 sac_score_row(call->score_mod, row, n, b, h, i, tile->begin, &call->args.score_aux);
             if (!masked) continue;

@@ -1,4 +1,5 @@
 /* table.c - this instruction set's row of kernels. */
+#include "cpu/kernels/backward.h"
 #include "cpu/kernels/forward.h"
 
 static size_t scratch_bytes(const sac_attention_args *args, bool backward) {
@@ -13,4 +14,6 @@ const sac_cpu_kernels sac_cpu_kernels_ = {
     .forward = sac_forward,
     .forward_part = sac_forward_part,
     .combine = sac_forward_combine,
+    .backward = sac_backward,
+    .reduce = sac_reduce,
 };

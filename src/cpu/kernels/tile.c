@@ -31,7 +31,9 @@ static void lay_out_backward(arena *a, const sac_attention_args *args, int dim, 
     s->coefficients = take_floats(a, uses_pairs(args) ? KV_TILE / 2 : 0, Q_TILE);
     s->k_pairs = take_floats(a, uses_pairs(args) ? KV_TILE / 2 : 0, dim);
     s->lse = take_floats(a, 1, Q_TILE);
+    s->dlse = take_floats(a, 1, Q_TILE);
     s->delta = take_floats(a, 1, Q_TILE);
+    s->p_dp = take_floats(a, 1, Q_TILE);
 }
 
 size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *base, tile_scratch *s) {
@@ -102,6 +104,19 @@ void sac_tile_load(const q_tile *t, float *target, const sac_view *view, int dim
                 sac_widen(row, sac_lane_row(t, view, lane), t->args->dtype, dim);
         }
         sac_transpose_in(target + first, Q_TILE, s->rows, s->row_words, padded);
+    }
+}
+
+void sac_tile_load_rows(const q_tile *t, float *target, const sac_view *view, int dim) {
+    const int padded = round_up(dim, LANES), step = t->pairs ? 2 : 1;
+    memset(target, 0, sizeof(float) * (size_t)(t->lanes / step * padded));
+    for (int lane = 0; lane < t->rows; lane += step) {
+        float *row = target + lane / step * padded;
+        if (t->pairs)
+            sac_pair_rows(row, sac_lane_row(t, view, lane),
+                          lane + 1 < t->rows ? sac_lane_row(t, view, lane + 1) : NULL, dim);
+        else
+            sac_widen(row, sac_lane_row(t, view, lane), t->args->dtype, dim);
     }
 }
 

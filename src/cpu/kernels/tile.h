@@ -36,7 +36,8 @@ typedef struct tile_scratch {
     float *grad;               /* (KV_TILE, Q_TILE): dp, then dscore */
     float *unmodified;   /* (KV_TILE, Q_TILE): scores as the score_mod was given them, -inf where hidden */
     float *coefficients; /* (KV_TILE, Q_TILE) bf16: left sides of dv and dk, in pairs of queries */
-    float *lse, *delta;  /* (Q_TILE) */
+    float *lse, *dlse;   /* (Q_TILE); lse in base 2 */
+    float *delta, *p_dp; /* (Q_TILE): sum of dout out - dlse; sum of p dp so far, the same but not rounded */
     float *k_pairs;      /* k contracted over keys */
 } tile_scratch;
 
@@ -58,6 +59,7 @@ typedef struct q_tile {
 #define sac_tile_begin SAC_FOR_ISA(sac_tile_begin)
 #define sac_tile_load SAC_FOR_ISA(sac_tile_load)
 #define sac_tile_store SAC_FOR_ISA(sac_tile_store)
+#define sac_tile_load_rows SAC_FOR_ISA(sac_tile_load_rows)
 #define sac_tile_gather_keys SAC_FOR_ISA(sac_tile_gather_keys)
 #define sac_scores_finish SAC_FOR_ISA(sac_scores_finish)
 #define sac_scores_finish_diagonal SAC_FOR_ISA(sac_scores_finish_diagonal)
@@ -95,6 +97,10 @@ static inline float *sac_lane_value(const q_tile *t, const sac_row_view *view, i
 
 /* The tile's rows of a tensor, words transposed: target[word][lane]. */
 void sac_tile_load(const q_tile *t, float *target, const sac_view *view, int dim);
+
+/* The tile's rows of a tensor as the right side of a product that sums over them: fp32 rows, or pairs of rows, padded
+ * with zeros to whole vectors both ways. */
+void sac_tile_load_rows(const q_tile *t, float *target, const sac_view *view, int dim);
 
 /* factor[lane] * source[d][lane] into the tile's rows of a tensor. */
 void sac_tile_store(const q_tile *t, const sac_view *view, const float *source, const float *factor, int dim);
