@@ -51,33 +51,23 @@ static void free_state(void *data) {
 
 sac_mod_state *sac_mod_state_of(saccade_context *ctx) {
     sac_backend_state *slot = &ctx->state[SAC_STATE_MOD];
-    if (slot->data) return slot->data;
-    sac_mod_state *state = calloc(1, sizeof *state);
-    if (!state) {
-        sac_fail(SACCADE_OUT_OF_MEMORY, "modifier: no memory");
-        return NULL;
-    }
+    if (!slot->data && (slot->data = calloc(1, sizeof(sac_mod_state)))) slot->destroy = free_state;
+    return slot->data;
+}
+
+static saccade_status choose_compiler(const saccade_context *ctx, sac_mod_state *state) {
     static const char *const usual[] = {"cc", "gcc", "clang"};
+    if (state->chosen) return SACCADE_OK;
     if (!ctx->compiler)
         for (int i = 0; i < 3 && !state->compiler; i++) state->compiler = find_program(usual[i]);
-    else if (strcmp(ctx->compiler, "libtcc") != 0 && !(state->compiler = find_program(ctx->compiler))) {
-        free_state(state);
-        sac_fail(SACCADE_INVALID_ARGUMENT, "compiler: '%s' is no program, nor is one so called in PATH",
-                 ctx->compiler);
-        return NULL;
-    }
-    slot->data = state;
-    slot->destroy = free_state;
-    return state;
+    else if (strcmp(ctx->compiler, "libtcc") != 0 && !(state->compiler = find_program(ctx->compiler)))
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "compiler: '%s' is no program, nor is one so called in PATH", ctx->compiler);
+    state->chosen = true;
+    return SACCADE_OK;
 }
 
 /* ---- compiling ---- */
-
-static void free_code(sac_mod_code *code) {
-    if (code->release) code->release(code->owner);
-    free(code->compiler);
-    free(code);
-}
 
 /* The machine's compiler; libtcc when there is none, or none that works, unless one was asked for by name. */
 static sac_compile_result run_compiler(saccade_context *ctx, sac_mod_state *state, const char *source,
@@ -108,23 +98,20 @@ static saccade_status compile_failed(const saccade_modifier *m, sac_compile_resu
 static saccade_status compile_leaf(saccade_context *ctx, const saccade_modifier *m) {
     saccade_modifier *self = (saccade_modifier *)m; /* publishing code is no change that anyone can see */
     sac_mod_state *state = sac_mod_state_of(ctx);
-    if (!state) return ctx->compiler ? SACCADE_INVALID_ARGUMENT : SACCADE_OUT_OF_MEMORY;
-    char *source = sac_host_source(m), *log = NULL;
     sac_mod_code *code = calloc(1, sizeof *code);
-    saccade_status status = SACCADE_OK;
-    if (!source || !code) {
+    char *source = sac_host_source(m), *log = NULL;
+    saccade_status status;
+    if (state && code && source)
+        status = choose_compiler(ctx, state);
+    else
         status = sac_fail(SACCADE_OUT_OF_MEMORY, "'%s': no memory to compile its text", m->name);
-        goto done;
-    }
-    sac_compile_result result = run_compiler(ctx, state, source, code, &log);
-    if (result != SAC_COMPILED) {
-        status = compile_failed(m, result, code->compiler, log);
-        goto done;
+    if (status == SACCADE_OK) {
+        sac_compile_result result = run_compiler(ctx, state, source, code, &log);
+        if (result != SAC_COMPILED) status = compile_failed(m, result, code->compiler, log);
     }
     const sac_mod_code *none = NULL;
-    if (atomic_compare_exchange_strong(&self->code, &none, code)) code = NULL;
-done:
-    if (code) free_code(code);
+    if (status == SACCADE_OK && atomic_compare_exchange_strong(&self->code, &none, code)) code = NULL;
+    sac_mod_code_free(code);
     free(source);
     free(log);
     return status;

@@ -7,12 +7,13 @@
 
 /* A context's own: what it found and what it did. */
 typedef struct sac_mod_state {
+    bool chosen;          /* the compiler was looked for */
     char *compiler;       /* path of the C compiler; NULL: libtcc */
     int64_t num_compiled; /* texts, by either compiler, whether or not that succeeded */
     int64_t num_cached;   /* texts that came from the disk cache */
 } sac_mod_state;
 
-/* Made on first use. NULL: no memory, or the context asks for a compiler that is not there (see the error). */
+/* Made on first use. NULL: no memory. */
 sac_mod_state *sac_mod_state_of(saccade_context *ctx);
 
 typedef enum sac_compile_result {

@@ -7,15 +7,17 @@
 #include "base/error.h"
 #include "mod/text.h"
 
+void sac_mod_code_free(const sac_mod_code *code) {
+    if (!code) return;
+    if (code->release) code->release(code->owner);
+    free(code->compiler);
+    free((void *)code);
+}
+
 static void free_modifier(saccade_modifier *modifier) {
     saccade_modifier_destroy((saccade_modifier *)modifier->a);
     saccade_modifier_destroy((saccade_modifier *)modifier->b);
-    const sac_mod_code *code = atomic_load(&modifier->code);
-    if (code) {
-        code->release(code->owner);
-        free(code->compiler);
-        free((void *)code);
-    }
+    sac_mod_code_free(atomic_load(&modifier->code));
     for (int i = 0; i < SACCADE_MAX_AUX; i++) {
         free(modifier->aux[i].name);
         free(modifier->scalars[i]);

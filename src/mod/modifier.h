@@ -18,6 +18,8 @@ typedef struct sac_mod_code {
     void (*release)(void *owner);
 } sac_mod_code;
 
+void sac_mod_code_free(const sac_mod_code *code); /* NULL is fine */
+
 /* Combinations are mask_mods over a and b; their aux slots are a's followed by b's, scalars likewise. */
 struct saccade_modifier {
     atomic_int references;
