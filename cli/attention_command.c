@@ -73,14 +73,17 @@ static void print_tensor(const char *name, const DLTensor *tensor) {
     printf(") %s\n", dtype_name(tensor->dtype));
 }
 
+static void print_pass(const char *name, const workload *work, bool backward, double seconds) {
+    char *backend = workload_backend(work, backward);
+    printf("%-8s  %.2f ms, backend %s%s\n", name, 1e3 * seconds, backend ? backend : "?",
+           backward && work->dout_is_ones ? ", of the sum of out" : "");
+    free(backend);
+}
+
 static void describe(const workload *work, const command_options *options, const results *r, double forward_s,
                      double backward_s) {
-    char *backend = workload_backend(work);
-    printf("backend %s: forward %.2f ms", backend ? backend : "?", 1e3 * forward_s);
-    if (work->backward)
-        printf(", backward %.2f ms%s", 1e3 * backward_s, work->dout_is_ones ? " (of the sum of out)" : "");
-    printf("\n");
-    free(backend);
+    print_pass("forward", work, false, forward_s);
+    if (work->backward) print_pass("backward", work, true, backward_s);
     if (!options->output) return;
     printf("%s:\n", options->output);
     for (int i = 0; i < MAX_RESULTS; i++)

@@ -128,6 +128,7 @@ static bool draw(const workload *work, const map *m, int64_t batch, int64_t head
                .kv_len = m->kv_len,
                .bar = bar,
                .bar_low = "0.0001 or less",
+               .bar_middle = "0.01",
                .bar_high = "1",
                .bar_label = label};
     paint(m, &c);

@@ -80,7 +80,7 @@ static int explain(backends_options *options) {
     const input_shape *shape = options->explain ? attention->shapes : &plain_shape;
     workload work;
     int code = workload_open(&work, attention, attention->input ? NULL : shape);
-    saccade_backend_report *report = code == EXIT_OK ? workload_report(&work) : NULL;
+    saccade_backend_report *report = code == EXIT_OK ? workload_report(&work, work.backward) : NULL;
     if (code == EXIT_OK && !report) code = EXIT_USAGE;
     if (report) {
         if (options->json)

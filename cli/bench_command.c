@@ -164,9 +164,12 @@ static saccade_status time_calls(const workload *work, results *r, bool backward
 
 /* ---- the table ---- */
 
-static void print_header(void) {
-    printf("%-9s %3s %7s %7s %7s %7s  %-20s %-5s %12s %12s %8s %8s  %s\n", "op", "B", "Nq", "Nk", "H/Hkv",
-           "D", "mask", "dtype", "us p50", "p90", "TFLOP/s", "GB/s", "backend");
+/* The mask's column is as wide as its text, which is the same in every row. */
+static void print_header(const attention_options *options) {
+    char *mask = mask_text(options);
+    printf("%-9s %3s %7s %7s %7s %7s  %-*s %-5s %12s %12s %8s %8s  %s\n", "op", "B", "Nq", "Nk", "H/Hkv", "D",
+           (int)strlen(mask), "mask", "dtype", "us p50", "p90", "TFLOP/s", "GB/s", "backend");
+    free(mask);
 }
 
 static char *pair_text(int64_t a, int64_t b) {
@@ -183,7 +186,7 @@ static json_t *print_row(const workload *work, const bench_options *options, con
     double gbs = t->p50 > 0 ? 1e-9 * count_bytes(work, r, backward) / t->p50 : 0;
     char *mask = mask_text(&options->attention), *dim = pair_text(s.head_dim, s.head_dim_v);
     char *heads = format_string("%lld/%lld", (long long)s.num_heads, (long long)s.num_kv_heads);
-    char *backend = workload_backend(work);
+    char *backend = workload_backend(work, backward);
     const char *op = backward ? "attn_bwd" : "attn_fwd", *dtype = dtype_name(work->q->dtype);
     json_t *row = NULL;
     if (options->json)
@@ -194,7 +197,7 @@ static json_t *print_row(const workload *work, const bench_options *options, con
                         "us_p90", 1e6 * t->p90, "repeats", t->repeats, "tflops", tflops, "gb_s", gbs,
                         "backend", backend ? backend : "?");
     else
-        printf("%-9s %3lld %7lld %7lld %7s %7s  %-20s %-5s %12.1f %12.1f %8.3f %8.2f  %s\n", op,
+        printf("%-9s %3lld %7lld %7lld %7s %7s  %-4s %-5s %12.1f %12.1f %8.4f %8.2f  %s\n", op,
                (long long)s.batch, (long long)s.seqlen_q, (long long)s.seqlen_k, heads, dim, mask, dtype,
                1e6 * t->p50, 1e6 * t->p90, tflops, gbs, backend ? backend : "?");
     free(mask);
@@ -227,7 +230,7 @@ static int run(bench_options *options) {
     for (int i = 0; i < count && code == EXIT_OK; i++) {
         workload work;
         code = workload_open(&work, attention, attention->num_shapes ? &attention->shapes[i] : NULL);
-        if (code == EXIT_OK && !options->json && i == 0) print_header();
+        if (code == EXIT_OK && !options->json && i == 0) print_header(attention);
         if (code == EXIT_OK) code = bench_workload(&work, options, rows);
         workload_close(&work);
     }

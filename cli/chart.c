@@ -244,6 +244,7 @@ static void draw_bar(cairo_t *cr, const layout *l, const chart *c) {
     set_font(cr, 11, false);
     set_colour(cr, quiet);
     show_text(cr, LEFT, y + SWATCH + 15, 0, c->bar_low);
+    show_text(cr, LEFT + width / 2, y + SWATCH + 15, 0.5, c->bar_middle);
     show_text(cr, LEFT + width, y + SWATCH + 15, 1, c->bar_high);
     set_colour(cr, ink);
     set_font(cr, 12, false);

@@ -24,7 +24,7 @@ typedef struct chart {
     } swatches[CHART_MAX_SWATCHES];
     int num_swatches;
     const colour *bar; /* (CHART_BAR_STEPS) or NULL: a colour scale instead of swatches */
-    const char *bar_low, *bar_high, *bar_label;
+    const char *bar_low, *bar_middle, *bar_high, *bar_label;
 } chart;
 
 /* The raster that a plane of these lengths is drawn with: its pixels are those of the PNG. */

@@ -95,8 +95,10 @@ static int compute_exact(const workload *work, results *r) {
 
 static int judge(const workload *work, const check_options *options) {
     results found = results_new(work), plain = results_new(work), exact = {0};
-    char *backend = workload_backend(work);
-    int code = backend ? compute(work, &found, backend) : EXIT_USAGE;
+    workload pinned = *work; /* both passes on the backend that serves both */
+    char *backend = workload_backend(work, work->backward);
+    pinned.params.backend = backend;
+    int code = backend ? compute(&pinned, &found, backend) : EXIT_USAGE;
     if (code == EXIT_OK) code = compute_exact(work, &exact);
     if (code == EXIT_OK) code = plain_formula(work, &plain);
     if (code == EXIT_OK) {

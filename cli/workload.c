@@ -302,13 +302,13 @@ void workload_converted_free(workload *converted) {
     *converted = (workload){0};
 }
 
-saccade_backend_report *workload_report(const workload *work) {
+saccade_backend_report *workload_report(const workload *work, bool backward) {
     results r = results_new(work);
     saccade_attention_grads grads = grads_of(work, &r);
     saccade_request request;
     saccade_backend_report *report = NULL;
     saccade_status status = saccade_request_from_call(&request, work->q, work->k, work->v,
-                                                      work->backward ? &grads : NULL, &work->params);
+                                                      backward ? &grads : NULL, &work->params);
     results_free(&r);
     if (status == SACCADE_OK) {
         status = saccade_select_backend(work->ctx, &request, &report);
@@ -322,8 +322,8 @@ saccade_backend_report *workload_report(const workload *work) {
     return report;
 }
 
-char *workload_backend(const workload *work) {
-    saccade_backend_report *report = workload_report(work);
+char *workload_backend(const workload *work, bool backward) {
+    saccade_backend_report *report = workload_report(work, backward);
     if (!report) return NULL;
     char *name = NULL;
     for (int32_t i = 0; i < report->num_backends && !name; i++) {

@@ -55,10 +55,10 @@ saccade_status workload_backward(const workload *work, results *r);
 workload workload_converted(const workload *work, DLDataType dtype);
 void workload_converted_free(workload *converted);
 
-/* Every backend, with reasons, for this workload. NULL after a message. */
-saccade_backend_report *workload_report(const workload *work);
+/* Every backend, with reasons, for the workload's forward or backward pass. NULL after a message. */
+saccade_backend_report *workload_report(const workload *work, bool backward);
 
-/* The name of the backend that serves it; the caller frees. NULL after a message with the reasons. */
-char *workload_backend(const workload *work);
+/* The name of the backend that serves the pass; the caller frees. NULL after a message with the reasons. */
+char *workload_backend(const workload *work, bool backward);
 
 #endif
