@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 from ._library import ffi
 
@@ -16,7 +17,6 @@ _CODES = {
     "uint8": (1, 8),
     "bool": (1, 8),
 }
-_DEVICES = {"cpu": 1, "cuda": 2}
 
 _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype = ctypes.c_void_p
@@ -32,29 +32,30 @@ class Tensor:
         if array is None:
             self.pointer = ffi.NULL
         elif hasattr(array, "data_ptr"):
-            self._describe(array.data_ptr(), str(array.dtype)[6:], array.shape, array.stride(),
-                           _DEVICES[array.device.type], array.device.index or 0)
+            torch = sys.modules["torch"]
+            array = array.detach()
+            # The older export: it takes no part in stream order, which is the caller's business here.
+            self._take(torch.utils.dlpack.to_dlpack(array.view(torch.uint8) if array.dtype == torch.bool else array))
         elif getattr(getattr(array, "dtype", None), "name", "") == "bfloat16":
             # NumPy knows bfloat16 only through ml_dtypes, and does not export it.
-            strides = [s // 2 for s in array.strides]
-            self._describe(array.ctypes.data, "bfloat16", array.shape, strides, _DEVICES["cpu"], 0)
+            self._describe_bfloat16(array)
         elif hasattr(array, "__dlpack__"):
-            capsule = array.__dlpack__()
-            self._kept = capsule
-            managed = ffi.cast("DLManagedTensor *", _capsule_pointer(capsule, b"dltensor"))
-            self.pointer = ffi.addressof(managed.dl_tensor)
+            self._take(array.__dlpack__())
         else:
             raise TypeError(f"{type(array).__name__} is no tensor: it has neither data_ptr nor __dlpack__")
 
-    def _describe(self, address, dtype, shape, strides, device_type, device_id):
-        if dtype not in _CODES:
-            raise TypeError(f"dtype {dtype} is none of {', '.join(_CODES)}")
-        extents, steps = ffi.new("int64_t[]", list(shape)), ffi.new("int64_t[]", list(strides))
-        code, bits = _CODES[dtype]
+    def _take(self, capsule):
+        self._kept = capsule
+        managed = ffi.cast("DLManagedTensor *", _capsule_pointer(capsule, b"dltensor"))
+        self.pointer = ffi.addressof(managed.dl_tensor)
+
+    def _describe_bfloat16(self, array):
+        extents = ffi.new("int64_t[]", list(array.shape))
+        steps = ffi.new("int64_t[]", [stride // 2 for stride in array.strides])
         self.pointer = ffi.new("DLTensor *", {
-            "data": ffi.cast("void *", address), "device": (device_type, device_id), "ndim": len(shape),
-            "dtype": (code, bits, 1), "shape": extents, "strides": steps})  # fmt: skip
-        self._kept = (extents, steps)
+            "data": ffi.cast("void *", array.ctypes.data), "device": (1, 0), "ndim": array.ndim,
+            "dtype": dtype_code("bfloat16"), "shape": extents, "strides": steps})  # fmt: skip
+        self._kept = (array, extents, steps)
 
 
 def pointers(tensors: list[Tensor]):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..block_mask import BlockMask
 from ..modifier import Modifier
-from ._ops import attention_forward, spec_text
+from ._ops import attention, spec_text
 
 
 def attend(
@@ -33,5 +33,5 @@ def attend(
         mask_aux=tuple(mask_mod.aux) if mask_mod else (), others=tuple(others), deterministic=deterministic,
         backend=backend)  # fmt: skip
     score_aux = list(score_mod.aux.values()) if score_mod else []
-    return attention_forward(q, k, v, sink, score_aux, list(others.values()), spec, max_seqlens,
-                             block_mask.number if block_mask else 0)
+    return attention(q, k, v, sink, score_aux, list(others.values()), spec, max_seqlens,
+                     block_mask.number if block_mask else 0)

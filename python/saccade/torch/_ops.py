@@ -39,10 +39,15 @@ class Spec:
     backend: Optional[str] = None
 
 
+@functools.lru_cache(maxsize=1024)
+def _dump(**fields) -> str:
+    return json.dumps(dataclasses.asdict(Spec(**fields)))
+
+
 @torch.compiler.assume_constant_result
 def spec_text(**fields) -> str:
     """A Spec as operators take it."""
-    return json.dumps(dataclasses.asdict(Spec(**fields)))
+    return _dump(**fields)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -81,8 +86,7 @@ def _new_outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(rows, dtype=torch.float32)
 
 
-@torch.library.custom_op("saccade::attention_forward", mutates_args=())
-def attention_forward(
+def _attention_forward(
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -90,6 +94,9 @@ def attention_forward(
     out, lse = _new_outputs(q, v)
     forward(q, k, v, out, lse, _options(sink, score_aux, others, spec, max_seqlens, block_mask), stream=_stream(q))
     return out, lse
+
+
+attention_forward = torch.library.custom_op("saccade::attention_forward", _attention_forward, mutates_args=())
 
 
 @attention_forward.register_fake
@@ -104,8 +111,7 @@ def _new_gradients(q, k, v, sink, score_aux, aux_wanted) -> list[Tensor]:
     return results + [torch.empty(score_aux[i].shape, dtype=torch.float32, device=q.device) for i in aux_wanted]
 
 
-@torch.library.custom_op("saccade::attention_backward", mutates_args=())
-def attention_backward(
+def _attention_backward(
     dout: Tensor, dlse: Optional[Tensor], out: Tensor, lse: Tensor, aux_wanted: Sequence[int],
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
@@ -118,6 +124,9 @@ def attention_backward(
     options = _options(sink, score_aux, others, spec, max_seqlens, block_mask)
     backward(q, k, v, out, lse, Gradients(dout, dlse, dq, dk, dv, dsink, daux), options, stream=_stream(q))
     return results
+
+
+attention_backward = torch.library.custom_op("saccade::attention_backward", _attention_backward, mutates_args=())
 
 
 @attention_backward.register_fake
@@ -139,12 +148,12 @@ def _setup_context(ctx, inputs, output):
     ctx.aux_wanted = [i for i, t in enumerate(score_aux) if t.requires_grad]
 
 
-def _backward(ctx, dout, dlse):
+def _backward(ctx, dout, dlse, operator=attention_backward):
     q, k, v, sink, out, lse, *rest = ctx.saved_tensors
     score_aux, others = rest[: ctx.num_aux], rest[ctx.num_aux :]
     dout = torch.zeros_like(out) if dout is None else _dense_rows(dout)
     dlse = None if dlse is None else _dense_rows(dlse)
-    dq, dk, dv, *rest = attention_backward(dout, dlse, out, lse, ctx.aux_wanted, q, k, v, sink, score_aux, others,
+    dq, dk, dv, *rest = operator(dout, dlse, out, lse, ctx.aux_wanted, q, k, v, sink, score_aux, others,
                                            *ctx.constants)
     dsink = rest.pop(0) if sink is not None else None
     daux = [None] * ctx.num_aux
@@ -154,3 +163,22 @@ def _backward(ctx, dout, dlse):
 
 
 attention_forward.register_autograd(_backward, setup_context=_setup_context)
+
+
+class _Eager(torch.autograd.Function):
+    """The same without the dispatcher, which costs more than a small attention. Sees no tensors inside lists."""
+
+    forward = staticmethod(_attention_forward)
+    setup_context = staticmethod(_setup_context)
+
+    @staticmethod
+    def backward(ctx, dout, dlse):
+        gradients = _backward(ctx, dout, dlse, _attention_backward)
+        return tuple(None if isinstance(g, list) else g for g in gradients)
+
+
+def attention(q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask):
+    """attention_forward, by the shortest way that autograd and torch.compile allow."""
+    if score_aux or torch.compiler.is_compiling():
+        return attention_forward(q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask)
+    return _Eager.apply(q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask)
