@@ -13,8 +13,16 @@ static bool unknown_dtype(const saccade_request *request, const void *facts, cha
                       t.bits, t.lanes);
 }
 
+/* Otherwise it would be a silent fallback, a thousand times slower. f64 nobody else serves. */
+static bool not_asked_for(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    if (request->backend || (request->dtype.code == kDLFloat && request->dtype.bits == 64)) return false;
+    return sac_reason(text, size, "it is slow and serves f32, f16 and bf16 only when pinned by name");
+}
+
 static const sac_rule_fn rules[] = {sac_rule_host_memory_only,
                                     unknown_dtype,
+                                    not_asked_for,
                                     sac_rule_no_dropout,
                                     sac_rule_score_mod_grad,
                                     sac_rule_no_paged_kv,
