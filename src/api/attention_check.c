@@ -414,6 +414,7 @@ static saccade_status check_block_mask(const sac_attention_inputs *in, sac_atten
                             "mask_mod: the block mask carries its own (\"%s\"); combine masks with "
                             "saccade_block_mask_and",
                             mask->mask_mod->name);
+        call->block_mask = mask;
         args->blocks = sac_block_mask_view(mask);
         if (mask->mask_mod) {
             call->mask_mod = mask->mask_mod;

@@ -49,7 +49,7 @@ enum { SAC_MAX_DEFINES = 32 };
 typedef struct sac_kernel_spec {
     const char *source;    /* path of an embedded text: "cuda/kernels/merge.cu" */
     const char *entry;     /* the kernel's extern "C" name */
-    const char *modifiers; /* text that the source includes as "modifiers.h"; NULL: none */
+    const char *modifiers; /* text that the source includes as "mod/modifiers.h"; NULL: none */
     bool arch_specific;    /* for this architecture only: sm_90a */
     int32_t threads;
     int32_t smem_bytes; /* dynamic */
@@ -75,5 +75,8 @@ saccade_status sac_kernel_compile(const sac_kernel_spec *spec, const char *archi
 /* A backend's alloc and free: the driver's stream-ordered allocator. */
 void *sac_cuda_alloc(saccade_context *ctx, DLDevice device, size_t bytes);
 void sac_cuda_free(saccade_context *ctx, DLDevice device, void *pointer);
+
+/* Zeroes, on the context's stream; the device must have been entered. */
+saccade_status sac_cuda_clear(saccade_context *ctx, void *pointer, size_t bytes);
 
 #endif

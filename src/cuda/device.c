@@ -2,13 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cuda/device_mask.h"
 #include "cuda/nvrtc.h"
-#include "cuda/runtime.h"
 
 static void destroy(void *data) {
     sac_cuda *cuda = data;
     const sac_driver *driver = sac_driver_get(NULL);
     sac_kernels_unload(cuda);
+    sac_mask_copies_free(cuda->masks, cuda->devices);
     for (int i = 0; i < SAC_MAX_DEVICES; i++)
         if (cuda->known[i]) driver->primary_release(i);
     free(cuda);
@@ -89,4 +90,10 @@ void sac_cuda_free(saccade_context *ctx, DLDevice device, void *pointer) {
     if (sac_cuda_enter(ctx, device.device_id, &entered) != SACCADE_OK) return;
     sac_driver_get(NULL)->free_async((CUdeviceptr)(uintptr_t)pointer, ctx->stream);
     sac_cuda_leave();
+}
+
+saccade_status sac_cuda_clear(saccade_context *ctx, void *pointer, size_t bytes) {
+    return sac_driver_check(
+        sac_driver_get(NULL)->set8_async((CUdeviceptr)(uintptr_t)pointer, 0, bytes, ctx->stream),
+        "clearing device memory");
 }

@@ -66,7 +66,7 @@ saccade_status sac_kernel_compile(const sac_kernel_spec *spec, const char *archi
         names[num_headers] = sac_embedded_files[i].path;
         texts[num_headers++] = sac_embedded_files[i].text;
     }
-    names[num_headers] = "modifiers.h";
+    names[num_headers] = "mod/modifiers.h";
     texts[num_headers++] = spec->modifiers ? spec->modifiers : "";
 
     options o;
@@ -105,9 +105,8 @@ static bool file_name(char text[SAC_FILE_KEY_SIZE + 8], const sac_kernel_spec *s
     return made;
 }
 
-/* Machine code for the device: from the disk, or compiled and left there. */
-static saccade_status find_cubin(saccade_context *ctx, const sac_cuda_device *device,
-                                 const sac_kernel_spec *spec, void **cubin, size_t *size) {
+saccade_status sac_kernel_cubin(saccade_context *ctx, const sac_cuda_device *device,
+                                const sac_kernel_spec *spec, void **cubin, size_t *size) {
     char architecture[16], name[SAC_FILE_KEY_SIZE + 8];
     const char *reason;
     snprintf(architecture, sizeof architecture, "sm_%d%s", device->compute_capability,
@@ -180,7 +179,7 @@ static saccade_status get_kernel(saccade_context *ctx, const sac_cuda_device *de
 
     void *cubin = NULL;
     size_t size;
-    saccade_status status = find_cubin(ctx, device, spec, &cubin, &size);
+    saccade_status status = sac_kernel_cubin(ctx, device, spec, &cubin, &size);
     if (status != SACCADE_OK) return status;
     sac_kernel *kernel = calloc(1, sizeof *kernel);
     status = kernel ? load(kernel, spec, cubin) : sac_fail(SACCADE_OUT_OF_MEMORY, "%s", spec->source);

@@ -102,7 +102,8 @@ saccade_status sac_nvrtc_compile(const sac_nvrtc *nvrtc, const sac_nvrtc_source 
     saccade_status status = SACCADE_OK;
     *cubin = NULL;
     if (failed)
-        status = sac_fail(SACCADE_COMPILE_FAILED, "%s: %s", source->name, text ? text : "");
+        status = sac_fail(SACCADE_COMPILE_FAILED, "%s, %s: %s", source->name, source->options[0],
+                          text ? text : "");
     else if (nvrtc->cubin_size(program, cubin_size) != 0 || *cubin_size == 0)
         status = sac_fail(SACCADE_COMPILE_FAILED, "%s: libnvrtc gives no machine code for %s", source->name,
                           source->options[0]);

@@ -1,0 +1,212 @@
+/* attn_bwd_portable.c - backward tiles by head_dim, and the order of its kernels: delta (and dsink), dK and dV with the
+ * sums of dQ, those sums to dq; or, where dQ must not be summed by atomics, dQ by a kernel of its own.
+ *
+ * delta = rowsum(out * dout) costs nearly nothing, but inherits the rounding of a 16-bit out. dQ, dK and dV do not
+ * notice, since dS is rounded too. dsink and the gradients of aux tensors do: they sum a whole row, or a whole head,
+ * where that error does not cancel. Where they are wanted, delta = rowsum(P * dP) is computed from the scores. */
+#include "cuda/attn_portable.h"
+
+enum { DELTA_THREADS = 256, DELTA_ROWS = 64, DSINK_THREADS = 256, CONVERT_THREADS = 256 };
+
+/* In order of preference; the first that fits the head dimensions and the device's shared memory is taken.
+ * The warps' shares of each product: see attn_bwd_portable.cu. */
+typedef struct bwd_tile {
+    int32_t element_bytes, head_dim; /* the larger of D and Dv, at most */
+    int32_t q_tile, kv_tile, q_stages, dout_stages, warps;
+    int32_t s_warps_q, dkv_warps_k, dq_warps_q;
+} bwd_tile;
+
+static const bwd_tile tiles[] = {
+    {2, 64, 128, 128, 2, 2, 8, 4, 4, 4}, /* registers: 64 of S and of dP a lane */
+    {2, 64, 64, 128, 2, 1, 8, 2, 4, 2},  /* 99 KiB of shared memory */
+    {2, 128, 64, 128, 2, 2, 8, 2, 4, 2}, /* registers: 64 of dK and of dV a lane */
+    {2, 128, 64, 128, 2, 1, 8, 2, 4, 2}, /* 163 KiB of shared memory, sm_80's */
+    {2, 128, 64, 64, 1, 1, 8, 2, 4, 2},  /* 99 KiB of shared memory */
+    {2, 256, 64, 64, 1, 1, 8, 2, 2, 2},  /* registers, as above */
+    {2, 256, 32, 32, 1, 1, 4, 2, 2, 2},  /* 99 KiB of shared memory */
+    {4, 64, 32, 64, 1, 1, 8, 2, 4, 2},   /* 99 KiB of shared memory */
+    {4, 128, 32, 32, 1, 1, 4, 2, 2, 2},  /* registers, for the two halves of each operand */
+    {4, 256, 32, 32, 1, 1, 4, 2, 2, 2},  /* registers; 142 KiB, and no tile is small enough for 99 */
+};
+
+typedef struct dq_tile {
+    int32_t element_bytes, head_dim;
+    int32_t q_tile, kv_tile, warps;
+} dq_tile;
+
+static const dq_tile dq_tiles[] = {
+    {2, 128, 64, 64, 4}, /* registers: 32 of S and of dP, 64 of dQ */
+    {2, 256, 64, 64, 4}, /* registers: 128 of dQ */
+    {2, 256, 64, 16, 4}, /* 99 KiB of shared memory */
+    {4, 64, 64, 32, 4},  /* 99 KiB of shared memory */
+    {4, 128, 64, 16, 4}, /* 99 KiB of shared memory */
+    {4, 256, 32, 16, 2}, /* 99 KiB of shared memory */
+};
+
+static int32_t round_up(int32_t x, int32_t to) { return (x + to - 1) / to * to; }
+
+static int32_t smem_of(const bwd_tile *t, int32_t head_dim, int32_t head_dim_v) {
+    int32_t warps_dkv = t->warps / t->dkv_warps_k, warps_dq = t->warps / t->dq_warps_q;
+    int32_t pitch = round_up(head_dim, 16 * sac_max(warps_dkv, warps_dq)) + 8;
+    int32_t pitch_v = round_up(head_dim_v, 16 * warps_dkv) + 8;
+    return (t->kv_tile * (pitch + pitch_v) + t->q_tile * (t->q_stages * pitch + t->dout_stages * pitch_v) +
+            2 * t->q_tile * (t->kv_tile + 8)) *
+           t->element_bytes;
+}
+
+static int32_t smem_of_dq(const dq_tile *t, int32_t head_dim, int32_t head_dim_v) {
+    return (t->q_tile + t->kv_tile) * (round_up(head_dim, 16) + 8 + round_up(head_dim_v, 16) + 8) *
+           t->element_bytes;
+}
+
+static const bwd_tile *choose_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
+        if (tiles[i].element_bytes == (dtype == SAC_F32 ? 4 : 2) &&
+            sac_max(head_dim, head_dim_v) <= tiles[i].head_dim &&
+            smem_of(&tiles[i], head_dim, head_dim_v) <= smem_bytes)
+            return &tiles[i];
+    return NULL;
+}
+
+static const dq_tile *choose_dq_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v,
+                                     int32_t smem_bytes) {
+    for (size_t i = 0; i < sizeof dq_tiles / sizeof *dq_tiles; i++)
+        if (dq_tiles[i].element_bytes == (dtype == SAC_F32 ? 4 : 2) &&
+            sac_max(head_dim, head_dim_v) <= dq_tiles[i].head_dim &&
+            smem_of_dq(&dq_tiles[i], head_dim, head_dim_v) <= smem_bytes)
+            return &dq_tiles[i];
+    return NULL;
+}
+
+bool sac_portable_serves_backward(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
+    return choose_tile(dtype, head_dim, head_dim_v, smem_bytes) &&
+           choose_dq_tile(dtype, head_dim, head_dim_v, smem_bytes);
+}
+
+static bool wants_daux(const sac_attention_args *args) {
+    for (int i = 0; i < SACCADE_MAX_AUX; i++)
+        if (args->score_aux.tensor[i].grad) return true;
+    return false;
+}
+
+/* The kernel over key tiles makes all that is summed over queries. */
+static bool walks_queries(const sac_attention_args *args) {
+    return args->dk.data || args->dv.data || wants_daux(args);
+}
+
+/* Its atomics give dQ for nothing, but in no particular order. */
+static bool sums_dq(const sac_attention_args *args) {
+    return args->dq.data && !args->deterministic && walks_queries(args);
+}
+
+size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspace, sac_portable_plan *plan) {
+    const sac_attention_args *args = &call->args;
+    size_t used = 0, rows = (size_t)args->num_heads * (size_t)call->total_q;
+    *plan = (sac_portable_plan){.total_q = call->total_q, .total_k = call->total_k};
+    plan->delta = sac_carve(workspace, &used, rows * sizeof(float));
+    plan->num_dsink_parts = (int32_t)((call->total_q + DELTA_ROWS - 1) / DELTA_ROWS);
+    plan->dsink_part =
+        sac_carve(workspace, &used, (size_t)args->num_heads * (size_t)plan->num_dsink_parts * sizeof(float));
+    /* Asked for also where pointers are not known yet; wanting less later is no harm. */
+    float *sums =
+        sac_carve(workspace, &used, args->deterministic ? 0 : rows * (size_t)args->head_dim * sizeof(float));
+    plan->dq_sum = sums_dq(args) ? sums : NULL;
+    return used;
+}
+
+/* attn_bwd_dq_portable.cu: dq, or only delta. */
+static saccade_status launch_row_kernel(sac_portable_job *job, const sac_attention_args *args,
+                                        bool only_delta) {
+    const dq_tile *t = choose_dq_tile(args->dtype, args->head_dim, args->head_dim_v, job->device->smem_bytes);
+    job->plan.schedule = sac_portable_schedule(job, true, t->q_tile);
+    sac_kernel_spec spec =
+        sac_portable_spec(job, "cuda/kernels/attn_bwd_dq_portable.cu", "attn_bwd_dq", 32 * t->warps);
+    sac_portable_define_scores(job, &spec);
+    sac_kernel_define(&spec, "Q_TILE", t->q_tile);
+    sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
+    sac_kernel_define(&spec, "ONLY_DELTA", only_delta);
+    spec.smem_bytes = smem_of_dq(t, args->head_dim, args->head_dim_v);
+    return job->launch(job->ctx, job->device, &spec, sac_portable_num_ctas(&job->plan.schedule),
+                       (void *[]){(void *)(uintptr_t)args, &job->plan});
+}
+
+static saccade_status launch_delta(sac_portable_job *job) {
+    bool from_scores = job->args.dtype != SAC_F32 && (job->args.dsink || wants_daux(&job->args));
+    if (from_scores) {
+        saccade_status status = launch_row_kernel(job, &job->args, true);
+        if (status != SACCADE_OK) return status;
+    }
+    sac_kernel_spec spec =
+        sac_portable_spec(job, "cuda/kernels/attn_bwd_delta.cu", "attn_bwd_delta", DELTA_THREADS);
+    sac_kernel_define(&spec, "ROWS_PER_CTA", DELTA_ROWS);
+    sac_kernel_define(&spec, "DELTA_IS_THERE", from_scores);
+    void *params[] = {&job->args, &job->plan};
+    int64_t parts = job->plan.num_dsink_parts;
+    saccade_status status = job->launch(job->ctx, job->device, &spec, parts * job->args.num_heads, params);
+    if (status != SACCADE_OK || !job->args.dsink) return status;
+    sac_kernel_spec sum = {
+        .source = "cuda/kernels/attn_bwd_dsink.cu", .entry = "attn_bwd_dsink", .threads = DSINK_THREADS};
+    return job->launch(job->ctx, job->device, &sum, job->args.num_heads, params);
+}
+
+static saccade_status launch_keys(sac_portable_job *job) {
+    const sac_attention_args *args = &job->args;
+    const bwd_tile *t = choose_tile(args->dtype, args->head_dim, args->head_dim_v, job->device->smem_bytes);
+    job->plan.schedule = sac_portable_schedule(job, false, t->kv_tile);
+    sac_kernel_spec spec =
+        sac_portable_spec(job, "cuda/kernels/attn_bwd_portable.cu", "attn_bwd", 32 * t->warps);
+    sac_portable_define_scores(job, &spec);
+    sac_kernel_define(&spec, "Q_TILE", t->q_tile);
+    sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
+    sac_kernel_define(&spec, "Q_STAGES", t->q_stages);
+    sac_kernel_define(&spec, "DOUT_STAGES", t->dout_stages);
+    sac_kernel_define(&spec, "S_WARPS_Q", t->s_warps_q);
+    sac_kernel_define(&spec, "DKV_WARPS_K", t->dkv_warps_k);
+    sac_kernel_define(&spec, "DQ_WARPS_Q", t->dq_warps_q);
+    sac_kernel_define(&spec, "SUM_DQ", job->plan.dq_sum != NULL);
+    spec.smem_bytes = smem_of(t, args->head_dim, args->head_dim_v);
+    return job->launch(job->ctx, job->device, &spec, sac_portable_num_ctas(&job->plan.schedule),
+                       (void *[]){&job->args, &job->plan});
+}
+
+static saccade_status launch_dq(sac_portable_job *job) {
+    sac_attention_args args = job->args;
+    /* The other kernel has added to the gradients of aux tensors; once is enough. */
+    for (int i = 0; i < SACCADE_MAX_AUX; i++) args.score_aux.tensor[i].grad = NULL;
+    return launch_row_kernel(job, &args, false);
+}
+
+static saccade_status launch_convert(sac_portable_job *job) {
+    sac_kernel_spec spec =
+        sac_portable_spec(job, "cuda/kernels/attn_bwd_dq_convert.cu", "attn_bwd_dq_convert", CONVERT_THREADS);
+    int64_t rows = job->args.num_heads * job->plan.total_q, warps = CONVERT_THREADS / 32;
+    return job->launch(job->ctx, job->device, &spec, (rows + warps - 1) / warps,
+                       (void *[]){&job->args, &job->plan});
+}
+
+static saccade_status clear_daux(sac_portable_job *job) {
+    saccade_status status = SACCADE_OK;
+    for (int i = 0; i < SACCADE_MAX_AUX && status == SACCADE_OK; i++) {
+        const saccade_aux_slot *slot = &job->args.score_aux.tensor[i];
+        size_t count = (size_t)slot->extent[0];
+        for (int d = 1; d < SACCADE_MAX_AUX_DIMS && slot->extent[d]; d++) count *= (size_t)slot->extent[d];
+        if (slot->grad && count > 0) status = sac_cuda_clear(job->ctx, slot->grad, count * sizeof(float));
+    }
+    return status;
+}
+
+saccade_status sac_portable_launch_backward(sac_portable_job *job) {
+    const sac_attention_args *args = &job->args;
+    saccade_status status = clear_daux(job);
+    if (status == SACCADE_OK) status = launch_delta(job);
+    if (status == SACCADE_OK && walks_queries(args)) status = launch_keys(job);
+    if (status == SACCADE_OK && args->dq.data)
+        status = job->plan.dq_sum ? launch_convert(job) : launch_dq(job);
+    if (status == SACCADE_OK && !job->plan.dq_sum)
+        status = sac_portable_fill(job, &args->dq, NULL, true, args->num_heads, args->head_dim);
+    if (status == SACCADE_OK)
+        status = sac_portable_fill(job, &args->dk, NULL, false, args->num_kv_heads, args->head_dim);
+    if (status == SACCADE_OK)
+        status = sac_portable_fill(job, &args->dv, NULL, false, args->num_kv_heads, args->head_dim_v);
+    return status;
+}

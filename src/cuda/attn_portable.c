@@ -1,0 +1,95 @@
+/* attn_portable.c - what the portable kernels are told, and how their work is divided. */
+#include "cuda/attn_portable.h"
+
+#include "cuda/kernels/fill_args.h"
+#include "shared/tile_walk.h"
+
+enum { FILL_THREADS = 256, VECTOR_BYTES = 16 };
+
+static int32_t element_bytes(const sac_attention_args *args) { return args->dtype == SAC_F32 ? 4 : 2; }
+
+static bool view_aligned(const sac_view *view, int32_t bytes) {
+    int64_t strides = (view->batch_stride | view->row_stride | view->head_stride) * bytes;
+    return (((uintptr_t)view->data | (uint64_t)strides) & (VECTOR_BYTES - 1)) == 0;
+}
+
+/* Every row of every tensor begins at a multiple of 16 bytes. */
+static bool all_aligned(const sac_attention_args *args) {
+    const sac_view *views[] = {&args->q,    &args->k,  &args->v,  &args->out,
+                               &args->dout, &args->dq, &args->dk, &args->dv};
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++)
+        if (!view_aligned(views[i], element_bytes(args))) return false;
+    return true;
+}
+
+sac_kernel_spec sac_portable_spec(const sac_portable_job *job, const char *source, const char *entry,
+                                  int32_t threads) {
+    sac_kernel_spec spec = {.source = source, .entry = entry, .threads = threads};
+    sac_kernel_define(&spec, "DTYPE", job->args.dtype);
+    sac_kernel_define(&spec, "HEAD_DIM", job->args.head_dim);
+    sac_kernel_define(&spec, "HEAD_DIM_V", job->args.head_dim_v);
+    sac_kernel_define(&spec, "ALIGNED", all_aligned(&job->args));
+    return spec;
+}
+
+void sac_portable_define_scores(const sac_portable_job *job, sac_kernel_spec *spec) {
+    const sac_attention_args *args = &job->args;
+    bool transform = args->softcap > 0 || args->alibi_slopes || args->has_score_mod || args->scale <= 0;
+    sac_kernel_define(spec, "TRANSFORM", transform);
+    sac_kernel_define(spec, "HAS_SOFTCAP", args->softcap > 0);
+    sac_kernel_define(spec, "HAS_ALIBI", args->alibi_slopes != NULL);
+    sac_kernel_define(spec, "HAS_SCORE_MOD", args->has_score_mod);
+    sac_kernel_define(spec, "HAS_MASK_MOD", args->has_mask_mod);
+    sac_kernel_define(spec, "HAS_BLOCK_MASK", args->blocks.by_query.offsets != NULL);
+    spec->modifiers = job->modifiers;
+}
+
+sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, int32_t tile) {
+    const sac_attention_args *args = &job->args;
+    const sac_lengths *walking = by_query ? &args->len_q : &args->len_k,
+                      *walked = by_query ? &args->len_k : &args->len_q;
+    int32_t heads = by_query ? args->num_heads : args->num_kv_heads, shared = by_query ? args->group : 1;
+    int32_t block = !args->blocks.by_query.offsets ? 0
+                    : by_query                     ? args->blocks.q_block
+                                                   : args->blocks.kv_block;
+    /* What `shared` neighbouring heads read together: one head of keys, or a group of heads of queries. */
+    int64_t bytes = (int64_t)walked->seqlen * (args->head_dim + args->head_dim_v) * element_bytes(args) *
+                    (by_query ? 1 : args->group);
+    int64_t fit = bytes > 0 ? job->device->l2_bytes / 2 / bytes : 1, all = (int64_t)args->batch * heads;
+    int64_t section = (fit > 1 ? fit : 1) * shared;
+    return (sac_schedule){.num_tiles = sac_num_tiles(walking->seqlen, tile, block),
+                          .num_heads = (int32_t)all,
+                          .section = (int32_t)(section < all ? section
+                                               : all > 0     ? all
+                                                             : 1),
+                          .num_splits = 1,
+                          .last_tile_first = by_query && args->band.causal != 0};
+}
+
+int64_t sac_portable_num_ctas(const sac_schedule *s) {
+    return (int64_t)s->num_tiles * s->num_heads * s->num_splits;
+}
+
+saccade_status sac_portable_fill(const sac_portable_job *job, const sac_view *view, const sac_row_view *lse,
+                                 bool of_queries, int32_t num_heads, int32_t head_dim) {
+    const sac_lengths *len = of_queries ? &job->args.len_q : &job->args.len_k;
+    if (!view->data || (!len->cu_seqlens && !len->seqused)) return SACCADE_OK;
+    sac_fill_args fill = {.view = *view,
+                          .len = *len,
+                          .total = of_queries ? job->plan.total_q : job->plan.total_k,
+                          .batch = job->args.batch,
+                          .num_heads = num_heads,
+                          .row_bytes = head_dim * element_bytes(&job->args),
+                          .element_bytes = element_bytes(&job->args)};
+    if (lse) fill.lse = *lse;
+    sac_kernel_spec spec = {
+        .source = "cuda/kernels/attn_fill.cu", .entry = "attn_fill", .threads = FILL_THREADS};
+    int64_t warps = FILL_THREADS / 32;
+    return job->launch(job->ctx, job->device, &spec, (fill.total + warps - 1) / warps, (void *[]){&fill});
+}
+
+void *sac_carve(void *workspace, size_t *used, size_t bytes) {
+    void *at = workspace ? (char *)workspace + *used : NULL;
+    *used += (bytes + 255) / 256 * 256;
+    return at;
+}

@@ -1,0 +1,77 @@
+/* attn_bwd_delta.cu - before the backward pass: delta = rowsum(out * dout) - dlse of each row and head, zeroes for
+ * the sums of dQ, and each part's share of dsink = -sum over rows of exp(sink - lse) delta.
+ *
+ * One CTA, ROWS_PER_CTA rows of one head; one warp, one row at a time. Grid: heads x parts, heads fastest.
+ * Needs DTYPE HEAD_DIM HEAD_DIM_V ROWS_PER_CTA ALIGNED NUM_THREADS, and DELTA_IS_THERE: the row sums have been left in
+ * delta by attn_bwd_dq_portable.cu, out is not looked at.
+ */
+#include "cuda/kernels/schedule.h"
+#include "cuda/kernels/element.h"
+
+enum { NUM_WARPS = NUM_THREADS / 32 };
+
+SAC_FN float warp_sum(float x) {
+#pragma unroll
+    for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(0xffffffff, x, other);
+    return x;
+}
+
+/* Neighbours at p, in one access where rows are aligned to it. */
+SAC_FN float2 load_pair(const element *p) {
+#if ALIGNED
+    return pair_floats(*(const pair *)p);
+#else
+    return make_float2(element_load(p), element_load(p + 1));
+#endif
+}
+
+SAC_FN float row_dot(const sac_attention_args *args, row_place place, int32_t h) {
+    int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
+    const element *out = (const element *)args->out.data + b * args->out.batch_stride + h * args->out.head_stride +
+                         place.index * args->out.row_stride;
+    const element *dout = (const element *)args->dout.data + b * args->dout.batch_stride +
+                          h * args->dout.head_stride + place.index * args->dout.row_stride;
+    float sum = 0;
+    for (int d = threadIdx.x % 32 * 2; d < HEAD_DIM_V; d += 64) {
+        float2 x = load_pair(out + d), y = load_pair(dout + d);
+        sum += x.x * y.x + x.y * y.y;
+    }
+    return warp_sum(sum);
+}
+
+SAC_FN float row_value(const sac_row_view *view, row_place place, int32_t h, bool packed) {
+    return view->data[(packed ? 0 : place.b) * view->batch_stride + h * view->head_stride +
+                      place.index * view->row_stride];
+}
+
+extern "C" __global__ void __launch_bounds__(NUM_THREADS)
+    attn_bwd_delta(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    __shared__ float warp_dsink[NUM_WARPS];
+    const int32_t h = blockIdx.x % args.num_heads, part = blockIdx.x / args.num_heads, warp = threadIdx.x / 32;
+    const bool packed = args.len_q.cu_seqlens;
+    float dsink = 0;
+    for (int r = warp; r < ROWS_PER_CTA; r += NUM_WARPS) {
+        int64_t row = (int64_t)part * ROWS_PER_CTA + r;
+        if (row >= plan.total_q) break;
+        row_place place = row_place_of(&args.len_q, args.batch, row);
+        float delta = 0;
+        if (place.used) {
+            delta = DELTA_IS_THERE ? plan.delta[h * plan.total_q + row] : row_dot(&args, place, h);
+            if (args.dlse.data) delta -= row_value(&args.dlse, place, h, packed);
+            float lse = row_value(&args.lse, place, h, packed);
+            if (args.dsink && lse > -INFINITE) dsink -= ptx_exp2(LOG2_E * (args.sink[h] - lse)) * delta;
+        }
+        __syncwarp(); /* every lane has read it */
+        if (threadIdx.x % 32 == 0) plan.delta[h * plan.total_q + row] = delta;
+        if (plan.dq_sum)
+            for (int d = threadIdx.x % 32; d < HEAD_DIM; d += 32)
+                plan.dq_sum[(h * plan.total_q + row) * HEAD_DIM + d] = 0;
+    }
+    if (!args.dsink) return;
+    if (threadIdx.x % 32 == 0) warp_dsink[warp] = dsink;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    float sum = 0;
+    for (int i = 0; i < NUM_WARPS; i++) sum += warp_dsink[i];
+    plan.dsink_part[(int64_t)h * plan.num_dsink_parts + part] = sum;
+}

@@ -1,0 +1,186 @@
+/* attn_bwd_dq_portable.cu - dQ alone, one CTA a query tile: where gradients must be bit-identical run to run, or
+ * nobody wants dK and dV. The keys walk by as in the forward pass; dQ stays in registers and its order of
+ * summation is the walk's.
+ *
+ * Needs, from attn_bwd_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS ALIGNED TRANSFORM HAS_SOFTCAP
+ * HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK ONLY_DELTA: not dQ, but delta = rowsum(P * dP) before it.
+ *
+ * Each warp owns Q_TILE / warps rows, so that dS goes from accumulator to operand without leaving its lane.
+ */
+#include "cuda/kernels/schedule.h"
+#include "cuda/kernels/bwd_score.h"
+#include "cuda/kernels/tile.h"
+
+enum {
+    NUM_WARPS = NUM_THREADS / 32,
+    D_PADDED = round_up(HEAD_DIM, 16),
+    DV_PADDED = round_up(HEAD_DIM_V, 16),
+    D_PITCH = pitch_of(D_PADDED),
+    DV_PITCH = pitch_of(DV_PADDED),
+    MT = Q_TILE / (16 * NUM_WARPS),
+    ST = KV_TILE / 8,
+};
+
+typedef float score_acc[MT][ST][4];
+typedef float dq_acc[MT][D_PADDED / 8][4];
+
+SAC_FN int lane_row(void) { return threadIdx.x / 32 * 16 * MT + threadIdx.x % 32 / 4; }
+SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
+
+/* dP to dS. s: the raw products. */
+template <bool MASKED>
+SAC_FN void score_grads(score_acc &dp, const score_acc &s, const bwd_row (&rows)[MT][2],
+                        const sac_attention_args *args, const score_place *at, const sac_band *band,
+                        const bwd_tile *t) {
+    float to_log2 = score_to_log2(args);
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int32_t i = t->q.begin + lane_row() + 16 * m + 8 * half;
+            score_row_band visible = {0, 0};
+            if (MASKED) visible = bwd_row_band(t, band, i);
+#pragma unroll
+            for (int n = 0; n < ST; n++)
+#pragma unroll
+                for (int e = 2 * half; e < 2 * half + 2; e++) {
+                    int32_t j = t->k.begin + 8 * n + lane_column() + e % 2;
+                    float raw = s[m][n][e];
+                    float p = bwd_weight<MASKED>(args, at, t, visible, to_log2, rows[m][half], raw, i, j);
+                    dp[m][n][e] = bwd_score_grad<MASKED>(args, at, rows[m][half], p, dp[m][n][e], raw, i, j);
+                }
+        }
+}
+
+/* This tile's share of delta, of this lane's columns. */
+template <bool MASKED>
+SAC_FN void add_delta(float (&delta)[MT][2], const score_acc &dp, const score_acc &s, const bwd_row (&rows)[MT][2],
+                      const sac_attention_args *args, const score_place *at, const sac_band *band, const bwd_tile *t) {
+    float to_log2 = score_to_log2(args);
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int32_t i = t->q.begin + lane_row() + 16 * m + 8 * half;
+            score_row_band visible = {0, 0};
+            if (MASKED) visible = bwd_row_band(t, band, i);
+#pragma unroll
+            for (int n = 0; n < ST; n++)
+#pragma unroll
+                for (int e = 2 * half; e < 2 * half + 2; e++) {
+                    float p = bwd_weight<MASKED>(args, at, t, visible, to_log2, rows[m][half], s[m][n][e], i,
+                                                 t->k.begin + 8 * n + lane_column() + e % 2);
+                    delta[m][half] += MASKED && p == 0 ? 0 : p * dp[m][n][e];
+                }
+        }
+}
+
+SAC_FN void store_delta(const float (&delta)[MT][2], float *to, int32_t num_rows) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int r = lane_row() + 16 * m + 8 * half;
+            float sum = delta[m][half] + __shfl_xor_sync(0xffffffff, delta[m][half], 1);
+            sum += __shfl_xor_sync(0xffffffff, sum, 2);
+            if (r < num_rows && threadIdx.x % 4 == 0) to[r] = sum;
+        }
+}
+
+SAC_FN void store_dq(const dq_acc &dq, element *to, int64_t row_stride, int32_t num_rows, float scale) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int r = lane_row() + 16 * m + 8 * half;
+            if (r >= num_rows) continue;
+#pragma unroll
+            for (int n = 0; n < D_PADDED / 8; n++) {
+                int column = 8 * n + lane_column();
+                if (column < HEAD_DIM)
+                    pair_store(to + r * row_stride + column, dq[m][n][2 * half] * scale,
+                               dq[m][n][2 * half + 1] * scale);
+            }
+        }
+}
+
+extern "C" __global__ void __launch_bounds__(NUM_THREADS)
+    attn_bwd_dq(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    const ptx_smem q_tile = ptx_smem_of(memory), dout_tile = q_tile + tile_bytes(Q_TILE, D_PADDED),
+                   k_tile = dout_tile + tile_bytes(Q_TILE, DV_PADDED), v_tile = k_tile + tile_bytes(KV_TILE, D_PADDED);
+    const work_piece w = schedule_piece(&plan.schedule, args.num_heads);
+    const sac_sequence seq = sac_sequence_of(&args, w.b);
+    const sac_range rows = sac_tile_rows(w.tile, seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args.blocks.q_block : 0);
+    if (rows.begin >= rows.end) return;
+    const int32_t kv_head = w.h / args.group, num_rows = rows.end - rows.begin;
+    const int64_t first_row = seq.q_row + rows.begin;
+    const element *k = (const element *)args.k.data + w.b * args.k.batch_stride + kv_head * args.k.head_stride +
+                       seq.k_row * args.k.row_stride;
+    const element *v = (const element *)args.v.data + w.b * args.v.batch_stride + kv_head * args.v.head_stride +
+                       seq.k_row * args.v.row_stride;
+    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(
+        q_tile,
+        (const element *)args.q.data + w.b * args.q.batch_stride + w.h * args.q.head_stride + first_row * args.q.row_stride,
+        args.q.row_stride, num_rows);
+    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(dout_tile,
+                                             (const element *)args.dout.data + w.b * args.dout.batch_stride +
+                                                 w.h * args.dout.head_stride + first_row * args.dout.row_stride,
+                                             args.dout.row_stride, num_rows);
+
+    const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
+    const score_place at = score_place_of(&args, w.b, w.h, seq);
+    bwd_row stats[MT][2];
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            stats[m][half] =
+                bwd_row_of(&args, &plan, w.b, w.h, seq, rows.begin + lane_row() + 16 * m + 8 * half, rows.end);
+
+    const int warp_row = threadIdx.x / 32 * 16 * MT;
+    dq_acc dq;
+    float delta[MT][2] = {};
+    acc_clear(dq);
+    sac_walk walk = sac_walk_keys(&args, &band, w.b, w.h, rows, KV_TILE);
+#if !HAS_BLOCK_MASK
+    walk.entry = walk.entry_end = nullptr;
+#endif
+    for (sac_tile tile; sac_walk_next(&walk, &tile);) {
+        const bwd_tile around = {tile, rows, {tile.begin, tile.end}};
+        __syncthreads(); /* nobody reads the old K and V any more */
+        tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + tile.begin * args.k.row_stride, args.k.row_stride,
+                                               tile.end - tile.begin);
+        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride, args.v.row_stride,
+                                                  tile.end - tile.begin);
+        ptx_cp_async_commit();
+        ptx_cp_async_wait();
+        __syncthreads();
+        score_acc s, dp;
+        acc_clear(s);
+        acc_clear(dp);
+        gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(
+            s, q_tile + warp_row * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
+            k_tile + lane_offset_b<K_INNER, D_PITCH>());
+        gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
+            dp, dout_tile + warp_row * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
+            v_tile + lane_offset_b<K_INNER, DV_PITCH>());
+#if ONLY_DELTA
+        bwd_tile_masked(&around) ? add_delta<true>(delta, dp, s, stats, &args, &at, &band, &around)
+                                 : add_delta<false>(delta, dp, s, stats, &args, &at, &band, &around);
+#else
+        bwd_tile_masked(&around) ? score_grads<true>(dp, s, stats, &args, &at, &band, &around)
+                                 : score_grads<false>(dp, s, stats, &args, &at, &band, &around);
+        gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp, k_tile + lane_offset_b<K_OUTER, D_PITCH>());
+#endif
+    }
+#if ONLY_DELTA
+    store_delta(delta, plan.delta + w.h * plan.total_q + first_row + (args.len_q.cu_seqlens ? 0 : (int64_t)w.b * args.len_q.seqlen),
+                num_rows);
+#else
+    store_dq(dq,
+             (element *)args.dq.data + w.b * args.dq.batch_stride + w.h * args.dq.head_stride +
+                 first_row * args.dq.row_stride,
+             args.dq.row_stride, num_rows, args.scale);
+#endif
+}

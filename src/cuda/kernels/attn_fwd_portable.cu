@@ -1,0 +1,295 @@
+/* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head.
+ *
+ * Needs, from attn_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS MIN_CTAS ALIGNED TRANSFORM
+ * HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK SPLIT.
+ *
+ * Each warp owns Q_TILE / warps rows, whole: row statistics never leave a quad of lanes. Two CTAs an SM hide each
+ * other's waits, so one buffer of K and one of V are enough: V travels while S = Q K^T is computed, the next K
+ * while P V is.
+ *
+ * Invariant: out is the true sum divided by 2^(row_max * to_log2); whoever raises row_max rescales out and sum.
+ * A row that has seen nothing subtracts 0, not its -inf maximum: otherwise NaN.
+ */
+#include "cuda/kernels/schedule.h"
+#include "cuda/kernels/score.h"
+#include "cuda/kernels/tile.h"
+
+enum {
+    NUM_WARPS = NUM_THREADS / 32,
+    D_PADDED = round_up(HEAD_DIM, 16),
+    DV_PADDED = round_up(HEAD_DIM_V, 16),
+    D_PITCH = pitch_of(D_PADDED),
+    DV_PITCH = pitch_of(DV_PADDED),
+    MT = Q_TILE / (16 * NUM_WARPS), /* blocks of 16 rows a warp */
+    ST = KV_TILE / 8,               /* blocks of 8 columns of scores */
+    OT = DV_PADDED / 8,             /* and of the output */
+};
+
+typedef float score_acc[MT][ST][4];
+typedef float out_acc[MT][OT][4];
+
+/* One entry for each of the rows g + 16 m and g + 16 m + 8 of the warp. sum: this lane's columns only. */
+typedef struct row_stats {
+    float max[MT][2], sum[MT][2];
+} row_stats;
+
+SAC_FN float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
+}
+SAC_FN float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffff, x, 1);
+    return x + __shfl_xor_sync(0xffffffff, x, 2);
+}
+
+/* What the CTA works on. A copy in shared memory serves masked tiles and the end: registers are for the loop. */
+typedef struct cta_work {
+    work_piece piece;
+    sac_sequence seq;
+    sac_range rows;
+    sac_band band;
+} cta_work;
+
+/* First row of this lane in the CTA's tile; the others follow by 8. */
+SAC_FN int lane_row(void) { return threadIdx.x / 32 * 16 * MT + threadIdx.x % 32 / 4; }
+SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
+
+/* Raw products to scores, -inf where the query does not see the key. */
+template <bool MASKED>
+SAC_FN void score_and_mask(score_acc &s, const sac_attention_args *args, const score_place *at, const sac_band *band,
+                           const sac_tile *tile, int32_t first_row) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int32_t i = first_row + lane_row() + 16 * m + 8 * half;
+            score_row_band row = {0, 0};
+            if (MASKED) row = score_row_band_of(band, tile, tile->end, i);
+#pragma unroll
+            for (int n = 0; n < ST; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    int32_t j = tile->begin + 8 * n + lane_column() + e;
+                    float x = score_of(args, at, s[m][n][2 * half + e], i, j);
+                    if (MASKED && !score_visible(args, at, tile, row, i, j)) x = -INFINITE;
+                    s[m][n][2 * half + e] = x;
+                }
+        }
+}
+
+/* Scores to weights 2^(score - max), with the statistics and the output brought to the new maxima. */
+SAC_FN void online_softmax(score_acc &s, row_stats *stats, out_acc &out, float to_log2) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float old_max = stats->max[m][half], new_max = old_max;
+#pragma unroll
+            for (int n = 0; n < ST; n++) new_max = fmaxf(new_max, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
+            new_max = quad_max(new_max);
+            float subtract = new_max == -INFINITE ? 0 : new_max * to_log2;
+            float factor = ptx_exp2(old_max * to_log2 - subtract), sum = stats->sum[m][half] * factor;
+#pragma unroll
+            for (int n = 0; n < ST; n++)
+#pragma unroll
+                for (int e = 2 * half; e < 2 * half + 2; e++) {
+                    s[m][n][e] = ptx_exp2(s[m][n][e] * to_log2 - subtract);
+                    sum += s[m][n][e];
+                }
+            stats->max[m][half] = new_max;
+            stats->sum[m][half] = sum;
+#pragma unroll
+            for (int n = 0; n < OT; n++) {
+                out[m][n][2 * half] *= factor;
+                out[m][n][2 * half + 1] *= factor;
+            }
+        }
+}
+
+/* A DIAGONAL tile has one key a row: a dot product and a rescaled addition instead of two matrix products. */
+SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_args *args, const score_place *at,
+                            const sac_band *band, const sac_tile *tile, int32_t first_row, float to_log2, ptx_smem q,
+                            ptx_smem k, ptx_smem v) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int r = lane_row() + 16 * m + 8 * half;
+            int32_t i = first_row + r, j = i + tile->delta, c = sac_max(0, sac_min(j - tile->begin, KV_TILE - 1));
+            float dot = 0;
+            for (int d = lane_column(); d < D_PADDED; d += 8) {
+                float2 x = pair_floats(pair_load_shared(q + (r * D_PITCH + d) * sizeof(element)));
+                float2 y = pair_floats(pair_load_shared(k + (c * D_PITCH + d) * sizeof(element)));
+                dot += x.x * y.x + x.y * y.y;
+            }
+            float s = score_of(args, at, quad_sum(dot), i, j);
+            score_row_band row = score_row_band_of(band, tile, tile->end, i);
+            row.lo = sac_max(row.lo, tile->begin);
+            if (!score_visible(args, at, tile, row, i, j)) continue; /* alike in the whole quad */
+            float new_max = fmaxf(stats->max[m][half], s);
+            float factor = ptx_exp2((stats->max[m][half] - new_max) * to_log2), p = ptx_exp2((s - new_max) * to_log2);
+            stats->max[m][half] = new_max;
+            stats->sum[m][half] = stats->sum[m][half] * factor + (threadIdx.x % 4 == 0 ? p : 0);
+#pragma unroll
+            for (int n = 0; n < OT; n++) {
+                float2 y = pair_floats(pair_load_shared(v + (c * DV_PITCH + 8 * n + lane_column()) * sizeof(element)));
+                out[m][n][2 * half] = out[m][n][2 * half] * factor + p * y.x;
+                out[m][n][2 * half + 1] = out[m][n][2 * half + 1] * factor + p * y.y;
+            }
+        }
+}
+
+/* One finished row of this lane's quad. inverse: of the row's sum. */
+SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *plan, const cta_work *work, int32_t i,
+                      const float *out, int stride, float inverse, float lse) {
+    const work_piece *w = &work->piece;
+    const sac_sequence seq = work->seq;
+    bool writes_lse = threadIdx.x % 4 == 0;
+#if SPLIT
+    int64_t in_batch = args->len_q.cu_seqlens ? seq.q_row : (int64_t)w->b * args->len_q.seqlen;
+    int64_t row = ((int64_t)w->split * args->num_heads + w->h) * plan->total_q + in_batch + i;
+    if (writes_lse) plan->partial_lse[row] = lse;
+    float *to = plan->partial_out + row * HEAD_DIM_V;
+#pragma unroll
+    for (int n = 0; n < OT; n++) {
+        int column = 8 * n + lane_column();
+        if (column >= HEAD_DIM_V) break;
+        *(float2 *)(to + column) = make_float2(out[n * stride] * inverse, out[n * stride + 1] * inverse);
+    }
+#else
+    if (writes_lse && args->lse.data)
+        args->lse.data[w->b * args->lse.batch_stride + w->h * args->lse.head_stride +
+                       (seq.q_row + i) * args->lse.row_stride] = lse;
+    element *to = (element *)args->out.data + w->b * args->out.batch_stride + w->h * args->out.head_stride +
+                  (seq.q_row + i) * args->out.row_stride;
+#pragma unroll
+    for (int n = 0; n < OT; n++) {
+        int column = 8 * n + lane_column();
+        if (column >= HEAD_DIM_V) break;
+        pair_store(to + column, out[n * stride] * inverse, out[n * stride + 1] * inverse);
+    }
+#endif
+}
+
+SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *args, const sac_portable_plan *plan,
+                   const cta_work *work, float to_log2) {
+    bool has_sink = args->sink && !SPLIT; /* else attn_merge.cu adds it */
+    float sink = has_sink ? args->sink[work->piece.h] * LOG2_E : 0;
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int32_t i = work->rows.begin + lane_row() + 16 * m + 8 * half;
+            float sum = quad_sum(stats->sum[m][half]), max = stats->max[m][half] * to_log2;
+            if (stats->max[m][half] == -INFINITE) max = -INFINITE; /* whatever the sign of the factor */
+            if (has_sink && max > -INFINITE) sum += ptx_exp2(sink - max);
+            float inverse = sum == 0 ? 0 : 1 / sum, lse = sum == 0 ? -INFINITE : LN_2 * (max + log2f(sum));
+            if (i < work->rows.end) store_row(args, plan, work, i, &out[m][0][2 * half], 4, inverse, lse);
+        }
+}
+
+/* The split-th part of the keys that the walk would visit. */
+SAC_FN void take_split(sac_walk *walk, const sac_schedule *schedule, int32_t split) {
+#if SPLIT
+    int32_t tiles = sac_ceil_div(sac_max(0, walk->any.end - walk->any.begin), KV_TILE);
+    int32_t each = sac_ceil_div(tiles, schedule->num_splits) * KV_TILE, begin = walk->any.begin + split * each;
+    walk->any.end = sac_min(walk->any.end, begin + each);
+    walk->any.begin = sac_min(begin, walk->any.end);
+    if (!HAS_BLOCK_MASK) walk->run = walk->any;
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
+    attn_fwd(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    const ptx_smem q_tile = ptx_smem_of(memory), k_tile = q_tile + tile_bytes(Q_TILE, D_PADDED),
+                   v_tile = k_tile + tile_bytes(KV_TILE, D_PADDED);
+
+    const work_piece w = schedule_piece(&plan.schedule, args.num_heads);
+    const sac_sequence seq = sac_sequence_of(&args, w.b);
+    const sac_range rows = sac_tile_rows(w.tile, seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args.blocks.q_block : 0);
+    if (rows.begin >= rows.end) return;
+    const int32_t kv_head = w.h / args.group;
+    const element *q = (const element *)args.q.data + w.b * args.q.batch_stride + w.h * args.q.head_stride +
+                       (seq.q_row + rows.begin) * args.q.row_stride;
+    const element *k = (const element *)args.k.data + w.b * args.k.batch_stride + kv_head * args.k.head_stride +
+                       seq.k_row * args.k.row_stride;
+    const element *v = (const element *)args.v.data + w.b * args.v.batch_stride + kv_head * args.v.head_stride +
+                       seq.k_row * args.v.row_stride;
+
+    const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
+    __shared__ cta_work work;
+    if (threadIdx.x == 0) work = {w, seq, rows, band};
+    const score_place at = score_place_of(&args, w.b, w.h, seq);
+    const float to_log2 = score_to_log2(&args);
+    sac_walk walk = sac_walk_keys(&args, &band, w.b, w.h, rows, KV_TILE);
+#if !HAS_BLOCK_MASK
+    walk.entry = walk.entry_end = nullptr;
+#endif
+    take_split(&walk, &plan.schedule, w.split);
+
+    out_acc out;
+    row_stats stats;
+    acc_clear(out);
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            stats.max[m][half] = -INFINITE;
+            stats.sum[m][half] = 0;
+        }
+
+    /* This lane's places in the tiles. */
+    const ptx_smem q_lane = q_tile + threadIdx.x / 32 * 16 * MT * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>();
+    const ptx_smem k_lane = k_tile + lane_offset_b<K_INNER, D_PITCH>();
+    const ptx_smem v_lane = v_tile + lane_offset_b<K_OUTER, DV_PITCH>();
+
+    sac_tile tile;
+    bool more = sac_walk_next(&walk, &tile);
+    if (more) {
+        tile_load<Q_TILE, HEAD_DIM, D_PADDED>(q_tile, q, args.q.row_stride, rows.end - rows.begin);
+        tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + tile.begin * args.k.row_stride, args.k.row_stride,
+                                               tile.end - tile.begin);
+        ptx_cp_async_commit();
+    }
+    while (more) {
+        ptx_cp_async_wait(); /* K, and Q the first time */
+        __syncthreads();     /* and nobody reads the old V any more */
+        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride, args.v.row_stride,
+                                                  tile.end - tile.begin);
+        ptx_cp_async_commit();
+
+        score_acc s;
+        bool diagonal = HAS_BLOCK_MASK && tile.kind == SAC_DIAGONAL;
+        if (!diagonal) {
+            acc_clear(s);
+            gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(s, q_lane, k_lane);
+        }
+        ptx_cp_async_wait(); /* V */
+        __syncthreads();
+#if HAS_BLOCK_MASK
+        if (diagonal) {
+            attend_diagonal(&stats, out, &args, &at, &work.band, &tile, work.rows.begin, to_log2, q_tile, k_tile, v_tile);
+            __syncthreads(); /* before the next K lands on this one */
+        }
+#endif
+        sac_tile next;
+        more = sac_walk_next(&walk, &next);
+        if (more) {
+            tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + next.begin * args.k.row_stride, args.k.row_stride,
+                                                   next.end - next.begin);
+            ptx_cp_async_commit();
+        }
+        if (!diagonal) {
+            if (score_tile_masked(&tile, KV_TILE))
+                score_and_mask<true>(s, &args, &at, &work.band, &tile, work.rows.begin);
+            else if (TRANSFORM)
+                score_and_mask<false>(s, &args, &at, &work.band, &tile, work.rows.begin);
+            online_softmax(s, &stats, out, to_log2);
+            gemm_from_acc<K_OUTER, DV_PITCH, KV_TILE / 16>(out, s, v_lane);
+        }
+        tile = next;
+    }
+    __syncthreads(); /* where no key was visited, nothing has made `work` whole for all threads yet */
+    finish(out, &stats, &args, &plan, &work, to_log2);
+}

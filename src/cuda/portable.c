@@ -1,0 +1,172 @@
+/* portable.c - backend "cuda-portable": what it serves, and one call from its checks to its kernels. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/attn_portable.h"
+#include "cuda/device_mask.h"
+#include "cuda/rules.h"
+#include "mod/modifier.h"
+
+/* ---- rules ---- */
+
+static bool too_old(const saccade_request *request, const void *facts, char *text, size_t size) {
+    int32_t capability = sac_cuda_capability(request, facts);
+    return capability > 0 && capability < 80 &&
+           sac_reason(text, size, "compute capability %d.%d is below 8.0", capability / 10, capability % 10);
+}
+
+static bool is_bf16(DLDataType t) { return t.lanes == 1 && t.code == kDLBfloat && t.bits == 16; }
+static bool is_float(DLDataType t, int bits) { return t.lanes == 1 && t.code == kDLFloat && t.bits == bits; }
+
+static bool unknown_dtype(const saccade_request *request, const void *facts, char *text, size_t size) {
+    DLDataType t = request->dtype;
+    (void)facts;
+    if (is_bf16(t) || is_float(t, 16) || is_float(t, 32)) return false;
+    return sac_reason(text, size, "dtype (code %d, %d bits, %d lanes) is none of bf16, f16, f32", t.code,
+                      t.bits, t.lanes);
+}
+
+static bool bad_head_dim(int32_t head_dim) { return head_dim < 8 || head_dim > 256 || head_dim % 8; }
+
+static bool head_dim(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return bad_head_dim(request->head_dim) &&
+           sac_reason(text, size, "head_dim %d is no multiple of 8 up to 256", request->head_dim);
+}
+
+static bool head_dim_v(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return bad_head_dim(request->head_dim_v) &&
+           sac_reason(text, size, "head_dim_v %d is no multiple of 8 up to 256", request->head_dim_v);
+}
+
+/* Shared memory of the smallest kind of GPU that each capability has, for requests about a device not present. */
+static int32_t smem_bytes(const saccade_request *request, const sac_cuda_facts *facts) {
+    if (!request->compute_capability && facts && facts->device) return facts->device->smem_bytes;
+    switch (request->compute_capability) {
+    case 80:
+    case 87:
+        return 163 << 10;
+    case 90:
+    case 100:
+    case 103:
+        return 227 << 10;
+    default:
+        return 99 << 10;
+    }
+}
+
+static bool shared_memory(const saccade_request *request, const void *facts, char *text, size_t size) {
+    int32_t bytes = smem_bytes(request, facts), dtype = is_float(request->dtype, 32) ? SAC_F32 : SAC_BF16;
+    if (sac_portable_serves_forward(dtype, request->head_dim, request->head_dim_v, bytes) &&
+        (!request->training ||
+         sac_portable_serves_backward(dtype, request->head_dim, request->head_dim_v, bytes)))
+        return false;
+    return sac_reason(text, size,
+                      "head_dim %d with head_dim_v %d in %d-bit numbers has no tile for the GPU's %d bytes "
+                      "of shared memory",
+                      request->head_dim, request->head_dim_v, request->dtype.bits, bytes);
+}
+
+static bool lacks_score_mod_grad(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return request->training && request->score_mod && !request->score_mod_grad &&
+           sac_reason(text, size, "the score_mod has no backward text, which training needs");
+}
+
+static bool deterministic_aux_grad(const saccade_request *request, const void *facts, char *text,
+                                   size_t size) {
+    (void)facts;
+    return request->deterministic && request->aux_grad &&
+           sac_reason(text, size,
+                      "gradients of aux tensors are summed by atomics, which deterministic forbids");
+}
+
+static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
+                                    sac_rule_no_gpu,
+                                    sac_rule_no_compiler,
+                                    too_old,
+                                    unknown_dtype,
+                                    head_dim,
+                                    head_dim_v,
+                                    shared_memory,
+                                    lacks_score_mod_grad,
+                                    deterministic_aux_grad,
+                                    sac_rule_dropout,
+                                    sac_rule_paged_kv,
+                                    sac_rule_context_parallel,
+                                    sac_rule_fp8,
+                                    NULL};
+
+static int rank(const saccade_request *request) {
+    (void)request;
+    return 200;
+}
+
+static void title(saccade_context *ctx, char *text, size_t size) {
+    const sac_cuda_facts *facts = sac_cuda_facts_of(ctx, (DLDevice){kDLCUDA, 0});
+    const char *name = facts->device ? facts->device->name : "no GPU here";
+    snprintf(text, size, "portable CUDA kernels (sm_80 and up): %s", name);
+}
+
+/* ---- one call ---- */
+
+/* The call's modifiers as one text for the device; *text NULL when it has none. */
+static saccade_status modifier_text(const sac_attention_call *call, char **text) {
+    char *score = NULL, *mask = NULL;
+    *text = NULL;
+    saccade_status status = call->score_mod ? sac_modifier_device_text(call->score_mod, &score) : SACCADE_OK;
+    if (status == SACCADE_OK && call->mask_mod) status = sac_modifier_device_text(call->mask_mod, &mask);
+    if (status == SACCADE_OK && (score || mask) &&
+        asprintf(text, "%s%s", score ? score : "", mask ? mask : "") < 0) {
+        *text = NULL;
+        status = sac_fail(SACCADE_OUT_OF_MEMORY, "modifiers: their device text");
+    }
+    free(score);
+    free(mask);
+    return status;
+}
+
+static saccade_status run(saccade_context *ctx, const sac_attention_call *call, bool backward) {
+    sac_portable_job job = {.ctx = ctx, .launch = sac_kernel_launch, .args = call->args};
+    saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &job.device);
+    if (status != SACCADE_OK) return status;
+    if (backward)
+        sac_portable_plan_backward(call, call->workspace, &job.plan);
+    else
+        sac_portable_plan_forward(job.device, call, call->workspace, &job.plan);
+    status = sac_device_mask(ctx, job.device, call, &job.args);
+    if (status == SACCADE_OK) status = modifier_text(call, &job.modifiers);
+    if (status == SACCADE_OK)
+        status = backward ? sac_portable_launch_backward(&job) : sac_portable_launch_forward(&job);
+    free(job.modifiers);
+    sac_cuda_leave();
+    return status;
+}
+
+static saccade_status forward(saccade_context *ctx, const sac_attention_call *call) {
+    return run(ctx, call, false);
+}
+static saccade_status backward(saccade_context *ctx, const sac_attention_call *call) {
+    return run(ctx, call, true);
+}
+
+static size_t workspace(saccade_context *ctx, const sac_attention_call *call, bool for_backward) {
+    sac_portable_plan plan;
+    if (for_backward) return sac_portable_plan_backward(call, NULL, &plan);
+    return sac_portable_plan_forward(sac_cuda_facts_of(ctx, call->device)->device, call, NULL, &plan);
+}
+
+const sac_backend sac_cuda_portable_backend = {
+    .name = "cuda-portable",
+    .title = title,
+    .facts = sac_cuda_rule_facts,
+    .rules = rules,
+    .rank = rank,
+    .alloc = sac_cuda_alloc,
+    .free = sac_cuda_free,
+    .workspace = workspace,
+    .forward = forward,
+    .backward = backward,
+};

@@ -1,0 +1,50 @@
+/* rules.c - what no GPU backend serves, in words. */
+#include "cuda/rules.h"
+
+const void *sac_cuda_rule_facts(saccade_context *ctx, const saccade_request *request) {
+    return request->device.device_type == kDLCUDA ? sac_cuda_facts_of(ctx, request->device) : NULL;
+}
+
+int32_t sac_cuda_capability(const saccade_request *request, const sac_cuda_facts *facts) {
+    if (request->compute_capability) return request->compute_capability;
+    return facts && facts->device ? facts->device->compute_capability : 0;
+}
+
+bool sac_rule_not_on_gpu(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return request->device.device_type != kDLCUDA &&
+           sac_reason(text, size, "tensors are on device type %d, it reads CUDA memory only",
+                      (int)request->device.device_type);
+}
+
+bool sac_rule_no_gpu(const saccade_request *request, const void *facts, char *text, size_t size) {
+    const sac_cuda_facts *f = facts;
+    (void)request;
+    return f && !f->device && sac_reason(text, size, "%s", f->no_device);
+}
+
+bool sac_rule_no_compiler(const saccade_request *request, const void *facts, char *text, size_t size) {
+    const sac_cuda_facts *f = facts;
+    (void)request;
+    return f && f->no_compiler && sac_reason(text, size, "%s", f->no_compiler);
+}
+
+bool sac_rule_dropout(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return request->dropout && sac_reason(text, size, "dropout is not computed");
+}
+
+bool sac_rule_paged_kv(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return request->paged_kv && sac_reason(text, size, "keys and values in pages are not read");
+}
+
+bool sac_rule_context_parallel(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return request->context_parallel && sac_reason(text, size, "a context split over devices is not served");
+}
+
+bool sac_rule_fp8(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return request->fp8 && sac_reason(text, size, "fp8 is not computed");
+}
