@@ -16,9 +16,10 @@ typedef struct session {
     const test_device *device;
     saccade_context *ctx;
     test_tensor tensors[NUM_OPERANDS];
-    test_tensor score_aux[TEST_MAX_SLOTS], mask_aux[TEST_MAX_SLOTS];
-    const DLTensor *score_aux_list[TEST_MAX_SLOTS], *mask_aux_list[TEST_MAX_SLOTS];
-    saccade_modifier *score_mod, *mask_mod;
+    test_tensor score_aux[TEST_MAX_SLOTS], mask_aux[TEST_MAX_SLOTS], block_aux[TEST_MAX_SLOTS];
+    const DLTensor *score_aux_list[TEST_MAX_SLOTS], *mask_aux_list[TEST_MAX_SLOTS],
+        *block_aux_list[TEST_MAX_SLOTS];
+    saccade_modifier *score_mod, *mask_mod, *block_mod;
     saccade_block_mask *blocks;
     saccade_attention_params params;
     saccade_attention_grads grads;
@@ -52,14 +53,15 @@ static void make_tensors(session *s, sac_dtype dtype, const run_options *options
     }
 }
 
-/* The modifier with its aux tensors on the device. */
-static saccade_bound_modifier bind(session *s, const test_modifier *modifier, const saccade_aux *values,
-                                   saccade_modifier **made, test_tensor *tensors, const DLTensor **list) {
+/* The modifier with its aux tensors on that device. */
+static saccade_bound_modifier bind(session *s, const test_device *device, const test_modifier *modifier,
+                                   const saccade_aux *values, saccade_modifier **made, test_tensor *tensors,
+                                   const DLTensor **list) {
     if (!modifier) return (saccade_bound_modifier){0};
     *made = test_modifier_create(s->ctx, modifier, s->p->c.as_text);
     for (int32_t i = 0; i < modifier->num_aux; i++) {
         test_shape shape = modifier->aux[i].shape(&s->p->c);
-        test_tensor_make(&tensors[i], s->device, modifier->aux[i].decl.dtype, &shape, LAYOUT_ROW_MAJOR);
+        test_tensor_make(&tensors[i], device, modifier->aux[i].decl.dtype, &shape, LAYOUT_ROW_MAJOR);
         double *doubles = malloc((size_t)test_shape_size(&shape) * sizeof(double) + 1);
         assert_non_null(doubles);
         for (int64_t e = 0; e < test_shape_size(&shape); e++)
@@ -76,8 +78,10 @@ static saccade_bound_modifier bind(session *s, const test_modifier *modifier, co
 static void make_params(session *s, const char *backend) {
     const attention_case *c = &s->p->c;
     saccade_bound_modifier mask_mod =
-        bind(s, c->mask_mod, &s->p->mask_aux, &s->mask_mod, s->mask_aux, s->mask_aux_list);
-    s->blocks = test_blocks_create(s->ctx, c, &mask_mod);
+        bind(s, s->device, c->mask_mod, &s->p->mask_aux, &s->mask_mod, s->mask_aux, s->mask_aux_list);
+    saccade_bound_modifier block_mod = /* masks are built on the host, wherever they serve */
+        bind(s, &test_host, c->mask_mod, &s->p->mask_aux, &s->block_mod, s->block_aux, s->block_aux_list);
+    s->blocks = test_blocks_create(s->ctx, c, &block_mod);
     s->params = (saccade_attention_params){
         .has_scale = c->scale != 0,
         .scale = c->scale,
@@ -92,7 +96,8 @@ static void make_params(session *s, const char *backend) {
         .seqused_k = tensor_of(s, SEQUSED_K),
         .max_seqlen_q = s->p->packed ? c->seqlen_q : 0,
         .max_seqlen_k = s->p->packed ? c->seqlen_k : 0,
-        .score_mod = bind(s, c->score_mod, &s->p->score_aux, &s->score_mod, s->score_aux, s->score_aux_list),
+        .score_mod = bind(s, s->device, c->score_mod, &s->p->score_aux, &s->score_mod, s->score_aux,
+                          s->score_aux_list),
         .block_mask = s->blocks,
         .deterministic = c->deterministic,
         .backend = backend,
@@ -128,10 +133,12 @@ static void session_free(session *s) {
     for (int i = 0; i < TEST_MAX_SLOTS; i++) {
         test_tensor_free(&s->score_aux[i]);
         test_tensor_free(&s->mask_aux[i]);
+        test_tensor_free(&s->block_aux[i]);
     }
     saccade_block_mask_destroy(s->blocks);
     saccade_modifier_destroy(s->score_mod);
     saccade_modifier_destroy(s->mask_mod);
+    saccade_modifier_destroy(s->block_mod);
     saccade_context_destroy(s->ctx);
     free(s);
 }

@@ -1,8 +1,12 @@
-/* device.c - the host's memory, and the table of devices. */
+/* device.c - the host's memory, the first GPU's, and the table of devices. */
 #include "support/device.h"
 
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "cuda/driver.h"
 
 static void *host_alloc(size_t bytes) { return aligned_alloc(256, (bytes + 256) / 256 * 256); }
 
@@ -15,7 +19,60 @@ const test_device test_host = {.backends = "",
                                .upload = host_copy,
                                .download = host_copy};
 
-static const test_device *const devices[] = {&test_host};
+/* ---- GPU 0, through the driver ---- */
+
+/* Makes its primary context current until cuda_end; NULL where there is no GPU. */
+static const sac_driver *cuda_begin(void) {
+    static CUcontext context;
+    const sac_driver *driver = sac_driver_get(NULL);
+    if (!driver) return NULL;
+    if (!context && driver->primary_retain(&context, 0) != 0) return NULL;
+    return driver->context_push(context) == 0 ? driver : NULL;
+}
+
+static void cuda_end(const sac_driver *driver) {
+    CUcontext popped;
+    driver->context_pop(&popped);
+}
+
+static void *cuda_alloc(size_t bytes) {
+    const sac_driver *driver = cuda_begin();
+    CUdeviceptr pointer = 0;
+    if (!driver) return NULL;
+    if (driver->alloc(&pointer, bytes + 1) != 0) pointer = 0;
+    cuda_end(driver);
+    return (void *)(uintptr_t)pointer;
+}
+
+static void cuda_free(void *pointer) {
+    const sac_driver *driver = cuda_begin();
+    if (!driver) return;
+    driver->free((CUdeviceptr)(uintptr_t)pointer);
+    cuda_end(driver);
+}
+
+/* Copies are ordered after everything on the legacy default stream, and a failed kernel shows here at the latest. */
+static void cuda_copy(void *to, const void *from, size_t bytes) {
+    const sac_driver *driver = cuda_begin();
+    if (!driver) abort();
+    if (bytes &&
+        sac_driver_check(driver->copy((CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from, bytes),
+                         "copying test data") != SACCADE_OK) {
+        fprintf(stderr, "%s\n", saccade_last_error());
+        abort();
+    }
+    cuda_end(driver);
+}
+
+static const test_device test_cuda = {.backends = "cuda",
+                                      .device = {kDLCUDA, 0},
+                                      .alloc = cuda_alloc,
+                                      .free = cuda_free,
+                                      .upload = cuda_copy,
+                                      .download = cuda_copy};
+
+/* The host last: it serves every name. */
+static const test_device *const devices[] = {&test_cuda, &test_host};
 
 const test_device *test_device_of(const char *backend) {
     size_t i = 0;

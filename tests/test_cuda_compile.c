@@ -1,0 +1,223 @@
+/* test_cuda_compile.c - every kernel of the portable backend for every architecture, without a GPU: that it compiles, and
+ * what it costs in registers, as the assembler reports it. Needs NVRTC; says so and skips where there is none. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/attn_portable.h"
+#include "cuda/nvrtc.h"
+#include "mod/modifier.h"
+#include "support/cmocka_all.h"
+
+/* Bytes a lane may spill. Loop invariants may wait in local memory, an accumulator must not; beside two texts, softcap
+ * and ALiBi at once, a score more or less in local memory no longer shows. */
+enum { MOST_SPILLED = 160, MOST_SPILLED_WITH_TEXTS = 640 };
+
+typedef struct target {
+    const char *architecture;
+    int32_t compute_capability, smem_bytes;
+} target;
+
+static const target targets[] = {{"sm_80", 80, 163 << 10},
+                                 {"sm_90", 90, 227 << 10},
+                                 {"sm_100", 100, 227 << 10},
+                                 {"sm_120", 120, 99 << 10}};
+
+static struct {
+    const target *target;
+    const char *what;
+    int num_kernels;
+} now;
+
+static int spilled_bytes(const char *log) {
+    const char *at = strstr(log, "bytes stack frame, ");
+    return at ? atoi(at + strlen("bytes stack frame, ")) : -1;
+}
+
+/* In the place of a launch. */
+static saccade_status compile(saccade_context *ctx, const sac_cuda_device *device,
+                              const sac_kernel_spec *spec, int64_t num_ctas, void **params) {
+    (void)ctx, (void)params;
+    void *cubin = NULL;
+    size_t size = 0;
+    char *log = NULL;
+    assert_true(num_ctas > 0);
+    assert_true(spec->smem_bytes <= device->smem_bytes);
+    if (sac_kernel_compile(spec, now.target->architecture, &cubin, &size, &log) != SACCADE_OK)
+        fail_msg("%s, %s, %s: %s", spec->entry, now.target->architecture, now.what, saccade_last_error());
+    int bytes = spilled_bytes(log), most = spec->modifiers ? MOST_SPILLED_WITH_TEXTS : MOST_SPILLED;
+    if (bytes < 0 || bytes > most)
+        fail_msg("%s, %s, %s: %d bytes spilled, at most %d are allowed\n%s", spec->entry,
+                 now.target->architecture, now.what, bytes, most, log);
+    now.num_kernels++;
+    free(log);
+    free(cubin);
+    return SACCADE_OK;
+}
+
+/* What a variant has beside its dtype and head dimensions. */
+typedef struct features {
+    const char *name;
+    bool softcap, alibi, score_mod, mask_mod, block_mask, deterministic, unaligned, split;
+} features;
+
+static const features plain = {.name = "plain"};
+static const features everything = {.name = "everything",
+                                    .softcap = true,
+                                    .alibi = true,
+                                    .score_mod = true,
+                                    .mask_mod = true,
+                                    .block_mask = true,
+                                    .split = true};
+static const features deterministic = {.name = "deterministic", .deterministic = true};
+static const features unaligned = {.name = "unaligned", .unaligned = true};
+
+static char *modifier_text(const features *f) {
+    saccade_context *ctx;
+    saccade_modifier *score, *mask;
+    char *score_text = NULL, *mask_text = NULL, *text = NULL;
+    if (!f->score_mod) return NULL;
+    assert_int_equal(saccade_context_create(&ctx, NULL), SACCADE_OK);
+    saccade_modifier_params s = {.kind = SACCADE_SCORE_KIND,
+                                 .text = "score + aux_f32(0, kv_idx)",
+                                 .grad_text = "{ aux_grad(0, kv_idx, grad); return grad; }",
+                                 .num_aux = 1,
+                                 .aux = (saccade_aux_decl[]){{.name = "bias", .dtype = SACCADE_F32}}};
+    saccade_modifier_params m = {.kind = SACCADE_MASK_KIND,
+                                 .text = "q_idx >= kv_idx || kv_idx < scalar(0)",
+                                 .num_scalars = 1,
+                                 .scalars = (const char *[]){"prefix"}};
+    assert_int_equal(saccade_modifier_create(ctx, &score, &s), SACCADE_OK);
+    assert_int_equal(saccade_modifier_create(ctx, &mask, &m), SACCADE_OK);
+    assert_int_equal(sac_modifier_device_text(score, &score_text), SACCADE_OK);
+    assert_int_equal(sac_modifier_device_text(mask, &mask_text), SACCADE_OK);
+    assert_true(asprintf(&text, "%s%s", score_text, mask_text) > 0);
+    free(score_text);
+    free(mask_text);
+    saccade_modifier_destroy(score);
+    saccade_modifier_destroy(mask);
+    saccade_context_destroy(ctx);
+    return text;
+}
+
+/* Forward and backward of one variant: all their kernels. */
+static void compile_variant(const target *t, sac_dtype dtype, int32_t head_dim, int32_t head_dim_v,
+                            const features *f) {
+    char what[96];
+    static char memory[64];
+    char *data = memory + 64 - (uintptr_t)memory % 64 % 64 - (f->unaligned ? 2 : 0);
+    sac_cuda_device device = {.compute_capability = t->compute_capability,
+                              .num_sms = 100,
+                              .smem_bytes = t->smem_bytes,
+                              .l2_bytes = 40 << 20};
+    sac_view view = {.data = data, .batch_stride = 1 << 20, .row_stride = 256, .head_stride = 1 << 12};
+    int32_t seqlen = f->split ? 64 : 4096;
+    sac_attention_call call = {.total_q = seqlen, .total_k = 8192};
+    call.args = (sac_attention_args){.q = view,
+                                     .k = view,
+                                     .v = view,
+                                     .out = view,
+                                     .dout = view,
+                                     .dq = view,
+                                     .dk = view,
+                                     .dv = view,
+                                     .len_q = {.seqlen = seqlen},
+                                     .len_k = {.seqlen = 8192},
+                                     .dtype = dtype,
+                                     .batch = 1,
+                                     .num_heads = 8,
+                                     .num_kv_heads = 2,
+                                     .group = 4,
+                                     .head_dim = head_dim,
+                                     .head_dim_v = head_dim_v,
+                                     .scale = 1,
+                                     .softcap = f->softcap ? 30 : 0,
+                                     .deterministic = f->deterministic,
+                                     .alibi_slopes = f->alibi ? (const float *)memory : NULL,
+                                     .has_score_mod = f->score_mod,
+                                     .has_mask_mod = f->mask_mod,
+                                     .sink = (const float *)memory,
+                                     .dsink = (float *)memory};
+    if (f->block_mask)
+        call.args.blocks = (sac_block_mask_args){
+            .by_query.offsets = (const int64_t *)memory, .q_block = 128, .kv_block = 128};
+    snprintf(what, sizeof what, "dtype %d, head_dim %d/%d, %s", (int)dtype, head_dim, head_dim_v, f->name);
+    now.target = t;
+    now.what = what;
+    sac_portable_job job = {
+        .device = &device, .launch = compile, .args = call.args, .modifiers = modifier_text(f)};
+    assert_true(sac_portable_serves_forward(dtype, head_dim, head_dim_v, t->smem_bytes));
+    sac_portable_plan_forward(&device, &call, NULL, &job.plan);
+    assert_int_equal(sac_portable_launch_forward(&job), SACCADE_OK);
+    if (sac_portable_serves_backward(dtype, head_dim, head_dim_v, t->smem_bytes)) {
+        sac_portable_plan_backward(&call, memory, &job.plan);
+        assert_int_equal(sac_portable_launch_backward(&job), SACCADE_OK);
+    }
+    free(job.modifiers);
+}
+
+static void skip_without_compiler(void) {
+    const char *reason;
+    if (sac_nvrtc_get(&reason)) return;
+    print_message("skipped: %s\n", reason);
+    skip();
+}
+
+static const sac_dtype dtypes[] = {SAC_BF16, SAC_F16, SAC_F32};
+static const int32_t head_dims[][2] = {{8, 8},     {40, 40},   {64, 64},   {64, 128}, {96, 64},
+                                       {128, 128}, {192, 128}, {160, 160}, {256, 256}};
+
+static void every_head_dim_compiles_for(const target *t) {
+    skip_without_compiler();
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
+        for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
+            compile_variant(t, dtypes[d], head_dims[i][0], head_dims[i][1], &plain);
+}
+
+static void every_feature_compiles_for(const target *t) {
+    skip_without_compiler();
+    const features *all[] = {&everything, &deterministic, &unaligned};
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+            compile_variant(t, dtypes[d], 64, 64, all[i]);
+            compile_variant(t, dtypes[d], 128, 128, all[i]);
+            compile_variant(t, dtypes[d], 256, 256, all[i]);
+        }
+}
+
+static void every_head_dim_compiles(void **state) { every_head_dim_compiles_for(*state); }
+static void every_feature_compiles(void **state) { every_feature_compiles_for(*state); }
+
+/* The device with the least shared memory must not be refused in silence: only fp32 training above 128 may be. */
+static void smallest_shared_memory_is_enough(void **state) {
+    (void)state;
+    for (int32_t head_dim = 8; head_dim <= 256; head_dim += 8)
+        for (int32_t head_dim_v = 8; head_dim_v <= 256; head_dim_v += 8) {
+            assert_true(sac_portable_serves_forward(SAC_BF16, head_dim, head_dim_v, 99 << 10));
+            assert_true(sac_portable_serves_forward(SAC_F32, head_dim, head_dim_v, 99 << 10));
+            assert_true(sac_portable_serves_backward(SAC_BF16, head_dim, head_dim_v, 99 << 10));
+            if (head_dim <= 128 && head_dim_v <= 128)
+                assert_true(sac_portable_serves_backward(SAC_F32, head_dim, head_dim_v, 99 << 10));
+            assert_true(sac_portable_serves_backward(SAC_F32, head_dim, head_dim_v, 163 << 10));
+        }
+}
+
+int main(void) {
+    enum { NUM_TARGETS = sizeof targets / sizeof *targets };
+    struct CMUnitTest tests[2 * NUM_TARGETS + 1];
+    char names[2 * NUM_TARGETS][64];
+    for (int i = 0; i < NUM_TARGETS; i++) {
+        snprintf(names[2 * i], sizeof *names, "every_head_dim_compiles [%s]", targets[i].architecture);
+        snprintf(names[2 * i + 1], sizeof *names, "every_feature_compiles [%s]", targets[i].architecture);
+        tests[2 * i] = (struct CMUnitTest){.name = names[2 * i],
+                                           .test_func = every_head_dim_compiles,
+                                           .initial_state = (void *)(uintptr_t)&targets[i]};
+        tests[2 * i + 1] = (struct CMUnitTest){.name = names[2 * i + 1],
+                                               .test_func = every_feature_compiles,
+                                               .initial_state = (void *)(uintptr_t)&targets[i]};
+    }
+    tests[2 * NUM_TARGETS] = (struct CMUnitTest)cmocka_unit_test(smallest_shared_memory_is_enough);
+    int failed = _cmocka_run_group_tests("test_cuda_compile", tests, 2 * NUM_TARGETS + 1, NULL, NULL);
+    print_message("%d kernels compiled\n", now.num_kernels);
+    return failed;
+}

@@ -1,0 +1,278 @@
+/* test_cuda_runtime.c - the GPU runtime as far as it shows without a GPU: refusals in words, compilation, the disk cache.
+ * What needs NVRTC says so and skips where there is none. */
+#include <saccade/backend.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file_cache.h"
+#include "cuda/nvrtc.h"
+#include "cuda/runtime.h"
+#include "support/cmocka_all.h"
+
+typedef struct fixture {
+    char dir[64];
+    saccade_context *ctx;
+    sac_cuda_device device;
+    sac_kernel_spec spec; /* a kernel that is quickly compiled */
+} fixture;
+
+static int set_up(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    if (!f) return -1;
+    *state = f;
+    strcpy(f->dir, "/tmp/saccade-cuda-XXXXXX");
+    if (!mkdtemp(f->dir)) return -1;
+    f->device = (sac_cuda_device){.compute_capability = 90};
+    f->spec = (sac_kernel_spec){
+        .source = "cuda/kernels/attn_bwd_dsink.cu", .entry = "attn_bwd_dsink", .threads = 64};
+    return saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir});
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    char command[96];
+    chmod(f->dir, 0700);
+    snprintf(command, sizeof command, "rm -rf %s", f->dir);
+    saccade_context_destroy(f->ctx);
+    free(f);
+    return system(command);
+}
+
+static void skip_without_compiler(void) {
+    const char *reason;
+    if (sac_nvrtc_get(&reason)) return;
+    print_message("skipped: %s\n", reason);
+    skip();
+}
+
+/* The name of the only file in the folder, or "" when there is none. */
+static const char *only_file(const char *dir) {
+    static char name[256];
+    DIR *folder = opendir(dir);
+    assert_non_null(folder);
+    *name = '\0';
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        if (*entry->d_name == '.') continue;
+        if (*name) fail_msg("%s holds %s and %s", dir, name, entry->d_name);
+        snprintf(name, sizeof name, "%s", entry->d_name);
+    }
+    closedir(folder);
+    return name;
+}
+
+static int count_files(const char *dir) {
+    int count = 0;
+    DIR *folder = opendir(dir);
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder));) count += *entry->d_name != '.';
+    closedir(folder);
+    return count;
+}
+
+/* The cubin's size; its content, unless NULL, is compared with that text. */
+static size_t get_cubin(fixture *f, const char *expected) {
+    void *cubin = NULL;
+    size_t size = 0;
+    if (sac_kernel_cubin(f->ctx, &f->device, &f->spec, &cubin, &size) != SACCADE_OK)
+        fail_msg("%s", saccade_last_error());
+    if (expected && (size != strlen(expected) || memcmp(cubin, expected, size) != 0))
+        fail_msg("%zu bytes of machine code are not \"%s\"", size, expected);
+    if (!expected) assert_memory_equal(cubin, "\177ELF", 4);
+    free(cubin);
+    return size;
+}
+
+/* ---- the cache ---- */
+
+static void second_use_reads_the_disk(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    get_cubin(f, NULL);
+    const char *name = only_file(f->dir);
+    sac_file_cache_write(f->dir, name, "what lies there", 15); /* so that reading it shows */
+    get_cubin(f, "what lies there");
+}
+
+static void damaged_kernel_cache_is_rebuilt(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    size_t size = get_cubin(f, NULL);
+    char *path = sac_file_cache_path(f->dir, only_file(f->dir));
+    assert_int_equal(truncate(path, 100), 0);
+    assert_int_equal(get_cubin(f, NULL), size);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(get_cubin(f, NULL), size);
+    free(path);
+    assert_int_equal(count_files(f->dir), 1);
+}
+
+static void each_thing_the_code_depends_on_is_in_the_key(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    get_cubin(f, NULL);
+    sac_kernel_define(&f->spec, "A", 1);
+    get_cubin(f, NULL);
+    f->spec.defines[0].value = 2;
+    get_cubin(f, NULL);
+    f->spec.defines[0].name = "B";
+    get_cubin(f, NULL);
+    f->spec.modifiers = "/* a text */";
+    get_cubin(f, NULL);
+    f->spec.threads = 128;
+    get_cubin(f, NULL);
+    f->device.compute_capability = 80;
+    get_cubin(f, NULL);
+    assert_int_equal(count_files(f->dir), 7);
+    f->device.id = 3; /* which device it is does not matter */
+    get_cubin(f, NULL);
+    assert_int_equal(count_files(f->dir), 7);
+}
+
+static void unusable_cache_folder_costs_only_time(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    char path[96];
+    snprintf(path, sizeof path, "%s/file", f->dir);
+    fclose(fopen(path, "w"));
+    saccade_context_destroy(f->ctx);
+    assert_int_equal(saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = path}),
+                     SACCADE_OK);
+    get_cubin(f, NULL);
+    get_cubin(f, NULL);
+}
+
+static void eight_processes_compile_one_kernel(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    enum { PROCESSES = 8 };
+    for (int p = 0; p < PROCESSES; p++) {
+        if (fork() != 0) continue;
+        void *cubin = NULL;
+        size_t size;
+        bool good = sac_kernel_cubin(f->ctx, &f->device, &f->spec, &cubin, &size) == SACCADE_OK &&
+                    memcmp(cubin, "\177ELF", 4) == 0;
+        _exit(!good);
+    }
+    for (int p = 0; p < PROCESSES; p++) {
+        int status;
+        assert_true(wait(&status) > 0);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(count_files(f->dir), 1);
+}
+
+/* ---- the compiler ---- */
+
+static void compile_error_carries_the_compilers_words(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    void *cubin = NULL;
+    size_t size;
+    sac_kernel_spec spec = {.source = "cuda/kernels/attn_merge.cu", .entry = "attn_merge", .threads = 32};
+    assert_int_equal(sac_kernel_compile(&spec, "sm_90", &cubin, &size, NULL), SACCADE_COMPILE_FAILED);
+    assert_non_null(strstr(saccade_last_error(), "attn_merge.cu"));
+    assert_non_null(strstr(saccade_last_error(), "HEAD_DIM_V"));
+    assert_int_equal(sac_kernel_compile(&f->spec, "sm_1", &cubin, &size, NULL), SACCADE_COMPILE_FAILED);
+    assert_non_null(strstr(saccade_last_error(), "sm_1"));
+}
+
+/* Which compiler there is, is found out once a process: hence another one. */
+static void absent_compiler_is_a_reason(void **state) {
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        const char *reason = "";
+        setenv("SACCADE_NVRTC", "/nonexistent", 1);
+        /* a process that has looked before keeps what it found: nothing to see then */
+        _exit(sac_nvrtc_get(&reason) ? 2 : strstr(reason, "SACCADE_NVRTC") ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* ---- the rules ---- */
+
+/* Fails unless cuda-portable refuses, for this reason among others. */
+static void refuses(fixture *f, const saccade_request *request, const char *reason) {
+    assert_int_equal(saccade_select_backend(f->ctx, request, NULL), SACCADE_UNSUPPORTED);
+    if (!strstr(saccade_last_error(), reason))
+        fail_msg("\"%s\" does not say \"%s\"", saccade_last_error(), reason);
+}
+
+static void every_refusal_names_what_was_found(void **state) {
+    fixture *f = *state;
+    const saccade_request good = {.device = {kDLCUDA, 0},
+                                  .compute_capability = 120,
+                                  .dtype = SACCADE_BF16,
+                                  .batch = 1,
+                                  .num_heads = 2,
+                                  .num_kv_heads = 2,
+                                  .seqlen_q = 64,
+                                  .seqlen_k = 64,
+                                  .head_dim = 64,
+                                  .head_dim_v = 64,
+                                  .backend = "cuda-portable"};
+    saccade_request r = good;
+    r.device.device_type = kDLCPU;
+    refuses(f, &r, "device type 1");
+    r = good, r.compute_capability = 75;
+    refuses(f, &r, "compute capability 7.5 is below 8.0");
+    r = good, r.dtype = SACCADE_F64;
+    refuses(f, &r, "dtype (code 2, 64 bits, 1 lanes)");
+    r = good, r.head_dim = 59;
+    refuses(f, &r, "head_dim 59");
+    r = good, r.head_dim_v = 264;
+    refuses(f, &r, "head_dim_v 264");
+    r = good, r.dtype = SACCADE_F32, r.head_dim = r.head_dim_v = 256, r.training = true;
+    refuses(f, &r, "shared memory");
+    r = good, r.training = r.score_mod = true;
+    refuses(f, &r, "no backward text");
+    r = good, r.deterministic = r.aux_grad = true;
+    refuses(f, &r, "deterministic forbids");
+    r = good, r.dropout = true;
+    refuses(f, &r, "dropout");
+    r = good, r.paged_kv = true;
+    refuses(f, &r, "pages");
+    r = good, r.context_parallel = true;
+    refuses(f, &r, "split over devices");
+    r = good, r.fp8 = true;
+    refuses(f, &r, "fp8");
+}
+
+static void absent_gpu_is_a_reason(void **state) {
+    fixture *f = *state;
+    const char *reason;
+    if (sac_driver_get(&reason)) {
+        print_message("skipped: this machine has a GPU\n");
+        skip();
+    }
+    refuses(f,
+            &(saccade_request){.device = {kDLCUDA, 0},
+                               .dtype = SACCADE_F16,
+                               .head_dim = 64,
+                               .head_dim_v = 64,
+                               .backend = "cuda-portable"},
+            reason);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(absent_compiler_is_a_reason), /* first: see there */
+        TEST(second_use_reads_the_disk),
+        TEST(damaged_kernel_cache_is_rebuilt),
+        TEST(each_thing_the_code_depends_on_is_in_the_key),
+        TEST(unusable_cache_folder_costs_only_time),
+        TEST(eight_processes_compile_one_kernel),
+        TEST(compile_error_carries_the_compilers_words),
+        TEST(every_refusal_names_what_was_found),
+        TEST(absent_gpu_is_a_reason),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
