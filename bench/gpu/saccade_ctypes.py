@@ -1,0 +1,109 @@
+"""The few calls that the GPU benchmarks make, through ctypes: no package needs to be installed."""
+import ctypes as c
+import os
+
+import torch
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Device(c.Structure):
+    _fields_ = [("device_type", c.c_int32), ("device_id", c.c_int32)]
+
+
+class DType(c.Structure):
+    _fields_ = [("code", c.c_uint8), ("bits", c.c_uint8), ("lanes", c.c_uint16)]
+
+
+class Tensor(c.Structure):
+    """DLTensor."""
+    _fields_ = [("data", c.c_void_p), ("device", Device), ("ndim", c.c_int32), ("dtype", DType),
+                ("shape", c.POINTER(c.c_int64)), ("strides", c.POINTER(c.c_int64)), ("byte_offset", c.c_uint64)]
+
+
+class Window(c.Structure):
+    _fields_ = [("enabled", c.c_bool), ("left", c.c_int32), ("right", c.c_int32), ("align", c.c_int)]
+
+
+class BoundModifier(c.Structure):
+    _fields_ = [("modifier", c.c_void_p), ("aux", c.c_void_p), ("scalars", c.c_void_p)]
+
+
+P = c.POINTER(Tensor)
+
+
+class Params(c.Structure):
+    """saccade_attention_params."""
+    _fields_ = [("has_scale", c.c_bool), ("scale", c.c_float), ("causal", c.c_int), ("window", Window),
+                ("softcap", c.c_float), ("sink", P), ("alibi_slopes", P), ("cu_seqlens_q", P), ("cu_seqlens_k", P),
+                ("seqused_q", P), ("seqused_k", P), ("max_seqlen_q", c.c_int32), ("max_seqlen_k", c.c_int32),
+                ("score_mod", BoundModifier), ("mask_mod", BoundModifier), ("block_mask", c.c_void_p),
+                ("dropout", c.c_float), ("deterministic", c.c_bool), ("backend", c.c_char_p),
+                ("workspace", c.c_void_p), ("workspace_bytes", c.c_size_t)]
+
+
+class Grads(c.Structure):
+    """saccade_attention_grads."""
+    _fields_ = [("dout", P), ("dlse", P), ("dq", P), ("dk", P), ("dv", P), ("dsink", P), ("daux", c.c_void_p)]
+
+
+class ContextParams(c.Structure):
+    _fields_ = [("num_threads", c.c_int32), ("isa", c.c_char_p), ("cache_dir", c.c_char_p),
+                ("compiler", c.c_char_p), ("stream", c.c_void_p), ("allocator", c.c_void_p * 3)]
+
+
+DTYPES = {torch.float32: (2, 32), torch.float16: (2, 16), torch.bfloat16: (4, 16), torch.int32: (0, 32)}
+
+
+def tensor(t):
+    """A DLTensor of a torch tensor, which must outlive it."""
+    if t is None:
+        return None
+    code, bits = DTYPES[t.dtype]
+    n = t.dim()
+    return c.pointer(Tensor(t.data_ptr(), Device(2, t.device.index or 0), n, DType(code, bits, 1),
+                            (c.c_int64 * n)(*t.shape), (c.c_int64 * n)(*t.stride()), 0))
+
+
+class Saccade:
+    def __init__(self, path=None):
+        self.lib = c.CDLL(path or os.path.join(ROOT, "build", "libsaccade.so"))
+        self.lib.saccade_last_error.restype = c.c_char_p
+        self.ctx = c.c_void_p()
+        stream = torch.cuda.current_stream().cuda_stream
+        self.check(self.lib.saccade_context_create(c.byref(self.ctx), c.byref(ContextParams(stream=stream))))
+
+    def check(self, status):
+        if status:
+            raise RuntimeError(self.lib.saccade_last_error().decode())
+
+    def attention(self, q, k, v, **options):
+        """Two functions without arguments, forward and backward, over tensors made once, and those tensors."""
+        params = Params(**options)
+        out = torch.empty(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)
+        lse = torch.empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32, device=q.device)
+        dout = torch.randn_like(out)
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        results = dict(out=out, lse=lse, dout=dout, dq=dq, dk=dk, dv=dv)
+        t = {name: tensor(x) for name, x in dict(results, q=q, k=k, v=v).items()}
+        grads = Grads(dout=t["dout"], dq=t["dq"], dk=t["dk"], dv=t["dv"])
+        bytes_ = c.c_size_t()
+        need = 0
+        for g in (None, c.byref(grads)):
+            self.check(self.lib.saccade_attention_workspace(self.ctx, t["q"], t["k"], t["v"], g, c.byref(params),
+                                                            c.byref(bytes_)))
+            need = max(need, bytes_.value)
+        workspace = torch.empty(max(need, 256), dtype=torch.uint8, device=q.device)
+        params.workspace, params.workspace_bytes = workspace.data_ptr(), need
+        keep = (workspace, results, t, q, k, v)
+
+        def forward():
+            self.check(self.lib.saccade_attention_forward(self.ctx, t["q"], t["k"], t["v"], t["out"], t["lse"],
+                                                          c.byref(params)))
+            return keep and out
+
+        def backward():
+            self.check(self.lib.saccade_attention_backward(self.ctx, t["q"], t["k"], t["v"], t["out"], t["lse"],
+                                                           c.byref(grads), c.byref(params)))
+
+        return forward, backward, results
