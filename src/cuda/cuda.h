@@ -49,7 +49,7 @@ enum { SAC_MAX_DEFINES = 32 };
 typedef struct sac_kernel_spec {
     const char *source;    /* path of an embedded text: "cuda/kernels/merge.cu" */
     const char *entry;     /* the kernel's extern "C" name */
-    const char *modifiers; /* text that the source includes as "mod/modifiers.h"; NULL: none */
+    const char *modifiers; /* text that the source includes as <modifiers.h>; NULL: none */
     bool arch_specific;    /* for this architecture only: sm_90a */
     int32_t threads;
     int32_t smem_bytes; /* dynamic */

@@ -66,7 +66,7 @@ saccade_status sac_kernel_compile(const sac_kernel_spec *spec, const char *archi
         names[num_headers] = sac_embedded_files[i].path;
         texts[num_headers++] = sac_embedded_files[i].text;
     }
-    names[num_headers] = "mod/modifiers.h";
+    names[num_headers] = "modifiers.h";
     texts[num_headers++] = spec->modifiers ? spec->modifiers : "";
 
     options o;

@@ -9,7 +9,7 @@
 #include "cuda/kernels/element.h"
 #include "shared/tile_walk.h"
 
-#include "mod/modifiers.h" /* sac_score_mod, sac_score_mod_grad, sac_mask_mod, as far as the variant has them */
+#include <modifiers.h> /* sac_score_mod, sac_score_mod_grad, sac_mask_mod, as far as the variant has them */
 
 /* Where a warp's scores lie: the pair of row i and column j of the sequence's own positions. */
 typedef struct score_place {
