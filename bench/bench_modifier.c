@@ -14,7 +14,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 
-enum { H = 8, D = 64, RUNS = 15 };
+enum { H = 8, D = 64, RUNS = 9 };
 
 typedef struct group {
     const char *name, *baseline;

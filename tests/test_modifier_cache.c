@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -210,6 +212,27 @@ static void read_only_cache_directory_costs_time_only(void **state) {
     assert_int_equal(chmod(dir, 0500), 0);
     for (int k = 0; k < 2; k++) expect(compile_in(dir, NULL, &plus_41), 42, 1, 0);
     assert_int_equal(chmod(dir, 0700), 0);
+}
+
+/* On a file system of one page, which a child mounts for itself where the system lets it. */
+static void full_cache_directory_costs_time_only(void **state) {
+    NEEDS_COMPILER;
+    enum { CANNOT_MOUNT = 77 };
+    pid_t child = fork();
+    if (child == 0) {
+        if ((unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ||
+            mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+            mount("none", dir, "tmpfs", 0, "size=4k") != 0)
+            _exit(CANNOT_MOUNT);
+        outcome first = compile_in(dir, NULL, &plus_41), second = compile_in(dir, NULL, &plus_41);
+        _exit(first.value == 42 && second.value == 42 && second.num_compiled == 1 && for_each_file(NULL) == 0
+                  ? 0
+                  : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_MOUNT) skip();
+    assert_int_equal(status, 0);
 }
 
 static void eight_processes_compile_at_once(void **state) {
@@ -429,6 +452,7 @@ int main(void) {
         TEST(damaged_object_is_compiled_again),
         TEST(unusable_cache_directory_costs_time_only),
         TEST(read_only_cache_directory_costs_time_only),
+        TEST(full_cache_directory_costs_time_only),
         TEST(eight_processes_compile_at_once),
         TEST(one_modifier_serves_threads_with_contexts_of_their_own),
         TEST(no_addition_to_a_shared_gradient_is_lost),
