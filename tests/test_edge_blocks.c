@@ -114,4 +114,4 @@ static const attention_case cases[] = {
      .mask_mod = &test_head_parity},
 };
 
-int main(void) { return attention_suite("edge_blocks", cases, COUNT_OF(cases), NULL, 0, true); }
+int main(void) { return attention_suite("edge_blocks", cases, COUNT_OF(cases), NULL, 0, false); }

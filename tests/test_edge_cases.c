@@ -272,4 +272,4 @@ static const attention_case cases[] = {
      .as_text = true},
 };
 
-int main(void) { return attention_suite("edge_cases", cases, COUNT_OF(cases), NULL, 0, true); }
+int main(void) { return attention_suite("edge_cases", cases, COUNT_OF(cases), NULL, 0, false); }

@@ -2,6 +2,7 @@
 #include "base/context.h"
 
 #include <omp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,14 @@ static char *default_cache_dir(void) {
     return strdup(path);
 }
 
+/* A forked child has none of its parent's threads, yet OpenMP would wait for them. So the thread that forks lets its
+ * pool go first; the next parallel region, in either process, makes a new one. */
+static void release_threads(void) { omp_pause_resource_all(omp_pause_soft); }
+static void prepare_for_fork(void) { pthread_atfork(release_threads, NULL, NULL); }
+
 saccade_status saccade_context_create(saccade_context **result, const saccade_context_params *params) {
     static const saccade_context_params defaults;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (!params) params = &defaults;
     if (params->num_threads < 0)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "num_threads: %d is negative", params->num_threads);
@@ -32,6 +39,7 @@ saccade_status saccade_context_create(saccade_context **result, const saccade_co
     saccade_status status = sac_isa_check(params->isa);
     if (status != SACCADE_OK) return status;
 
+    pthread_once(&once, prepare_for_fork);
     saccade_context *ctx = calloc(1, sizeof *ctx);
     if (!ctx) return sac_fail(SACCADE_OUT_OF_MEMORY, "context: %zu bytes", sizeof *ctx);
     ctx->num_threads = params->num_threads ? params->num_threads : omp_get_max_threads();

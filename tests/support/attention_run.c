@@ -47,6 +47,7 @@ static DLDataType dtype_of(test_operand operand, sac_dtype dtype) {
 static void make_tensors(session *s, sac_dtype dtype, const run_options *options) {
     for (test_operand operand = 0; operand < NUM_OPERANDS; operand++) {
         test_shape shape = problem_shape(s->p, operand);
+        if (options->without >> operand & 1) shape.ndim = 0;
         test_tensor_make(&s->tensors[operand], s->device, dtype_of(operand, dtype), &shape,
                          layout_of(options, operand));
         if (operand < NUM_INPUTS) test_tensor_write(&s->tensors[operand], s->p->values[operand]);

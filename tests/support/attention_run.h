@@ -10,6 +10,7 @@ typedef struct run_options {
     test_layout layout;  /* of every tensor shaped (B, N, H, D) */
     int32_t num_threads; /* 0: as many as there are */
     const char *isa;     /* NULL: the best */
+    unsigned without;    /* bit per test_operand: results that are not asked for, and stay NaN */
 } run_options;
 
 /* Runs forward, and unless forward_only backward, on poisoned outputs with a poisoned workspace of exactly the size
