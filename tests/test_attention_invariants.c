@@ -205,12 +205,11 @@ static void results_do_not_depend_on_which_are_asked_for(void **state) {
                         .num_heads = 4,
                         .num_kv_heads = 2,
                         .sink = true,
-                        .score_mod = &test_temperature,
                         .deterministic = true};
     problem *p = problem_create(&c, SAC_BF16);
     results all, some;
     attention_results(p, backend, &(run_options){0}, &all);
-    for (test_operand left_out = LSE; left_out <= DAUX; left_out++) {
+    for (test_operand left_out = LSE; left_out <= DSINK; left_out++) {
         run_options options = {.forward_only = left_out == LSE, .without = 1u << left_out};
         attention_results(p, backend, &options, &some);
         test_shape shape = problem_shape(p, left_out);

@@ -45,7 +45,7 @@ typedef struct test_blocks {
 } test_blocks;
 
 struct test_modifier;
-enum { TEST_MAX_SEQUENCES = 8 };
+enum { TEST_MAX_SEQUENCES = 8, TEST_MAX_DIM = 256 };
 
 typedef struct attention_case {
     const char *name;

@@ -163,15 +163,10 @@ static saccade_status call(session *s, bool backward) {
     else
         status = saccade_attention_forward(s->ctx, q, k, v, tensor_of(s, OUT), tensor_of(s, LSE), &s->params);
 
-    uint8_t *after = malloc(workspace.bytes);
-    assert_non_null(after);
-    s->device->download(after, workspace.memory, workspace.bytes);
+    /* What lies between the guards is nobody's business: it counts as unchanged. */
     size_t begin = workspace.tensor.byte_offset + WORKSPACE_GUARD;
-    for (size_t i = 0; i < workspace.bytes; i++)
-        if ((i < begin || i >= begin + bytes) && after[i] != 0xff)
-            fail_msg("%s: byte %td of a workspace of %zu bytes was written", s->p->c.name,
-                     (ptrdiff_t)i - (ptrdiff_t)begin, bytes);
-    free(after);
+    s->device->download(workspace.image + begin, workspace.memory + begin, bytes);
+    test_tensor_unchanged(&workspace, "workspace");
     test_tensor_free(&workspace);
     return status;
 }

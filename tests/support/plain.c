@@ -20,7 +20,8 @@ typedef struct plain_row {
 } plain_row;
 
 static float rounded(const problem *p, float x) {
-    return p->dtype == SAC_F32 ? x : (float)sac_number_round(x, p->dtype);
+    float stored = p->dtype == SAC_F32 ? x : (float)sac_number_round(x, p->dtype);
+    return isinf(stored) ? x : stored; /* a program whose fp16 overflows is no measure */
 }
 
 static float scale_of(const attention_case *c) {
@@ -105,16 +106,25 @@ static void probabilities_from_lse(plain_row *row) {
         if (row->visible[j]) row->probability[j] = rounded(row->p, expf(row->score[j] - row->lse));
 }
 
+/* to[d] = sum over visible keys of weight[j] values[j][d], d < dim <= TEST_MAX_DIM. */
+static void weighted_sum(const plain_row *row, const float *weight, const double *values, int32_t dim,
+                         float *to) {
+    memset(to, 0, (size_t)dim * sizeof(float));
+    for (int32_t j = 0; j < row->keys; j++) {
+        if (!row->visible[j]) continue;
+        const double *value = k_side(row, values, j, dim);
+        for (int32_t d = 0; d < dim; d++) to[d] += weight[j] * (float)value[d];
+    }
+}
+
 static void forward_row(plain_row *row, bool sees) {
     const problem *p = row->p;
     int32_t dim = p->c.head_dim_v;
     double *out = row->r->values[OUT] + (q_side(row, p->values[DOUT], dim) - p->values[DOUT]);
-    for (int32_t d = 0; d < dim; d++) {
-        float sum = 0;
-        for (int32_t j = 0; sees && j < row->keys; j++)
-            if (row->visible[j]) sum += row->probability[j] * (float)k_side(row, p->values[V], j, dim)[d];
-        out[d] = rounded(p, sum);
-    }
+    float sum[TEST_MAX_DIM];
+    if (!sees) return;
+    weighted_sum(row, row->probability, p->values[V], dim, sum);
+    for (int32_t d = 0; d < dim; d++) out[d] = rounded(p, sum[d]);
 }
 
 static void raise(double *at, double x) {
@@ -156,13 +166,9 @@ static void add_row(plain_row *row, float *dk, float *dv) {
     int32_t dim = p->c.head_dim, dim_v = p->c.head_dim_v;
     const double *q = q_side(row, p->values[Q], dim), *dout = q_side(row, p->values[DOUT], dim_v);
     double *dq = row->r->values[DQ] + (q - p->values[Q]);
-    float scale = scale_of(&p->c);
-    for (int32_t d = 0; d < dim; d++) {
-        float sum = 0;
-        for (int32_t j = 0; j < row->keys; j++)
-            if (row->visible[j]) sum += row->grad[j] * (float)k_side(row, p->values[K], j, dim)[d];
-        dq[d] = rounded(p, scale * sum);
-    }
+    float scale = scale_of(&p->c), sum[TEST_MAX_DIM];
+    weighted_sum(row, row->grad, p->values[K], dim, sum);
+    for (int32_t d = 0; d < dim; d++) dq[d] = rounded(p, scale * sum[d]);
     for (int32_t j = 0; j < row->keys; j++) {
         if (!row->visible[j]) continue;
         for (int32_t d = 0; d < dim; d++) dk[(int64_t)j * dim + d] += scale * row->grad[j] * (float)q[d];

@@ -107,8 +107,11 @@ static int64_t count_of(const test_tensor *t) {
     return count;
 }
 
-/* The index-th element, counted in row-major order, in a copy of the memory. */
-static uint8_t *element_at(const test_tensor *t, uint8_t *copy, int64_t index) {
+/* Elements of the last dimension, which lie side by side. */
+static int32_t row_length(const test_tensor *t) { return (int32_t)t->shape[t->tensor.ndim - 1]; }
+
+/* The row that begins with the index-th element, counted in row-major order, in a copy of the memory. */
+static uint8_t *row_at(const test_tensor *t, uint8_t *copy, int64_t index) {
     int64_t offset = 0;
     for (int d = t->tensor.ndim - 1; d >= 0; d--) {
         offset += index % t->shape[d] * t->strides[d];
@@ -117,55 +120,44 @@ static uint8_t *element_at(const test_tensor *t, uint8_t *copy, int64_t index) {
     return copy + t->tensor.byte_offset + offset * (t->tensor.dtype.bits / 8);
 }
 
-static void store(uint8_t *at, DLDataType dtype, double x) {
-    if (dtype.code == kDLInt && dtype.bits == 32)
-        *(int32_t *)at = (int32_t)x;
-    else if (dtype.code == kDLUInt)
-        *at = (uint8_t)x;
-    else
-        sac_number_write(at,
-                         dtype.code == kDLBfloat ? SAC_BF16
-                         : dtype.bits == 16      ? SAC_F16
-                         : dtype.bits == 32      ? SAC_F32
-                                                 : SAC_F64,
-                         0, &x, 1);
+static sac_dtype format_of(DLDataType dtype) {
+    if (dtype.code == kDLBfloat) return SAC_BF16;
+    return dtype.bits == 16 ? SAC_F16 : dtype.bits == 32 ? SAC_F32 : SAC_F64;
 }
 
-static double load(const uint8_t *at, DLDataType dtype) {
-    double x;
-    sac_dtype format = dtype.code == kDLBfloat ? SAC_BF16
-                       : dtype.bits == 16      ? SAC_F16
-                       : dtype.bits == 32      ? SAC_F32
-                                               : SAC_F64;
-    sac_number_read(&x, at, format, 0, 1);
-    return x;
+static void store(uint8_t *at, DLDataType dtype, const double *values, int32_t n) {
+    if (dtype.code == kDLInt)
+        for (int32_t i = 0; i < n; i++) ((int32_t *)at)[i] = (int32_t)values[i];
+    else
+        sac_number_write(at, format_of(dtype), 0, values, n);
 }
 
 void test_tensor_write(test_tensor *t, const double *values) {
     int64_t count = count_of(t);
-    for (int64_t i = 0; i < count; i++) store(element_at(t, t->image, i), t->tensor.dtype, values[i]);
+    for (int64_t i = 0; i < count; i += row_length(t))
+        store(row_at(t, t->image, i), t->tensor.dtype, values + i, row_length(t));
     if (t->memory) t->device->upload(t->memory, t->image, t->bytes);
 }
 
 static void fail_where_they_differ(const test_tensor *t, const uint8_t *now, const char *name) {
-    for (size_t i = 0; i < t->bytes; i++)
-        if (now[i] != t->image[i])
-            fail_msg("%s: byte %td from its first element is no part of the tensor, but has changed from "
-                     "%02x to %02x",
-                     name, (ptrdiff_t)i - (ptrdiff_t)t->tensor.byte_offset, t->image[i], now[i]);
+    if (memcmp(now, t->image, t->bytes) == 0) return;
+    size_t i = 0;
+    while (now[i] == t->image[i]) i++;
+    fail_msg(
+        "%s: byte %td from its first element is no part of the tensor, but has changed from %02x to %02x",
+        name, (ptrdiff_t)i - (ptrdiff_t)t->tensor.byte_offset, t->image[i], now[i]);
 }
 
 void test_tensor_read(test_tensor *t, const char *name, double *values) {
     int64_t count = count_of(t);
-    size_t element = t->tensor.dtype.bits / 8;
     if (!t->memory) return;
     uint8_t *now = malloc(t->bytes);
     assert_non_null(now);
     t->device->download(now, t->memory, t->bytes);
-    for (int64_t i = 0; i < count; i++) {
-        uint8_t *at = element_at(t, now, i);
-        values[i] = load(at, t->tensor.dtype);
-        memcpy(at, element_at(t, t->image, i), element);
+    for (int64_t i = 0; i < count; i += row_length(t)) {
+        uint8_t *at = row_at(t, now, i);
+        sac_number_read(values + i, at, format_of(t->tensor.dtype), 0, row_length(t));
+        memcpy(at, row_at(t, t->image, i), (size_t)row_length(t) * (t->tensor.dtype.bits / 8));
     }
     fail_where_they_differ(t, now, name);
     free(now);

@@ -60,6 +60,12 @@ static double largest_term(const problem *p, test_operand operand, double steepe
     return operand >= DSINK ? steepest : 0;
 }
 
+/* Backward finds probabilities by exp(score - lse), and lse is fp32: so exactly can it be known. */
+static double lse_resolution(const problem *p, const results *plain) {
+    test_shape shape = problem_shape(p, LSE);
+    return largest_finite(plain->values[LSE], test_shape_size(&shape)) * 0x1p-23;
+}
+
 static void check_operand(const problem *p, const char *backend, test_operand operand, const double *got,
                           const double *exact, const results *plain) {
     char text[96];
@@ -69,7 +75,9 @@ static void check_operand(const problem *p, const char *backend, test_operand op
            largest = largest_finite(exact, count);
     /* An lse is a logarithm: 1e-5 of a probability, however small the lse is. */
     if (operand == LSE && largest < 1) largest = 1;
-    double bound = 2 * plain_error + 1e-5 * largest + 1e-6 * largest_term(p, operand, plain->steepest);
+    double lse = operand >= DQ ? lse_resolution(p, plain) : 0;
+    double bound =
+        2 * plain_error + (1e-5 + lse) * largest + (1e-6 + lse) * largest_term(p, operand, plain->steepest);
     bool well_conditioned = p->dtype == SAC_F32 && p->c.inputs != INPUTS_FAR_NEGATIVE;
     if (well_conditioned && !(plain_error <= 0.05 * largest + bound - 2 * plain_error))
         fail_msg("%s: %s of the plain formula and of the reference differ by %g of %g: one of them is wrong",
