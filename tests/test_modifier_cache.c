@@ -104,9 +104,13 @@ static bool have_compiler(void) {
     outcome o = compile_in("", NULL, &plus_41);
     return o.status == SACCADE_OK && *o.compiler == '/';
 }
+static bool have_libtcc(void) { return compile_in("", "libtcc", &plus_41).status == SACCADE_OK; }
 #define NEEDS_COMPILER                                                                                       \
     (void)state;                                                                                             \
     if (!have_compiler()) skip()
+#define NEEDS_LIBTCC                                                                                         \
+    (void)state;                                                                                             \
+    if (!have_libtcc()) skip()
 
 static void second_context_takes_what_the_first_compiled(void **state) {
     NEEDS_COMPILER;
@@ -281,7 +285,7 @@ static void *use_modifier(void *argument) {
 }
 
 static void one_modifier_serves_threads_with_contexts_of_their_own(void **state) {
-    (void)state;
+    NEEDS_LIBTCC;
     const char *const compilers[] = {NULL, "libtcc"};
     for (int c = 0; c < 2; c++)
         for (int round = 0; round < 3; round++) {
@@ -326,7 +330,7 @@ static void *keep_compiling(void *stop) {
 
 /* Also while another thread is amid a compilation, which the child does not have. */
 static void child_process_uses_and_compiles(void **state) {
-    (void)state;
+    NEEDS_LIBTCC;
     saccade_context *ctx;
     saccade_modifier *m;
     assert_int_equal(saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""}), SACCADE_OK);
@@ -357,7 +361,7 @@ static void child_process_uses_and_compiles(void **state) {
 /* ---- the compiler's surroundings ---- */
 
 static void without_a_compiler_in_path_libtcc_serves_and_says_so(void **state) {
-    (void)state;
+    NEEDS_LIBTCC;
     char *path = strdup(getenv("PATH"));
     setenv("PATH", dir, 1);
     outcome o = compile_in("", NULL, &plus_41), named = compile_in("", "gcc", &plus_41);
@@ -381,7 +385,7 @@ static void put_program(const char *name, const char *script) {
 }
 
 static void compiler_that_does_not_work_is_passed_over_unless_named(void **state) {
-    (void)state;
+    NEEDS_LIBTCC;
     put_program("cc", "#!/bin/sh\necho no licence today >&2\nexit 1\n");
     char *path = strdup(getenv("PATH")), both[4096], named[96];
     snprintf(both, sizeof both, "%s:%s", dir, path);

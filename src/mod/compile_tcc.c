@@ -145,7 +145,7 @@ sac_compile_result sac_compile_tcc(sac_mod_state *state, const char *source, sac
 
 sac_compile_result sac_compile_tcc(sac_mod_state *state, const char *source, sac_mod_code *code, char **log) {
     (void)state, (void)source, (void)code;
-    *log = strdup("there is no C compiler in PATH, and this build of saccade has no libtcc");
+    *log = strdup("no C compiler was found or asked for, and this build of saccade has no libtcc");
     return SAC_COMPILE_UNUSABLE;
 }
 
