@@ -24,7 +24,7 @@ static sac_attention_call plain_call(int32_t head_dim, int32_t head_dim_v, sac_d
 }
 
 /* Compiles the variant of this call; fails where it would be slow for a reason that the compiler knows. */
-static void assert_compiles_clean(const sac_attention_call *call) {
+static void assert_compiles_clean(const sac_attention_call *call, bool split) {
     const char *reason;
     if (!sac_nvrtc_get(&reason)) {
         printf("skipped: %s\n", reason);
@@ -34,7 +34,7 @@ static void assert_compiles_clean(const sac_attention_call *call) {
     char *modifiers, *log = NULL;
     void *cubin = NULL;
     size_t size;
-    if (sac_attn_fwd_sm90_spec(call, &spec, &modifiers) != SACCADE_OK ||
+    if (sac_attn_fwd_sm90_spec(call, split, &spec, &modifiers) != SACCADE_OK ||
         sac_kernel_compile(&spec, "sm_90a", &cubin, &size, &log) != SACCADE_OK)
         fail_msg("D %d/%d: %s", call->args.head_dim, call->args.head_dim_v, saccade_last_error());
     const char *warning = strstr(log, "(C75"), *spills = strstr(log, " bytes spill stores");
@@ -52,15 +52,21 @@ static void every_head_dim_compiles_without_spills(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
         sac_attention_call call = plain_call(dims[i][0], dims[i][1], i % 2 ? SAC_F16 : SAC_BF16);
-        assert_compiles_clean(&call);
+        assert_compiles_clean(&call, false);
     }
+}
+
+static void split_keys_compile_without_spills(void **state) {
+    (void)state;
+    sac_attention_call call = plain_call(128, 128, SAC_BF16);
+    assert_compiles_clean(&call, true);
 }
 
 static void ragged_lengths_compile_without_spills(void **state) {
     (void)state;
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
     call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
-    assert_compiles_clean(&call);
+    assert_compiles_clean(&call, false);
 }
 
 static void block_masks_compile_without_spills(void **state) {
@@ -68,7 +74,7 @@ static void block_masks_compile_without_spills(void **state) {
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
     call.args.blocks.by_query.offsets = (const int64_t *)there;
     call.args.blocks.q_block = 128;
-    assert_compiles_clean(&call);
+    assert_compiles_clean(&call, false);
 }
 
 static void softcap_and_alibi_compile_without_spills(void **state) {
@@ -76,8 +82,8 @@ static void softcap_and_alibi_compile_without_spills(void **state) {
     sac_attention_call softcap = plain_call(128, 128, SAC_BF16), alibi = softcap;
     softcap.args.softcap = 30;
     alibi.args.alibi_slopes = (const float *)there;
-    assert_compiles_clean(&softcap);
-    assert_compiles_clean(&alibi);
+    assert_compiles_clean(&softcap, false);
+    assert_compiles_clean(&alibi, false);
 }
 
 static saccade_modifier *made(saccade_modifier_kind kind, const char *text) {
@@ -95,7 +101,7 @@ static void modifiers_compile_without_spills(void **state) {
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
     call.score_mod = score;
     call.mask_mod = mask;
-    assert_compiles_clean(&call);
+    assert_compiles_clean(&call, false);
     saccade_modifier_destroy(score);
     saccade_modifier_destroy(mask);
 }
@@ -113,6 +119,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_head_dim_compiles_without_spills),
+        cmocka_unit_test(split_keys_compile_without_spills),
         cmocka_unit_test(ragged_lengths_compile_without_spills),
         cmocka_unit_test(block_masks_compile_without_spills),
         cmocka_unit_test(softcap_and_alibi_compile_without_spills),

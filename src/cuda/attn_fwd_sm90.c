@@ -22,8 +22,8 @@ typedef struct tile_row {
 
 static const tile_row tiles[] = {
     {64, 64, 3, 128, 1, 4, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
-    {96, 96, 3, 96, 1, 3, 56, 152},   /* registers: 112 keys are slower */
-    {128, 128, 3, 80, 1, 4, 56, 152}, /* registers: 96 keys spill */
+    {96, 96, 3, 96, 1, 3, 32, 160},   /* registers: 112 keys are slower */
+    {128, 128, 3, 80, 1, 4, 32, 160}, /* registers: 96 keys spill */
     {192, 128, 3, 80, 1, 3, 32, 160}, /* registers */
     {256, 256, 2, 80, 1, 2, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
@@ -80,7 +80,7 @@ static bool is_ragged(const sac_attention_args *args) {
     return args->len_q.cu_seqlens || args->len_k.cu_seqlens || args->len_q.seqused || args->len_k.seqused;
 }
 
-saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, sac_kernel_spec *spec,
+saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
                                       char **modifiers) {
     const sac_attention_args *args = &call->args;
     const tile_row *t = choose_tile(call);
@@ -106,6 +106,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, sac_kernel
     sac_kernel_define(spec, "ALIBI", alibi);
     sac_kernel_define(spec, "PRESCALED", softcap || alibi || call->score_mod || !(args->scale > 0));
     sac_kernel_define(spec, "RAGGED", is_ragged(args));
+    sac_kernel_define(spec, "SPLIT", split);
     saccade_status status = modifier_text(call, modifiers);
     spec->modifiers = *modifiers;
     return status;
@@ -151,34 +152,89 @@ static sac_tile_order order_of(const sac_attention_args *args, const tile_row *t
     return order;
 }
 
+/* Tiles of equal length leave the last round of CTAs partly idle, and few tiles most of them. Cutting the tiles of that
+ * round in parts by their keys fills it: the number of parts that ends soonest, at least MIN_PART key tiles each. */
+enum { MAX_PARTS = 16, MIN_PART = 4 };
+
+static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
+                              const sac_cuda_device *device) {
+    const sac_attention_args *args = &call->args;
+    const sac_tile_order order = order_of(args, t, device);
+    const sac_band_rule *band = &args->band;
+    const bool banded = band->causal || band->window_left >= 0 || band->window_right >= 0;
+    sac_tail_split tail = {order.total % device->num_sms, 1, NULL, NULL};
+    if (args->blocks.by_query.offsets || is_ragged(args) || (banded && order.num_tiles > 1)) tail.tiles = 0;
+    const int32_t most = sac_min(MAX_PARTS, args->len_k.seqlen / (t->kv_tile * MIN_PART));
+    float best = 0.95f; /* of a round; merging takes its time too */
+    for (int32_t parts = 2; parts <= most; parts++) {
+        float rounds = (float)sac_ceil_div(tail.tiles * parts, device->num_sms) / (float)parts;
+        if (rounds >= best) continue;
+        best = rounds - 0.01f;
+        tail.parts = parts;
+    }
+    if (tail.parts == 1) tail.tiles = 0;
+    return tail;
+}
+
+/* What lies in a workspace: the counters, which are cleared, then the parts. */
+typedef struct workspace_layout {
+    size_t counter_bytes, total_bytes;
+} workspace_layout;
+
+static workspace_layout layout_of(const sac_attention_args *args, const sac_tail_split *tail,
+                                  const tile_row *t) {
+    const size_t merges = (size_t)tail->tiles * (size_t)t->consumers, line = 64;
+    workspace_layout layout;
+    layout.counter_bytes = sizeof(uint32_t) * (1 + merges);
+    layout.total_bytes =
+        (layout.counter_bytes + line - 1) / line * line +
+        merges * (size_t)tail->parts * (size_t)SAC_PARTIAL_VALUES(args->head_dim_v) * 128 * sizeof(float);
+    return layout;
+}
+
+size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call) {
+    const sac_cuda_device *device = sac_cuda_facts_of(ctx, call->device)->device;
+    const tile_row *t = choose_tile(call);
+    const sac_tail_split tail = tail_of(call, t, device);
+    return layout_of(&call->args, &tail, t).total_bytes;
+}
+
 int64_t sac_attn_fwd_sm90_tiles(int64_t batch, int64_t num_heads, int64_t seqlen_q) {
     return (batch + 1) * num_heads * (seqlen_q / 64 + 1);
 }
 
-size_t sac_attn_fwd_sm90_workspace(void) { return sizeof(uint32_t); }
+static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device,
+                             const sac_attention_call *call) {
+    const tile_row *t = choose_tile(call);
+    sac_attn_fwd_sm90_params params = {.args = call->args,
+                                       .order = order_of(&call->args, t, device),
+                                       .tail = tail_of(call, t, device),
+                                       .total_q = call->total_q,
+                                       .next_tile = call->workspace};
+    const workspace_layout layout = layout_of(&call->args, &params.tail, t);
+    params.tail.arrived = params.next_tile + 1;
+    params.tail.partial = (float *)((char *)call->workspace + (layout.counter_bytes + 63) / 64 * 64);
+
+    sac_kernel_spec spec;
+    char *modifiers;
+    saccade_status status = sac_attn_fwd_sm90_spec(call, params.tail.tiles > 0, &spec, &modifiers);
+    if (status == SACCADE_OK) status = make_maps(&params, call, t);
+    if (status == SACCADE_OK)
+        status = sac_driver_check(sac_driver_get(NULL)->set8_async((CUdeviceptr)(uintptr_t)call->workspace, 0,
+                                                                   layout.counter_bytes, ctx->stream),
+                                  "clearing the tile counters");
+    const int32_t units = params.order.total + params.tail.tiles * (params.tail.parts - 1);
+    if (status == SACCADE_OK)
+        status = sac_kernel_launch(ctx, device, &spec, sac_min(device->num_sms, units), (void *[]){&params});
+    free(modifiers);
+    return status;
+}
 
 saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call *call) {
     const sac_cuda_device *device;
     saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &device);
     if (status != SACCADE_OK) return status;
-
-    const tile_row *t = choose_tile(call);
-    sac_attn_fwd_sm90_params params = {.args = call->args,
-                                       .order = order_of(&call->args, t, device),
-                                       .total_q = call->total_q,
-                                       .next_tile = call->workspace};
-    sac_kernel_spec spec;
-    char *modifiers;
-    status = sac_attn_fwd_sm90_spec(call, &spec, &modifiers);
-    if (status == SACCADE_OK) status = make_maps(&params, call, t);
-    if (status == SACCADE_OK)
-        status = sac_driver_check(sac_driver_get(NULL)->set8_async((CUdeviceptr)(uintptr_t)params.next_tile,
-                                                                   0, sizeof(uint32_t), ctx->stream),
-                                  "clearing the tile counter");
-    if (status == SACCADE_OK)
-        status = sac_kernel_launch(ctx, device, &spec, sac_min(device->num_sms, params.order.total),
-                                   (void *[]){&params});
-    free(modifiers);
+    status = launch(ctx, device, call);
     sac_cuda_leave();
     return status;
 }

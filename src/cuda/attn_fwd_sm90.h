@@ -6,12 +6,12 @@
 #include "cuda/cuda.h"
 
 /* Bytes of workspace of a call. */
-size_t sac_attn_fwd_sm90_workspace(void);
+size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call);
 
 saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call *call);
 
-/* The variant that serves a call. *modifiers is the text that spec->modifiers points to; the caller frees it. */
-saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, sac_kernel_spec *spec,
+/* The variant that serves a call; split: the last tiles' keys are. *modifiers is the text that spec->modifiers points to; the caller frees it. */
+saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
                                       char **modifiers);
 
 /* Query tiles of a call; above INT32_MAX they cannot be numbered. */

@@ -95,10 +95,8 @@ static int rank(const saccade_request *request) {
 }
 
 static size_t workspace(saccade_context *ctx, const sac_attention_call *call, bool backward) {
-    (void)ctx;
-    (void)call;
     (void)backward;
-    return sac_attn_fwd_sm90_workspace();
+    return sac_attn_fwd_sm90_workspace(ctx, call);
 }
 
 const sac_backend sac_cuda_sm90_backend = {

@@ -6,10 +6,22 @@
 #include "shared/attention_args.h"
 #include "shared/tile_order.h"
 
+/* The last tiles, `tiles` of them, are too few for all CTAs: their keys are cut into `parts` of about equal length, and
+ * who finishes a tile's last part merges them. */
+typedef struct sac_tail_split {
+    int32_t tiles, parts; /* 0: none is cut */
+    uint32_t *arrived;    /* (tiles, consumers): parts that are done; 0 at launch */
+    float *partial;       /* (tiles, consumers, parts, SAC_PARTIAL_VALUES(head_dim_v), 128) */
+} sac_tail_split;
+
+/* What one thread keeps of a part: its accumulators, and sum and reference of its two rows. */
+#define SAC_PARTIAL_VALUES(head_dim_v) ((head_dim_v) / 2 + 4)
+
 typedef struct sac_attn_fwd_sm90_params {
     sac_tensor_map q, k, v; /* boxes: 64 columns x Q_TILE or KV_TILE rows */
     sac_attention_args args;
     sac_tile_order order;
+    sac_tail_split tail;
     int64_t total_q;     /* rows of packed queries */
     uint32_t *next_tile; /* how many tiles were handed out beyond each CTA's first; 0 at launch */
 } sac_attn_fwd_sm90_params;

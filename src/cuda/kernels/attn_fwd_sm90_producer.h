@@ -1,0 +1,149 @@
+/* attn_fwd_sm90_producer.h - one thread that takes query tiles and loads what the consumers need, in their order. */
+#ifndef SAC_ATTN_FWD_SM90_PRODUCER_H
+#define SAC_ATTN_FWD_SM90_PRODUCER_H
+
+#include "cuda/kernels/attn_fwd_sm90_tile.h"
+#include "cuda/kernels/ptx/tma.h"
+
+typedef struct producer {
+    const sac_attn_fwd_sm90_params *params;
+    smem_layout *smem;
+    ring q, k, v;
+    int32_t kv_head, kv_batch, kv_row; /* where the tile's keys start */
+} producer;
+
+/* A tile: one box for each panel of 64 columns. */
+SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, int rows, int panels,
+                      int32_t row, int32_t head, int32_t batch) {
+    ptx_mbarrier_arrive_expect(full, rows * panels * ROW_BYTES);
+    for (int p = 0; p < panels; p++)
+        ptx_tma_load(to + p * rows * ROW_BYTES, map, full, p * 64, row, head, batch);
+}
+
+SAC_FN void load_q(producer *w, const q_record *q) {
+    smem_layout *smem = w->smem;
+    const sac_attn_fwd_sm90_params *params = w->params;
+    uint32_t s = w->q.stage;
+    ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
+    smem->q_tile[w->q.parity][s] = *q;
+    if (q->any)
+        load_tile(smem->q[s], &params->q, &smem->q_full[s], Q_TILE, PANELS,
+                  row_of(&params->args.len_q, q->batch) + q->begin, q->head,
+                  batch_of(&params->args.len_q, q->batch));
+    else
+        ptx_mbarrier_arrive(&smem->q_full[s]);
+    ring_next(&w->q, Q_STAGES);
+}
+
+SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
+    smem_layout *smem = w->smem;
+    const sac_attn_fwd_sm90_params *params = w->params;
+    uint32_t s = w->k.stage;
+    int masked = tile->banded || tile->end - tile->begin < KV_TILE ||
+                 (MASK_MOD && tile->kind == SAC_PARTIAL) || tile->kind == SAC_DIAGONAL;
+    ptx_mbarrier_wait(&smem->k_empty[s], w->k.parity ^ 1);
+    kv_record record = {tile->begin, tile->end,
+                        (last ? KV_LAST : 0) | (masked ? KV_MASKED : 0) | tile->kind << KV_KIND, tile->delta};
+    smem->kv_tile[s] = record;
+    load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS, w->kv_row + tile->begin, w->kv_head,
+              w->kv_batch);
+    ring_next(&w->k, KV_STAGES);
+}
+
+SAC_FN void load_v(producer *w, int32_t begin) {
+    smem_layout *smem = w->smem;
+    const sac_attn_fwd_sm90_params *params = w->params;
+    uint32_t s = w->v.stage;
+    ptx_mbarrier_wait(&smem->v_empty[s], w->v.parity ^ 1);
+    load_tile(smem->v[s], &params->v, &smem->v_full[s], KV_TILE, PANELS_V, w->kv_row + begin, w->kv_head,
+              w->kv_batch);
+    ring_next(&w->v, KV_STAGES);
+}
+
+/* The index-th query tile in the order of work. */
+SAC_FN q_record locate(const sac_attn_fwd_sm90_params *params, int32_t index) {
+    q_record q;
+    q.tail = -1;
+    q.part = 0;
+#if SPLIT
+    const int32_t whole = params->order.total - params->tail.tiles;
+    if (index >= whole) {
+        q.tail = (index - whole) / params->tail.parts;
+        q.part = (index - whole) % params->tail.parts;
+        index = whole + q.tail;
+    }
+#endif
+    const sac_tile_place place = sac_tile_place_of(&params->order, index);
+    q.batch = place.head / params->args.num_heads;
+    q.head = place.head % params->args.num_heads;
+    const int32_t q_block = BLOCK_MASK ? params->args.blocks.q_block : 0;
+    const sac_range rows = sac_tile_rows(place.tile, rows_of(params, q.batch), Q_TILE, q_block);
+    q.begin = rows.begin;
+    q.end = RAGGED && q.batch == params->args.batch ? rows_of(params, q.batch) : rows.end;
+    q.any = 0;
+    return q;
+}
+
+/* Leaves of a run of keys one of `parts` parts, cut between tiles. */
+SAC_FN sac_range part_of(sac_range run, int32_t part, int32_t parts) {
+    const int32_t tiles = sac_ceil_div(run.end - run.begin, KV_TILE);
+    sac_range cut = {run.begin + tiles * part / parts * KV_TILE,
+                     sac_min(run.end, run.begin + tiles * (part + 1) / parts * KV_TILE)};
+    return cut;
+}
+
+SAC_FN sac_walk walk_keys(const sac_attn_fwd_sm90_params *params, const q_record *q) {
+    const sac_attention_args *args = &params->args;
+    sac_sequence sequence = sequence_of(args, q->batch);
+    sac_band band = sac_band_make(&args->band, sequence.q_len, sequence.k_len);
+    sac_range rows = {q->begin, sac_min(q->end, sequence.q_len)};
+    sac_walk walk = sac_walk_keys(args, &band, q->batch, q->head, rows, KV_TILE);
+    if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
+    if (rows.begin >= rows.end) walk.run.end = walk.run.begin;
+    if (SPLIT && q->tail >= 0) walk.run = part_of(walk.run, q->part, params->tail.parts);
+    return walk;
+}
+
+/* k leads v by one tile, as the consumers want them. */
+SAC_FN void produce_tile(producer *w, q_record *q) {
+    const sac_attention_args *args = &w->params->args;
+    if (RAGGED && q->batch == args->batch) {
+        load_q(w, q);
+        return;
+    }
+    sac_walk walk = walk_keys(w->params, q);
+    sac_tile tile, next;
+    q->any = sac_walk_next(&walk, &tile);
+    load_q(w, q);
+    if (!q->any) return;
+    w->kv_head = q->head / args->group;
+    w->kv_batch = batch_of(&args->len_k, q->batch);
+    w->kv_row = row_of(&args->len_k, q->batch);
+    int more = sac_walk_next(&walk, &next);
+    load_k(w, &tile, !more);
+    while (more) {
+        int32_t begin = tile.begin;
+        tile = next;
+        more = sac_walk_next(&walk, &next);
+        load_k(w, &tile, !more);
+        load_v(w, begin);
+    }
+    load_v(w, tile.begin);
+}
+
+/* Query tiles are handed out one at a time, so that the CTAs end together. */
+SAC_FN void produce(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
+    producer w = {params, smem, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0};
+    int32_t index = blockIdx.x;
+    const int32_t total = params->order.total + (SPLIT ? params->tail.tiles * (params->tail.parts - 1) : 0);
+    while (index < total) {
+        int32_t next = gridDim.x + atomicAdd(params->next_tile, 1);
+        q_record q = locate(params, index);
+        if (q.begin < q.end) produce_tile(&w, &q);
+        index = next;
+    }
+    q_record end = {-1, 0, 0, 0, 0, 0, 0};
+    load_q(&w, &end);
+}
+
+#endif

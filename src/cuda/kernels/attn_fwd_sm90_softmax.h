@@ -1,0 +1,123 @@
+/* attn_fwd_sm90_softmax.h - from a tile of scores to probabilities: modify, mask, maxima, exponentials. */
+#ifndef SAC_ATTN_FWD_SM90_SOFTMAX_H
+#define SAC_ATTN_FWD_SM90_SOFTMAX_H
+
+#include "cuda/kernels/attn_fwd_sm90_tile.h"
+#if MASK_MOD || SCORE_MOD
+#include <modifiers.h> /* sac_score_mod, sac_mask_mod: made for the call */
+#endif
+
+#if PRESCALED
+/* 2^-11 relative error, one instruction. */
+SAC_FN float tanh_approx(float x) {
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* Scores become what the softmax is taken of: scale, softcap, ALiBi, score_mod. */
+SAC_FN void modify(consumer *c, const kv_record *tile) {
+    const sac_attention_args *args = c->args;
+    const int b = c->q->batch, h = c->q->head;
+    const int32_t row = first_row(c), column = tile->begin + first_column();
+    const sac_sequence sequence = sequence_of(args, b);
+    const float scale = SOFTCAP ? args->scale / args->softcap : args->scale;
+    const float slope = ALIBI ? args->alibi_slopes[b * args->alibi_batch_stride + h] : 0;
+    const float distance = (float)(row + sequence.k_len - sequence.q_len - column);
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++) {
+        float *s = &c->s[i];
+        *s *= scale;
+        if (SOFTCAP) *s = tanh_approx(*s);
+        if (SOFTCAP && (ALIBI || SCORE_MOD)) *s *= args->softcap;
+        if (ALIBI) *s -= slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i)));
+#if SCORE_MOD
+        *s = sac_score_mod(*s, b, h, sac_min(row + ROW_OF(i), sequence.q_len - 1),
+                           sac_min(column + COLUMN_OF(i), sequence.k_len - 1), &args->score_aux);
+#endif
+    }
+}
+#endif
+
+/* The keys of a tile, as offsets from this thread's first column, that a row may see. */
+SAC_FN sac_range visible_columns(consumer *c, const kv_record *tile, int32_t row) {
+    const sac_sequence sequence = sequence_of(c->args, c->q->batch);
+    const sac_band band = sac_band_make(&c->args->band, sequence.q_len, sequence.k_len);
+    const int32_t column = tile->begin + first_column();
+    sac_range seen = {sac_band_lo(&band, row) - column, sac_min(sac_band_hi(&band, row), tile->end) - column};
+    if (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL) {
+        int32_t key = row + tile->delta - column;
+        seen.begin = sac_max(seen.begin, key);
+        seen.end = sac_min(seen.end, key + 1);
+    }
+    return seen;
+}
+
+/* Hidden scores become -inf. */
+SAC_FN void mask(consumer *c, const kv_record *tile) {
+    const int32_t row = first_row(c);
+    const sac_range seen[2] = {visible_columns(c, tile, row), visible_columns(c, tile, row + 8)};
+#if MASK_MOD
+    const sac_sequence sequence = sequence_of(c->args, c->q->batch);
+    const int32_t column = tile->begin + first_column();
+    const int asks = tile->flags >> KV_KIND != SAC_FULL;
+#endif
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++) {
+        int visible = COLUMN_OF(i) >= seen[i / 2 % 2].begin && COLUMN_OF(i) < seen[i / 2 % 2].end;
+#if MASK_MOD
+        visible &=
+            !asks | sac_mask_mod(c->q->batch, c->q->head, sac_min(row + ROW_OF(i), sequence.q_len - 1),
+                                 sac_min(column + COLUMN_OF(i), sequence.k_len - 1), &c->args->mask_aux);
+#endif
+        if (!visible) c->s[i] = MINUS_INF;
+    }
+}
+
+/* Row maxima of the tile, the same in the four lanes that share a row. */
+SAC_FN void row_max(const consumer *c, float top[2]) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        top[r] = fmaxf(c->s[2 * r], c->s[2 * r + 1]);
+#pragma unroll
+        for (int j = 1; j < KV_TILE / 8; j++)
+            top[r] = fmaxf(top[r], fmaxf(c->s[4 * j + 2 * r], c->s[4 * j + 2 * r + 1]));
+        top[r] = fmaxf(top[r], __shfl_xor_sync(~0u, top[r], 1));
+        top[r] = fmaxf(top[r], __shfl_xor_sync(~0u, top[r], 2));
+    }
+}
+
+/* Raises the reference of the rows that outgrew it. After a row's first tiles that is rare, and the warp skips it. */
+SAC_FN void raise_reference(consumer *c, const float top[2]) {
+    if (!warp_has(top[0] > c->limit[0] || top[1] > c->limit[1])) return;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float factor = 1;
+        if (top[r] > c->limit[r]) {
+            float ref = top[r] * c->scale_log2;
+            factor = c->limit[r] == MINUS_INF ? 0 : ptx_exp2(c->ref[r] - ref);
+            c->ref[r] = ref;
+            c->limit[r] = top[r] + MAX_GROWTH / c->scale_log2;
+        }
+        c->sum[r] *= factor;
+#pragma unroll
+        for (int j = 0; j < HEAD_DIM_V / 8; j++) {
+            c->out[4 * j + 2 * r] *= factor;
+            c->out[4 * j + 2 * r + 1] *= factor;
+        }
+    }
+}
+
+SAC_FN void exponentials(consumer *c) {
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i += 2) {
+        const int r = i / 2 % 2;
+        float low = ptx_exp2(fmaf(c->s[i], c->scale_log2, -c->ref[r]));
+        float high = ptx_exp2(fmaf(c->s[i + 1], c->scale_log2, -c->ref[r]));
+        c->sum[r] += low;
+        c->sum[r] += high;
+        c->p[i / 2] = pack(low, high);
+    }
+}
+
+#endif

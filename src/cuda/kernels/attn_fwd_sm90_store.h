@@ -1,0 +1,120 @@
+/* attn_fwd_sm90_store.h - from the accumulators to out and lse. */
+#ifndef SAC_ATTN_FWD_SM90_STORE_H
+#define SAC_ATTN_FWD_SM90_STORE_H
+
+#include "cuda/kernels/attn_fwd_sm90_tile.h"
+#include "cuda/kernels/ptx/fence.h"
+
+/* Lane i of a quad holds word i of 4 chunks; afterwards it holds the 4 words of chunk i. */
+SAC_FN void quad_transpose(uint32_t w[4]) {
+    const int lane = lane_id();
+#pragma unroll
+    for (int x = 1; x <= 2; x *= 2)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (i & x) continue;
+            const uint32_t kept = lane & x ? w[i + x] : w[i];
+            const uint32_t got = __shfl_xor_sync(~0u, lane & x ? w[i] : w[i + x], x);
+            w[i] = lane & x ? got : kept;
+            w[i + x] = lane & x ? kept : got;
+        }
+}
+
+/* What a row's out is multiplied by, and its lse in base 2; the sink joins the sum here. */
+SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
+    float sum = c->sum[r], ref = c->ref[r];
+    sum += __shfl_xor_sync(~0u, sum, 1);
+    sum += __shfl_xor_sync(~0u, sum, 2);
+    *lse = MINUS_INF;
+    if (!used || c->limit[r] == MINUS_INF) sum = 0;
+    if (c->args->sink && used) {
+        float sink = c->args->sink[c->q->head] * LOG2_E, top = sum == 0 ? sink : fmaxf(ref, sink);
+        float scale = sum == 0 ? 0 : exp2f(ref - top), total = sum * scale + exp2f(sink - top);
+        *lse = top + log2f(total);
+        return scale / total;
+    }
+    if (sum == 0) return 0;
+    *lse = ref + log2f(sum);
+    return 1 / sum;
+}
+
+/* Rows of out from `begin` on, this warpgroup's; row_shift: what was added to the tile's rows. */
+SAC_FN void store(consumer *c, int32_t row_shift) {
+    const sac_attention_args *args = c->args;
+    const int32_t b = c->q->batch, h = c->q->head, end = c->q->end;
+    const int32_t used = !RAGGED ? end : b == args->batch ? 0 : sac_length_of(&args->len_q, b);
+    const int64_t first = row_of(&args->len_q, b);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int32_t row = first_row(c) + 8 * r + row_shift;
+        float lse, factor = finish_row(c, r, row < used, &lse);
+        if (args->lse.data && row < end && lane_id() % 4 == 0)
+            args->lse.data[batch_of(&args->len_q, b) * args->lse.batch_stride + h * args->lse.head_stride +
+                           (first + row) * args->lse.row_stride] = lse * LN_2;
+        uint16_t *out = (uint16_t *)args->out.data + batch_of(&args->len_q, b) * args->out.batch_stride +
+                        h * args->out.head_stride + (first + row) * args->out.row_stride;
+#pragma unroll
+        for (int j = 0; j < HEAD_DIM_V / 8; j += 4) {
+            uint32_t w[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int at = j + i < HEAD_DIM_V / 8 ? 4 * (j + i) + 2 * r : 0;
+                w[i] = factor == 0 ? 0 : pack(c->out[at] * factor, c->out[at + 1] * factor);
+            }
+            quad_transpose(w);
+            const int chunk = j + lane_id() % 4;
+            if (row < end && chunk < HEAD_DIM_V / 8)
+                *(uint4 *)(out + 8 * chunk) = make_uint4(w[0], w[1], w[2], w[3]);
+        }
+    }
+}
+
+#if SPLIT
+/* Leaves this part's accumulators in memory. The last part of a tile to arrive takes all of them back, in the order of
+ * the parts, so that the sum does not depend on who was last; it returns 1 and stores the tile. */
+SAC_FN int merge_parts(consumer *c, const sac_tail_split *tail) {
+    const int values = HEAD_DIM_V / 2, stride = 128, part_stride = SAC_PARTIAL_VALUES(HEAD_DIM_V) * stride;
+    const int32_t at = c->q->tail * CONSUMERS + c->warpgroup;
+    float *first = tail->partial + (int64_t)at * tail->parts * part_stride + threadIdx.x % 128;
+    float *mine = first + c->q->part * part_stride;
+#pragma unroll
+    for (int i = 0; i < values; i++) mine[i * stride] = c->out[i];
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        mine[(values + r) * stride] = c->sum[r];
+        mine[(values + 2 + r) * stride] = c->limit[r] == MINUS_INF ? MINUS_INF : c->ref[r];
+    }
+
+    __threadfence();
+    ptx_barrier_sync(1 + c->warpgroup, 128);
+    if (threadIdx.x % 128 == 0) {
+        c->smem->parts_done[c->warpgroup] = atomicAdd(&tail->arrived[at], 1);
+        __threadfence();
+    }
+    ptx_barrier_sync(1 + c->warpgroup, 128);
+    if (warp_has(c->smem->parts_done[c->warpgroup] != tail->parts - 1)) return 0;
+
+    reset(c);
+    for (int part = 0; part < tail->parts; part++) {
+        const float *from = first + part * part_stride;
+        float ours[2], theirs[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            const float ref = __ldcg(from + (values + 2 + r) * stride), top = fmaxf(ref, c->limit[r]);
+            ours[r] = c->limit[r] == MINUS_INF ? 0 : ptx_exp2(c->limit[r] - top);
+            theirs[r] = ref == MINUS_INF ? 0 : ptx_exp2(ref - top);
+            c->sum[r] = c->sum[r] * ours[r] + __ldcg(from + (values + r) * stride) * theirs[r];
+            c->limit[r] = top;
+        }
+#pragma unroll
+        for (int i = 0; i < values; i++)
+            c->out[i] = c->out[i] * ours[i / 2 % 2] + __ldcg(from + i * stride) * theirs[i / 2 % 2];
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+        c->ref[r] = c->limit[r] == MINUS_INF ? 0 : c->limit[r]; /* the merged reference */
+    return 1;
+}
+#endif
+
+#endif
