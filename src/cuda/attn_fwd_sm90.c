@@ -31,8 +31,8 @@ static const tile_row tiles[] = {
 /* For block masks, whose rows are mostly 128 or 256 queries, and for a score_mod and a mask_mod at once, which need
  * more registers. */
 static const tile_row roomy_tiles[] = {
-    {64, 64, 2, 128, 2, 4, 72, 216},   {96, 96, 2, 128, 1, 2, 72, 216},
-    {128, 128, 2, 128, 1, 2, 72, 216}, {192, 128, 2, 128, 1, 2, 56, 224}, /* shared memory: 208 of 227 KiB */
+    {64, 64, 2, 128, 2, 4, 56, 224},   {96, 96, 2, 128, 1, 2, 56, 224},
+    {128, 128, 2, 128, 1, 2, 56, 224}, {192, 128, 2, 128, 1, 2, 56, 224}, /* shared memory: 208 of 227 KiB */
     {256, 256, 2, 80, 1, 2, 40, 232},                                     /* shared memory */
 };
 
@@ -153,8 +153,11 @@ static sac_tile_order order_of(const sac_attention_args *args, const tile_row *t
 }
 
 /* Tiles of equal length leave the last round of CTAs partly idle, and few tiles most of them. Cutting the tiles of that
- * round in parts by their keys fills it: the number of parts that ends soonest, at least MIN_PART key tiles each. */
-enum { MAX_PARTS = 16, MIN_PART = 4 };
+ * round in parts by their keys fills it. Each part costs a pass over its accumulators, counted as PART_COST of a round,
+ * and workspace; each has at least MIN_PART key tiles. */
+enum { MAX_PARTS = 8, MIN_PART = 4 };
+#define PART_COST 0.02f
+#define WORTH_IT 0.85f /* of a round */
 
 static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
                               const sac_cuda_device *device) {
@@ -165,11 +168,11 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     sac_tail_split tail = {order.total % device->num_sms, 1, NULL, NULL};
     if (args->blocks.by_query.offsets || is_ragged(args) || (banded && order.num_tiles > 1)) tail.tiles = 0;
     const int32_t most = sac_min(MAX_PARTS, args->len_k.seqlen / (t->kv_tile * MIN_PART));
-    float best = 0.95f; /* of a round; merging takes its time too */
+    float best = WORTH_IT;
     for (int32_t parts = 2; parts <= most; parts++) {
-        float rounds = (float)sac_ceil_div(tail.tiles * parts, device->num_sms) / (float)parts;
-        if (rounds >= best) continue;
-        best = rounds - 0.01f;
+        const float rounds = (float)sac_ceil_div(tail.tiles * parts, device->num_sms) / (float)parts;
+        if (rounds + PART_COST * (float)parts >= best) continue;
+        best = rounds + PART_COST * (float)parts;
         tail.parts = parts;
     }
     if (tail.parts == 1) tail.tiles = 0;
