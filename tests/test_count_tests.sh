@@ -58,6 +58,15 @@ skipped: no GPU
 Test Passed.
 END
 
+expect pytest_tests_count_one_by_one "74 passed, 4 failed, 2 skipped" 1 <<'END'
+1/2 Testing: test_quiet
+3 failed, 70 passed, 2 skipped, 3 warnings in 63.23s (0:01:03)
+Test Failed.
+2/2 Testing: test_framed
+=================== 1 error, 4 passed in 0.12s ===================
+Test Failed.
+END
+
 expect a_run_where_all_is_skipped_is_no_success "0 passed, 0 failed, 1 skipped" 1 <<'END'
 1/1 Testing: test_a
 skipped: no GPU
