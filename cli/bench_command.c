@@ -19,7 +19,7 @@ typedef struct bench_options {
 } bench_options;
 
 enum { KEY_WARM_UP = 0x500, KEY_REPEATS };
-enum { MIN_WARM_UP = 2, MIN_REPEATS = 5, MAX_REPEATS = 1000 };
+enum { MIN_WARM_UP = 2, MIN_REPEATS = 5, MAX_REPEATS = 1000000 };
 static const double warm_up_s = 0.2, repeats_s = 1; /* unless counts are given */
 
 static const struct argp_option option_list[] = {
@@ -139,7 +139,8 @@ static saccade_status time_calls(const workload *work, results *r, bool backward
     int64_t most = options->repeats ? options->repeats : MAX_REPEATS;
     double *elapsed = allocate(sizeof *elapsed * (size_t)most), total = 0;
     saccade_status status = SACCADE_OK;
-    progress_begin(backward ? "backward" : "forward", options->repeats);
+    const int64_t ms = (int64_t)(1e3 * repeats_s);
+    progress_begin(backward ? "backward" : "forward", options->repeats ? most : ms);
     for (int64_t n = 0; status == SACCADE_OK; n++) {
         if (options->warm_up ? n == options->warm_up : n >= MIN_WARM_UP && total > warm_up_s) break;
         status = time_once(work, r, backward, elapsed);
@@ -150,7 +151,7 @@ static saccade_status time_calls(const workload *work, results *r, bool backward
         if (!options->repeats && t->repeats >= MIN_REPEATS && total > repeats_s) break;
         status = time_once(work, r, backward, &elapsed[t->repeats]);
         total += elapsed[t->repeats];
-        progress_to(t->repeats + 1);
+        progress_to(options->repeats ? t->repeats + 1 : (int64_t)(1e3 * total));
     }
     progress_end();
     if (status == SACCADE_OK) {
@@ -208,19 +209,20 @@ static json_t *print_row(const workload *work, const bench_options *options, con
 }
 
 /* Forward, and with --backward also backward, of one workload. */
-static int bench_workload(const workload *work, const bench_options *options, json_t *rows) {
+static int bench_workload(const workload *work, const bench_options *options, bool first, json_t *rows) {
     results r = results_new(work);
     saccade_status status = SACCADE_OK;
     for (int backward = 0; backward <= (int)work->backward && status == SACCADE_OK; backward++) {
         timing t = {0};
         status = time_calls(work, &r, backward, options, &t);
         if (status != SACCADE_OK) break;
+        if (first && !backward && !options->json) print_header(&options->attention);
         json_t *row = print_row(work, options, &r, backward, &t);
         if (row) json_array_append_new(rows, row);
         fflush(stdout);
     }
     results_free(&r);
-    return status == SACCADE_OK ? EXIT_OK : complain_status("bench", status);
+    return status == SACCADE_OK ? EXIT_OK : complain_status(NULL, status);
 }
 
 static int run(bench_options *options) {
@@ -230,8 +232,7 @@ static int run(bench_options *options) {
     for (int i = 0; i < count && code == EXIT_OK; i++) {
         workload work;
         code = workload_open(&work, attention, attention->num_shapes ? &attention->shapes[i] : NULL);
-        if (code == EXIT_OK && !options->json && i == 0) print_header(attention);
-        if (code == EXIT_OK) code = bench_workload(&work, options, rows);
+        if (code == EXIT_OK) code = bench_workload(&work, options, i == 0, rows);
         workload_close(&work);
     }
     if (options->json && code == EXIT_OK) {

@@ -33,6 +33,7 @@ static void draw(void) {
         return;
     }
     double part = (double)atomic_load(&bar.done) / (double)bar.total;
+    if (part > 1) part = 1;
     char filled[WIDTH + 1];
     for (int i = 0; i < WIDTH; i++) filled[i] = (double)i < part * WIDTH ? '#' : '.';
     filled[WIDTH] = 0;

@@ -156,6 +156,13 @@ static int check_inputs(const workload *work) {
                                 : complain_status(work->file ? work->file->path : "--shapes", status);
 }
 
+/* So that questions about a call, which look at no data, speak of the same lengths as the call. */
+static void bound_lengths(workload *work) {
+    input_shape s = workload_shape(work);
+    work->params.max_seqlen_q = (int32_t)s.seqlen_q;
+    work->params.max_seqlen_k = (int32_t)s.seqlen_k;
+}
+
 int workload_open(workload *work, attention_options *options, const input_shape *shape) {
     *work = (workload){.params = options->params, .backward = options->backward};
     saccade_status status = saccade_context_create(&work->ctx, &options->context);
@@ -167,6 +174,7 @@ int workload_open(workload *work, attention_options *options, const input_shape 
         code = open_inputs(work, options->input);
     options->sources.file = work->file;
     if (code == EXIT_OK) code = check_inputs(work);
+    if (code == EXIT_OK && workload_is_packed(work)) bound_lengths(work);
     if (code == EXIT_OK) make_dout(work);
     if (code == EXIT_OK) code = bind_modifiers(work, options);
     if (code == EXIT_OK) code = build_mask(work, options);
@@ -331,6 +339,7 @@ char *workload_backend(const workload *work, bool backward) {
         bool meant = !work->params.backend || !strcmp(work->params.backend, entry->name);
         if (meant && entry->usable) name = copy_string(entry->name);
     }
+    if (!name) complain_status(NULL, SACCADE_UNSUPPORTED);
     saccade_backend_report_destroy(report);
     return name;
 }

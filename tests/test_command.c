@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <jansson.h>
 #include <math.h>
+#include <pty.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,7 @@ static void packed_sequences_do_not_see_each_other(void **state) {
     assert_int_equal(safetensors_find(out, "lse")->shape[1], T);
     safetensors_close(out);
     succeeds("check packed.safetensors --causal=bottom-right --backward");
+    succeeds("check packed.safetensors --mask 'causal & window:5,0' --block-size 16,8 --backward");
 }
 
 static void a_block_mask_is_the_mask_it_names(void **state) {
@@ -213,6 +215,54 @@ static void refused_input_leaves_no_output(void **state) {
     fails("attention dense.safetensors -o absent/none.safetensors", 1, "absent/none.safetensors");
     fails("attention dense.safetensors -o .", 1, "no regular file");
     assert_false(exists("none.safetensors"));
+}
+
+/* packed.safetensors with other cu_seqlens_q. */
+static void write_packed(const char *name, const int32_t cu[B + 1]) {
+    safetensors_file *in = opened("packed.safetensors");
+    safetensors_entry entries[8];
+    const DLTensor *lengths = SACCADE_TENSOR(cu, SACCADE_I32, B + 1);
+    char path[64];
+    for (size_t i = 0; i < in->count; i++)
+        entries[i] = (safetensors_entry){in->tensors[i].name, &in->tensors[i].tensor};
+    for (size_t i = 0; i < in->count; i++)
+        if (!strcmp(entries[i].name, "cu_seqlens_q")) entries[i].tensor = lengths;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_true(safetensors_write(path, entries, in->count));
+    safetensors_close(in);
+}
+
+static void lying_sequence_lengths_are_refused_before_anything_is_written(void **state) {
+    (void)state;
+    static const struct {
+        int32_t cu[B + 1];
+        const char *words;
+    } cases[] = {{{0, 30, 20}, "decreases"},
+                 {{1, 17, T}, "must start at 0"},
+                 {{0, 17, T + 1}, "tokens"},
+                 {{0, INT32_MIN, T}, "decreases"},
+                 {{0, INT32_MAX, INT32_MAX}, "tokens"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_packed("lying.safetensors", cases[i].cu);
+        fails("attention lying.safetensors -o none.safetensors", 2, cases[i].words);
+        fails("check lying.safetensors --mask causal", 2, "cu_seqlens_q");
+        fails("bench lying.safetensors --causal", 2, cases[i].words);
+    }
+    assert_false(exists("none.safetensors"));
+}
+
+static void empty_sequences_batches_and_heads_are_legal(void **state) {
+    (void)state;
+    write_packed("gaps.safetensors", (const int32_t[]){0, 0, 9});
+    succeeds("check gaps.safetensors --causal --backward");
+    static const char *const shapes[] = {"0,16,2,2,16", "1,0,2,1,16", "1,16,2,1,16,0", "1,16,0,2,16",
+                                         "1,16,0,0,16"};
+    for (int i = 0; i < 5; i++) {
+        char arguments[128];
+        snprintf(arguments, sizeof arguments, "bench --shapes %s --backward --warm-up 1 --repeats 1",
+                 shapes[i]);
+        succeeds(arguments);
+    }
 }
 
 static void a_failed_run_keeps_the_old_output_and_leaves_no_scratch(void **state) {
@@ -382,6 +432,38 @@ static void help_and_version_are_status_0(void **state) {
     assert_non_null(strstr(out_text, "saccade 0."));
 }
 
+/* What the command writes when its stderr is a terminal. */
+static void run_on_terminal(const char *arguments, char *text, size_t size) {
+    char line[512];
+    int terminal;
+    pid_t child = forkpty(&terminal, NULL, NULL, NULL);
+    assert_true(child >= 0);
+    if (child == 0) {
+        snprintf(line, sizeof line, "exec %s %s >/dev/null", SACCADE_COMMAND, arguments);
+        execl("/bin/sh", "sh", "-c", line, (char *)NULL);
+        _exit(127);
+    }
+    size_t used = 0;
+    for (ssize_t got; used < size - 1 && (got = read(terminal, text + used, size - 1 - used)) > 0;)
+        used += (size_t)got;
+    text[used] = 0;
+    close(terminal);
+    waitpid(child, NULL, 0);
+}
+
+static void long_work_shows_a_bar_on_a_terminal_only(void **state) {
+    (void)state;
+    const char *arguments = "bench --shapes 1,64,2,2,16 --dtype fp32";
+    run_on_terminal(arguments, out_text, sizeof out_text);
+    if (!strstr(out_text, "forward  [##")) fail_msg("no bar in\n%s", out_text);
+    const char *wiped = strstr(out_text, "\r\033[K");
+    while (wiped && strstr(wiped + 1, "\r\033[K")) wiped = strstr(wiped + 1, "\r\033[K");
+    assert_non_null(wiped);
+    assert_string_equal(wiped, "\r\033[K"); /* nothing is left of it */
+    succeeds(arguments);
+    assert_string_equal(err_text, "");
+}
+
 static void a_full_standard_output_is_status_1(void **state) {
     (void)state;
     char line[512];
@@ -399,6 +481,8 @@ int main(void) {
         cmocka_unit_test(packed_sequences_do_not_see_each_other),
         cmocka_unit_test(a_block_mask_is_the_mask_it_names),
         cmocka_unit_test(refused_input_leaves_no_output),
+        cmocka_unit_test(lying_sequence_lengths_are_refused_before_anything_is_written),
+        cmocka_unit_test(empty_sequences_batches_and_heads_are_legal),
         cmocka_unit_test(a_failed_run_keeps_the_old_output_and_leaves_no_scratch),
         cmocka_unit_test(output_may_replace_its_own_input),
         cmocka_unit_test(check_passes_on_the_sample_and_says_by_how_much),
@@ -409,6 +493,7 @@ int main(void) {
         cmocka_unit_test(backends_tell_why_not),
         cmocka_unit_test(wrong_usage_is_status_2_with_words),
         cmocka_unit_test(help_and_version_are_status_0),
+        cmocka_unit_test(long_work_shows_a_bar_on_a_terminal_only),
         cmocka_unit_test(a_full_standard_output_is_status_1),
     };
     return cmocka_run_group_tests(tests, make_inputs, remove_inputs);

@@ -16,7 +16,7 @@ sac_reference_head sac_reference_head_of(const sac_attention_call *call, int32_t
         .call = call,
         .b = b,
         .h = h,
-        .kv_head = h / args->group,
+        .kv_head = args->group ? h / args->group : 0, /* a group of none: q has no heads */
         .q_row = args->len_q.cu_seqlens ? args->len_q.cu_seqlens[b] : 0,
         .k_row = args->len_k.cu_seqlens ? args->len_k.cu_seqlens[b] : 0,
         .q_len = length_of(&args->len_q, b),
