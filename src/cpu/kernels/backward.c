@@ -43,19 +43,22 @@ static void load_row_values(const q_tile *t) {
     }
 }
 
-/* scores become p, grad becomes dscore = p (dp - delta), for n keys. p = 0 wins over a dp that is not finite. */
+/* scores become p, grad becomes dscore = p (dp - delta), for n keys. Hidden pairs get zeros by force: a lse, dp or
+ * delta that is NaN belongs to what is visible. */
 static void softmax_grad(const q_tile *t, int n) {
     const tile_scratch *s = &t->scratch;
-    const vec exponent = vset(t->exponent), zero = vset(0.f);
+    const vec exponent = vset(t->exponent);
     for (int lane = 0; lane < t->lanes; lane += LANES) {
         const vec lse = vload(s->lse + lane), delta = vload(s->delta + lane);
         float *score = s->scores + lane, *grad = s->grad + lane;
         vec sum = vload(s->p_dp + lane);
         for (int j = 0; j < n; j++, score += Q_TILE, grad += Q_TILE) {
-            const vec p = vexp2(vload(score) * exponent - lse), dp = vselect(p == zero, zero, vload(grad));
+            const ivec hidden = vload(score) == vset(-INFINITY);
+            const vec p = vzero_where(hidden, vexp2(vmultiply_subtract(vload(score), exponent, lse)));
+            const vec dp = vzero_where(hidden, vload(grad));
             sum += p * dp;
             vstore(score, p);
-            vstore(grad, vselect(p == zero, zero, p * (dp - delta)));
+            vstore(grad, vzero_where(hidden, p * (dp - delta)));
         }
         vstore(s->p_dp + lane, sum);
     }

@@ -33,15 +33,15 @@ static vec exponentiate(float *scores, float *paired, int n, vec exponent, vec b
     vec sum = vset(0.f);
     if (!paired) {
         for (int j = 0; j < n; j++) {
-            vec p = vexp2(vload(scores + j * Q_TILE) * exponent - base);
+            vec p = vexp2(vmultiply_subtract(vload(scores + j * Q_TILE), exponent, base));
             vstore(scores + j * Q_TILE, p);
             sum += p;
         }
         return sum;
     }
     for (int j = 0; j < n; j += 2) {
-        vec low = vexp2(vload(scores + j * Q_TILE) * exponent - base), high = vset(0.f);
-        if (j + 1 < n) high = vexp2(vload(scores + (j + 1) * Q_TILE) * exponent - base);
+        vec low = vexp2(vmultiply_subtract(vload(scores + j * Q_TILE), exponent, base)), high = vset(0.f);
+        if (j + 1 < n) high = vexp2(vmultiply_subtract(vload(scores + (j + 1) * Q_TILE), exponent, base));
         vstore(paired + j / 2 * Q_TILE, vpair(low, high));
         sum += low + high;
     }

@@ -42,6 +42,7 @@ INLINE ivec iload(const int32_t *p) {
 }
 INLINE ivec iset(int32_t x) { return (ivec){0} + x; }
 INLINE vec vselect(ivec mask, vec yes, vec no) { return (vec)((mask & (ivec)yes) | (~mask & (ivec)no)); }
+INLINE vec vzero_where(ivec mask, vec x) { return (vec)(~mask & (ivec)x); }
 INLINE vec vabs(vec x) { return (vec)((ivec)x & 0x7fffffff); }
 INLINE vec vcopysign(vec x, vec sign) { return (vec)((ivec)x | ((ivec)sign & INT32_MIN)); } /* x >= 0 */
 
@@ -72,6 +73,21 @@ INLINE vec vround(vec x) { /* exact below 2^22; nothing larger gets here */
 INLINE vec vfrom_int(ivec x) { return __builtin_convertvector(x, vec); }
 INLINE vec vscale2(vec x, vec n) { return x * (vec)((__builtin_convertvector(n, ivec) + 127) << 23); }
 #define EXP2_FLOOR -127.f
+#endif
+
+/* a b - c, rounded once: near-equal large numbers may meet there. */
+#if defined(__FMA__) || !defined(__x86_64__)
+INLINE vec vmultiply_subtract(vec a, vec b, vec c) { return a * b - c; }
+#else
+/* Without an FMA the product's rounding error is found by splitting the factors in halves, whose products are exact
+ * (Dekker). It is not a number where a is infinite; the product then needs no correction. */
+INLINE vec vmultiply_subtract(vec a, vec b, vec c) {
+    const vec a_high = a * 4097 - (a * 4097 - a), a_low = a - a_high;
+    const vec b_high = b * 4097 - (b * 4097 - b), b_low = b - b_high;
+    const vec product = a * b, difference = product - c;
+    const vec error = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low);
+    return vselect(error == error, difference + error, difference);
+}
 #endif
 
 /* sum + a b. With `pairs` each lane holds two bf16 values, and both products are added. */
