@@ -22,7 +22,7 @@ typedef struct backward_work {
     int64_t units,
         strands;    /* units u with the same u % strands run one after the other and share aux gradients */
     float *dk, *dv; /* (shares, num_kv_heads, total_k, padded head_dim); (.., head_dim_v) */
-    float *dsink;   /* (units, num_heads); only the unit's own heads are used */
+    float *dsink;   /* (units, group): of the unit's own query heads */
     float *aux;     /* (strands, aux_size) */
     size_t aux_size;
     char *scratch;
@@ -99,7 +99,7 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
     work->scratch = take(&a, work->scratch_bytes * (size_t)ctx->num_threads);
     work->dk = take(&a, sizeof(float) * sum_floats(call, args->head_dim) * (size_t)work->shares);
     work->dv = take(&a, sizeof(float) * sum_floats(call, args->head_dim_v) * (size_t)work->shares);
-    work->dsink = take(&a, sizeof(float) * (size_t)work->units * (size_t)args->num_heads);
+    work->dsink = take(&a, sizeof(float) * (size_t)work->units * (size_t)args->group);
     work->aux = take(&a, aux_room(call, work->units));
     work->aux_size = aux_floats(call, true);
     work->strands = work->units;
@@ -147,12 +147,12 @@ static void run_unit(const backward_work *work, int64_t unit, const saccade_aux 
     const sac_cpu_sums sums = {
         .dk = sum_row(work, work->dk, args->head_dim, share, b, kv_head, 0),
         .dv = sum_row(work, work->dv, args->head_dim_v, share, b, kv_head, 0),
-        .dsink = args->dsink ? work->dsink + unit * args->num_heads : NULL,
+        .dsink = args->dsink ? work->dsink + unit * args->group : NULL,
         .aux = aux,
     };
     memset(sums.dk, 0, sizeof(float) * (size_t)seq.k_len * (size_t)sac_cpu_padded(args->head_dim));
     memset(sums.dv, 0, sizeof(float) * (size_t)seq.k_len * (size_t)sac_cpu_padded(args->head_dim_v));
-    if (sums.dsink) memset(sums.dsink, 0, sizeof(float) * (size_t)args->num_heads);
+    if (sums.dsink) memset(sums.dsink, 0, sizeof(float) * (size_t)args->group);
 
     const int32_t head_tiles = args->group / work->plan.heads_per_tile;
     const int64_t tiles = (int64_t)sac_cpu_row_tiles(args, b) * head_tiles;
@@ -209,7 +209,7 @@ static void reduce_dsink(const backward_work *work) {
             for (int32_t share = 0; share < work->shares; share++) {
                 const int64_t unit =
                     ((int64_t)b * args->num_kv_heads + h / args->group) * work->shares + share;
-                sum += work->dsink[unit * args->num_heads + h];
+                sum += work->dsink[unit * args->group + h % args->group];
             }
         args->dsink[h] = (float)sum;
     }

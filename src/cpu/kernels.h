@@ -28,7 +28,7 @@ static inline size_t sac_cpu_state_size(const sac_attention_args *args) {
 /* Where the tiles of one key head add up what they give to others; one thread at a time. */
 typedef struct sac_cpu_sums {
     float *dk, *dv; /* (keys of the sequence, sac_cpu_padded(head_dim)), unscaled; and (.., head_dim_v) */
-    float *dsink;   /* (num_heads of all) or NULL */
+    float *dsink;   /* (group) or NULL */
     const saccade_aux *aux; /* the score_mod's, with gradients of its own to add to */
 } sac_cpu_sums;
 
