@@ -60,6 +60,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         return 0;
     case ARGP_KEY_END:
         if (!options->output && !picture) argp_error(state, "-o OUT is missing");
+        if (!options->output && options->attention.backward) argp_error(state, "--backward: needs -o OUT");
         if (picture != (options->map[1] >= 0)) argp_error(state, "--map and --png or --svg go together");
         return 0;
     default:
@@ -120,6 +121,13 @@ static int compute(const workload *work, const command_options *options) {
     return code;
 }
 
+static int draw_map(const workload *work, const command_options *options) {
+    char *mask = mask_text(&options->attention);
+    int code = draw_attention_map(work, options->map[0], options->map[1], mask, options->png, options->svg);
+    free(mask);
+    return code;
+}
+
 static int run(command_options *options) {
     workload work;
     int code = EXIT_OK;
@@ -127,8 +135,7 @@ static int run(command_options *options) {
     if (options->output && !output_possible(options->output)) return EXIT_FAILED;
     code = workload_open(&work, &options->attention, NULL);
     if (code == EXIT_OK && (options->output || options->verbose)) code = compute(&work, options);
-    if (code == EXIT_OK && options->map[1] >= 0)
-        code = draw_attention_map(&work, options->map[0], options->map[1], options->png, options->svg);
+    if (code == EXIT_OK && options->map[1] >= 0) code = draw_map(&work, options);
     workload_close(&work);
     return code;
 }

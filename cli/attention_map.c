@@ -110,17 +110,17 @@ static void paint(const map *m, chart *c) {
         }
 }
 
-static bool draw(const workload *work, const map *m, int64_t batch, int64_t head, const char *png,
-                 const char *svg) {
+static bool draw(const workload *work, const map *m, int64_t batch, int64_t head, const char *mask,
+                 const char *png, const char *svg) {
     colour bar[CHART_BAR_STEPS];
     for (int i = 0; i < CHART_BAR_STEPS; i++) bar[i] = ramp_colour(i / (CHART_BAR_STEPS - 1.0));
     char *title =
         work->q->ndim == 4 && work->q->shape[0] > 1
             ? format_string("Attention of head %lld, batch entry %lld", (long long)head, (long long)batch)
             : format_string("Attention of head %lld", (long long)head);
-    char *subtitle = format_string("%s: %lld queries, %lld keys, head_dim %lld, %s", work->file->path,
-                                   (long long)m->q_len, (long long)m->kv_len,
-                                   (long long)work->q->shape[work->q->ndim - 1], dtype_name(work->q->dtype));
+    char *subtitle = format_string(
+        "%s: %lld queries, %lld keys, head_dim %lld, %s, %s", work->file->path, (long long)m->q_len,
+        (long long)m->kv_len, (long long)work->q->shape[work->q->ndim - 1], dtype_name(work->q->dtype), mask);
     char *label = format_string("probability that a query puts on %.3g keys", (double)m->kv_len / m->columns);
     chart c = {.title = title,
                .subtitle = subtitle,
@@ -140,7 +140,8 @@ static bool draw(const workload *work, const map *m, int64_t batch, int64_t head
     return good;
 }
 
-int draw_attention_map(const workload *work, int64_t batch, int64_t head, const char *png, const char *svg) {
+int draw_attention_map(const workload *work, int64_t batch, int64_t head, const char *mask, const char *png,
+                       const char *svg) {
     int first = work->q->ndim - 3; /* of the token dimension */
     int64_t num_batches = first ? work->q->shape[0] : 1, num_heads = work->q->shape[first + 1];
     map m = {.q_len = work->q->shape[first], .kv_len = work->k->shape[first]};
@@ -156,7 +157,7 @@ int draw_attention_map(const workload *work, int64_t batch, int64_t head, const 
     int code = EXIT_OK;
     if (status != SACCADE_OK)
         code = complain_status("map", status);
-    else if (!draw(work, &m, batch, head, png, svg))
+    else if (!draw(work, &m, batch, head, mask, png, svg))
         code = EXIT_FAILED;
     free(m.mass);
     return code;

@@ -5,7 +5,8 @@
 #include "workload.h"
 
 /* Draws the probabilities of one head of one batch entry, averaged over cells of a few queries and summed over a few
- * keys. `png` and `svg` may be NULL. Returns the exit code, after a message unless EXIT_OK. */
-int draw_attention_map(const workload *work, int64_t batch, int64_t head, const char *png, const char *svg);
+ * keys. `mask` is what the subtitle calls the computation; `png` and `svg` may be NULL. Returns the exit code, after a message unless EXIT_OK. */
+int draw_attention_map(const workload *work, int64_t batch, int64_t head, const char *mask, const char *png,
+                       const char *svg);
 
 #endif

@@ -20,7 +20,7 @@ static const struct argp_option option_list[] = {
     {"explain", KEY_EXPLAIN, NULL, 0, "For this computation: IN or --shapes, and the options below", -1},
     {0}};
 
-/* Without --explain: a small causal call that any backend which works here at all serves. */
+/* Without --explain: a small call that any backend which works here at all serves. */
 static const input_shape plain_shape = {1, 128, 128, 1, 1, 64, 64};
 
 static error_t parse(int key, char *text, struct argp_state *state) {

@@ -93,28 +93,6 @@ static double count_bytes(const workload *work, const results *r, bool backward)
     return bytes;
 }
 
-/* "causal+window:256,0", "full": what stands in the table's mask column. */
-static char *mask_text(const attention_options *options) {
-    static const char *const causal[] = {"", "causal", "causal:bottom-right"};
-    const saccade_attention_params *p = &options->params;
-    char window[64] = "";
-    if (p->window.enabled)
-        snprintf(window, sizeof window, "window:%d,%d%s", p->window.left, p->window.right,
-                 p->window.align == SACCADE_BOTTOM_RIGHT ? ":bottom-right" : "");
-    const char *parts[] = {causal[p->causal], window, options->mask_spec ? options->mask_spec : "",
-                           options->mask_mod ? "mask_mod" : "", options->score_mod ? "score_mod" : ""};
-    char *text = copy_string("");
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (!*parts[i]) continue;
-        char *longer = format_string("%s%s%s", text, *text ? "+" : "", parts[i]);
-        free(text);
-        text = longer;
-    }
-    if (*text) return text;
-    free(text);
-    return copy_string("full");
-}
-
 /* ---- timing ---- */
 
 typedef struct timing {

@@ -4,7 +4,9 @@
 #include <saccade/block_mask.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "band.h"
 #include "command.h"
 #include "mask_picture.h"
 #include "mask_spec.h"
@@ -13,7 +15,7 @@
 typedef struct mask_options {
     const char *spec, *png, *svg, *aux;
     int64_t q_len, kv_len, batch, num_heads, block_size[2];
-    int64_t plane[2]; /* batch entry and head of the picture */
+    int64_t plane[2]; /* batch entry and head of the picture; -1: not given */
     modifier_sources sources;
     int32_t threads;
     bool stats, json;
@@ -61,10 +63,14 @@ static void check_together(struct argp_state *state, mask_options *options) {
     if (!options->spec) argp_error(state, "SPEC is missing");
     if (options->q_len < 0) argp_error(state, "--q-len is missing");
     if (options->kv_len < 0) options->kv_len = options->q_len;
+    if (options->aux && !strstr(options->spec, "mod:")) argp_error(state, "--aux: SPEC has no mod:TEXT");
+    if (options->plane[0] >= 0 && !options->png && !options->svg)
+        argp_error(state, "--plane: needs --png or --svg");
     if (options->plane[0] >= options->batch || options->plane[1] >= options->num_heads)
         argp_error(state, "--plane %lld,%lld: there are %lld batch entries and %lld heads",
                    (long long)options->plane[0], (long long)options->plane[1], (long long)options->batch,
                    (long long)options->num_heads);
+    for (int i = 0; i < 2; i++) options->plane[i] = larger(options->plane[i], 0);
     if (!options->png && !options->svg) options->stats = true;
 }
 
@@ -130,7 +136,7 @@ enum { MAX_BINS = 16 };
 /* Query blocks by how many key blocks they list, over all batch entries and heads. */
 typedef struct histogram {
     int64_t rows, min, max, sum;
-    int64_t first, width; /* of the bins, in blocks; a power of two wide */
+    int64_t width; /* of the bins, in blocks: a power of two; the first begins at min */
     int num_bins;
     int64_t bins[MAX_BINS];
 } histogram;
@@ -145,11 +151,14 @@ static histogram make_histogram(const int32_t *partial, const int32_t *whole, in
     }
     if (!rows) g.min = 0;
     while ((g.max - g.min) / g.width + 1 > MAX_BINS) g.width *= 2;
-    g.first = g.min;
     g.num_bins = (int)((g.max - g.min) / g.width) + 1;
-    for (int64_t i = 0; i < rows; i++) g.bins[(partial[i] + whole[i] - g.first) / g.width]++;
+    for (int64_t i = 0; i < rows; i++) g.bins[(partial[i] + whole[i] - g.min) / g.width]++;
     return g;
 }
+
+static int64_t bin_first(const histogram *g, int i) { return g->min + i * g->width; }
+
+static int64_t bin_last(const histogram *g, int i) { return smaller(bin_first(g, i) + g->width - 1, g->max); }
 
 static saccade_status count_rows(const saccade_block_mask *mask, const saccade_block_mask_info *info,
                                  histogram *g) {
@@ -194,7 +203,7 @@ static void print_text(const mask_options *options, const saccade_block_mask_inf
     for (int i = 0; i < g->num_bins; i++) most = g->bins[i] > most ? g->bins[i] : most;
     for (int i = 0; i < g->num_bins && g->rows; i++) {
         char range[48], bar[41] = "";
-        long long low = g->first + i * g->width, high = low + g->width - 1;
+        long long low = bin_first(g, i), high = bin_last(g, i);
         snprintf(range, sizeof range, g->width > 1 ? "%lld-%lld" : "%lld", low, high);
         int length = (int)((40 * g->bins[i] + most - 1) / most);
         for (int j = 0; j < length; j++) bar[j] = '#';
@@ -207,9 +216,8 @@ static void print_json(const mask_options *options, const saccade_block_mask_inf
     const saccade_mask_shape *s = &info->shape;
     json_t *bins = json_array();
     for (int i = 0; i < g->num_bins && g->rows; i++)
-        json_array_append_new(
-            bins, json_pack("{s:I, s:I, s:I}", "from", (json_int_t)(g->first + i * g->width), "to",
-                            (json_int_t)(g->first + (i + 1) * g->width - 1), "rows", (json_int_t)g->bins[i]));
+        json_array_append_new(bins, json_pack("{s:I, s:I, s:I}", "from", (json_int_t)bin_first(g, i), "to",
+                                              (json_int_t)bin_last(g, i), "rows", (json_int_t)g->bins[i]));
     json_t *root = json_pack(
         "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:i, s:f, s:I, s:f, s:o}", "mask", options->spec,
         "q_len", s->q_len, "kv_len", s->kv_len, "q_block", s->q_block, "kv_block", s->kv_block, "batch",
@@ -291,7 +299,7 @@ int mask_command(int argc, char **argv) {
                "window may end in :bottom-right. Example: 'document:1024,3072 & causal'.",
         .children = children,
     };
-    mask_options options = {.q_len = -1, .kv_len = -1, .batch = 1, .num_heads = 1};
+    mask_options options = {.q_len = -1, .kv_len = -1, .batch = 1, .num_heads = 1, .plane = {-1, -1}};
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     int code = run(&options);
     free_sources(&options.sources);

@@ -1,20 +1,25 @@
 /* mask_picture.c - a block mask as a picture: blocks by kind, and inside the mixed ones the pairs that are seen.
  *
- * Where a pixel is smaller than a pair it has one pair's colour. Where it covers several it has the mean of a few of
- * them, each drawn at random within its share of the pixel: a regular grid of samples would beat with the regular
- * masks and show stripes that are not there.
+ * Where a pixel is smaller than a pair it has one pair's colour. Where it covers several it blends a few of them, each
+ * drawn at random within its share of the pixel: a regular grid of samples would beat with the regular masks and show
+ * stripes that are not there.
  */
 #include "mask_picture.h"
 
-#include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "command.h"
 #include "progress.h"
 
-/* From the palette of Okabe and Ito, which the colour-blind tell apart too; they also differ in lightness. */
-static const colour full = 0x0072b2, partial = 0xe69f00, diagonal = 0xb3448b, empty = 0xf1f3f6;
-static const colour partial_hidden = 0xfbe9c3, diagonal_hidden = 0xf3dcea;
+enum { NUM_KINDS = 4 }; /* 0: not listed */
+
+/* By kind: a pair that is seen, and one that is not. From the palette of Okabe and Ito, which the colour-blind tell
+ * apart too; they also differ in lightness. */
+static const colour seen_colour[NUM_KINDS] = {
+    0xf1f3f6, [SACCADE_PARTIAL] = 0xe69f00, [SACCADE_FULL] = 0x0072b2, [SACCADE_DIAGONAL] = 0xb3448b};
+static const colour hidden_colour[NUM_KINDS] = {
+    0xf1f3f6, [SACCADE_PARTIAL] = 0xfbe9c3, [SACCADE_FULL] = 0x0072b2, [SACCADE_DIAGONAL] = 0xf3dcea};
 
 typedef struct plane {
     saccade_context *ctx;
@@ -51,15 +56,33 @@ static int32_t snap_to_diagonal(const plane *p, int32_t q_idx, int32_t kv_idx) {
     return near && snapped >= 0 && snapped < p->info.shape.kv_len ? snapped : kv_idx;
 }
 
-static colour pair_colour(const plane *p, int32_t q_idx, int32_t kv_idx) {
+/* What the samples of one pixel met. */
+typedef struct tally {
+    int listed[NUM_KINDS], seen[NUM_KINDS];
+} tally;
+
+static void count_pair(const plane *p, int32_t q_idx, int32_t kv_idx, tally *t) {
     int32_t kind = kind_at(p, q_idx / p->info.shape.q_block, kv_idx / p->info.shape.kv_block);
-    if (kind == 0) return empty;
-    if (kind == SACCADE_FULL) return full;
-    bool visible = false;
+    bool visible = kind == SACCADE_FULL;
     if (kind == SACCADE_DIAGONAL && p->kv_per_pixel >= 1) kv_idx = snap_to_diagonal(p, q_idx, kv_idx);
-    saccade_block_mask_visible(p->ctx, p->mask, p->b, p->h, q_idx, kv_idx, &visible);
-    if (kind == SACCADE_DIAGONAL) return visible ? diagonal : diagonal_hidden;
-    return visible ? partial : partial_hidden;
+    if (kind == SACCADE_DIAGONAL || kind == SACCADE_PARTIAL)
+        saccade_block_mask_visible(p->ctx, p->mask, p->b, p->h, q_idx, kv_idx, &visible);
+    t->listed[kind]++;
+    t->seen[kind] += visible;
+}
+
+/* The root lifts thin lines, which a plain mean would wash out, and leaves nothing and everything as they are. */
+static colour tally_colour(const tally *t, int samples) {
+    double channel[3] = {0};
+    for (int kind = 0; kind < NUM_KINDS; kind++) {
+        if (!t->listed[kind]) continue;
+        double part = sqrt((double)t->seen[kind] / t->listed[kind]);
+        colour mixed = colour_mix(hidden_colour[kind], seen_colour[kind], part);
+        for (int k = 0; k < 3; k++) channel[k] += (double)t->listed[kind] * (mixed >> (16 - 8 * k) & 255);
+    }
+    colour mean = 0;
+    for (int k = 0; k < 3; k++) mean = mean << 8 | (colour)(channel[k] / samples + 0.5);
+    return mean;
 }
 
 static uint32_t next_random(uint32_t *state) {
@@ -80,16 +103,13 @@ static int32_t pick(int64_t pixel, int64_t pixels, int64_t tokens, int part, int
 static void draw_row(const plane *p, chart *c, int y, int parts) {
     uint32_t random = 2463534242u + (uint32_t)y * 7919u;
     for (int x = 0; x < c->width; x++) {
-        double channel[3] = {0};
+        tally t = {0};
         for (int i = 0; i < parts * parts; i++) {
             int32_t q_idx = pick(y, c->height, c->q_len, i / parts, parts, &random);
             int32_t kv_idx = pick(x, c->width, c->kv_len, i % parts, parts, &random);
-            colour sample = pair_colour(p, q_idx, kv_idx);
-            for (int k = 0; k < 3; k++) channel[k] += sample >> (16 - 8 * k) & 255;
+            count_pair(p, q_idx, kv_idx, &t);
         }
-        colour mean = 0;
-        for (int k = 0; k < 3; k++) mean = mean << 8 | (colour)(channel[k] / (parts * parts) + 0.5);
-        c->pixels[(int64_t)y * c->width + x] = mean;
+        c->pixels[(int64_t)y * c->width + x] = tally_colour(&t, parts * parts);
     }
 }
 
@@ -109,19 +129,19 @@ static void draw_plane(plane *p, chart *c) {
 }
 
 /* A legend entry for each kind that occurs; the labels are the caller's to free. */
-static void add_swatch(chart *c, colour whole, colour detail, const char *name, int64_t count) {
-    c->swatches[c->num_swatches++] =
-        (struct chart_swatch){whole, detail, format_string("%s  %lld", name, (long long)count)};
+static void add_swatch(chart *c, int32_t kind, const char *name, int64_t count) {
+    if (count == 0) return;
+    char *label = format_string("%s  %lld", name, (long long)count);
+    c->swatches[c->num_swatches++] = (struct chart_swatch){hidden_colour[kind], seen_colour[kind], label};
 }
 
 static void add_legend(chart *c, const saccade_block_mask_info *info) {
-    int64_t batch = info->shape.batch > 1 ? info->shape.batch : 1;
-    int64_t heads = info->shape.num_heads > 1 ? info->shape.num_heads : 1;
-    int64_t all = batch * heads * info->num_q_blocks * info->num_kv_blocks;
-    if (info->full) add_swatch(c, full, full, "full", info->full);
-    if (info->partial) add_swatch(c, partial_hidden, partial, "partial", info->partial);
-    if (info->diagonal) add_swatch(c, diagonal_hidden, diagonal, "diagonal", info->diagonal);
-    add_swatch(c, empty, empty, "skipped", all - info->full - info->partial - info->diagonal);
+    int64_t all =
+        (int64_t)info->shape.batch * info->shape.num_heads * info->num_q_blocks * info->num_kv_blocks;
+    add_swatch(c, SACCADE_FULL, "full", info->full);
+    add_swatch(c, SACCADE_PARTIAL, "partial", info->partial);
+    add_swatch(c, SACCADE_DIAGONAL, "diagonal", info->diagonal);
+    add_swatch(c, 0, "skipped", all - info->full - info->partial - info->diagonal);
 }
 
 int draw_mask(saccade_context *ctx, const saccade_block_mask *mask, int32_t b, int32_t h, const char *title,

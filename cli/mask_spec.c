@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "progress.h"
 
 enum { MAX_DEPTH = 64 }; /* of parentheses and "!": parser and builder recurse */
 
@@ -295,6 +296,8 @@ static saccade_status build(saccade_context *ctx, const mask_spec *spec, const s
 int mask_spec_build(saccade_context *ctx, const mask_spec *spec, const saccade_mask_shape *shape,
                     modifier_sources *sources, saccade_block_mask **mask) {
     if (!check_values(spec, shape)) return EXIT_USAGE;
+    progress_begin("block mask", 0);
     saccade_status status = build(ctx, spec, shape, sources, mask);
+    progress_end();
     return status == SACCADE_OK ? EXIT_OK : complain_status("block mask", status);
 }

@@ -2,6 +2,8 @@
 #include "options.h"
 
 #include <float.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
@@ -213,7 +215,6 @@ static error_t parse_shapes(int key, char *text, struct argp_state *state) {
     attention_options *options = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        options->dtype = SACCADE_BF16;
         state->child_inputs[0] = options;
         return 0;
     case KEY_SHAPES:
@@ -224,6 +225,8 @@ static error_t parse_shapes(int key, char *text, struct argp_state *state) {
             argp_error(state, "--dtype %s: expected bf16, fp16 or fp32", text);
         return 0;
     case ARGP_KEY_SUCCESS:
+        if (options->dtype.bits && !options->num_shapes) argp_error(state, "--dtype: needs --shapes");
+        if (!options->dtype.bits) options->dtype = SACCADE_BF16;
         if (options->input && options->num_shapes) argp_error(state, "IN and --shapes: give one of them");
         return 0;
     default:
@@ -248,3 +251,26 @@ static error_t parse_json(int key, char *text, struct argp_state *state) {
 }
 
 const struct argp json_argp = {.options = json_option_list, .parser = parse_json};
+
+/* ---- in words ---- */
+
+char *mask_text(const attention_options *options) {
+    static const char *const causal[] = {"", "causal", "causal:bottom-right"};
+    const saccade_attention_params *p = &options->params;
+    char window[64] = "";
+    if (p->window.enabled)
+        snprintf(window, sizeof window, "window:%d,%d%s", p->window.left, p->window.right,
+                 p->window.align == SACCADE_BOTTOM_RIGHT ? ":bottom-right" : "");
+    const char *parts[] = {causal[p->causal], window, options->mask_spec ? options->mask_spec : "",
+                           options->mask_mod ? "mask_mod" : "", options->score_mod ? "score_mod" : ""};
+    char *text = copy_string("");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (!*parts[i]) continue;
+        char *longer = format_string("%s%s%s", text, *text ? "+" : "", parts[i]);
+        free(text);
+        text = longer;
+    }
+    if (*text) return text;
+    free(text);
+    return copy_string("full");
+}

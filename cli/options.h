@@ -34,6 +34,9 @@ extern const struct argp attention_argp;
 /* The same and --shapes, --dtype: IN or shapes. */
 extern const struct argp shaped_attention_argp;
 
+/* "causal+window:256,0", "full": what is computed, in a word. The caller frees. */
+char *mask_text(const attention_options *options);
+
 /* A child parser for --json; its input is a bool. */
 extern const struct argp json_argp;
 

@@ -411,7 +411,11 @@ static void wrong_usage_is_status_2_with_words(void **state) {
         {"mask", "SPEC is missing"},
         {"mask causal", "--q-len is missing"},
         {"mask causal --q-len -3", "--q-len"},
-        {"mask causal --q-len 8 --plane 0,1", "1 heads"},
+        {"mask causal --q-len 8 --plane 0,0", "needs --png"},
+        {"mask causal --q-len 8 --plane 0,1 --png x.png", "1 heads"},
+        {"mask causal --q-len 8 --aux dense.safetensors", "no mod:TEXT"},
+        {"attention dense.safetensors --backward --map 1 --png x.png", "needs -o OUT"},
+        {"bench dense.safetensors --dtype fp32", "needs --shapes"},
         {"mask 'causal & ' --q-len 8", "column"},
         {"mask 'eagle3:7' --q-len 8", "must be the query length"},
     };
