@@ -1,14 +1,13 @@
 /* attn_fwd_sm90.c - tiles and launch of kernels/attn_fwd_sm90.cu. */
 #include "cuda/attn_fwd_sm90.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/context.h"
+#include "cuda/device_mask.h"
 #include "cuda/kernels/attn_fwd_sm90.h"
+#include "cuda/modifier_text.h"
 #include "cuda/tensor_map.h"
-#include "mod/modifier.h"
 #include "shared/tile_walk.h"
 
 /* A row serves head dims up to its own. Registers a thread: producer + consumers * consumer is at most 512, and 504 with
@@ -54,28 +53,6 @@ static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
            1024;
 }
 
-/* The texts of both modifiers, one after the other. */
-static saccade_status modifier_text(const sac_attention_call *call, char **text) {
-    const saccade_modifier *const mods[2] = {call->score_mod, call->mask_mod};
-    char *parts[2] = {NULL, NULL};
-    saccade_status status = SACCADE_OK;
-    for (int i = 0; i < 2 && status == SACCADE_OK; i++)
-        if (mods[i]) status = sac_modifier_device_text(mods[i], &parts[i]);
-    *text = NULL;
-    if (status == SACCADE_OK && (parts[0] || parts[1])) {
-        const char *first = parts[0] ? parts[0] : "", *second = parts[1] ? parts[1] : "";
-        size_t size = strlen(first) + strlen(second) + 2;
-        *text = malloc(size);
-        if (*text)
-            snprintf(*text, size, "%s\n%s", first, second);
-        else
-            status = sac_fail(SACCADE_OUT_OF_MEMORY, "the modifiers' text");
-    }
-    free(parts[0]);
-    free(parts[1]);
-    return status;
-}
-
 static bool is_ragged(const sac_attention_args *args) {
     return args->len_q.cu_seqlens || args->len_k.cu_seqlens || args->len_q.seqused || args->len_k.seqused;
 }
@@ -107,7 +84,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
     sac_kernel_define(spec, "PRESCALED", softcap || alibi || call->score_mod || !(args->scale > 0));
     sac_kernel_define(spec, "RAGGED", is_ragged(args));
     sac_kernel_define(spec, "SPLIT", split);
-    saccade_status status = modifier_text(call, modifiers);
+    saccade_status status = sac_cuda_modifier_text(call, modifiers);
     spec->modifiers = *modifiers;
     return status;
 }
@@ -202,8 +179,9 @@ size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_cal
     return layout_of(&call->args, &tail, t).total_bytes;
 }
 
-int64_t sac_attn_fwd_sm90_tiles(int64_t batch, int64_t num_heads, int64_t seqlen_q) {
-    return (batch + 1) * num_heads * (seqlen_q / 64 + 1);
+int64_t sac_attn_fwd_sm90_most_tiles(const saccade_request *request) {
+    const int64_t rows_a_tile = request->block_mask ? 1 : 64; /* a tile never crosses a block of queries */
+    return (request->batch + 1) * request->num_heads * (request->seqlen_q / rows_a_tile + 1);
 }
 
 static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device,
@@ -221,6 +199,7 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
     sac_kernel_spec spec;
     char *modifiers;
     saccade_status status = sac_attn_fwd_sm90_spec(call, params.tail.tiles > 0, &spec, &modifiers);
+    if (status == SACCADE_OK) status = sac_device_mask(ctx, device, call, &params.args);
     if (status == SACCADE_OK) status = make_maps(&params, call, t);
     if (status == SACCADE_OK)
         status = sac_driver_check(sac_driver_get(NULL)->set8_async((CUdeviceptr)(uintptr_t)call->workspace, 0,

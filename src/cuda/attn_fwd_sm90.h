@@ -2,6 +2,8 @@
 #ifndef SAC_CUDA_ATTN_FWD_SM90_H
 #define SAC_CUDA_ATTN_FWD_SM90_H
 
+#include <saccade/backend.h>
+
 #include "base/attention_call.h"
 #include "cuda/cuda.h"
 
@@ -14,7 +16,7 @@ saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call 
 saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
                                       char **modifiers);
 
-/* Query tiles of a call; above INT32_MAX they cannot be numbered. */
-int64_t sac_attn_fwd_sm90_tiles(int64_t batch, int64_t num_heads, int64_t seqlen_q);
+/* A bound of the number of query tiles. */
+int64_t sac_attn_fwd_sm90_most_tiles(const saccade_request *request);
 
 #endif

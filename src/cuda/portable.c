@@ -5,8 +5,8 @@
 
 #include "cuda/attn_portable.h"
 #include "cuda/device_mask.h"
+#include "cuda/modifier_text.h"
 #include "cuda/rules.h"
-#include "mod/modifier.h"
 
 /* ---- rules ---- */
 
@@ -112,22 +112,6 @@ static void title(saccade_context *ctx, char *text, size_t size) {
 
 /* ---- one call ---- */
 
-/* The call's modifiers as one text for the device; *text NULL when it has none. */
-static saccade_status modifier_text(const sac_attention_call *call, char **text) {
-    char *score = NULL, *mask = NULL;
-    *text = NULL;
-    saccade_status status = call->score_mod ? sac_modifier_device_text(call->score_mod, &score) : SACCADE_OK;
-    if (status == SACCADE_OK && call->mask_mod) status = sac_modifier_device_text(call->mask_mod, &mask);
-    if (status == SACCADE_OK && (score || mask) &&
-        asprintf(text, "%s%s", score ? score : "", mask ? mask : "") < 0) {
-        *text = NULL;
-        status = sac_fail(SACCADE_OUT_OF_MEMORY, "modifiers: their device text");
-    }
-    free(score);
-    free(mask);
-    return status;
-}
-
 static saccade_status run(saccade_context *ctx, const sac_attention_call *call, bool backward) {
     sac_portable_job job = {.ctx = ctx, .launch = sac_kernel_launch, .args = call->args};
     saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &job.device);
@@ -137,7 +121,7 @@ static saccade_status run(saccade_context *ctx, const sac_attention_call *call, 
     else
         sac_portable_plan_forward(job.device, call, call->workspace, &job.plan);
     status = sac_device_mask(ctx, job.device, call, &job.args);
-    if (status == SACCADE_OK) status = modifier_text(call, &job.modifiers);
+    if (status == SACCADE_OK) status = sac_cuda_modifier_text(call, &job.modifiers);
     if (status == SACCADE_OK)
         status = backward ? sac_portable_launch_backward(&job) : sac_portable_launch_forward(&job);
     free(job.modifiers);
