@@ -53,18 +53,12 @@ static int32_t num_shares(const saccade_context *ctx, const sac_attention_call *
     return shares;
 }
 
-static size_t aux_elements(const saccade_aux_slot *slot) {
-    size_t size = (size_t)slot->extent[0];
-    for (int d = 1; d < SACCADE_MAX_AUX_DIMS && slot->extent[d]; d++) size *= (size_t)slot->extent[d];
-    return size;
-}
-
 /* Elements of the aux tensors: of all, or of those whose gradients are wanted. */
 static size_t aux_floats(const sac_attention_call *call, bool wanted_only) {
     size_t size = 0;
     for (int i = 0; call->score_mod && i < SACCADE_MAX_AUX; i++) {
         const saccade_aux_slot *slot = &call->args.score_aux.tensor[i];
-        if (slot->grad || !wanted_only) size += aux_elements(slot);
+        if (slot->grad || !wanted_only) size += (size_t)slot->count;
     }
     return size;
 }
@@ -133,7 +127,7 @@ static saccade_aux strand_aux(const backward_work *work, int64_t strand) {
     for (int i = 0; i < SACCADE_MAX_AUX; i++) {
         if (!aux.tensor[i].grad) continue;
         aux.tensor[i].grad = grad;
-        grad += aux_elements(&aux.tensor[i]);
+        grad += aux.tensor[i].count;
     }
     return aux;
 }
@@ -220,7 +214,7 @@ static void reduce_aux(const backward_work *work) {
     for (int i = 0; i < SACCADE_MAX_AUX; i++) {
         const saccade_aux_slot *slot = &work->call->args.score_aux.tensor[i];
         if (!slot->grad) continue;
-        const size_t size = aux_elements(slot);
+        const size_t size = (size_t)slot->count;
         for (size_t e = 0; e < size; e++) {
             float sum = 0;
             for (int64_t strand = 0; strand < work->strands; strand++)
