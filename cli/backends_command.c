@@ -14,7 +14,7 @@ typedef struct backends_options {
     bool explain, json;
 } backends_options;
 
-enum { KEY_EXPLAIN = 0x300 };
+enum { KEY_EXPLAIN = 0x300, MAX_BACKENDS = 32 };
 
 static const struct argp_option option_list[] = {
     {"explain", KEY_EXPLAIN, NULL, 0, "For this computation: IN or --shapes, and the options below", -1},
@@ -46,50 +46,83 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
-static void print_text(const saccade_backend_report *report) {
-    for (int32_t i = 0; i < report->num_backends; i++) {
-        const saccade_backend_entry *entry = &report->backends[i];
+/* Backends, usable ones first, as the command lists them. */
+typedef struct listing {
+    const saccade_backend_entry *entries[MAX_BACKENDS];
+    int count;
+} listing;
+
+static const saccade_backend_entry *find(const saccade_backend_report *report, const char *name) {
+    for (int32_t i = 0; i < report->num_backends; i++)
+        if (!strcmp(report->backends[i].name, name)) return &report->backends[i];
+    return NULL;
+}
+
+/* A backend reads host memory or a GPU's, so it is shown for the memory that leaves fewer reasons against it; where
+ * they are as many, for a GPU's, since nothing hinders a backend of the host in general. */
+static listing list_backends(const saccade_backend_report *host, const saccade_backend_report *gpu) {
+    listing list = {.count = 0};
+    for (int usable = 1; usable >= 0; usable--)
+        for (int32_t i = 0; i < host->num_backends && list.count < MAX_BACKENDS; i++) {
+            const saccade_backend_entry *entry = &host->backends[i], *other = find(gpu, entry->name);
+            if (other && !entry->usable && other->num_reasons <= entry->num_reasons) entry = other;
+            if (entry->usable == (bool)usable) list.entries[list.count++] = entry;
+        }
+    return list;
+}
+
+static void print_text(const listing *list) {
+    for (int i = 0; i < list->count; i++) {
+        const saccade_backend_entry *entry = list->entries[i];
         printf("%-14s %-10s %s\n", entry->name, entry->usable ? "usable" : "not usable", entry->title);
         for (int32_t r = 0; r < entry->num_reasons; r++) printf("%27s%s\n", "- ", entry->reasons[r]);
     }
 }
 
-static void print_json(const saccade_backend_report *report) {
-    json_t *list = json_array();
-    for (int32_t i = 0; i < report->num_backends; i++) {
-        const saccade_backend_entry *entry = &report->backends[i];
+static void print_json(const listing *list) {
+    json_t *array = json_array();
+    for (int i = 0; i < list->count; i++) {
+        const saccade_backend_entry *entry = list->entries[i];
         json_t *reasons = json_array();
         for (int32_t r = 0; r < entry->num_reasons; r++)
             json_array_append_new(reasons, json_string(entry->reasons[r]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:o}", "name", entry->name, "title",
-                                              entry->title, "usable", entry->usable, "reasons", reasons));
+        json_array_append_new(array, json_pack("{s:s, s:s, s:b, s:o}", "name", entry->name, "title",
+                                               entry->title, "usable", entry->usable, "reasons", reasons));
     }
-    json_dumpf(list, stdout, JSON_INDENT(2));
+    json_dumpf(array, stdout, JSON_INDENT(2));
     putchar('\n');
-    json_decref(list);
+    json_decref(array);
 }
 
-static bool any_usable(const saccade_backend_report *report, const char *pinned) {
-    for (int32_t i = 0; i < report->num_backends; i++)
-        if (report->backends[i].usable && (!pinned || !strcmp(pinned, report->backends[i].name))) return true;
+static bool any_usable(const listing *list, const char *pinned) {
+    for (int i = 0; i < list->count; i++)
+        if (list->entries[i]->usable && (!pinned || !strcmp(pinned, list->entries[i]->name))) return true;
     return false;
 }
 
-static int explain(backends_options *options) {
+static int explain(const workload *work, bool json) {
+    int code = EXIT_USAGE;
+    saccade_backend_report *host = workload_report(work, work->backward, kDLCPU), *gpu = NULL;
+    if (host) gpu = workload_report(work, work->backward, kDLCUDA);
+    if (gpu) {
+        listing list = list_backends(host, gpu);
+        if (json)
+            print_json(&list);
+        else
+            print_text(&list);
+        code = any_usable(&list, work->params.backend) ? EXIT_OK : EXIT_FAILED;
+    }
+    saccade_backend_report_destroy(host);
+    saccade_backend_report_destroy(gpu);
+    return code;
+}
+
+static int run(backends_options *options) {
     attention_options *attention = &options->attention;
     const input_shape *shape = options->explain ? attention->shapes : &plain_shape;
     workload work;
     int code = workload_open(&work, attention, attention->input ? NULL : shape);
-    saccade_backend_report *report = code == EXIT_OK ? workload_report(&work, work.backward) : NULL;
-    if (code == EXIT_OK && !report) code = EXIT_USAGE;
-    if (report) {
-        if (options->json)
-            print_json(report);
-        else
-            print_text(report);
-        if (!any_usable(report, work.params.backend)) code = EXIT_FAILED;
-    }
-    saccade_backend_report_destroy(report);
+    if (code == EXIT_OK) code = explain(&work, options->json);
     workload_close(&work);
     return code;
 }
@@ -101,15 +134,15 @@ int backends_command(int argc, char **argv) {
         .options = option_list,
         .parser = parse,
         .args_doc = "[--explain IN]",
-        .doc =
-            "Lists the backends, best first, and why one cannot be used. With --explain, for the very "
-            "computation that the options describe; exit status 1 when none, or not the one that --backend "
-            "names, can serve it.",
+        .doc = "Lists the backends, best first, and why one cannot be used. With --explain, for the very "
+               "computation that the options describe, its tensors in host memory or a GPU's; exit status 1 "
+               "when none, or not the one that --backend "
+               "names, can serve it.",
         .children = children,
     };
     backends_options options = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &options);
-    int code = explain(&options);
+    int code = run(&options);
     free_sources(&options.attention.sources);
     return code;
 }

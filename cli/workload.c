@@ -310,7 +310,7 @@ void workload_converted_free(workload *converted) {
     *converted = (workload){0};
 }
 
-saccade_backend_report *workload_report(const workload *work, bool backward) {
+saccade_backend_report *workload_report(const workload *work, bool backward, DLDeviceType memory) {
     results r = results_new(work);
     saccade_attention_grads grads = grads_of(work, &r);
     saccade_request request;
@@ -319,6 +319,7 @@ saccade_backend_report *workload_report(const workload *work, bool backward) {
                                                       backward ? &grads : NULL, &work->params);
     results_free(&r);
     if (status == SACCADE_OK) {
+        request.device.device_type = memory;
         status = saccade_select_backend(work->ctx, &request, &report);
         if (status == SACCADE_UNSUPPORTED && report) return report;
     }
@@ -331,7 +332,7 @@ saccade_backend_report *workload_report(const workload *work, bool backward) {
 }
 
 char *workload_backend(const workload *work, bool backward) {
-    saccade_backend_report *report = workload_report(work, backward);
+    saccade_backend_report *report = workload_report(work, backward, kDLCPU);
     if (!report) return NULL;
     char *name = NULL;
     for (int32_t i = 0; i < report->num_backends && !name; i++) {

@@ -55,8 +55,9 @@ saccade_status workload_backward(const workload *work, results *r);
 workload workload_converted(const workload *work, DLDataType dtype);
 void workload_converted_free(workload *converted);
 
-/* Every backend, with reasons, for the workload's forward or backward pass. NULL after a message. */
-saccade_backend_report *workload_report(const workload *work, bool backward);
+/* Every backend, with reasons, for the workload's forward or backward pass, were its tensors in this kind of memory.
+ * NULL after a message. */
+saccade_backend_report *workload_report(const workload *work, bool backward, DLDeviceType memory);
 
 /* The name of the backend that serves the pass; the caller frees. NULL after a message with the reasons. */
 char *workload_backend(const workload *work, bool backward);
