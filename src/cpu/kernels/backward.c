@@ -211,7 +211,8 @@ static void probabilities(const q_tile *t, const sac_tile *tile) {
     softmax_grad(t, tile->end - tile->begin);
 }
 
-static void differentiate(const q_tile *t, const sac_tile *tile, const sac_cpu_sums *sums) {
+static void differentiate(const q_tile *t, const sac_tile *tile, const void *data) {
+    const sac_cpu_sums *sums = data;
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
     probabilities(t, tile);
@@ -314,7 +315,7 @@ void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, cons
         if (keys.kind == SAC_DIAGONAL)
             differentiate_diagonal(&t, &keys, sums);
         else
-            differentiate(&t, &keys, sums);
+            sac_tile_each_strip(&t, &keys, differentiate, sums);
     }
     add_to_sink(&t, sums);
     if (!args->dq.data) return;

@@ -70,7 +70,8 @@ static void softmax(const q_tile *t, float *scores, float *paired, int n) {
 }
 
 /* scores[key][lane] = k q^T, out_t[d][lane] += v^T p. */
-static void attend(const q_tile *t, const sac_tile *tile) {
+static void attend(const q_tile *t, const sac_tile *tile, const void *data) {
+    (void)data;
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
     const int n = tile->end - tile->begin, dim = args->head_dim, dim_v = args->head_dim_v;
@@ -130,7 +131,7 @@ static void attend_keys(const q_tile *t, sac_range keys) {
         if (tile.kind == SAC_DIAGONAL)
             attend_diagonal(t, &tile);
         else
-            attend(t, &tile);
+            sac_tile_each_strip(t, &tile, attend, NULL);
     }
 }
 

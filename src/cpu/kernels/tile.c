@@ -38,6 +38,7 @@ static void lay_out_backward(arena *a, const sac_attention_args *args, int dim, 
 
 size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *base, tile_scratch *s) {
     arena a = {base, 0};
+    *s = (tile_scratch){0};
     const int dim = round_up(args->head_dim, LANES), dim_v = round_up(args->head_dim_v, LANES);
     s->row_words = dim > dim_v ? dim : dim_v;
     if (s->row_words < KV_TILE) s->row_words = KV_TILE;
@@ -89,6 +90,56 @@ void sac_tile_begin(q_tile *t, const sac_attention_call *call, const sac_cpu_til
     t->modified = args->softcap > 0 || args->alibi_slopes || call->score_mod || !(args->scale > 0);
     t->exponent = t->modified ? LOG2E : args->scale * LOG2E;
     set_lanes(t);
+}
+
+/* Lanes [first, first + STRIP) of the tile, as a tile of their own. */
+static q_tile strip_of(const q_tile *t, int first) {
+    q_tile strip = *t;
+    strip.first = t->first + first;
+    strip.rows = sac_min(t->rows - first, STRIP);
+    strip.lanes = sac_min(t->lanes - first, STRIP);
+    tile_scratch *s = &strip.scratch;
+    float **const columns[] = {&s->q_t,    &s->scores, &s->paired, &s->state,      &s->slope,
+                               &s->dout_t, &s->dq_t,   &s->grad,   &s->unmodified, &s->lse,
+                               &s->dlse,   &s->delta,  &s->p_dp};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        if (*columns[i]) *columns[i] += first;
+    s->query += first;
+    s->lo += first;
+    s->hi += first;
+    if (s->q_rows) {
+        const int step = t->pairs ? 2 : 1;
+        s->q_rows += first / step * round_up(t->args->head_dim, LANES);
+        s->dout_rows += first / step * round_up(t->args->head_dim_v, LANES);
+    }
+    return strip;
+}
+
+/* Cuts the key tile to what the strip sees of it; false if that is nothing. */
+static bool trim(const q_tile *strip, sac_tile *tile) {
+    int32_t lo = SAC_FAR, hi = 0, all_lo = 0, all_hi = SAC_FAR;
+    for (int lane = 0; lane < strip->rows; lane++) {
+        lo = sac_min(lo, strip->scratch.lo[lane]);
+        hi = sac_max(hi, strip->scratch.hi[lane]);
+        all_lo = sac_max(all_lo, strip->scratch.lo[lane]);
+        all_hi = sac_min(all_hi, strip->scratch.hi[lane]);
+    }
+    tile->begin = sac_max(tile->begin, lo);
+    tile->end = sac_min(tile->end, hi);
+    tile->banded = tile->begin < all_lo || tile->end > all_hi;
+    return tile->begin < tile->end;
+}
+
+void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, tile_fn fn, const void *data) {
+    if (!tile->banded || tile->kind == SAC_DIAGONAL || t->lanes <= STRIP) {
+        fn(t, tile, data);
+        return;
+    }
+    for (int first = 0; first < t->rows; first += STRIP) {
+        const q_tile strip = strip_of(t, first);
+        sac_tile trimmed = *tile;
+        if (trim(&strip, &trimmed)) fn(&strip, &trimmed, data);
+    }
 }
 
 void sac_tile_load(const q_tile *t, float *target, const sac_view *view, int dim) {

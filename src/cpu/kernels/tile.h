@@ -47,6 +47,7 @@ typedef struct q_tile {
     sac_cpu_tile at;
     sac_sequence seq;
     sac_band band;
+    int first;          /* lane of the tile that is lane 0 here: not 0 in a strip */
     int rows, lanes;    /* lanes: rows rounded up to whole vectors */
     int words, words_v; /* of a row of q and of v */
     bool pairs;         /* words are pairs of bf16 */
@@ -57,6 +58,7 @@ typedef struct q_tile {
 
 #define sac_tile_scratch SAC_FOR_ISA(sac_tile_scratch)
 #define sac_tile_begin SAC_FOR_ISA(sac_tile_begin)
+#define sac_tile_each_strip SAC_FOR_ISA(sac_tile_each_strip)
 #define sac_tile_load SAC_FOR_ISA(sac_tile_load)
 #define sac_tile_store SAC_FOR_ISA(sac_tile_store)
 #define sac_tile_load_rows SAC_FOR_ISA(sac_tile_load_rows)
@@ -71,8 +73,14 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *bas
 void sac_tile_begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *at, bool backward,
                     void *scratch);
 
+/* Calls fn for the key tile: once, or, where the band cuts through it, for each strip of STRIP lanes with the keys
+ * that some lane of the strip sees, so that at most half of what a whole tile would hide is computed. */
+enum { STRIP = 48 };
+typedef void (*tile_fn)(const q_tile *t, const sac_tile *tile, const void *data);
+void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, tile_fn fn, const void *data);
+
 static inline int32_t sac_lane_head(const q_tile *t, int lane) {
-    return t->at.h + lane / (t->at.q.end - t->at.q.begin);
+    return t->at.h + (t->first + lane) / (t->at.q.end - t->at.q.begin);
 }
 
 /* Where the lane's row begins in a tensor that has query heads. */
