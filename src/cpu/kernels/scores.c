@@ -75,7 +75,8 @@ void sac_scores_finish(const q_tile *t, const sac_tile *tile, float *scores, flo
     const int n = tile->end - tile->begin;
     const bool masked = tile->kind == SAC_PARTIAL && t->call->mask_mod;
     if (t->modified) transform(t, tile, scores);
-    if (unmodified) memcpy(unmodified, scores, sizeof(float) * (size_t)(n * Q_TILE));
+    for (int j = 0; unmodified && j < n; j++)
+        memcpy(unmodified + j * Q_TILE, scores + j * Q_TILE, sizeof(float) * (size_t)t->lanes);
     if (t->call->score_mod || masked) ask_modifiers(t, tile, masked, scores);
     if (tile->banded) hide_outside_band(t, tile, scores);
     if (unmodified) hide_where_hidden(t, n, scores, unmodified);
