@@ -1,6 +1,6 @@
 """Dense attention on one GPU: saccade's backends beside PyTorch's, interleaved in one process. Prints one table.
 
-    python bench/gpu/bench_attention.py [--backends cuda-portable,cuda-sm90] [--quick]
+    python bench/gpu/bench_attention.py [--backends cuda-portable,cuda-sm90] [--shapes 0,1]
 
 Random data; every contender is checked against fp32 arithmetic before it is timed. A figure is the median over rounds
 in which all contenders take turns, each with as many calls as fill about 10 ms.
@@ -69,8 +69,10 @@ def contenders(saccade, backends, peers, tensors, causal):
     made = {}
     for name in backends:
         made[name] = lambda name=name: saccade.attention(*tensors, causal=int(causal), backend=name.encode())[:2]
-    made["torch flash"] = lambda: torch_contender(SDPBackend.FLASH_ATTENTION, *tensors, causal)[:2]
-    made["cuDNN"] = lambda: torch_contender(SDPBackend.CUDNN_ATTENTION, *tensors, causal)[:2]
+    if "flash" in peers:
+        made["torch flash"] = lambda: torch_contender(SDPBackend.FLASH_ATTENTION, *tensors, causal)[:2]
+    if "cudnn" in peers:
+        made["cuDNN"] = lambda: torch_contender(SDPBackend.CUDNN_ATTENTION, *tensors, causal)[:2]
     if "flex" in peers:
         made["flex (Triton)"] = lambda: flex_contender(*tensors, causal)[:2]
     if "fa4" in peers:
@@ -144,9 +146,9 @@ def time_interleaved(functions):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backends", default="cuda-portable")
-    parser.add_argument("--peers", default="", help="beside torch flash and cuDNN: flex, fa4")
+    parser.add_argument("--peers", default="flash,cudnn", help="of flash, cudnn, flex, fa4")
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
-    parser.add_argument("--quick", action="store_true", help="the first shapes only")
+    parser.add_argument("--shapes", default=",".join(map(str, range(len(SHAPES)))), help="which rows of SHAPES")
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade, backends = Saccade(args.library), args.backends.split(",")
@@ -155,7 +157,7 @@ def main():
     print(f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; bf16, random data")
     print(f"{'op':9}{'B':>3}{'N':>7} {'H/Hkv':>6} {'D':>7} {'mask':6} {'contender':14}{'us p50':>9}{'p90':>9}"
           f"{'TFLOP/s':>9}{'ratio':>7}  error")
-    for shape in SHAPES[:2] if args.quick else SHAPES:
+    for shape in (SHAPES[int(i)] for i in args.shapes.split(",")):
         b, n, h, hkv, d, dv = shape
         for causal in (True, False):
             errors = {name: check(saccade, name, shape, causal) for name in backends}

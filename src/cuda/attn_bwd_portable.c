@@ -2,8 +2,10 @@
  * sums of dQ, those sums to dq; or, where dQ must not be summed by atomics, dQ by a kernel of its own.
  *
  * delta = rowsum(out * dout) costs nearly nothing, but inherits the rounding of a 16-bit out. dQ, dK and dV do not
- * notice, since dS is rounded too. dsink and the gradients of aux tensors do: they sum a whole row, or a whole head,
- * where that error does not cancel. Where they are wanted, delta = rowsum(P * dP) is computed from the scores. */
+ * notice, since dS is rounded too, unless out is an average of very few values. dsink and the gradients of aux tensors
+ * do: they sum a whole row, or a whole head, where that error does not cancel. There delta = rowsum(P * dP) is
+ * computed from the scores.
+ */
 #include "cuda/attn_portable.h"
 
 enum { DELTA_THREADS = 256, DELTA_ROWS = 64, DSINK_THREADS = 256, CONVERT_THREADS = 256 };
@@ -13,20 +15,20 @@ enum { DELTA_THREADS = 256, DELTA_ROWS = 64, DSINK_THREADS = 256, CONVERT_THREAD
 typedef struct bwd_tile {
     int32_t element_bytes, head_dim; /* the larger of D and Dv, at most */
     int32_t q_tile, kv_tile, q_stages, dout_stages, warps;
-    int32_t s_warps_q, dkv_warps_k, dq_warps_q;
+    int32_t s_warps_q, dkv_warps_k, dq_warps_q, ctas_per_sm;
 } bwd_tile;
 
 static const bwd_tile tiles[] = {
-    {2, 64, 128, 128, 2, 2, 8, 4, 4, 4}, /* registers: 64 of S and of dP a lane */
-    {2, 64, 64, 128, 2, 1, 8, 2, 4, 2},  /* 99 KiB of shared memory */
-    {2, 128, 64, 128, 2, 2, 8, 2, 4, 2}, /* registers: 64 of dK and of dV a lane */
-    {2, 128, 64, 128, 2, 1, 8, 2, 4, 2}, /* 163 KiB of shared memory, sm_80's */
-    {2, 128, 64, 64, 1, 1, 8, 2, 4, 2},  /* 99 KiB of shared memory */
-    {2, 256, 64, 64, 1, 1, 8, 2, 2, 2},  /* registers, as above */
-    {2, 256, 32, 32, 1, 1, 4, 2, 2, 2},  /* 99 KiB of shared memory */
-    {4, 64, 32, 64, 1, 1, 8, 2, 4, 2},   /* 99 KiB of shared memory */
-    {4, 128, 32, 32, 1, 1, 4, 2, 2, 2},  /* registers, for the two halves of each operand */
-    {4, 256, 32, 32, 1, 1, 4, 2, 2, 2},  /* registers; 142 KiB, and no tile is small enough for 99 */
+    {2, 64, 128, 128, 2, 2, 8, 4, 4, 4, 1}, /* registers: 64 of S and of dP a lane */
+    {2, 64, 64, 128, 2, 1, 8, 2, 4, 2, 1},  /* 99 KiB of shared memory */
+    {2, 128, 64, 128, 2, 2, 8, 2, 4, 2, 1}, /* registers: 64 of dK and of dV a lane */
+    {2, 128, 64, 128, 2, 1, 8, 2, 4, 2, 1}, /* 163 KiB of shared memory, sm_80's */
+    {2, 128, 64, 64, 1, 1, 8, 2, 4, 2, 1},  /* 99 KiB of shared memory */
+    {2, 256, 64, 64, 1, 1, 8, 2, 2, 2, 1},  /* registers, as above */
+    {2, 256, 32, 32, 1, 1, 4, 2, 2, 2, 1},  /* 99 KiB of shared memory */
+    {4, 64, 32, 64, 1, 1, 8, 2, 4, 2, 1},   /* 99 KiB of shared memory */
+    {4, 128, 32, 32, 1, 1, 4, 2, 2, 2, 1},  /* registers, for the two halves of each operand */
+    {4, 256, 32, 32, 1, 1, 4, 2, 2, 2, 1},  /* registers; 142 KiB, and no tile is small enough for 99 */
 };
 
 typedef struct dq_tile {
@@ -109,7 +111,8 @@ size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspac
         sac_carve(workspace, &used, (size_t)args->num_heads * (size_t)plan->num_dsink_parts * sizeof(float));
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
     float *sums =
-        sac_carve(workspace, &used, args->deterministic ? 0 : rows * (size_t)args->head_dim * sizeof(float));
+        sac_carve(workspace, &used,
+                  args->deterministic ? 0 : rows * (size_t)round_up(args->head_dim, 16) * sizeof(float));
     plan->dq_sum = sums_dq(args) ? sums : NULL;
     return used;
 }
@@ -130,8 +133,14 @@ static saccade_status launch_row_kernel(sac_portable_job *job, const sac_attenti
                        (void *[]){(void *)(uintptr_t)args, &job->plan});
 }
 
+/* A sink alone decides, whether or not its gradient is wanted: dQ must not depend on what else is. */
+static bool delta_from_scores(const sac_attention_args *args) {
+    enum { VERY_FEW_KEYS = 64 };
+    return args->dtype != SAC_F32 && (args->sink || wants_daux(args) || args->len_k.seqlen <= VERY_FEW_KEYS);
+}
+
 static saccade_status launch_delta(sac_portable_job *job) {
-    bool from_scores = job->args.dtype != SAC_F32 && (job->args.dsink || wants_daux(&job->args));
+    bool from_scores = delta_from_scores(&job->args);
     if (from_scores) {
         saccade_status status = launch_row_kernel(job, &job->args, true);
         if (status != SACCADE_OK) return status;
@@ -163,6 +172,7 @@ static saccade_status launch_keys(sac_portable_job *job) {
     sac_kernel_define(&spec, "S_WARPS_Q", t->s_warps_q);
     sac_kernel_define(&spec, "DKV_WARPS_K", t->dkv_warps_k);
     sac_kernel_define(&spec, "DQ_WARPS_Q", t->dq_warps_q);
+    sac_kernel_define(&spec, "MIN_CTAS", t->ctas_per_sm);
     sac_kernel_define(&spec, "SUM_DQ", job->plan.dq_sum != NULL);
     spec.smem_bytes = smem_of(t, args->head_dim, args->head_dim_v);
     return job->launch(job->ctx, job->device, &spec, sac_portable_num_ctas(&job->plan.schedule),

@@ -52,10 +52,14 @@ sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, i
     int32_t block = !args->blocks.by_query.offsets ? 0
                     : by_query                     ? args->blocks.q_block
                                                    : args->blocks.kv_block;
-    /* What `shared` neighbouring heads read together: one head of keys, or a group of heads of queries. */
-    int64_t bytes = (int64_t)walked->seqlen * (args->head_dim + args->head_dim_v) * element_bytes(args) *
-                    (by_query ? 1 : args->group);
-    int64_t fit = bytes > 0 ? job->device->l2_bytes / 2 / bytes : 1, all = (int64_t)args->batch * heads;
+    /* What `shared` neighbouring heads walk over: keys and values, or the queries of a group with the sums of dQ. All
+     * CTAs at work should find theirs in half of the L2, and backward in a quarter: sums travel both ways. */
+    int64_t row = by_query
+                      ? (int64_t)(args->head_dim + args->head_dim_v) * element_bytes(args)
+                      : args->group * ((int64_t)(args->head_dim + args->head_dim_v) * element_bytes(args) +
+                                       args->head_dim * (int64_t)sizeof(float));
+    int64_t bytes = walked->seqlen * row, budget = job->device->l2_bytes / (by_query ? 2 : 4);
+    int64_t fit = bytes > 0 ? budget / bytes : 1, all = (int64_t)args->batch * heads;
     int64_t section = (fit > 1 ? fit : 1) * shared;
     return (sac_schedule){.num_tiles = sac_num_tiles(walking->seqlen, tile, block),
                           .num_heads = (int32_t)all,

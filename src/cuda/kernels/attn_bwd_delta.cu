@@ -6,6 +6,7 @@
  * delta by attn_bwd_dq_portable.cu, out is not looked at.
  */
 #include "cuda/kernels/schedule.h"
+#include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/element.h"
 
 enum { NUM_WARPS = NUM_THREADS / 32 };
@@ -64,8 +65,8 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
         __syncwarp(); /* every lane has read it */
         if (threadIdx.x % 32 == 0) plan.delta[h * plan.total_q + row] = delta;
         if (plan.dq_sum)
-            for (int d = threadIdx.x % 32; d < HEAD_DIM; d += 32)
-                plan.dq_sum[(h * plan.total_q + row) * HEAD_DIM + d] = 0;
+            for (int d = threadIdx.x % 32; d < DQ_SUM_PITCH; d += 32)
+                plan.dq_sum[(h * plan.total_q + row) * DQ_SUM_PITCH + d] = 0;
     }
     if (!args.dsink) return;
     if (threadIdx.x % 32 == 0) warp_dsink[warp] = dsink;

@@ -1,6 +1,7 @@
 /* attn_bwd_dq_convert.cu - the fp32 sums of dQ, times scale, into dq: every row, also those that no sequence uses (their
  * sums are zero). One warp, one row of one head. Grid: ceil(H * total_q / warps). Needs DTYPE HEAD_DIM ALIGNED. */
 #include "cuda/kernels/schedule.h"
+#include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/element.h"
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
@@ -16,9 +17,9 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     }
     element *to =
         (element *)args.dq.data + b * args.dq.batch_stride + h * args.dq.head_stride + index * args.dq.row_stride;
-    const float *from = plan.dq_sum + i * HEAD_DIM;
+    const float *from = plan.dq_sum + i * DQ_SUM_PITCH;
     for (int d = threadIdx.x % 32 * 2; d < HEAD_DIM; d += 64) {
-        float2 x = *(const float2 *)(from + d);
+        float2 x = *(const float2 *)(from + dq_sum_place(d));
         pair_store(to + d, x.x * args.scale, x.y * args.scale);
     }
 }

@@ -1,7 +1,7 @@
 /* attn_bwd_portable.cu - attention backward on any GPU from sm_80: one CTA, the dK and dV of one key tile.
  *
  * Needs, from attn_bwd_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS Q_STAGES DOUT_STAGES S_WARPS_Q
- * DKV_WARPS_K DQ_WARPS_Q SUM_DQ ALIGNED TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK.
+ * DKV_WARPS_K DQ_WARPS_Q MIN_CTAS SUM_DQ ALIGNED TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK.
  *
  * K and V stay in shared memory, dK and dV in registers, while the queries of all heads of the group walk by; so
  * dK and dV need no second pass and no atomics. Each of the five products divides its output among the warps
@@ -14,6 +14,7 @@
 #include "cuda/kernels/schedule.h"
 #include "cuda/kernels/bwd_score.h"
 #include "cuda/kernels/tile.h"
+#include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/ptx/reduce.h"
 
 enum {
@@ -39,6 +40,7 @@ enum {
 
 typedef float score_acc[S_ROWS / 16][S_COLUMNS / 8][4];
 typedef float dk_acc[DKV_ROWS / 16][DK_COLUMNS / 8][4];
+typedef float dq_acc[DQ_ROWS / 16][DQ_COLUMNS / 8][4];
 typedef float dv_acc[DKV_ROWS / 16][DV_COLUMNS / 8][4];
 
 typedef struct tiles {
@@ -100,7 +102,7 @@ SAC_FN int score_offset(int m, int half, int n) {
 }
 
 /* S to P, into shared memory. Where scores are transformed, s keeps the raw products for the way back, and P is
- * read back from there: registers are short. */
+ * computed again there: registers are short, and what lies in shared memory has been rounded. */
 template <bool MASKED>
 SAC_FN void weights(score_acc &s, ptx_smem p_tile, const bwd_row (&rows)[S_ROWS / 16][2],
                     const sac_attention_args *args, const score_place *at, const sac_band *band, const bwd_tile *t) {
@@ -131,48 +133,53 @@ template <bool MASKED>
 SAC_FN void score_grads(const score_acc &dp, const score_acc &s, ptx_smem p_tile, ptx_smem ds_tile,
                         const bwd_row (&rows)[S_ROWS / 16][2], const sac_attention_args *args, const score_place *at,
                         const bwd_tile *t) {
+    float to_log2 = score_to_log2(args);
 #pragma unroll
     for (int m = 0; m < S_ROWS / 16; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++)
 #pragma unroll
             for (int n = 0; n < S_COLUMNS / 8; n++) {
-                float2 p = make_float2(s[m][n][2 * half], s[m][n][2 * half + 1]);
-                if (TRANSFORM) p = pair_floats(pair_load_shared(p_tile + score_offset(m, half, n)));
+                float2 stored = make_float2(1, 1); /* of a hidden pair: 0 */
+                if (TRANSFORM && MASKED) stored = pair_floats(pair_load_shared(p_tile + score_offset(m, half, n)));
                 float ds[2];
 #pragma unroll
-                for (int e = 0; e < 2; e++)
-                    ds[e] = bwd_score_grad<MASKED>(
-                        args, at, rows[m][half], e ? p.y : p.x, dp[m][n][2 * half + e], s[m][n][2 * half + e],
-                        t->q.begin + score_row() + 16 * m + 8 * half, t->k.begin + score_column() + 8 * n + e);
+                for (int e = 0; e < 2; e++) {
+                    int32_t i = t->q.begin + score_row() + 16 * m + 8 * half, j = t->k.begin + score_column() + 8 * n + e;
+                    float raw = s[m][n][2 * half + e], p = raw;
+                    if (TRANSFORM) p = (e ? stored.y : stored.x) == 0 ? 0 : bwd_visible_weight(args, at, to_log2, rows[m][half], raw, i, j);
+                    ds[e] = bwd_score_grad<MASKED>(args, at, rows[m][half], p, dp[m][n][2 * half + e], raw, i, j);
+                }
                 pair_store_shared(ds_tile + score_offset(m, half, n), pair_make(ds[0], ds[1]));
             }
 }
 
-/* dQ of this tile, added to the sum over all key tiles. */
-SAC_FN void add_dq(const tiles *t, const sac_attention_args *args, const sac_portable_plan *plan, int32_t b, int32_t h,
-                   sac_sequence seq, const sac_range q) {
-    constexpr int ROWS = DQ_ROWS / 16, COLUMNS = DQ_COLUMNS / 8;
-    int warp_q = threadIdx.x / 32 / DQ_WARPS_D * DQ_ROWS, warp_d = threadIdx.x / 32 % DQ_WARPS_D * DQ_COLUMNS;
-    float dq[ROWS][COLUMNS][4];
-    acc_clear(dq);
-    gemm<K_INNER, P_PITCH, K_OUTER, D_PITCH, KV_TILE / 16>(
-        dq, t->ds + warp_q * P_PITCH * sizeof(element) + lane_offset_a<K_INNER, P_PITCH>(),
-        t->k + warp_d * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>());
-    int64_t first = (args->len_q.cu_seqlens ? seq.q_row : (int64_t)b * args->len_q.seqlen) + h * plan->total_q;
+/* Of dQ: the first row and column of this warp. */
+SAC_FN int dq_row(void) { return threadIdx.x / 32 / DQ_WARPS_D * DQ_ROWS; }
+SAC_FN int dq_column(void) { return threadIdx.x / 32 % DQ_WARPS_D * DQ_COLUMNS; }
+
+/* Every eighth row of dQ, added to the sum over all key tiles. first: the sum's row of the tile's first query. */
+SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, int32_t num_rows) {
+    int m = eighth / 2, half = eighth % 2, row = dq_row() + 8 * eighth + threadIdx.x % 32 / 4;
+    if (row >= num_rows) return;
+    float *to = first + (int64_t)row * DQ_SUM_PITCH + dq_column() + threadIdx.x % 4 * 4;
 #pragma unroll
-    for (int m = 0; m < ROWS; m++)
+    for (int n = 0; n < DQ_COLUMNS / 8; n += 2)
+        if (dq_column() + 8 * n < HEAD_DIM)
+            ptx_add_f32x4(to + 8 * n, dq[m][n][2 * half], dq[m][n][2 * half + 1], dq[m][n + 1][2 * half],
+                          dq[m][n + 1][2 * half + 1]);
+}
+
+/* dK of this tile, and between its steps the additions of dQ: all at once they would stop the loads behind them. */
+SAC_FN void dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, float *dq_sum, int32_t num_rows) {
+    constexpr int STEPS = Q_TILE / 16, EIGHTHS = DQ_ROWS / 8, BLOCK = 16 * sizeof(element);
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            int32_t i = q.begin + warp_q + 16 * m + 8 * half + threadIdx.x % 32 / 4;
-            if (i >= q.end) continue;
-            float *to = plan->dq_sum + (first + i) * HEAD_DIM;
+    for (int step = 0; step < STEPS; step++) {
+        gemm<K_OUTER, P_PITCH, K_OUTER, D_PITCH, 1>(dk, ds + step * P_PITCH * BLOCK, q + step * D_PITCH * BLOCK);
+        if (SUM_DQ)
 #pragma unroll
-            for (int n = 0; n < COLUMNS; n++) {
-                int column = warp_d + 8 * n + threadIdx.x % 4 * 2;
-                if (column < HEAD_DIM) ptx_add_f32x2(to + column, dq[m][n][2 * half], dq[m][n][2 * half + 1]);
-            }
-        }
+            for (int i = step * EIGHTHS / STEPS; i < (step + 1) * EIGHTHS / STEPS; i++) add_dq(dq, i, dq_sum, num_rows);
+    }
 }
 
 /* dK or dV: rows of the key tile. */
@@ -194,7 +201,7 @@ SAC_FN void store_keys(const float (&acc)[MT][NT][4], element *to, int64_t row_s
         }
 }
 
-extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
+extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     attn_bwd(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
     extern __shared__ __align__(16) unsigned char memory[];
     const tiles t = tiles_at(ptx_smem_of(memory));
@@ -279,12 +286,20 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, 1)
             load_dout(t.dout, &args, w.b, h, seq, &next);
             ptx_cp_async_commit();
         }
-#if SUM_DQ
-        add_dq(&t, &args, &plan, w.b, this_h, seq, around.q);
-#endif
-        gemm<K_OUTER, P_PITCH, K_OUTER, D_PITCH, Q_TILE / 16>(
-            dk, t.ds + warp_k * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>(),
-            q_tile + warp_dk * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>());
+        dq_acc dq;
+        float *dq_sum = nullptr;
+        if (SUM_DQ) {
+            acc_clear(dq);
+            gemm<K_INNER, P_PITCH, K_OUTER, D_PITCH, KV_TILE / 16>(
+                dq, t.ds + dq_row() * P_PITCH * sizeof(element) + lane_offset_a<K_INNER, P_PITCH>(),
+                t.k + dq_column() * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>());
+            int64_t row = this_h * plan.total_q + tile.begin +
+                          (args.len_q.cu_seqlens ? seq.q_row : (int64_t)w.b * args.len_q.seqlen);
+            dq_sum = plan.dq_sum + row * DQ_SUM_PITCH;
+        }
+        dk_and_dq(dk, dq, t.ds + warp_k * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>(),
+                  q_tile + warp_dk * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>(), dq_sum,
+                  tile.end - tile.begin);
         if (Q_STAGES == 1 && more) {
             __syncthreads(); /* Q is free */
             load_q(t.q, &args, w.b, h, seq, &next);

@@ -7,7 +7,8 @@
  * other's waits, so one buffer of K and one of V are enough: V travels while S = Q K^T is computed, the next K
  * while P V is.
  *
- * Invariant: out is the true sum divided by 2^(row_max * to_log2); whoever raises row_max rescales out and sum.
+ * Invariant: out and sum are the true ones divided by 2^max, max in units of log2 and rounded to fp32 once; whoever
+ * raises max rescales both. (Rounding max anew wherever it is used would cost far negative scores their precision.)
  * A row that has seen nothing subtracts 0, not its -inf maximum: otherwise NaN.
  */
 #include "cuda/kernels/schedule.h"
@@ -83,12 +84,12 @@ SAC_FN void online_softmax(score_acc &s, row_stats *stats, out_acc &out, float t
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float old_max = stats->max[m][half], new_max = old_max;
+            float top = -INFINITE, old_max = stats->max[m][half];
 #pragma unroll
-            for (int n = 0; n < ST; n++) new_max = fmaxf(new_max, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
-            new_max = quad_max(new_max);
-            float subtract = new_max == -INFINITE ? 0 : new_max * to_log2;
-            float factor = ptx_exp2(old_max * to_log2 - subtract), sum = stats->sum[m][half] * factor;
+            for (int n = 0; n < ST; n++) top = fmaxf(top, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
+            float new_max = fmaxf(old_max, quad_max(top) * to_log2);
+            float subtract = new_max == -INFINITE ? 0 : new_max;
+            float factor = ptx_exp2(old_max - subtract), sum = stats->sum[m][half] * factor;
 #pragma unroll
             for (int n = 0; n < ST; n++)
 #pragma unroll
@@ -122,12 +123,12 @@ SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_
                 float2 y = pair_floats(pair_load_shared(k + (c * D_PITCH + d) * sizeof(element)));
                 dot += x.x * y.x + x.y * y.y;
             }
-            float s = score_of(args, at, quad_sum(dot), i, j);
+            float s = score_of(args, at, quad_sum(dot), i, j) * to_log2;
             score_row_band row = score_row_band_of(band, tile, tile->end, i);
             row.lo = sac_max(row.lo, tile->begin);
             if (!score_visible(args, at, tile, row, i, j)) continue; /* alike in the whole quad */
-            float new_max = fmaxf(stats->max[m][half], s);
-            float factor = ptx_exp2((stats->max[m][half] - new_max) * to_log2), p = ptx_exp2((s - new_max) * to_log2);
+            float new_max = fmaxf(stats->max[m][half], s), subtract = new_max == -INFINITE ? 0 : new_max;
+            float factor = ptx_exp2(stats->max[m][half] - subtract), p = ptx_exp2(s - subtract);
             stats->max[m][half] = new_max;
             stats->sum[m][half] = stats->sum[m][half] * factor + (threadIdx.x % 4 == 0 ? p : 0);
 #pragma unroll
@@ -172,7 +173,7 @@ SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *p
 }
 
 SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *args, const sac_portable_plan *plan,
-                   const cta_work *work, float to_log2) {
+                   const cta_work *work) {
     bool has_sink = args->sink && !SPLIT; /* else attn_merge.cu adds it */
     float sink = has_sink ? args->sink[work->piece.h] * LOG2_E : 0;
 #pragma unroll
@@ -180,8 +181,7 @@ SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *arg
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int32_t i = work->rows.begin + lane_row() + 16 * m + 8 * half;
-            float sum = quad_sum(stats->sum[m][half]), max = stats->max[m][half] * to_log2;
-            if (stats->max[m][half] == -INFINITE) max = -INFINITE; /* whatever the sign of the factor */
+            float sum = quad_sum(stats->sum[m][half]), max = stats->max[m][half];
             if (has_sink && max > -INFINITE) sum += ptx_exp2(sink - max);
             float inverse = sum == 0 ? 0 : 1 / sum, lse = sum == 0 ? -INFINITE : LN_2 * (max + log2f(sum));
             if (i < work->rows.end) store_row(args, plan, work, i, &out[m][0][2 * half], 4, inverse, lse);
@@ -291,5 +291,5 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
         tile = next;
     }
     __syncthreads(); /* where no key was visited, nothing has made `work` whole for all threads yet */
-    finish(out, &stats, &args, &plan, &work, to_log2);
+    finish(out, &stats, &args, &plan, &work);
 }

@@ -48,10 +48,15 @@ SAC_FN score_row_band bwd_row_band(const bwd_tile *t, const sac_band *band, int3
     return r;
 }
 
+SAC_FN float bwd_visible_weight(const sac_attention_args *args, const score_place *at, float to_log2, bwd_row row,
+                                float raw, int32_t i, int32_t j) {
+    return ptx_exp2(score_of(args, at, raw, i, j) * to_log2 - row.lse_log2);
+}
+
 template <bool MASKED>
 SAC_FN float bwd_weight(const sac_attention_args *args, const score_place *at, const bwd_tile *t, score_row_band band,
                         float to_log2, bwd_row row, float raw, int32_t i, int32_t j) {
-    float p = ptx_exp2(score_of(args, at, raw, i, j) * to_log2 - row.lse_log2);
+    float p = bwd_visible_weight(args, at, to_log2, row, raw, i, j);
     return MASKED && !score_visible(args, at, &t->tile, band, i, j) ? 0 : p;
 }
 

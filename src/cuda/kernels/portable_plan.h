@@ -22,7 +22,7 @@ typedef struct sac_portable_plan {
     float *partial_out;       /* (num_splits, H, total_q, Dv): num_splits above 1 */
     float *partial_lse;       /* (num_splits, H, total_q) */
     float *delta;             /* (H, total_q): rowsum(out * dout) - dlse */
-    float *dq_sum;            /* (H, total_q, D), or NULL: dq is not summed across CTAs */
+    float *dq_sum;            /* (H, total_q, D rounded up to 16), see dq_sum.h; or NULL: dq is not summed across CTAs */
     float *dsink_part;        /* (H, num_dsink_parts) */
     int32_t num_dsink_parts, pad;
 } sac_portable_plan;

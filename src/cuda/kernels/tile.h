@@ -135,9 +135,14 @@ SAC_FN void mma_half(float d[4], pair a0, pair a1, pair b) {
     ptx_mma_tf32(d, high_a, low_b);
     ptx_mma_tf32(d, high_a, high_b);
 }
+/* Tensor cores truncate where they add; over thousands of steps that is a drift. So each step sums on its own, and
+ * an ordinary addition, which rounds to nearest, takes it over. */
 SAC_FN void frag_mma(float d[4], const frag_a *a, const frag_b *b) {
-    mma_half(d, a->p[0], a->p[1], b->p[0]);
-    mma_half(d, a->p[2], a->p[3], b->p[1]);
+    float step[4] = {0, 0, 0, 0};
+    mma_half(step, a->p[0], a->p[1], b->p[0]);
+    mma_half(step, a->p[2], a->p[3], b->p[1]);
+#pragma unroll
+    for (int e = 0; e < 4; e++) d[e] += step[e];
 }
 #elif DTYPE == 1
 SAC_FN void frag_mma(float d[4], const frag_a *a, const frag_b *b) { ptx_mma_f16(d, a->p, b->p); }

@@ -4,12 +4,14 @@
 
 #include "shared/types.h"
 
-/* p[0] += x, p[1] += y; p is 8-byte aligned. One instruction from sm_90 on. */
-SAC_FN void ptx_add_f32x2(float *p, float x, float y) {
+/* Adds to p[0] to p[3]; p is 16-byte aligned. One instruction from sm_90 on. */
+SAC_FN void ptx_add_f32x4(float *p, float x, float y, float z, float w) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("red.global.add.v2.f32 [%0], {%1,%2};" ::"l"(p), "f"(x), "f"(y) : "memory");
+    asm volatile("red.global.add.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(p), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
 #else
-    asm volatile("red.global.add.f32 [%0], %2; red.global.add.f32 [%1], %3;" ::"l"(p), "l"(p + 1), "f"(x), "f"(y)
+    asm volatile("red.global.add.f32 [%0], %1; red.global.add.f32 [%0+4], %2;"
+                 "red.global.add.f32 [%0+8], %3; red.global.add.f32 [%0+12], %4;" ::"l"(p),
+                 "f"(x), "f"(y), "f"(z), "f"(w)
                  : "memory");
 #endif
 }

@@ -1,0 +1,342 @@
+/* test_cuda_device.c - a GPU backend as a guest: in the caller's stream, graph, context and memory. Skips without a GPU. */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <saccade/attention.h>
+#include <saccade/backend.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cuda/driver.h"
+#include "support/cmocka_all.h"
+#include "support/device.h"
+
+enum { BATCH = 2, SEQLEN = 200, HEADS = 4, KV_HEADS = 2, HEAD_DIM = 64 };
+
+/* Entry points that only this test needs. */
+static struct {
+    CUresult (*context_current)(CUcontext *);
+    CUresult (*memory)(size_t *free, size_t *total);
+    CUresult (*stream_create)(CUstream *, unsigned);
+    CUresult (*stream_destroy)(CUstream);
+    CUresult (*begin_capture)(CUstream, int);
+    CUresult (*end_capture)(CUstream, void **graph);
+    CUresult (*instantiate)(void **exec, void *graph, unsigned long long);
+    CUresult (*graph_launch)(void *exec, CUstream);
+    CUresult (*exec_destroy)(void *exec);
+    CUresult (*graph_destroy)(void *graph);
+} cu;
+
+static const struct {
+    void *to;
+    const char *symbol;
+} symbols[] = {{&cu.context_current, "cuCtxGetCurrent"},
+               {&cu.memory, "cuMemGetInfo_v2"},
+               {&cu.stream_create, "cuStreamCreate"},
+               {&cu.stream_destroy, "cuStreamDestroy_v2"},
+               {&cu.begin_capture, "cuStreamBeginCapture_v2"},
+               {&cu.end_capture, "cuStreamEndCapture"},
+               {&cu.instantiate, "cuGraphInstantiateWithFlags"},
+               {&cu.graph_launch, "cuGraphLaunch"},
+               {&cu.exec_destroy, "cuGraphExecDestroy"},
+               {&cu.graph_destroy, "cuGraphDestroy"}};
+
+#define CU(call) assert_int_equal(call, 0)
+
+enum { Q, K, V, OUT, LSE, DOUT, DQ, DK, DV, NUM_TENSORS };
+
+typedef struct fixture {
+    const sac_driver *driver;
+    CUcontext primary;
+    char dir[64];
+    saccade_context *ctx;
+    int64_t shape[NUM_TENSORS][4];
+    DLTensor tensor[NUM_TENSORS];
+    size_t bytes[NUM_TENSORS];
+    saccade_attention_params params;
+    saccade_attention_grads grads;
+} fixture;
+
+static void make_tensor(fixture *f, int i, DLDataType dtype, int64_t a, int64_t b, int64_t c, int64_t d) {
+    const test_device *device = test_device_of("cuda");
+    int ndim = d ? 4 : 3;
+    memcpy(f->shape[i], (int64_t[]){a, b, c, d}, sizeof f->shape[i]);
+    f->bytes[i] = (size_t)(a * b * c * (d ? d : 1)) * dtype.bits / 8;
+    f->tensor[i] = (DLTensor){.data = device->alloc(f->bytes[i]),
+                              .device = device->device,
+                              .ndim = ndim,
+                              .dtype = dtype,
+                              .shape = f->shape[i]};
+    assert_non_null(f->tensor[i].data);
+    uint16_t *values = malloc(f->bytes[i]);
+    assert_non_null(values);
+    srand((unsigned)i + 1);
+    for (size_t e = 0; e < f->bytes[i] / 2; e++) /* bf16 of magnitude 1 to 2, either sign */
+        values[e] = (uint16_t)(0x3f80 | (rand() & 0x7f) | (rand() & 1) << 15);
+    device->upload(f->tensor[i].data, values, f->bytes[i]);
+    free(values);
+}
+
+static int set_up(void **state) {
+    fixture *f = calloc(1, sizeof *f);
+    if (!f) return -1;
+    *state = f;
+    strcpy(f->dir, "/tmp/saccade-device-XXXXXX");
+    if (!mkdtemp(f->dir)) return -1;
+    f->driver = sac_driver_get(NULL);
+    if (!f->driver) return 0;
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++)
+        if (!(*(void **)symbols[i].to = dlsym(library, symbols[i].symbol))) return -1;
+    CU(f->driver->primary_retain(&f->primary, 0));
+    assert_int_equal(saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir}),
+                     SACCADE_OK);
+    for (int i = 0; i < NUM_TENSORS; i++) {
+        bool of_keys = i == K || i == V || i == DK || i == DV;
+        if (i == LSE)
+            make_tensor(f, i, SACCADE_F32, BATCH, HEADS, SEQLEN, 0);
+        else
+            make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS, HEAD_DIM);
+    }
+    f->params = (saccade_attention_params){.causal = SACCADE_CAUSAL_TOP_LEFT, .backend = "cuda-portable"};
+    f->grads = (saccade_attention_grads){
+        .dout = &f->tensor[DOUT], .dq = &f->tensor[DQ], .dk = &f->tensor[DK], .dv = &f->tensor[DV]};
+    return 0;
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf %s", f->dir);
+    for (int i = 0; i < NUM_TENSORS; i++)
+        if (f->tensor[i].data) test_device_of("cuda")->free(f->tensor[i].data);
+    saccade_context_destroy(f->ctx);
+    free(f);
+    return system(command);
+}
+
+static void skip_without_gpu(const fixture *f) {
+    const char *reason;
+    if (f->driver) return;
+    sac_driver_get(&reason);
+    print_message("skipped: %s\n", reason);
+    skip();
+}
+
+static void good(saccade_status status) {
+    if (status != SACCADE_OK) fail_msg("%s: %s", saccade_status_text(status), saccade_last_error());
+}
+
+static void forward(fixture *f) {
+    DLTensor *t = f->tensor;
+    good(saccade_attention_forward(f->ctx, &t[Q], &t[K], &t[V], &t[OUT], &t[LSE], &f->params));
+}
+
+static void backward(fixture *f) {
+    DLTensor *t = f->tensor;
+    good(saccade_attention_backward(f->ctx, &t[Q], &t[K], &t[V], &t[OUT], &t[LSE], &f->grads, &f->params));
+}
+
+/* A workspace for both calls, freed with the tensors' device. */
+static void *give_workspace(fixture *f) {
+    DLTensor *t = f->tensor;
+    size_t need = 0, most = 256;
+    for (int pass = 0; pass < 2; pass++) {
+        good(saccade_attention_workspace(f->ctx, &t[Q], &t[K], &t[V], pass ? &f->grads : NULL, &f->params,
+                                         &need));
+        if (need > most) most = need;
+    }
+    f->params.workspace = test_device_of("cuda")->alloc(most);
+    f->params.workspace_bytes = most;
+    assert_non_null(f->params.workspace);
+    return f->params.workspace;
+}
+
+/* Every result, in one buffer to be freed. */
+static char *results(fixture *f, size_t *size) {
+    static const int which[] = {OUT, LSE, DQ, DK, DV};
+    *size = 0;
+    for (int i = 0; i < 5; i++) *size += f->bytes[which[i]];
+    char *all = malloc(*size), *at = all;
+    assert_non_null(all);
+    for (int i = 0; i < 5; i++) {
+        test_device_of("cuda")->download(at, f->tensor[which[i]].data, f->bytes[which[i]]);
+        at += f->bytes[which[i]];
+    }
+    return all;
+}
+
+static void poison(fixture *f) {
+    char *bytes = malloc(f->bytes[OUT]);
+    assert_non_null(bytes);
+    memset(bytes, 0xff, f->bytes[OUT]);
+    for (int i = OUT; i < NUM_TENSORS; i++)
+        if (i != DOUT) test_device_of("cuda")->upload(f->tensor[i].data, bytes, f->bytes[i]);
+    free(bytes);
+}
+
+/* ---- the tests ---- */
+
+static void graph_replay_gives_the_same_bits(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    CUcontext popped;
+    CUstream stream;
+    void *graph, *exec, *workspace = give_workspace(f);
+    size_t size;
+    f->params.deterministic = true;
+    forward(f);
+    backward(f);
+    char *expected = results(f, &size);
+
+    CU(f->driver->context_push(f->primary));
+    CU(cu.stream_create(&stream, 1));
+    good(saccade_context_set_stream(f->ctx, stream));
+    CU(cu.begin_capture(stream, 0));
+    forward(f);
+    backward(f);
+    CU(cu.end_capture(stream, &graph));
+    CU(cu.instantiate(&exec, graph, 0));
+    for (int replay = 0; replay < 3; replay++) {
+        poison(f);
+        CU(cu.graph_launch(exec, stream));
+        CU(f->driver->stream_sync(stream));
+        char *got = results(f, &size);
+        assert_memory_equal(got, expected, size);
+        free(got);
+    }
+    CU(cu.exec_destroy(exec));
+    CU(cu.graph_destroy(graph));
+    CU(cu.stream_destroy(stream));
+    CU(f->driver->context_pop(&popped));
+    good(saccade_context_set_stream(f->ctx, NULL));
+    test_device_of("cuda")->free(workspace);
+    free(expected);
+}
+
+/* Nothing was loaded before the capture began: compiling and loading are no work of the stream's. */
+static void kernels_may_be_compiled_during_capture(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    CUcontext popped;
+    CUstream stream;
+    void *graph, *workspace = give_workspace(f);
+    CU(f->driver->context_push(f->primary));
+    CU(cu.stream_create(&stream, 1));
+    good(saccade_context_set_stream(f->ctx, stream));
+    CU(cu.begin_capture(stream, 0));
+    forward(f);
+    CU(cu.end_capture(stream, &graph));
+    CU(cu.graph_destroy(graph));
+    CU(cu.stream_destroy(stream));
+    CU(f->driver->context_pop(&popped));
+    good(saccade_context_set_stream(f->ctx, NULL));
+    test_device_of("cuda")->free(workspace);
+}
+
+static void callers_context_is_current_afterwards(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    CUcontext before, after, popped;
+    CU(cu.context_current(&before));
+    forward(f);
+    CU(cu.context_current(&after));
+    assert_ptr_equal(before, after);
+    CU(f->driver->context_push(f->primary));
+    backward(f);
+    CU(cu.context_current(&after));
+    assert_ptr_equal(f->primary, after);
+    CU(f->driver->context_pop(&popped));
+}
+
+static void deterministic_gradients_are_the_same_a_thousand_times(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    size_t size;
+    f->params.deterministic = true;
+    forward(f);
+    backward(f);
+    char *expected = results(f, &size);
+    for (int run = 0; run < 1000; run++) {
+        backward(f);
+        if (run % 50) continue;
+        char *got = results(f, &size);
+        assert_memory_equal(got, expected, size);
+        free(got);
+    }
+    free(expected);
+}
+
+static size_t free_memory(fixture *f) {
+    CUcontext popped;
+    size_t free_bytes, total;
+    CU(f->driver->context_push(f->primary));
+    CU(f->driver->stream_sync(NULL));
+    CU(cu.memory(&free_bytes, &total));
+    CU(f->driver->context_pop(&popped));
+    return free_bytes;
+}
+
+static void ten_thousand_calls_leave_memory_as_it_was(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    forward(f);
+    backward(f);
+    size_t before = free_memory(f);
+    for (int call = 0; call < 5000; call++) {
+        forward(f);
+        backward(f);
+    }
+    assert_int_equal(free_memory(f), before);
+}
+
+static int count_files(const char *dir) {
+    int count = 0;
+    DIR *folder = opendir(dir);
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder));) count += *entry->d_name != '.';
+    closedir(folder);
+    return count;
+}
+
+static void new_lengths_and_scales_compile_nothing(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    const test_device *device = test_device_of("cuda");
+    int32_t lengths[BATCH] = {100, 200};
+    int64_t shape[1] = {BATCH};
+    DLTensor seqused = {.data = device->alloc(sizeof lengths),
+                        .device = device->device,
+                        .ndim = 1,
+                        .dtype = SACCADE_I32,
+                        .shape = shape};
+    device->upload(seqused.data, lengths, sizeof lengths);
+    f->params.seqused_k = &seqused;
+    forward(f);
+    backward(f);
+    int files = count_files(f->dir);
+    for (int32_t n = 0; n <= SEQLEN; n += 40) {
+        lengths[0] = n;
+        device->upload(seqused.data, lengths, sizeof lengths);
+        f->params.has_scale = true;
+        f->params.scale = 0.1f + 0.001f * (float)n;
+        f->params.causal = n % 3;
+        forward(f);
+        backward(f);
+    }
+    assert_int_equal(count_files(f->dir), files);
+    device->free(seqused.data);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(graph_replay_gives_the_same_bits),
+        TEST(kernels_may_be_compiled_during_capture),
+        TEST(callers_context_is_current_afterwards),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times),
+        TEST(ten_thousand_calls_leave_memory_as_it_was),
+        TEST(new_lengths_and_scales_compile_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
