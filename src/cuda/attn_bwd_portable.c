@@ -198,9 +198,8 @@ static saccade_status clear_daux(sac_portable_job *job) {
     saccade_status status = SACCADE_OK;
     for (int i = 0; i < SACCADE_MAX_AUX && status == SACCADE_OK; i++) {
         const saccade_aux_slot *slot = &job->args.score_aux.tensor[i];
-        size_t count = (size_t)slot->extent[0];
-        for (int d = 1; d < SACCADE_MAX_AUX_DIMS && slot->extent[d]; d++) count *= (size_t)slot->extent[d];
-        if (slot->grad && count > 0) status = sac_cuda_clear(job->ctx, slot->grad, count * sizeof(float));
+        if (slot->grad && slot->count > 0)
+            status = sac_cuda_clear(job->ctx, slot->grad, (size_t)slot->count * sizeof(float));
     }
     return status;
 }
