@@ -120,6 +120,17 @@ def test_compiles_without_break_and_without_recompiling_over_20_lengths(device):
     assert count == 1
 
 
+def test_compiles_with_numbers_that_torch_holds_as_symbols(device):
+    scale, softcap = 0.3, 5.0
+
+    def capped(q, k, v):
+        return flash_attn_func(q, k, v, softmax_scale=scale, softcap=softcap)
+
+    torch._dynamo.reset()
+    q, k, v = (t.detach() for t in qkv(device, 20, 20))
+    torch.testing.assert_close(torch.compile(capped, fullgraph=True, dynamic=True, backend="eager")(q, k, v), capped(q, k, v))
+
+
 def test_operators_pass_torchs_own_checks():
     from saccade.torch._ops import attention_forward, spec_text
 

@@ -27,7 +27,8 @@ def attend(
     if mask_mod:
         others.update({f"mask_aux.{name}": tensor for name, tensor in mask_mod.aux.items()})
     spec = spec_text(
-        scale=scale, causal=causal, window=window, window_align="bottom_right", softcap=softcap,
+        scale=None if scale is None else float(scale).hex(), causal=causal, window=window,
+        window_align="bottom_right", softcap=float(softcap).hex(),
         score_text=score_mod.text if score_mod else "", score_grad_text=score_mod.grad_text if score_mod else "",
         score_aux=tuple(score_mod.aux) if score_mod else (), mask_text=mask_mod.text if mask_mod else "",
         mask_aux=tuple(mask_mod.aux) if mask_mod else (), others=tuple(others), deterministic=deterministic,

@@ -24,11 +24,11 @@ from ..modifier import Modifier
 class Spec:
     """The constant part of a call: AttentionOptions without its tensors, and the names of the tensors beside it."""
 
-    scale: Optional[float] = None
+    scale: Optional[str] = None  # floats by their hex(): torch.compile may hold them as symbols, hex() makes constants
     causal: Optional[str] = None
     window: Optional[tuple[int, int]] = None
     window_align: str = "top_left"
-    softcap: float = 0.0
+    softcap: str = "0x0p+0"
     score_text: str = ""
     score_grad_text: str = ""
     score_aux: tuple[str, ...] = ()
@@ -69,7 +69,8 @@ def _options(sink, score_aux, others, spec: str, max_seqlens, block_mask: int) -
     mask_aux = [named.pop(f"mask_aux.{name}") for name in s.mask_aux]
     score_scalars, mask_scalars = named.pop("score_scalars", None), named.pop("mask_scalars", None)
     return AttentionOptions(
-        scale=s.scale, causal=s.causal, window=s.window, window_align=s.window_align, softcap=s.softcap, sink=sink,
+        scale=None if s.scale is None else float.fromhex(s.scale), causal=s.causal, window=s.window,
+        window_align=s.window_align, softcap=float.fromhex(s.softcap), sink=sink,
         max_seqlen_q=max_seqlens[0], max_seqlen_k=max_seqlens[1],
         score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, score_scalars),
         mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, mask_scalars),
