@@ -75,6 +75,7 @@ static void list_blocks(world *w, int32_t q_block, int32_t kv_block, int32_t per
                                   .by_key = {w->column_offsets, w->column_entries},
                                   .q_block = q_block,
                                   .kv_block = kv_block,
+                                  .heads_per_list = 1,
                                   .num_q_blocks = sac_ceil_div(w->nq, q_block),
                                   .num_kv_blocks = sac_ceil_div(w->nk, kv_block),
                                   .batch = 1,

@@ -11,7 +11,7 @@
 static int32_t heads_per_tile(const sac_attention_args *args) {
     int32_t rows = args->len_q.seqlen, heads = args->group;
     if (args->blocks.by_query.offsets) {
-        if (args->blocks.num_heads != 1) return 1;
+        if (args->blocks.num_heads != 1) heads = sac_min(heads, args->blocks.heads_per_list);
         rows = sac_min(rows, args->blocks.q_block);
     }
     while (heads > 1 && (args->group % heads != 0 || (int64_t)heads * rows > SAC_CPU_Q_TILE)) heads--;

@@ -109,6 +109,7 @@ sac_block_mask_args sac_block_mask_view(const saccade_block_mask *mask) {
         .num_kv_blocks = mask->num_kv_blocks,
         .batch = mask->list_batch,
         .num_heads = mask->list_heads,
+        .heads_per_list = 1,
         .period = mask->period,
     };
 }

@@ -29,7 +29,7 @@ static bool band_admits(const sac_band_rule *rule, int64_t i, int64_t j, int64_t
 static void block_kinds(const sac_reference_head *head, int32_t i, uint8_t *kinds) {
     const sac_block_mask_args *mask = &head->call->args.blocks;
     int64_t list = mask->batch == 1 ? 0 : head->b;
-    list = list * mask->num_heads + (mask->num_heads == 1 ? 0 : head->h);
+    list = list * mask->num_heads + (mask->num_heads == 1 ? 0 : head->h / mask->heads_per_list);
     list = list * mask->num_q_blocks + i / mask->q_block;
     memset(kinds, 0, (size_t)head->k_len);
     for (int64_t e = mask->by_query.offsets[list]; e < mask->by_query.offsets[list + 1]; e++) {

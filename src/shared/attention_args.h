@@ -35,7 +35,7 @@ typedef struct sac_lengths {
 
 /* A block mask's lists, in rows of blocks: entries [offsets[r], offsets[r + 1]) of row r. */
 typedef struct sac_block_list {
-    const int64_t *offsets; /* (batch * num_heads * rows + 1) */
+    const int64_t *offsets; /* (batch * num_heads * rows + 1), heads as listed */
     const int32_t *entries; /* block index << 2 | kind, ascending in each row */
 } sac_block_list;
 
@@ -48,9 +48,9 @@ typedef struct sac_block_mask_args {
     sac_block_list by_key;     /* the transpose, for backward */
     int32_t q_block, kv_block; /* tokens a block */
     int32_t num_q_blocks, num_kv_blocks;
-    int32_t batch, num_heads; /* 1: broadcast */
+    int32_t batch, num_heads; /* listed; 1: broadcast */
+    int32_t heads_per_list;   /* neighbouring query heads that share one list, where num_heads is not 1 */
     int32_t period;           /* DIAGONAL: kv_idx - q_idx is a multiple of it */
-    int32_t pad;
 } sac_block_mask_args;
 
 typedef struct sac_attention_args {

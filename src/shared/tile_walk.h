@@ -64,8 +64,8 @@ SAC_FN sac_range sac_tile_rows(int32_t index, int32_t len, int32_t tile, int32_t
 SAC_FN void sac_walk_lists(sac_walk *walk, const sac_block_mask_args *mask, const sac_block_list *list,
                            int32_t b, int32_t h, int32_t rows, int32_t row, int32_t block) {
     if (!list->offsets) return;
-    int64_t head = (int64_t)(mask->batch == 1 ? 0 : b) * mask->num_heads + (mask->num_heads == 1 ? 0 : h);
-    int64_t r = head * rows + row;
+    int64_t head = mask->num_heads == 1 ? 0 : h / mask->heads_per_list;
+    int64_t r = ((int64_t)(mask->batch == 1 ? 0 : b) * mask->num_heads + head) * rows + row;
     walk->entry = list->entries + list->offsets[r];
     walk->entry_end = list->entries + list->offsets[r + 1];
     walk->block = block;

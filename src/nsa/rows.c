@@ -1,0 +1,63 @@
+/* rows.c - conversion of rows, and sums over them. */
+#include "nsa/rows.h"
+
+#include <string.h>
+
+size_t sac_dtype_bytes(int32_t dtype) { return dtype == SAC_F32 ? 4 : dtype == SAC_F64 ? 8 : 2; }
+
+SAC_CLONES
+static void from_bf16(float *row, const uint16_t *data, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)data[i] << 16;
+        memcpy(row + i, &bits, sizeof bits);
+    }
+}
+
+/* Rounds to nearest even; a NaN stays one. */
+static uint16_t to_bf16(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void sac_row_load(float *row, const void *data, int64_t offset, int32_t n, int32_t dtype) {
+    if (dtype == SAC_F32) {
+        memcpy(row, (const float *)data + offset, (size_t)n * sizeof *row);
+    } else if (dtype == SAC_BF16) {
+        from_bf16(row, (const uint16_t *)data + offset, n);
+    } else {
+        const _Float16 *half = (const _Float16 *)data + offset;
+        for (int32_t i = 0; i < n; i++) row[i] = (float)half[i];
+    }
+}
+
+void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int32_t dtype) {
+    if (dtype == SAC_F32) {
+        memcpy((float *)data + offset, row, (size_t)n * sizeof *row);
+    } else if (dtype == SAC_BF16) {
+        uint16_t *bf16 = (uint16_t *)data + offset;
+        for (int32_t i = 0; i < n; i++) bf16[i] = to_bf16(row[i]);
+    } else {
+        _Float16 *half = (_Float16 *)data + offset;
+        for (int32_t i = 0; i < n; i++) half[i] = (_Float16)row[i];
+    }
+}
+
+/* Sixteen partial sums: a fixed order, the same on every machine, that vector units take as it is. */
+SAC_CLONES
+float sac_row_dot(const float *a, const float *b, int32_t n) {
+    float part[16] = {0};
+    int32_t whole = n / 16 * 16;
+    for (int32_t i = 0; i < whole; i += 16)
+        for (int32_t j = 0; j < 16; j++) part[j] += a[i + j] * b[i + j];
+    for (int32_t i = whole; i < n; i++) part[i - whole] += a[i] * b[i];
+    float sum = 0;
+    for (int32_t j = 0; j < 16; j++) sum += part[j];
+    return sum;
+}
+
+SAC_CLONES
+void sac_row_add(float *sum, float factor, const float *row, int32_t n) {
+    for (int32_t i = 0; i < n; i++) sum[i] += factor * row[i];
+}

@@ -1,0 +1,29 @@
+/* rows.h - rows of any dtype as floats, and the few sums over them that the stages need. */
+#ifndef SAC_NSA_ROWS_H
+#define SAC_NSA_ROWS_H
+
+#include "shared/attention_args.h"
+
+/* One loop, compiled for each of these and chosen when the library is loaded. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+#define SAC_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define SAC_CLONES
+#endif
+
+/* n elements from element `offset` of data on. */
+void sac_row_load(float *row, const void *data, int64_t offset, int32_t n, int32_t dtype);
+void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int32_t dtype);
+
+float sac_row_dot(const float *a, const float *b, int32_t n);
+/* sum += factor * row */
+void sac_row_add(float *sum, float factor, const float *row, int32_t n);
+
+size_t sac_dtype_bytes(int32_t dtype);
+
+/* Element offset of row i and head h of batch entry b; packed tensors have no batch stride. */
+static inline int64_t sac_view_offset(const sac_view *view, int32_t b, int64_t row, int32_t h) {
+    return b * view->batch_stride + row * view->row_stride + h * view->head_stride;
+}
+
+#endif

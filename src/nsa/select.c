@@ -1,0 +1,109 @@
+/* select.c - the best blocks of each tile, and the lists that attention walks. */
+#include <math.h>
+#include <omp.h>
+
+#include "nsa/stages.h"
+
+/* Blocks chosen so far: the forced ones, then the best by score, best first. */
+typedef struct choice {
+    int32_t *block;
+    float *score; /* of the ones behind the forced */
+    int32_t count, forced, room;
+} choice;
+
+static void force(choice *c, int32_t block) {
+    if (c->count < c->room) c->block[c->count++] = block;
+    c->forced = c->count;
+}
+
+/* Blocks come in ascending order and never displace an equal score, so ties go to the lower index. NaN and -inf compare
+ * false and never enter. */
+static void offer(choice *c, int32_t block, float score) {
+    if (!(score > -INFINITY)) return;
+    if (c->count == c->room) {
+        if (c->forced == c->room || !(score > c->score[c->count - 1])) return;
+        c->count--;
+    }
+    int32_t at = c->count++;
+    for (; at > c->forced && score > c->score[at - 1]; at--) {
+        c->block[at] = c->block[at - 1];
+        c->score[at] = c->score[at - 1];
+    }
+    c->block[at] = block;
+    c->score[at] = score;
+}
+
+/* Ascending; -1 in the places that are left. */
+static void close_choice(choice *c) {
+    for (int32_t i = 1; i < c->count; i++) {
+        int32_t block = c->block[i], at = i;
+        for (; at > 0 && c->block[at - 1] > block; at--) c->block[at] = c->block[at - 1];
+        c->block[at] = block;
+    }
+    for (int32_t i = c->count; i < c->room; i++) c->block[i] = -1;
+}
+
+enum { MOST_CHOSEN = 1024 };
+
+static void choose_blocks(const sac_nsa_args *args, int32_t *slots, const float *scores, int32_t candidates, int32_t last) {
+    float best[MOST_CHOSEN];
+    choice c = {.block = slots, .score = best, .room = args->indices.top_k};
+    const int32_t own = last / args->block;
+    for (int32_t j = 0; j <= own; j++)
+        if (sac_nsa_forced(args, j, last, candidates)) force(&c, j);
+    for (int32_t j = 0; j < candidates; j++)
+        if (!sac_nsa_forced(args, j, last, candidates)) offer(&c, j, scores[j]);
+    close_choice(&c);
+}
+
+/* Blocks of compressed keys by the mean of their scores. */
+static void choose_compressed_blocks(const sac_nsa_args *args, int32_t *slots, const float *scores, int32_t candidates) {
+    float best[MOST_CHOSEN];
+    choice c = {.block = slots, .score = best, .room = args->compressed_indices.top_k};
+    for (int32_t begin = 0; begin < candidates; begin += SAC_NSA_COMPRESSED_BLOCK) {
+        int32_t end = sac_min(begin + SAC_NSA_COMPRESSED_BLOCK, candidates);
+        float sum = 0;
+        for (int32_t j = begin; j < end; j++) sum += scores[j];
+        offer(&c, begin / SAC_NSA_COMPRESSED_BLOCK, sum / (float)(end - begin));
+    }
+    close_choice(&c);
+}
+
+static void select_tile(const sac_nsa_args *args, int32_t b, int32_t list, int32_t tile, float *scratch) {
+    float *scores = scratch;
+    int32_t last = sac_min((tile + 1) * args->query_tile, sac_length_of(&args->len, b)) - 1;
+    int32_t candidates = sac_nsa_score_tile(args, b, list, tile, scores, scratch + args->max_cmp);
+    choose_blocks(args, sac_nsa_slots(args, &args->indices, b, list, tile), scores, candidates, last);
+    if (args->compressed_indices.top_k)
+        choose_compressed_blocks(args, sac_nsa_slots(args, &args->compressed_indices, b, list, tile), scores, candidates);
+}
+
+void sac_nsa_select(const sac_nsa_args *args, float *scratch, int32_t num_threads) {
+    const int64_t each = args->max_cmp + sac_nsa_scratch_floats(args);
+    for (int32_t b = 0; b < args->batch; b++) {
+        const int32_t tiles = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
+        const int64_t count = (int64_t)tiles * args->num_lists;
+#pragma omp parallel for num_threads(num_threads) schedule(dynamic)
+        for (int64_t i = 0; i < count; i++) /* the last tiles have most candidates */
+            select_tile(args, b, (int32_t)(i % args->num_lists), tiles - 1 - (int32_t)(i / args->num_lists),
+                        scratch + omp_get_thread_num() * each);
+    }
+}
+
+sac_block_list sac_nsa_lists(const sac_nsa_args *args, const sac_nsa_indices *indices, int64_t *offsets,
+                             int32_t *entries) {
+    int64_t row = 0, count = 0;
+    for (int32_t b = 0; b < args->batch; b++) {
+        const int32_t tiles = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
+        for (int32_t list = 0; list < args->num_lists; list++)
+            for (int32_t tile = 0; tile < args->max_tiles; tile++) {
+                offsets[row++] = count;
+                if (tile >= tiles) continue;
+                const int32_t *slots = sac_nsa_slots(args, indices, b, list, tile);
+                for (int32_t i = 0; i < indices->top_k && slots[i] >= 0; i++)
+                    entries[count++] = SAC_ENTRY(slots[i], 2 /* FULL: the band does the rest */);
+            }
+    }
+    offsets[row] = count;
+    return (sac_block_list){offsets, entries};
+}
