@@ -4,7 +4,7 @@
 cmake_minimum_required(VERSION 3.18)
 
 # The layers of docs/architecture.md, top to bottom. Folders of one row do not know each other.
-set(layers "api" "dispatch" "reference cpu cuda" "mask" "mod" "base" "shared")
+set(layers "api" "nsa" "dispatch" "reference cpu cuda" "mask" "mod" "base" "shared")
 set(errors "")
 
 set(below "")

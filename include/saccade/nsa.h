@@ -56,16 +56,17 @@ typedef enum saccade_nsa_visibility {
 typedef struct saccade_nsa_params {
     bool has_scale; /* false: 1 / sqrt(D) */
     float scale;
-    int32_t block;            /* l, tokens a compressed key; 0: 64 */
-    int32_t top_k;            /* 0: 16 */
-    int32_t window;           /* 0: 512 */
-    int32_t query_tile;       /* 1 to 256; 0: 256 */
+    int32_t block;      /* l, tokens a compressed key; 0: 64 */
+    int32_t top_k;      /* 0: 16 */
+    int32_t window;     /* 0: 512 */
+    int32_t query_tile; /* 1 to 256; 0: 256 */
     saccade_nsa_score score;
     saccade_nsa_select_per select_per;
     saccade_nsa_visibility visibility;
-    int32_t initial_blocks;   /* always selected, from the first block on; counted in top_k */
-    int32_t local_blocks;     /* always selected, back from the tile's last query; counted in top_k */
-    int32_t compressed_top_k; /* k > 0: the compressed branch visits only the k best of each tile's 128-wide blocks of
+    int32_t initial_blocks; /* always selected, from the first block on; counted in top_k */
+    int32_t local_blocks;   /* always selected, back from the tile's last query; counted in top_k */
+    int32_t
+        compressed_top_k; /* k > 0: the compressed branch visits only the k best of each tile's 128-wide blocks of
                                * compressed keys, scores averaged over each; 0: all */
     const DLTensor *cu_seqlens; /* (B + 1,) int32: packed */
     int32_t max_seqlen;         /* as in saccade_attention_params */
@@ -78,34 +79,37 @@ typedef struct saccade_nsa_params {
 /* What goes in, and what the forward saves for the backward. dtype is that of q but where said. */
 typedef struct saccade_nsa_tensors {
     const DLTensor *q, *k, *v;
-    const DLTensor *w_k, *w_v;     /* or NULL */
+    const DLTensor *w_k, *w_v;      /* or NULL */
     const DLTensor *w_gate, *gates; /* one of them, or neither */
-    DLTensor *k_cmp;   /* (B, floor(N / l), Hkv, D), or packed (floor(T / l), Hkv, D): sequences follow each other */
-    DLTensor *v_cmp;   /* the same with Dv */
-    DLTensor *indices; /* i32 (B, H or Hkv, ceil(N / query_tile), top_k), -1 where there is no block; packed (H or Hkv,
+    DLTensor
+        *k_cmp; /* (B, floor(N / l), Hkv, D), or packed (floor(T / l), Hkv, D): sequences follow each other */
+    DLTensor *v_cmp; /* the same with Dv */
+    DLTensor *
+        indices; /* i32 (B, H or Hkv, ceil(N / query_tile), top_k), -1 where there is no block; packed (H or Hkv,
                         * floor(T / query_tile) + B, top_k): the tiles of the sequences follow each other */
     DLTensor *lse_cmp, *lse_slc, *lse_win; /* fp32 (B, H, N) or (H, T) */
 } saccade_nsa_tensors;
 
 /* Writes out (like q with Dv) and the six saved tensors of t, each of which may be NULL when no backward follows.
  * Errors and asynchrony as for saccade_attention_forward. */
-SACCADE_API saccade_status saccade_nsa_forward(saccade_context *ctx, const saccade_nsa_tensors *t, DLTensor *out,
-                                               const saccade_nsa_params *params);
+SACCADE_API saccade_status saccade_nsa_forward(saccade_context *ctx, const saccade_nsa_tensors *t,
+                                               DLTensor *out, const saccade_nsa_params *params);
 
 typedef struct saccade_nsa_grads {
     const DLTensor *dout;
-    DLTensor *dq, *dk, *dv; /* like q, k, v; each may be NULL */
+    DLTensor *dq, *dk, *dv;                   /* like q, k, v; each may be NULL */
     DLTensor *dw_k, *dw_v, *dw_gate, *dgates; /* like theirs, fp32; NULL: not wanted */
 } saccade_nsa_grads;
 
 /* Gradients of the forward call with the same inputs and params, whose saved tensors are given. */
 SACCADE_API saccade_status saccade_nsa_backward(saccade_context *ctx, const saccade_nsa_tensors *t,
-                                                const saccade_nsa_grads *grads, const saccade_nsa_params *params);
+                                                const saccade_nsa_grads *grads,
+                                                const saccade_nsa_params *params);
 
 /* Bytes of workspace of the forward (grads NULL) or backward. Data pointers are not looked at. */
 SACCADE_API saccade_status saccade_nsa_workspace(saccade_context *ctx, const saccade_nsa_tensors *t,
-                                                 const saccade_nsa_grads *grads, const saccade_nsa_params *params,
-                                                 size_t *bytes);
+                                                 const saccade_nsa_grads *grads,
+                                                 const saccade_nsa_params *params, size_t *bytes);
 
 /* ---- the stages by themselves, with the same tensors and params ---- */
 
@@ -114,14 +118,15 @@ SACCADE_API saccade_status saccade_nsa_compress(saccade_context *ctx, const sacc
                                                 const saccade_nsa_params *params);
 /* Reads q and k_cmp; writes scores (like indices, with floor(N / l) in place of top_k; packed: the longest sequence's)
  * fp32, -inf for blocks that are no candidates. */
-SACCADE_API saccade_status saccade_nsa_score_blocks(saccade_context *ctx, const saccade_nsa_tensors *t, DLTensor *scores,
-                                                    const saccade_nsa_params *params);
+SACCADE_API saccade_status saccade_nsa_score_blocks(saccade_context *ctx, const saccade_nsa_tensors *t,
+                                                    DLTensor *scores, const saccade_nsa_params *params);
 /* Reads q and k_cmp; writes indices. */
 SACCADE_API saccade_status saccade_nsa_select(saccade_context *ctx, const saccade_nsa_tensors *t,
                                               const saccade_nsa_params *params);
 /* out = the gated sum of three branches' outputs. */
-SACCADE_API saccade_status saccade_nsa_gate(saccade_context *ctx, const saccade_nsa_tensors *t, const DLTensor *out_cmp,
-                                            const DLTensor *out_slc, const DLTensor *out_win, DLTensor *out,
+SACCADE_API saccade_status saccade_nsa_gate(saccade_context *ctx, const saccade_nsa_tensors *t,
+                                            const DLTensor *out_cmp, const DLTensor *out_slc,
+                                            const DLTensor *out_win, DLTensor *out,
                                             const saccade_nsa_params *params);
 
 #ifdef __cplusplus

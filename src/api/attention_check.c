@@ -15,8 +15,7 @@
         if (status_ != SACCADE_OK) return status_;                                                           \
     } while (0)
 
-/* A tensor's place as (batch, row, head); packed tensors have no batch dimension. */
-static sac_view view_of(const DLTensor *t) {
+sac_view sac_view_of(const DLTensor *t) {
     sac_view view = {0};
     if (!t) return view;
     int row = t->ndim == 4;
@@ -27,8 +26,7 @@ static sac_view view_of(const DLTensor *t) {
     return view;
 }
 
-/* (B, H, N) or (H, T). */
-static sac_row_view row_view_of(const DLTensor *t) {
+sac_row_view sac_row_view_of(const DLTensor *t) {
     sac_row_view view = {0};
     if (!t) return view;
     int head = t->ndim == 3;
@@ -116,9 +114,9 @@ static saccade_status check_qkv(const sac_attention_inputs *in, sac_attention_ca
     call->total_q = packed ? q[0] : batch * q[0];
     call->total_k = packed ? k[0] : batch * k[0];
     call->device = in->q->device;
-    args->q = view_of(in->q);
-    args->k = view_of(in->k);
-    args->v = view_of(in->v);
+    args->q = sac_view_of(in->q);
+    args->k = sac_view_of(in->k);
+    args->v = sac_view_of(in->v);
     return check_heads(args);
 }
 
@@ -271,12 +269,12 @@ static saccade_status check_vector(const DLTensor *t, const char *name, const sa
 
 static saccade_status check_outputs(const sac_attention_inputs *in, sac_attention_args *args) {
     bool forward = in->grads == NULL;
-    if (in->shapes_only && !in->out) return SACCADE_OK;
+    if (!in->out && (in->shapes_only || in->inputs_only)) return SACCADE_OK;
     TRY(check_like(in->out, "out", in->q, args->head_dim_v, forward, in->shapes_only));
-    args->out = view_of(in->out);
+    args->out = sac_view_of(in->out);
     if (!in->lse && forward) return SACCADE_OK;
     TRY(check_lse(in->lse, "lse", in, forward));
-    args->lse = row_view_of(in->lse);
+    args->lse = sac_row_view_of(in->lse);
     return SACCADE_OK;
 }
 
@@ -294,11 +292,11 @@ static saccade_status check_grads(const sac_attention_inputs *in, sac_attention_
             return sac_fail(SACCADE_INVALID_ARGUMENT, "dsink: is given, but there is no sink");
         TRY(check_vector(g->dsink, "dsink", in, args->num_heads, true));
     }
-    args->dout = view_of(g->dout);
-    args->dlse = row_view_of(g->dlse);
-    args->dq = view_of(g->dq);
-    args->dk = view_of(g->dk);
-    args->dv = view_of(g->dv);
+    args->dout = sac_view_of(g->dout);
+    args->dlse = sac_row_view_of(g->dlse);
+    args->dq = sac_view_of(g->dq);
+    args->dk = sac_view_of(g->dk);
+    args->dv = sac_view_of(g->dv);
     args->dsink = sac_tensor_data(g->dsink);
     return SACCADE_OK;
 }

@@ -13,7 +13,13 @@ typedef struct sac_attention_inputs {
     const saccade_attention_grads *grads;
     const saccade_attention_params *params;
     bool shapes_only; /* a workspace or backend query: data pointers are not looked at, outputs not needed */
+    bool inputs_only; /* outputs are the caller's business */
 } sac_attention_inputs;
+
+/* A tensor's place as (batch, row, head), and one of (B, H, N) or (H, T) rows; packed tensors have no batch dimension.
+ * NULL gives a view without data. */
+sac_view sac_view_of(const DLTensor *tensor);
+sac_row_view sac_row_view_of(const DLTensor *tensor);
 
 /* Checks everything that is wrong whatever the backend, and writes nothing of the caller's. */
 saccade_status sac_attention_check(const sac_attention_inputs *in, sac_attention_call *call,

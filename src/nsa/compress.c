@@ -23,11 +23,13 @@ typedef struct side {
     int32_t dim;
 } side;
 
-static void block_mean(const sac_nsa_args *args, const side *s, int32_t b, int64_t first_row, int32_t h, float *mean) {
+static void block_mean(const sac_nsa_args *args, const side *s, int32_t b, int64_t first_row, int32_t h,
+                       float *mean) {
     float row[MOST_DIMS];
     memset(mean, 0, (size_t)s->dim * sizeof *mean);
     for (int32_t i = 0; i < args->block; i++) {
-        sac_row_load(row, s->tokens->data, sac_view_offset(s->tokens, b, first_row + i, h), s->dim, args->dtype);
+        sac_row_load(row, s->tokens->data, sac_view_offset(s->tokens, b, first_row + i, h), s->dim,
+                     args->dtype);
         sac_row_add(mean, 1, row, s->dim);
     }
     for (int32_t d = 0; d < s->dim; d++) mean[d] /= (float)args->block;
@@ -80,13 +82,15 @@ void sac_nsa_compress(const sac_nsa_args *args, int32_t num_threads) {
 /* ---- backward ---- */
 
 /* The gradient of a mean is shared out evenly over its block's rows of sum (rows, Hkv, dim). */
-static void spread(const sac_nsa_args *args, const side *s, int64_t first_row, int32_t h, const float *dmean, float *sum) {
+static void spread(const sac_nsa_args *args, const side *s, int64_t first_row, int32_t h, const float *dmean,
+                   float *sum) {
     for (int32_t i = 0; i < args->block; i++)
-        sac_row_add(sum + ((first_row + i) * args->num_kv_heads + h) * s->dim, 1 / (float)args->block, dmean, s->dim);
+        sac_row_add(sum + ((first_row + i) * args->num_kv_heads + h) * s->dim, 1 / (float)args->block, dmean,
+                    s->dim);
 }
 
-static void compress_row_backward(const sac_nsa_args *args, const side *s, const sac_view *grad, int32_t b, int32_t j,
-                                  int32_t h, float *sum, float *dw) {
+static void compress_row_backward(const sac_nsa_args *args, const side *s, const sac_view *grad, int32_t b,
+                                  int32_t j, int32_t h, float *sum, float *dw) {
     float dmapped[MOST_DIMS], mean[MOST_DIMS], dmean[MOST_DIMS], w_row[MOST_DIMS];
     place p = place_of(args, b, j);
     /* Rows of a sum are numbered through all sequences. */
@@ -105,7 +109,8 @@ static void compress_row_backward(const sac_nsa_args *args, const side *s, const
     spread(args, s, sum_row, h, dmean, sum);
 }
 
-void sac_nsa_compress_backward(const sac_nsa_args *args, const sac_nsa_compress_grads *grads, int32_t num_threads) {
+void sac_nsa_compress_backward(const sac_nsa_args *args, const sac_nsa_compress_grads *grads,
+                               int32_t num_threads) {
     const side keys = {&args->k, NULL, args->w_k, args->head_dim};
     const side values = {&args->v, NULL, args->w_v, args->head_dim_v};
     /* A thread takes whole heads, so that nobody else adds to its rows or its w. */

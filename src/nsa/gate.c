@@ -47,8 +47,8 @@ void sac_nsa_gate(const sac_nsa_args *args, const sac_view branch[SAC_NSA_NUM_BR
             load_q(args, p, h, q);
             gates_of(args, p, h, q, gate);
             for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
-                sac_row_load(row, branch[c].data, sac_view_offset(&branch[c], p.b, p.row, h), args->head_dim_v,
-                             args->dtype);
+                sac_row_load(row, branch[c].data, sac_view_offset(&branch[c], p.b, p.row, h),
+                             args->head_dim_v, args->dtype);
                 sac_row_add(sum, gate[c], row, args->head_dim_v);
             }
             sac_row_store(out->data, sac_view_offset(out, p.b, p.row, h), sum, args->head_dim_v, args->dtype);
@@ -56,17 +56,19 @@ void sac_nsa_gate(const sac_nsa_args *args, const sac_view branch[SAC_NSA_NUM_BR
 }
 
 /* dL/d gate = dout . branch_out; through the sigmoid to w_gate and q. */
-static void gate_row_backward(const sac_nsa_args *args, const sac_nsa_gate_grads *g, int64_t index, int32_t h) {
+static void gate_row_backward(const sac_nsa_args *args, const sac_nsa_gate_grads *g, int64_t index,
+                              int32_t h) {
     float q[MOST_DIMS], w[MOST_DIMS], dout[MOST_DIMS], row[MOST_DIMS], gate[3];
     row_place p = row_of(args, index);
     load_q(args, p, h, q);
     gates_of(args, p, h, q, gate);
     sac_row_load(dout, g->dout.data, sac_view_offset(&g->dout, p.b, p.row, h), args->head_dim_v, args->dtype);
-    sac_row_load(row, g->branch_out.data, sac_view_offset(&g->branch_out, p.b, p.row, h), args->head_dim_v, args->dtype);
+    sac_row_load(row, g->branch_out.data, sac_view_offset(&g->branch_out, p.b, p.row, h), args->head_dim_v,
+                 args->dtype);
     const float mine = gate[g->branch], dgate = sac_row_dot(dout, row, args->head_dim_v);
     for (int32_t d = 0; d < args->head_dim_v; d++) dout[d] *= mine;
-    sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout, args->head_dim_v,
-                  args->dtype);
+    sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout,
+                  args->head_dim_v, args->dtype);
     if (g->dgates) g->dgates[(index * args->num_heads + h) * 3 + g->branch] = dgate;
     if (!args->w_gate || args->gates.data) return;
     const int64_t w_row = ((int64_t)h * 3 + g->branch) * args->head_dim;

@@ -45,7 +45,8 @@ static void close_choice(choice *c) {
 
 enum { MOST_CHOSEN = 1024 };
 
-static void choose_blocks(const sac_nsa_args *args, int32_t *slots, const float *scores, int32_t candidates, int32_t last) {
+static void choose_blocks(const sac_nsa_args *args, int32_t *slots, const float *scores, int32_t candidates,
+                          int32_t last) {
     float best[MOST_CHOSEN];
     choice c = {.block = slots, .score = best, .room = args->indices.top_k};
     const int32_t own = last / args->block;
@@ -57,7 +58,8 @@ static void choose_blocks(const sac_nsa_args *args, int32_t *slots, const float 
 }
 
 /* Blocks of compressed keys by the mean of their scores. */
-static void choose_compressed_blocks(const sac_nsa_args *args, int32_t *slots, const float *scores, int32_t candidates) {
+static void choose_compressed_blocks(const sac_nsa_args *args, int32_t *slots, const float *scores,
+                                     int32_t candidates) {
     float best[MOST_CHOSEN];
     choice c = {.block = slots, .score = best, .room = args->compressed_indices.top_k};
     for (int32_t begin = 0; begin < candidates; begin += SAC_NSA_COMPRESSED_BLOCK) {
@@ -73,9 +75,11 @@ static void select_tile(const sac_nsa_args *args, int32_t b, int32_t list, int32
     float *scores = scratch;
     int32_t last = sac_min((tile + 1) * args->query_tile, sac_length_of(&args->len, b)) - 1;
     int32_t candidates = sac_nsa_score_tile(args, b, list, tile, scores, scratch + args->max_cmp);
-    choose_blocks(args, sac_nsa_slots(args, &args->indices, b, list, tile), scores, candidates, last);
+    if (args->indices.data)
+        choose_blocks(args, sac_nsa_slots(args, &args->indices, b, list, tile), scores, candidates, last);
     if (args->compressed_indices.top_k)
-        choose_compressed_blocks(args, sac_nsa_slots(args, &args->compressed_indices, b, list, tile), scores, candidates);
+        choose_compressed_blocks(args, sac_nsa_slots(args, &args->compressed_indices, b, list, tile), scores,
+                                 candidates);
 }
 
 void sac_nsa_select(const sac_nsa_args *args, float *scratch, int32_t num_threads) {

@@ -21,7 +21,8 @@ typedef struct sac_nsa_compress_grads {
     float *dk_sum, *dv_sum;
     float *dw_k, *dw_v;
 } sac_nsa_compress_grads;
-void sac_nsa_compress_backward(const sac_nsa_args *args, const sac_nsa_compress_grads *grads, int32_t num_threads);
+void sac_nsa_compress_backward(const sac_nsa_args *args, const sac_nsa_compress_grads *grads,
+                               int32_t num_threads);
 
 /* Scores of one tile's candidates, -inf for the blocks behind them up to max_cmp; gives their number. scratch: floats,
  * sac_nsa_scratch_floats of them. */
@@ -29,7 +30,7 @@ int32_t sac_nsa_score_tile(const sac_nsa_args *args, int32_t b, int32_t list, in
                            float *scratch);
 int64_t sac_nsa_scratch_floats(const sac_nsa_args *args);
 
-/* Fills indices, and compressed_indices where the compressed branch is sparse. scratch: for each thread max_cmp floats
+/* Fills indices, unless they have no data, and compressed_indices where the compressed branch is sparse. scratch: for each thread max_cmp floats
  * and sac_nsa_scratch_floats. */
 void sac_nsa_select(const sac_nsa_args *args, float *scratch, int32_t num_threads);
 

@@ -28,22 +28,23 @@ typedef struct sac_nsa_args {
     const void *w_gate;      /* (H, 3, D), contiguous; or NULL */
     sac_view gates;          /* (B, N, H, 3); data NULL: w_gate, or 1/3 each */
     sac_nsa_indices indices; /* blocks of tokens that the selected branch visits */
-    sac_nsa_indices compressed_indices; /* blocks of compressed keys; top_k 0: the compressed branch visits all */
+    sac_nsa_indices
+        compressed_indices;  /* blocks of compressed keys; top_k 0: the compressed branch visits all */
     sac_lengths len;         /* of q, k and v alike */
     const int32_t *cu_cmp;   /* (B + 1) packed, else NULL */
     const int32_t *cu_tiles; /* (B + 1) packed, else NULL */
     int32_t dtype, batch, num_heads, num_kv_heads, group, head_dim, head_dim_v;
     int32_t block, window, query_tile;
-    int32_t score;           /* sac_nsa_score */
+    int32_t score; /* sac_nsa_score */
     int32_t num_lists, heads_per_list;
-    int32_t started;         /* a compressed key is visible once its first token is, not its last */
+    int32_t started; /* a compressed key is visible once its first token is, not its last */
     int32_t initial_blocks, local_blocks;
     int32_t max_cmp, max_tiles; /* of the longest sequence */
     float scale;
 } sac_nsa_args;
 
-SAC_FN int32_t *sac_nsa_slots(const sac_nsa_args *args, const sac_nsa_indices *indices, int32_t b, int32_t list,
-                              int32_t tile) {
+SAC_FN int32_t *sac_nsa_slots(const sac_nsa_args *args, const sac_nsa_indices *indices, int32_t b,
+                              int32_t list, int32_t tile) {
     int64_t t = (args->cu_tiles ? args->cu_tiles[b] : 0) + (int64_t)tile;
     return indices->data + b * indices->batch_stride + list * indices->list_stride + t * indices->top_k;
 }
