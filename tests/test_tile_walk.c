@@ -304,6 +304,7 @@ static void lists_are_found_by_batch_and_head(void **state) {
                                .blocks = {.by_query = {offsets, entries},
                                           .q_block = 4,
                                           .kv_block = 4,
+                                          .heads_per_list = 1,
                                           .num_q_blocks = 1,
                                           .num_kv_blocks = BATCH * HEADS}};
     sac_band band = sac_band_make(&args.band, 4, 4 * BATCH * HEADS);
@@ -320,6 +321,15 @@ static void lists_are_found_by_batch_and_head(void **state) {
                 assert_int_equal(tile.end, 4 * list + 4);
                 assert_false(sac_walk_next(&walk, &tile));
             }
+    }
+    args.blocks.batch = BATCH;
+    args.blocks.num_heads = HEADS;
+    args.blocks.heads_per_list = 3; /* of 3 * HEADS query heads */
+    for (int32_t h = 0; h < 3 * HEADS; h++) {
+        sac_walk walk = sac_walk_keys(&args, &band, 1, h, (sac_range){0, 4}, 16);
+        sac_tile tile = {0};
+        assert_true(sac_walk_next(&walk, &tile));
+        assert_int_equal(tile.begin, 4 * (HEADS + h / 3));
     }
 }
 

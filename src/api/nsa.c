@@ -8,7 +8,7 @@
 
 static const saccade_nsa_params default_params;
 
-static saccade_status prepare(saccade_context *ctx, const sac_nsa_inputs *in, sac_nsa_call *call) {
+saccade_status sac_nsa_prepare(saccade_context *ctx, const sac_nsa_inputs *in, sac_nsa_call *call) {
     if (!ctx) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: is NULL");
     if (!in->t) return sac_fail(SACCADE_INVALID_ARGUMENT, "t: is NULL");
     saccade_request request;
@@ -21,7 +21,7 @@ typedef saccade_status (*work_fn)(saccade_context *ctx, const sac_nsa_call *call
 
 static saccade_status run(saccade_context *ctx, const sac_nsa_inputs *in, work_fn work) {
     sac_nsa_call call;
-    saccade_status status = prepare(ctx, in, &call);
+    saccade_status status = sac_nsa_prepare(ctx, in, &call);
     if (status != SACCADE_OK) return status;
     sac_workspace workspace;
     status = sac_workspace_get(ctx, call.backend, call.whole.device, sac_nsa_workspace(ctx, &call),
@@ -60,7 +60,7 @@ saccade_status saccade_nsa_workspace(saccade_context *ctx, const saccade_nsa_ten
                          .purpose = grads ? SAC_NSA_FOR_BACKWARD : SAC_NSA_FOR_FORWARD,
                          .shapes_only = true};
     sac_nsa_call call;
-    saccade_status status = prepare(ctx, &in, &call);
+    saccade_status status = sac_nsa_prepare(ctx, &in, &call);
     if (status == SACCADE_OK) *bytes = sac_nsa_workspace(ctx, &call);
     return status;
 }

@@ -25,4 +25,7 @@ typedef struct sac_nsa_inputs {
 /* Fills everything of the call but the backend and the workspace. */
 saccade_status sac_nsa_check(const sac_nsa_inputs *in, sac_nsa_call *call, saccade_request *request);
 
+/* The same, and chooses the backend: a call that lacks its workspace only. */
+saccade_status sac_nsa_prepare(saccade_context *ctx, const sac_nsa_inputs *in, sac_nsa_call *call);
+
 #endif

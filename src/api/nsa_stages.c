@@ -7,7 +7,6 @@
 #include "api/workspace.h"
 #include "base/context.h"
 #include "base/error.h"
-#include "dispatch/dispatch.h"
 
 /* A checked call with memory for the offsets of packed sequences and the scratch of scoring. */
 typedef struct stage {
@@ -21,11 +20,7 @@ static size_t offset_bytes(const sac_nsa_args *args) {
 }
 
 static saccade_status begin(saccade_context *ctx, const sac_nsa_inputs *in, stage *s) {
-    if (!ctx) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: is NULL");
-    if (!in->t) return sac_fail(SACCADE_INVALID_ARGUMENT, "t: is NULL");
-    saccade_request request;
-    saccade_status status = sac_nsa_check(in, &s->call, &request);
-    if (status == SACCADE_OK) s->call.backend = sac_choose_backend(ctx, &request, &status);
+    saccade_status status = sac_nsa_prepare(ctx, in, &s->call);
     if (status != SACCADE_OK) return status;
     sac_nsa_args *args = &s->call.args;
     const size_t offsets = offset_bytes(args);
