@@ -3,8 +3,9 @@
 from ._flash import flash_attn_func, flash_attn_varlen_func
 from ._flex import create_block_mask, flex_attention, to_torch_block_mask
 from ._masks import eagle3_block_mask, get_attention_backend
+from ._nsa import nsa
 
 __all__ = [
     "create_block_mask", "eagle3_block_mask", "flash_attn_func", "flash_attn_varlen_func", "flex_attention",
-    "get_attention_backend", "to_torch_block_mask",
+    "get_attention_backend", "nsa", "to_torch_block_mask",
 ]  # fmt: skip

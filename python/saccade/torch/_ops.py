@@ -78,7 +78,7 @@ def _options(sink, score_aux, others, spec: str, max_seqlens, block_mask: int) -
         deterministic=s.deterministic, backend=s.backend, **named)  # fmt: skip
 
 
-def _stream(q: Tensor) -> int:
+def stream_of(q: Tensor) -> int:
     return torch.cuda.current_stream(q.device).cuda_stream if q.is_cuda else 0
 
 
@@ -93,7 +93,7 @@ def _attention_forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """out and lse."""
     out, lse = _new_outputs(q, v)
-    forward(q, k, v, out, lse, _options(sink, score_aux, others, spec, max_seqlens, block_mask), stream=_stream(q))
+    forward(q, k, v, out, lse, _options(sink, score_aux, others, spec, max_seqlens, block_mask), stream=stream_of(q))
     return out, lse
 
 
@@ -123,7 +123,7 @@ def _attention_backward(
     dsink = rest.pop(0) if sink is not None else None
     daux = [rest[aux_wanted.index(i)] if i in aux_wanted else None for i in range(len(score_aux))] if aux_wanted else []
     options = _options(sink, score_aux, others, spec, max_seqlens, block_mask)
-    backward(q, k, v, out, lse, Gradients(dout, dlse, dq, dk, dv, dsink, daux), options, stream=_stream(q))
+    backward(q, k, v, out, lse, Gradients(dout, dlse, dq, dk, dv, dsink, daux), options, stream=stream_of(q))
     return results
 
 
@@ -135,7 +135,7 @@ def _(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, *_):
     return _new_gradients(q, k, v, sink, score_aux, aux_wanted)
 
 
-def _dense_rows(gradient: Tensor) -> Tensor:
+def dense_rows(gradient: Tensor) -> Tensor:
     """Autograd likes to hand over expanded scalars; the library wants the last dimension contiguous."""
     return gradient if gradient.stride(-1) == 1 else gradient.contiguous()
 
@@ -152,8 +152,8 @@ def _setup_context(ctx, inputs, output):
 def _backward(ctx, dout, dlse, operator=attention_backward):
     q, k, v, sink, out, lse, *rest = ctx.saved_tensors
     score_aux, others = rest[: ctx.num_aux], rest[ctx.num_aux :]
-    dout = torch.zeros_like(out) if dout is None else _dense_rows(dout)
-    dlse = None if dlse is None else _dense_rows(dlse)
+    dout = torch.zeros_like(out) if dout is None else dense_rows(dout)
+    dlse = None if dlse is None else dense_rows(dlse)
     dq, dk, dv, *rest = operator(dout, dlse, out, lse, ctx.aux_wanted, q, k, v, sink, score_aux, others,
                                            *ctx.constants)
     dsink = rest.pop(0) if sink is not None else None

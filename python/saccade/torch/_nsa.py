@@ -1,0 +1,166 @@
+"""Native sparse attention as a torch operator with autograd. See saccade/nsa.h for every rule."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from .._context import context
+from .._library import check, ffi, lib
+from .._tensor import Tensor as CTensor
+from ._ops import dense_rows, stream_of
+
+_SCORES = {None: 0, "logits": 1, "probabilities": 2}
+_SELECT_PER = {None: 0, "head": 1, "group": 2}
+_VISIBILITY = {"complete": 0, "started": 1}
+_SAVED = ("k_cmp", "v_cmp", "indices", "lse_cmp", "lse_slc", "lse_win")
+
+
+def nsa(
+    q: Tensor, k: Tensor, v: Tensor, *, w_k: Optional[Tensor] = None, w_v: Optional[Tensor] = None,
+    w_gate: Optional[Tensor] = None, gates: Optional[Tensor] = None, cu_seqlens: Optional[Tensor] = None,
+    max_seqlen: int = 0, scale: Optional[float] = None, block: int = 64, top_k: int = 16, window: int = 512,
+    query_tile: int = 256, score: Optional[str] = None, select_per: Optional[str] = None, visibility: str = "complete",
+    initial_blocks: int = 0, local_blocks: int = 0, compressed_top_k: int = 0, deterministic: bool = False,
+    return_indices: bool = False, backend: Optional[str] = None,
+):  # fmt: skip
+    """Causal self-attention of q (B, N, H, D) over k (B, N, Hkv, D), v (B, N, Hkv, Dv), or packed (T, H, D) with
+    cu_seqlens: the gated sum of attention to compressed blocks of keys, to the top_k blocks that each tile of queries
+    selects, and to the last `window` keys.
+
+    score "logits" or "probabilities", select_per "head" or "group"; None: probabilities per group for query_tile 1, else
+    logits per head. With return_indices also the selected blocks, ascending, -1 where there is none.
+    """
+    for name, value, known in (("score", score, _SCORES), ("select_per", select_per, _SELECT_PER),
+                               ("visibility", visibility, _VISIBILITY)):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"{name}: {value!r} is none of {', '.join(repr(k) for k in known)}")
+    # The defaults written out, so that what is saved has a shape that Python knows.
+    score = score or ("probabilities" if query_tile == 1 else "logits")
+    select_per = select_per or ("group" if score == "probabilities" else "head")
+    spec = _spec_text(
+        scale=scale, block=block, top_k=top_k, window=window, query_tile=query_tile, score=score, select_per=select_per,
+        visibility=visibility, initial_blocks=initial_blocks, local_blocks=local_blocks,
+        compressed_top_k=compressed_top_k, deterministic=deterministic, backend=backend)  # fmt: skip
+    out, *saved = nsa_forward(q, k, v, w_k, w_v, w_gate, gates, cu_seqlens, spec, max_seqlen)
+    return (out, saved[2]) if return_indices else out
+
+
+@functools.lru_cache(maxsize=256)
+def _dump(**fields) -> str:
+    return json.dumps(fields)
+
+
+@torch.compiler.assume_constant_result
+def _spec_text(**fields) -> str:
+    return _dump(**fields)
+
+
+@functools.lru_cache(maxsize=256)
+def _load(spec: str) -> dict:
+    return json.loads(spec)
+
+
+def _params(spec: str, cu_seqlens, max_seqlen: int, kept: list):
+    s = _load(spec)
+    kept.append(CTensor(cu_seqlens))
+    fields = {name: s[name] for name in ("block", "top_k", "window", "query_tile", "initial_blocks", "local_blocks",
+                                         "compressed_top_k", "deterministic")}  # fmt: skip
+    fields.update(has_scale=s["scale"] is not None, scale=s["scale"] or 0.0, score=_SCORES[s["score"]],
+                  select_per=_SELECT_PER[s["select_per"]], visibility=_VISIBILITY[s["visibility"]],
+                  cu_seqlens=kept[-1].pointer, max_seqlen=max_seqlen)
+    if s["backend"]:
+        kept.append(ffi.new("char[]", s["backend"].encode()))
+        fields["backend"] = kept[-1]
+    return ffi.new("saccade_nsa_params *", fields)
+
+
+def _tensors(kept: list, **tensors):
+    fields = {name: CTensor(tensor) for name, tensor in tensors.items()}
+    kept.append(fields)
+    return ffi.new("saccade_nsa_tensors *", {name: t.pointer for name, t in fields.items()})
+
+
+def _new_saved(q: Tensor, v: Tensor, k: Tensor, batch: int, spec: str) -> list[Tensor]:
+    """k_cmp, v_cmp, indices, and the three lse, as saccade/nsa.h shapes them."""
+    s = _load(spec)
+    heads = q.shape[-2] if s["select_per"] == "head" else k.shape[-2]
+    if q.dim() == 3:
+        cmp, tiles, rows = (q.shape[0] // s["block"],), q.shape[0] // s["query_tile"] + batch, (q.shape[1], q.shape[0])
+        lists = (heads, tiles, s["top_k"])
+    else:
+        cmp, tiles = (q.shape[0], q.shape[1] // s["block"]), -(-q.shape[1] // s["query_tile"])
+        rows, lists = (q.shape[0], q.shape[2], q.shape[1]), (q.shape[0], heads, tiles, s["top_k"])
+    lse = [q.new_empty(rows, dtype=torch.float32) for _ in range(3)]
+    # Packed, the places behind the last sequence's are nobody's.
+    indices = q.new_full(lists, -1, dtype=torch.int32)
+    return [q.new_zeros((*cmp, *k.shape[-2:])), q.new_zeros((*cmp, *v.shape[-2:])), indices, *lse]
+
+
+def _batch(q: Tensor, cu_seqlens: Optional[Tensor]) -> int:
+    return q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+
+
+@torch.library.custom_op("saccade::nsa_forward", mutates_args=())
+def nsa_forward(
+    q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor], w_v: Optional[Tensor], w_gate: Optional[Tensor],
+    gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str, max_seqlen: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """out, then what the backward needs."""
+    out, saved, kept = q.new_empty((*q.shape[:-1], v.shape[-1])), _new_saved(q, v, k, _batch(q, cu_seqlens), spec), []
+    tensors = _tensors(kept, q=q, k=k, v=v, w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates, **dict(zip(_SAVED, saved)))
+    c_out, params = CTensor(out), _params(spec, cu_seqlens, max_seqlen, kept)
+    check(lib.saccade_nsa_forward(context(stream_of(q)), tensors, c_out.pointer, params))
+    return out, *saved
+
+
+@nsa_forward.register_fake
+def _(q, k, v, w_k, w_v, w_gate, gates, cu_seqlens, spec, max_seqlen):
+    return q.new_empty((*q.shape[:-1], v.shape[-1])), *_new_saved(q, v, k, _batch(q, cu_seqlens), spec)
+
+
+def _new_gradients(q, k, v, *weights) -> list[Tensor]:
+    results = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v)]
+    return results + [torch.empty(w.shape, dtype=torch.float32, device=q.device) for w in weights if w is not None]
+
+
+@torch.library.custom_op("saccade::nsa_backward", mutates_args=())
+def nsa_backward(
+    dout: Tensor, saved: Sequence[Tensor], q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor], w_v: Optional[Tensor],
+    w_gate: Optional[Tensor], gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str, max_seqlen: int,
+) -> list[Tensor]:  # fmt: skip
+    """dq, dk, dv, then the fp32 gradients of those of w_k, w_v, w_gate, gates that there are."""
+    weights = dict(w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates)
+    results, kept = _new_gradients(q, k, v, *weights.values()), []
+    tensors = _tensors(kept, q=q, k=k, v=v, **weights, **dict(zip(_SAVED, saved)))
+    names = ["dout", "dq", "dk", "dv", *(f"d{name}" for name, weight in weights.items() if weight is not None)]
+    fields = {name: CTensor(t) for name, t in zip(names, [dout, *results])}
+    grads = ffi.new("saccade_nsa_grads *", {name: t.pointer for name, t in fields.items()})
+    params = _params(spec, cu_seqlens, max_seqlen, kept)
+    check(lib.saccade_nsa_backward(context(stream_of(q)), tensors, grads, params))
+    return results
+
+
+@nsa_backward.register_fake
+def _(dout, saved, q, k, v, w_k, w_v, w_gate, gates, *_):
+    return _new_gradients(q, k, v, w_k, w_v, w_gate, gates)
+
+
+def _setup_context(ctx, inputs, output):
+    *tensors, ctx.spec, ctx.max_seqlen = inputs
+    ctx.save_for_backward(*tensors, *output[1:])
+
+
+def _backward(ctx, dout, *_):
+    *tensors, k_cmp, v_cmp, indices, lse_cmp, lse_slc, lse_win = ctx.saved_tensors
+    saved = [k_cmp, v_cmp, indices, lse_cmp, lse_slc, lse_win]
+    dq, dk, dv, *rest = nsa_backward(dense_rows(dout), saved, *tensors, ctx.spec, ctx.max_seqlen)
+    weights = [None if w is None else rest.pop(0).to(w.dtype) for w in tensors[3:7]]
+    return dq, dk, dv, *weights, None, None, None
+
+
+nsa_forward.register_autograd(_backward, setup_context=_setup_context)
