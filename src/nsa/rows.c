@@ -3,6 +3,14 @@
 
 #include <string.h>
 
+/* One loop, compiled for each of these and chosen when the library is loaded. Only static functions: the resolver of any
+ * other would be exported. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+#define SAC_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define SAC_CLONES
+#endif
+
 size_t sac_dtype_bytes(int32_t dtype) { return dtype == SAC_F32 ? 4 : dtype == SAC_F64 ? 8 : 2; }
 
 SAC_CLONES
@@ -46,7 +54,7 @@ void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int3
 
 /* Sixteen partial sums: a fixed order, the same on every machine, that vector units take as it is. */
 SAC_CLONES
-float sac_row_dot(const float *a, const float *b, int32_t n) {
+static float dot(const float *a, const float *b, int32_t n) {
     float part[16] = {0};
     int32_t whole = n / 16 * 16;
     for (int32_t i = 0; i < whole; i += 16)
@@ -58,6 +66,10 @@ float sac_row_dot(const float *a, const float *b, int32_t n) {
 }
 
 SAC_CLONES
-void sac_row_add(float *sum, float factor, const float *row, int32_t n) {
+static void add(float *sum, float factor, const float *row, int32_t n) {
     for (int32_t i = 0; i < n; i++) sum[i] += factor * row[i];
 }
+
+float sac_row_dot(const float *a, const float *b, int32_t n) { return dot(a, b, n); }
+
+void sac_row_add(float *sum, float factor, const float *row, int32_t n) { add(sum, factor, row, n); }

@@ -4,13 +4,6 @@
 
 #include "shared/attention_args.h"
 
-/* One loop, compiled for each of these and chosen when the library is loaded. */
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
-#define SAC_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define SAC_CLONES
-#endif
-
 /* n elements from element `offset` of data on. */
 void sac_row_load(float *row, const void *data, int64_t offset, int32_t n, int32_t dtype);
 void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int32_t dtype);
