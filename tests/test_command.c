@@ -219,18 +219,20 @@ static void refused_input_leaves_no_output(void **state) {
     assert_false(exists("none.safetensors"));
 }
 
-/* packed.safetensors with other cu_seqlens_q. */
-static void write_packed(const char *name, const int32_t cu[B + 1]) {
+/* packed.safetensors with another cu_seqlens_q; if `both`, also cu_seqlens_k, and nothing of the old batch's size. */
+static void write_packed(const char *name, const DLTensor *cu_seqlens, bool both) {
     safetensors_file *in = opened("packed.safetensors");
     safetensors_entry entries[8];
-    const DLTensor *lengths = SACCADE_TENSOR(cu, SACCADE_I32, B + 1);
+    size_t count = 0;
     char path[64];
-    for (size_t i = 0; i < in->count; i++)
-        entries[i] = (safetensors_entry){in->tensors[i].name, &in->tensors[i].tensor};
-    for (size_t i = 0; i < in->count; i++)
-        if (!strcmp(entries[i].name, "cu_seqlens_q")) entries[i].tensor = lengths;
+    for (size_t i = 0; i < in->count; i++) {
+        const char *here = in->tensors[i].name;
+        if (both && (!strcmp(here, "seqused_k") || !strcmp(here, "alibi_slopes"))) continue;
+        bool replaced = !strcmp(here, "cu_seqlens_q") || (both && !strcmp(here, "cu_seqlens_k"));
+        entries[count++] = (safetensors_entry){here, replaced ? cu_seqlens : &in->tensors[i].tensor};
+    }
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    assert_true(safetensors_write(path, entries, in->count));
+    assert_true(safetensors_write(path, entries, count));
     safetensors_close(in);
 }
 
@@ -245,7 +247,7 @@ static void lying_sequence_lengths_are_refused_before_anything_is_written(void *
                  {{0, INT32_MIN, T}, "decreases"},
                  {{0, INT32_MAX, INT32_MAX}, "tokens"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        write_packed("lying.safetensors", cases[i].cu);
+        write_packed("lying.safetensors", SACCADE_TENSOR(cases[i].cu, SACCADE_I32, B + 1), false);
         fails("attention lying.safetensors -o none.safetensors", 2, cases[i].words);
         fails("check lying.safetensors --mask causal", 2, "cu_seqlens_q");
         fails("bench lying.safetensors --causal", 2, cases[i].words);
@@ -255,8 +257,12 @@ static void lying_sequence_lengths_are_refused_before_anything_is_written(void *
 
 static void empty_sequences_batches_and_heads_are_legal(void **state) {
     (void)state;
-    write_packed("gaps.safetensors", (const int32_t[]){0, 0, 9});
+    const int32_t gaps[B + 1] = {0, 0, 9};
+    write_packed("gaps.safetensors", SACCADE_TENSOR(gaps, SACCADE_I32, B + 1), false);
     succeeds("check gaps.safetensors --causal --backward");
+    write_packed("no-sequence.safetensors", SACCADE_TENSOR(gaps, SACCADE_I32, 1),
+                 true); /* tokens, but no sequence */
+    succeeds("check no-sequence.safetensors --causal --backward");
     static const char *const shapes[] = {"0,16,2,2,16", "1,0,2,1,16", "1,16,2,1,16,0", "1,16,0,2,16",
                                          "1,16,0,0,16"};
     for (int i = 0; i < 5; i++) {

@@ -69,11 +69,16 @@ typedef struct row_range {
     int64_t begin, end;
 } row_range;
 
-/* Rows of the tensor that no tile writes for sequence b; the last one's reach to the tensor's end. */
+/* Rows of the tensor that no tile writes: what sequence b leaves of its room, and in a pack, as one more, what follows
+ * the last sequence (all rows where there is none). */
 static row_range unused_rows(const sac_lengths *len, int32_t b, int32_t batch, int64_t total_rows) {
     if (!len->cu_seqlens) return (row_range){sac_length_of(len, b), len->seqlen};
-    const int64_t begin = (int64_t)len->cu_seqlens[b] + sac_length_of(len, b);
-    return (row_range){begin, b + 1 < batch ? len->cu_seqlens[b + 1] : total_rows};
+    if (b == batch) return (row_range){len->cu_seqlens[batch], total_rows};
+    return (row_range){(int64_t)len->cu_seqlens[b] + sac_length_of(len, b), len->cu_seqlens[b + 1]};
+}
+
+static int32_t num_unused_ranges(const sac_lengths *len, int32_t batch) {
+    return batch + (len->cu_seqlens != NULL);
 }
 
 void sac_cpu_clear_unused(const sac_attention_call *call, const sac_view *view, int32_t num_heads,
@@ -81,7 +86,7 @@ void sac_cpu_clear_unused(const sac_attention_call *call, const sac_view *view, 
     const int32_t batch = call->args.batch;
     const int64_t size = call->args.dtype == SAC_F32 ? 4 : 2;
     if (!view->data) return;
-    for (int32_t b = 0; b < batch; b++) {
+    for (int32_t b = 0; b < num_unused_ranges(len, batch); b++) {
         const row_range rows = unused_rows(len, b, batch, total_rows);
         for (int64_t row = rows.begin; row < rows.end; row++)
             for (int32_t h = 0; h < num_heads; h++)
@@ -95,7 +100,7 @@ void sac_cpu_clear_unused_lse(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const sac_row_view *lse = &args->lse;
     if (!lse->data) return;
-    for (int32_t b = 0; b < args->batch; b++) {
+    for (int32_t b = 0; b < num_unused_ranges(&args->len_q, args->batch); b++) {
         const row_range rows = unused_rows(&args->len_q, b, args->batch, call->total_q);
         for (int32_t h = 0; h < args->num_heads; h++)
             for (int64_t row = rows.begin; row < rows.end; row++)
