@@ -274,7 +274,8 @@ static void add_to_sink(const q_tile *t, const sac_cpu_sums *sums) {
     for (int lane = 0; sums->dsink && lane < t->rows; lane++) {
         const int32_t h = sac_lane_head(t, lane);
         if (s->lse[lane] == INFINITY) continue;
-        sums->dsink[h % t->args->group] += exp2f(t->args->sink[h] * LOG2E - s->lse[lane]) * (s->dlse[lane] - s->p_dp[lane]);
+        sums->dsink[h % t->args->group] +=
+            exp2f(t->args->sink[h] * LOG2E - s->lse[lane]) * (s->dlse[lane] - s->p_dp[lane]);
     }
 }
 

@@ -14,17 +14,23 @@ static float multiply_unless_zero(const gemm *g, float a, float b) {
     return coefficient == 0 ? 0 : a * b;
 }
 
-void sac_product_skipping_zeros(const gemm *g) {
+/* Words of 16-bit tensors need not be aligned. */
+static float word_of_a(const gemm *g, int m, int k) {
+    float word;
+    memcpy(&word, (const char *)g->a + (g->a_transposed ? k * g->lda + 4 * m : m * g->lda + 4 * k),
+           sizeof word);
+    return word;
+}
+
+static void product_skipping_zeros(const gemm *g) {
     for (int m = 0; m < g->m; m++)
         for (int n = 0; n < g->n; n++) {
             float sum = g->accumulate ? g->c[m * g->ldc + n] : 0;
             for (int k = 0; k < g->k; k++) {
-                const float *a = (const float *)((const char *)g->a +
-                                                 (g->a_transposed ? k * g->lda + 4 * m : m * g->lda + 4 * k));
-                const float b = g->b[k * g->ldb + n];
-                if (!g->pairs) sum += multiply_unless_zero(g, *a, b);
+                const float a = word_of_a(g, m, k), b = g->b[k * g->ldb + n];
+                if (!g->pairs) sum += multiply_unless_zero(g, a, b);
                 for (int half = 0; g->pairs && half < 2; half++)
-                    sum += multiply_unless_zero(g, half_of(*a, half), half_of(b, half));
+                    sum += multiply_unless_zero(g, half_of(a, half), half_of(b, half));
             }
             g->c[m * g->ldc + n] = sum;
         }
@@ -34,7 +40,7 @@ void sac_product(const q_tile *t, const sac_tile *tile, const gemm *g) {
     const bool hides = tile->banded || (tile->kind == SAC_PARTIAL && t->call->mask_mod);
     const panel other = g->a_transposed ? (panel){g->a, g->lda} : (panel){g->b, 4 * g->ldb};
     if (hides && !sac_panel_finite(&other, g->pairs, g->k, g->a_transposed ? g->m : g->n))
-        sac_product_skipping_zeros(g);
+        product_skipping_zeros(g);
     else
         sac_gemm(g);
 }

@@ -5,15 +5,11 @@
 #include "cpu/kernels/tile.h"
 
 #define sac_product SAC_FOR_ISA(sac_product)
-#define sac_product_skipping_zeros SAC_FOR_ISA(sac_product_skipping_zeros)
 #define sac_diagonal_products SAC_FOR_ISA(sac_diagonal_products)
 
 /* sac_gemm, where one side holds coefficients (b if a_transposed, else a) that are 0 for hidden pairs: those stay
  * without effect even if the other side holds NaN or infinity there. */
 void sac_product(const q_tile *t, const sac_tile *tile, const gemm *g);
-
-/* Its slow path. */
-void sac_product_skipping_zeros(const gemm *g);
 
 /* products[lane] = query row of the lane (`rows_t`, as sac_tile_load left it) times the one row of `view` that a
  * DIAGONAL tile shows it; 0 for a key outside the tile. `room`: (words, LANES). */
