@@ -56,8 +56,8 @@ static const struct argp_option attention_option_list[] = {
     {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 0},
     {"backend", KEY_BACKEND, "NAME", 0, "Use this backend or fail; see `saccade backends`", 0},
     {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0},
-    {"isa", KEY_ISA, "NAME", 0, "CPU instruction set: generic, avx2, avx512, amx (default: the best here)",
-     0},
+    {"isa", KEY_ISA, "NAME", 0,
+     "CPU instruction set: generic, avx2, avx512, amx (default: the best of the first three here)", 0},
     {0}};
 
 /* ":top-left" or ":bottom-right", or nothing. */

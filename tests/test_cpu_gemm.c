@@ -17,6 +17,9 @@ void sac_gemm_avx2(const gemm *g);
 #if SAC_HAVE_ISA_AVX512
 void sac_gemm_avx512(const gemm *g);
 #endif
+#if SAC_HAVE_ISA_AMX
+void sac_gemm_amx(const gemm *g);
+#endif
 
 enum { MAX_WORDS = 96 * 96, SEED = 7 };
 
@@ -32,6 +35,9 @@ static const struct {
 #endif
 #if SAC_HAVE_ISA_AVX512
     {SAC_ISA_AVX512, 16, true, sac_gemm_avx512},
+#endif
+#if SAC_HAVE_ISA_AMX
+    {SAC_ISA_AMX, 16, true, sac_gemm_amx},
 #endif
 };
 
@@ -103,7 +109,7 @@ static void check(size_t kernel, int m, int n, int k, int variant) {
 
 static void product_is_the_sum_that_defines_it(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 7, 8, 13, 40}, depths[] = {0, 1, 2, 5, 64};
+    static const int rows[] = {1, 2, 3, 7, 8, 13, 40}, depths[] = {0, 1, 2, 5, 21, 64};
     for (size_t kernel = 0; kernel < sizeof kernels / sizeof *kernels; kernel++) {
         if (!sac_isa_usable(kernels[kernel].isa)) continue;
         for (int variant = 0; variant < (kernels[kernel].has_pairs ? 8 : 4); variant++)

@@ -80,9 +80,19 @@ static void gemm_transposed(const gemm *g) { all_columns(g, true, false); }
 static void gemm_plain_pairs(const gemm *g) { all_columns(g, false, true); }
 static void gemm_transposed_pairs(const gemm *g) { all_columns(g, true, true); }
 
-void sac_gemm(const gemm *g) {
+void sac_gemm_vectors(const gemm *g) {
     if (g->pairs)
         (g->a_transposed ? gemm_transposed_pairs : gemm_plain_pairs)(g);
     else
         (g->a_transposed ? gemm_transposed : gemm_plain)(g);
+}
+
+void sac_gemm(const gemm *g) {
+#if defined(__AMX_BF16__)
+    if (g->pairs) {
+        sac_gemm_tiles(g);
+        return;
+    }
+#endif
+    sac_gemm_vectors(g);
 }

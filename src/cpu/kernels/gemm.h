@@ -28,4 +28,10 @@ typedef struct gemm {
 #define sac_gemm SAC_FOR_ISA(sac_gemm)
 void sac_gemm(const gemm *g);
 
+/* What it is made of: vectors for everything, and tiles for pairs where there are tiles. */
+#define sac_gemm_vectors SAC_FOR_ISA(sac_gemm_vectors)
+#define sac_gemm_tiles SAC_FOR_ISA(sac_gemm_tiles)
+void sac_gemm_vectors(const gemm *g);
+void sac_gemm_tiles(const gemm *g);
+
 #endif
