@@ -9,12 +9,6 @@
 #include "mask/block_mask.h"
 #include "mod/modifier.h"
 
-#define TRY(expression)                                                                                      \
-    do {                                                                                                     \
-        saccade_status status_ = (expression);                                                               \
-        if (status_ != SACCADE_OK) return status_;                                                           \
-    } while (0)
-
 sac_view sac_view_of(const DLTensor *t) {
     sac_view view = {0};
     if (!t) return view;
@@ -86,23 +80,23 @@ static saccade_status check_qkv(const sac_attention_inputs *in, sac_attention_ca
                             .ndim = ndim,
                             .extent = {-1, -1, -1, -1},
                             .without_data = in->shapes_only};
-    TRY(sac_tensor_check(in->q, &spec));
+    SAC_TRY(sac_tensor_check(in->q, &spec));
     const int64_t *q = in->q->shape + ndim - 3; /* rows, heads, head_dim */
     spec.name = "k";
     spec.extent[0] = packed ? -1 : in->q->shape[0];
     spec.extent[ndim - 1] = q[2];
-    TRY(sac_tensor_check(in->k, &spec));
+    SAC_TRY(sac_tensor_check(in->k, &spec));
     const int64_t *k = in->k->shape + ndim - 3;
     spec.name = "v";
     for (int d = 0; d < ndim - 1; d++) spec.extent[d] = in->k->shape[d];
     spec.extent[ndim - 1] = -1;
-    TRY(sac_tensor_check(in->v, &spec));
+    SAC_TRY(sac_tensor_check(in->v, &spec));
 
     int64_t batch = packed ? 0 : in->q->shape[0];
     if (batch > INT32_MAX || q[1] > INT32_MAX || q[2] > INT32_MAX || in->v->shape[ndim - 1] > INT32_MAX)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "q: batch, heads or head_dim pass 2^31");
-    TRY(check_rows("q", q[0], packed));
-    TRY(check_rows("k", k[0], packed));
+    SAC_TRY(check_rows("q", q[0], packed));
+    SAC_TRY(check_rows("k", k[0], packed));
     args->batch = (int32_t)batch;
     args->num_heads = (int32_t)q[1];
     args->num_kv_heads = (int32_t)k[1];
@@ -177,10 +171,10 @@ static saccade_status check_lengths(const length_inputs *in, sac_attention_call 
                             .extent = {(int64_t)batch + 1},
                             .without_data = shapes_only};
     if (in->cu_seqlens) {
-        TRY(sac_tensor_check(in->cu_seqlens, &spec));
+        SAC_TRY(sac_tensor_check(in->cu_seqlens, &spec));
         len->cu_seqlens = sac_tensor_data(in->cu_seqlens);
         len->seqlen = in->max_seqlen;
-        if (readable) TRY(check_cu_seqlens(in, len->cu_seqlens, batch, &len->seqlen));
+        if (readable) SAC_TRY(check_cu_seqlens(in, len->cu_seqlens, batch, &len->seqlen));
         if (!on_host(call->device) && in->max_seqlen <= 0 && in->tokens > 0)
             return sac_fail(SACCADE_INVALID_ARGUMENT,
                             "%s: is %d; %s lies in device memory, so a bound of the longest "
@@ -192,9 +186,9 @@ static saccade_status check_lengths(const length_inputs *in, sac_attention_call 
     if (in->seqused) {
         spec.name = in->used_name;
         spec.extent[0] = batch;
-        TRY(sac_tensor_check(in->seqused, &spec));
+        SAC_TRY(sac_tensor_check(in->seqused, &spec));
         len->seqused = sac_tensor_data(in->seqused);
-        if (readable && batch) TRY(check_seqused(in, len, batch));
+        if (readable && batch) SAC_TRY(check_seqused(in, len, batch));
     }
     return SACCADE_OK;
 }
@@ -215,7 +209,7 @@ static saccade_status check_both_lengths(const sac_attention_inputs *in, sac_att
                        p->cu_seqlens_q, p->seqused_q, p->max_seqlen_q, call->total_q};
     length_inputs k = {"cu_seqlens_k",  "seqused_k",  "max_seqlen_k",  "k",
                        p->cu_seqlens_k, p->seqused_k, p->max_seqlen_k, call->total_k};
-    TRY(check_lengths(&q, call, in->shapes_only, &call->args.len_q));
+    SAC_TRY(check_lengths(&q, call, in->shapes_only, &call->args.len_q));
     return check_lengths(&k, call, in->shapes_only, &call->args.len_k);
 }
 
@@ -270,10 +264,10 @@ static saccade_status check_vector(const DLTensor *t, const char *name, const sa
 static saccade_status check_outputs(const sac_attention_inputs *in, sac_attention_args *args) {
     bool forward = in->grads == NULL;
     if (!in->out && (in->shapes_only || in->inputs_only)) return SACCADE_OK;
-    TRY(check_like(in->out, "out", in->q, args->head_dim_v, forward, in->shapes_only));
+    SAC_TRY(check_like(in->out, "out", in->q, args->head_dim_v, forward, in->shapes_only));
     args->out = sac_view_of(in->out);
     if (!in->lse && forward) return SACCADE_OK;
-    TRY(check_lse(in->lse, "lse", in, forward));
+    SAC_TRY(check_lse(in->lse, "lse", in, forward));
     args->lse = sac_row_view_of(in->lse);
     return SACCADE_OK;
 }
@@ -282,15 +276,15 @@ static saccade_status check_grads(const sac_attention_inputs *in, sac_attention_
     const saccade_attention_grads *g = in->grads;
     if (!g) return SACCADE_OK;
     if (!in->shapes_only || g->dout)
-        TRY(check_like(g->dout, "dout", in->q, args->head_dim_v, false, in->shapes_only));
-    if (g->dlse) TRY(check_lse(g->dlse, "dlse", in, false));
-    if (g->dq) TRY(check_like(g->dq, "dq", in->q, args->head_dim, true, in->shapes_only));
-    if (g->dk) TRY(check_like(g->dk, "dk", in->k, args->head_dim, true, in->shapes_only));
-    if (g->dv) TRY(check_like(g->dv, "dv", in->v, args->head_dim_v, true, in->shapes_only));
+        SAC_TRY(check_like(g->dout, "dout", in->q, args->head_dim_v, false, in->shapes_only));
+    if (g->dlse) SAC_TRY(check_lse(g->dlse, "dlse", in, false));
+    if (g->dq) SAC_TRY(check_like(g->dq, "dq", in->q, args->head_dim, true, in->shapes_only));
+    if (g->dk) SAC_TRY(check_like(g->dk, "dk", in->k, args->head_dim, true, in->shapes_only));
+    if (g->dv) SAC_TRY(check_like(g->dv, "dv", in->v, args->head_dim_v, true, in->shapes_only));
     if (g->dsink) {
         if (!in->params->sink)
             return sac_fail(SACCADE_INVALID_ARGUMENT, "dsink: is given, but there is no sink");
-        TRY(check_vector(g->dsink, "dsink", in, args->num_heads, true));
+        SAC_TRY(check_vector(g->dsink, "dsink", in, args->num_heads, true));
     }
     args->dout = sac_view_of(g->dout);
     args->dlse = sac_row_view_of(g->dlse);
@@ -313,7 +307,7 @@ static saccade_status check_scores(const sac_attention_inputs *in, sac_attention
                         (double)p->softcap);
     args->softcap = p->softcap;
     if (p->sink) {
-        TRY(check_vector(p->sink, "sink", in, args->num_heads, false));
+        SAC_TRY(check_vector(p->sink, "sink", in, args->num_heads, false));
         args->sink = sac_tensor_data(p->sink);
     }
     if (p->alibi_slopes && p->alibi_slopes->ndim == 2) {
@@ -323,10 +317,10 @@ static saccade_status check_scores(const sac_attention_inputs *in, sac_attention
                                 .ndim = 2,
                                 .extent = {args->batch, args->num_heads},
                                 .without_data = in->shapes_only};
-        TRY(sac_tensor_check(p->alibi_slopes, &spec));
+        SAC_TRY(sac_tensor_check(p->alibi_slopes, &spec));
         args->alibi_batch_stride = sac_tensor_stride(p->alibi_slopes, 0);
     } else if (p->alibi_slopes) {
-        TRY(check_vector(p->alibi_slopes, "alibi_slopes", in, args->num_heads, false));
+        SAC_TRY(check_vector(p->alibi_slopes, "alibi_slopes", in, args->num_heads, false));
     }
     args->alibi_slopes = sac_tensor_data(p->alibi_slopes);
     return SACCADE_OK;
@@ -374,7 +368,7 @@ static saccade_status check_daux(const sac_attention_inputs *in, sac_attention_c
                 return sac_fail(SACCADE_INVALID_ARGUMENT, "daux: gradient %d must be contiguous", i);
             contiguous *= aux->shape[d];
         }
-        TRY(sac_tensor_check(daux, &spec));
+        SAC_TRY(sac_tensor_check(daux, &spec));
         call->args.score_aux.tensor[i].grad = sac_tensor_data(daux);
     }
     return SACCADE_OK;
@@ -390,13 +384,13 @@ static saccade_status check_kind(const saccade_bound_modifier *bound, saccade_mo
 static saccade_status check_modifiers(const sac_attention_inputs *in, sac_attention_call *call) {
     const saccade_attention_params *p = in->params;
     if (p->score_mod.modifier) {
-        TRY(check_kind(&p->score_mod, SACCADE_SCORE_KIND, "score_mod"));
-        TRY(sac_modifier_bind(&call->args.score_aux, &p->score_mod, call->device, "score_mod"));
+        SAC_TRY(check_kind(&p->score_mod, SACCADE_SCORE_KIND, "score_mod"));
+        SAC_TRY(sac_modifier_bind(&call->args.score_aux, &p->score_mod, call->device, "score_mod"));
         call->score_mod = p->score_mod.modifier;
     }
     if (p->mask_mod.modifier) {
-        TRY(check_kind(&p->mask_mod, SACCADE_MASK_KIND, "mask_mod"));
-        TRY(sac_modifier_bind(&call->args.mask_aux, &p->mask_mod, call->device, "mask_mod"));
+        SAC_TRY(check_kind(&p->mask_mod, SACCADE_MASK_KIND, "mask_mod"));
+        SAC_TRY(sac_modifier_bind(&call->args.mask_aux, &p->mask_mod, call->device, "mask_mod"));
         call->mask_mod = p->mask_mod.modifier;
     }
     return check_daux(in, call);
@@ -406,7 +400,8 @@ static saccade_status check_block_mask(const sac_attention_inputs *in, sac_atten
     const saccade_block_mask *mask = in->params->block_mask;
     sac_attention_args *args = &call->args;
     if (mask) {
-        TRY(sac_block_mask_check(mask, args->batch, args->num_heads, args->len_q.seqlen, args->len_k.seqlen));
+        SAC_TRY(
+            sac_block_mask_check(mask, args->batch, args->num_heads, args->len_q.seqlen, args->len_k.seqlen));
         if (mask->mask_mod && call->mask_mod)
             return sac_fail(SACCADE_INVALID_ARGUMENT,
                             "mask_mod: the block mask carries its own (\"%s\"); combine masks with "
@@ -476,14 +471,14 @@ saccade_status sac_attention_check(const sac_attention_inputs *in, sac_attention
                                    saccade_request *request) {
     *call = (sac_attention_call){0};
     sac_attention_args *args = &call->args;
-    TRY(check_qkv(in, call));
-    TRY(check_both_lengths(in, call));
-    TRY(check_outputs(in, args));
-    TRY(check_grads(in, args));
-    TRY(check_scores(in, args));
-    TRY(check_band(in->params, &args->band));
-    TRY(check_modifiers(in, call));
-    TRY(check_block_mask(in, call));
+    SAC_TRY(check_qkv(in, call));
+    SAC_TRY(check_both_lengths(in, call));
+    SAC_TRY(check_outputs(in, args));
+    SAC_TRY(check_grads(in, args));
+    SAC_TRY(check_scores(in, args));
+    SAC_TRY(check_band(in->params, &args->band));
+    SAC_TRY(check_modifiers(in, call));
+    SAC_TRY(check_block_mask(in, call));
     args->deterministic = in->params->deterministic;
     fill_request(in, call, request);
     return SACCADE_OK;

@@ -5,12 +5,6 @@
 #include "api/tensor_check.h"
 #include "base/error.h"
 
-#define TRY(expression)                                                                                      \
-    do {                                                                                                     \
-        saccade_status status_ = (expression);                                                               \
-        if (status_ != SACCADE_OK) return status_;                                                           \
-    } while (0)
-
 /* ---- parameters ---- */
 
 static saccade_status check_range(const char *name, int32_t value, int32_t low, int32_t high) {
@@ -21,9 +15,9 @@ static saccade_status check_range(const char *name, int32_t value, int32_t low, 
 static int32_t or_default(int32_t value, int32_t otherwise) { return value ? value : otherwise; }
 
 static saccade_status check_rules(const saccade_nsa_params *p, sac_nsa_args *args) {
-    TRY(check_range("score", (int32_t)p->score, 0, SACCADE_NSA_PROBABILITIES));
-    TRY(check_range("select_per", (int32_t)p->select_per, 0, SACCADE_NSA_PER_GROUP));
-    TRY(check_range("visibility", (int32_t)p->visibility, 0, SACCADE_NSA_STARTED));
+    SAC_TRY(check_range("score", (int32_t)p->score, 0, SACCADE_NSA_PROBABILITIES));
+    SAC_TRY(check_range("select_per", (int32_t)p->select_per, 0, SACCADE_NSA_PER_GROUP));
+    SAC_TRY(check_range("visibility", (int32_t)p->visibility, 0, SACCADE_NSA_STARTED));
     const bool per_query = args->query_tile == 1;
     args->score = or_default((int32_t)p->score, per_query ? SAC_NSA_PROBABILITIES : SAC_NSA_LOGITS);
     const bool group =
@@ -44,13 +38,13 @@ static saccade_status check_params(const saccade_nsa_params *p, sac_nsa_args *ar
     args->compressed_indices.top_k = p->compressed_top_k;
     args->initial_blocks = p->initial_blocks;
     args->local_blocks = p->local_blocks;
-    TRY(check_range("block", args->block, 1, 1 << 20));
-    TRY(check_range("window", args->window, 1, SAC_MAX_SEQLEN));
-    TRY(check_range("query_tile", args->query_tile, 1, 256));
-    TRY(check_range("top_k", args->indices.top_k, 1, MOST_TOP_K));
-    TRY(check_range("compressed_top_k", args->compressed_indices.top_k, 0, MOST_TOP_K));
-    TRY(check_range("initial_blocks", args->initial_blocks, 0, MOST_TOP_K));
-    TRY(check_range("local_blocks", args->local_blocks, 0, MOST_TOP_K));
+    SAC_TRY(check_range("block", args->block, 1, 1 << 20));
+    SAC_TRY(check_range("window", args->window, 1, SAC_MAX_SEQLEN));
+    SAC_TRY(check_range("query_tile", args->query_tile, 1, 256));
+    SAC_TRY(check_range("top_k", args->indices.top_k, 1, MOST_TOP_K));
+    SAC_TRY(check_range("compressed_top_k", args->compressed_indices.top_k, 0, MOST_TOP_K));
+    SAC_TRY(check_range("initial_blocks", args->initial_blocks, 0, MOST_TOP_K));
+    SAC_TRY(check_range("local_blocks", args->local_blocks, 0, MOST_TOP_K));
     /* The block of the tile's last query may be forced besides. */
     const int32_t forced = args->initial_blocks + sac_max(args->local_blocks, 1);
     if (forced > args->indices.top_k)
@@ -82,7 +76,7 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
                                    .params = &dense,
                                    .shapes_only = in->shapes_only,
                                    .inputs_only = true};
-    TRY(sac_attention_check(&inputs, &call->whole, request));
+    SAC_TRY(sac_attention_check(&inputs, &call->whole, request));
     const sac_attention_args *a = &call->whole.args;
     if (in->t->q->shape[in->t->q->ndim - 3] != in->t->k->shape[in->t->k->ndim - 3])
         return sac_fail(
@@ -129,7 +123,7 @@ static saccade_status check(const sac_nsa_inputs *in, const DLTensor *t, const c
 
 static saccade_status check_contiguous(const sac_nsa_inputs *in, const DLTensor *t, const char *name,
                                        DLDataType dtype, int ndim, const int64_t *extent, bool written) {
-    TRY(check(in, t, name, dtype, ndim, extent, written));
+    SAC_TRY(check(in, t, name, dtype, ndim, extent, written));
     int64_t stride = 1;
     for (int d = ndim - 1; d >= 0; d--) {
         if (t->shape[d] > 1 && sac_tensor_stride(t, d) != stride)
@@ -144,16 +138,17 @@ static saccade_status check_weights(const sac_nsa_inputs *in, sac_nsa_call *call
     sac_nsa_args *args = &call->args;
     const DLDataType dtype = t->q->dtype;
     const int64_t d = args->head_dim, dv = args->head_dim_v, kv_heads = args->num_kv_heads;
-    if (t->w_k) TRY(check_contiguous(in, t->w_k, "w_k", dtype, 3, (int64_t[]){kv_heads, d, d}, false));
-    if (t->w_v) TRY(check_contiguous(in, t->w_v, "w_v", dtype, 3, (int64_t[]){kv_heads, dv, dv}, false));
+    if (t->w_k) SAC_TRY(check_contiguous(in, t->w_k, "w_k", dtype, 3, (int64_t[]){kv_heads, d, d}, false));
+    if (t->w_v) SAC_TRY(check_contiguous(in, t->w_v, "w_v", dtype, 3, (int64_t[]){kv_heads, dv, dv}, false));
     if (t->w_gate)
-        TRY(check_contiguous(in, t->w_gate, "w_gate", dtype, 3, (int64_t[]){args->num_heads, 3, d}, false));
+        SAC_TRY(
+            check_contiguous(in, t->w_gate, "w_gate", dtype, 3, (int64_t[]){args->num_heads, 3, d}, false));
     if (t->w_gate && t->gates)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "gates: given beside w_gate; one of them decides");
     if (t->gates) {
         const int packed = args->len.cu_seqlens != NULL;
         const int64_t extent[] = {t->q->shape[0], t->q->shape[1], packed ? 3 : t->q->shape[2], 3};
-        TRY(check(in, t->gates, "gates", dtype, packed ? 3 : 4, extent, false));
+        SAC_TRY(check(in, t->gates, "gates", dtype, packed ? 3 : 4, extent, false));
     }
     args->w_k = sac_tensor_data(t->w_k);
     args->w_v = sac_tensor_data(t->w_v);
@@ -180,8 +175,8 @@ static saccade_status check_indices(const sac_nsa_inputs *in, sac_nsa_call *call
         args->len.cu_seqlens ? call->whole.total_q / args->query_tile + args->batch : args->max_tiles;
     const int64_t packed[] = {lists, tiles, top_k}, dense[] = {args->batch, lists, tiles, top_k};
     const bool is_packed = args->len.cu_seqlens != NULL;
-    TRY(check_contiguous(in, in->t->indices, "indices", SACCADE_I32, is_packed ? 3 : 4,
-                         is_packed ? packed : dense, true));
+    SAC_TRY(check_contiguous(in, in->t->indices, "indices", SACCADE_I32, is_packed ? 3 : 4,
+                             is_packed ? packed : dense, true));
     args->indices.data = sac_tensor_data(in->t->indices);
     args->indices.list_stride = tiles * top_k;
     args->indices.batch_stride = is_packed ? 0 : lists * tiles * top_k;
@@ -192,9 +187,9 @@ static saccade_status check_lse(const sac_nsa_inputs *in, const DLTensor *t, con
                                 sac_row_view *view) {
     const int64_t *q = in->t->q->shape;
     if (in->t->q->ndim == 3)
-        TRY(check(in, t, name, SACCADE_F32, 2, (int64_t[]){q[1], q[0]}, true));
+        SAC_TRY(check(in, t, name, SACCADE_F32, 2, (int64_t[]){q[1], q[0]}, true));
     else
-        TRY(check(in, t, name, SACCADE_F32, 3, (int64_t[]){q[0], q[2], q[1]}, true));
+        SAC_TRY(check(in, t, name, SACCADE_F32, 3, (int64_t[]){q[0], q[2], q[1]}, true));
     *view = sac_row_view_of(t);
     return SACCADE_OK;
 }
@@ -204,11 +199,11 @@ static saccade_status check_saved(const sac_nsa_inputs *in, sac_nsa_call *call) 
     const saccade_nsa_tensors *t = in->t;
     const DLTensor *lse[] = {t->lse_cmp, t->lse_slc, t->lse_win};
     const bool needed = in->purpose == SAC_NSA_FOR_BACKWARD && !in->shapes_only;
-    if (t->k_cmp || needed) TRY(check_compressed(in, call, t->k_cmp, "k_cmp", call->args.head_dim));
-    if (t->v_cmp || needed) TRY(check_compressed(in, call, t->v_cmp, "v_cmp", call->args.head_dim_v));
-    if (t->indices || needed) TRY(check_indices(in, call));
+    if (t->k_cmp || needed) SAC_TRY(check_compressed(in, call, t->k_cmp, "k_cmp", call->args.head_dim));
+    if (t->v_cmp || needed) SAC_TRY(check_compressed(in, call, t->v_cmp, "v_cmp", call->args.head_dim_v));
+    if (t->indices || needed) SAC_TRY(check_indices(in, call));
     for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
-        if (lse[branch] || needed) TRY(check_lse(in, lse[branch], names[branch], &call->lse[branch]));
+        if (lse[branch] || needed) SAC_TRY(check_lse(in, lse[branch], names[branch], &call->lse[branch]));
     call->args.k_cmp = sac_view_of(t->k_cmp);
     call->args.v_cmp = sac_view_of(t->v_cmp);
     return SACCADE_OK;
@@ -220,7 +215,7 @@ static saccade_status check_like(const sac_nsa_inputs *in, const DLTensor *t, co
     if (!t && written) return SACCADE_OK; /* not wanted */
     for (int d = 0; d < like->ndim; d++) extent[d] = like->shape[d];
     extent[like->ndim - 1] = last;
-    TRY(check(in, t, name, like->dtype, like->ndim, extent, written));
+    SAC_TRY(check(in, t, name, like->dtype, like->ndim, extent, written));
     *view = sac_view_of(t);
     return SACCADE_OK;
 }
@@ -229,7 +224,7 @@ static saccade_status check_weight_grad(const sac_nsa_inputs *in, const DLTensor
                                         const DLTensor *of, const char *of_name, float **data) {
     if (!grad) return SACCADE_OK;
     if (!of) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is given, but there is no %s", name, of_name);
-    TRY(check_contiguous(in, grad, name, SACCADE_F32, of->ndim, of->shape, true));
+    SAC_TRY(check_contiguous(in, grad, name, SACCADE_F32, of->ndim, of->shape, true));
     *data = sac_tensor_data(grad);
     return SACCADE_OK;
 }
@@ -240,23 +235,23 @@ static saccade_status check_grads(const sac_nsa_inputs *in, sac_nsa_call *call) 
     sac_attention_args *a = &call->whole.args;
     if (!g) return SACCADE_OK;
     if (!in->shapes_only || g->dout)
-        TRY(check_like(in, g->dout, "dout", t->q, a->head_dim_v, false, &a->dout));
-    TRY(check_like(in, g->dq, "dq", t->q, a->head_dim, true, &a->dq));
-    TRY(check_like(in, g->dk, "dk", t->k, a->head_dim, true, &a->dk));
-    TRY(check_like(in, g->dv, "dv", t->v, a->head_dim_v, true, &a->dv));
-    TRY(check_weight_grad(in, g->dw_k, "dw_k", t->w_k, "w_k", &call->dw_k));
-    TRY(check_weight_grad(in, g->dw_v, "dw_v", t->w_v, "w_v", &call->dw_v));
-    TRY(check_weight_grad(in, g->dw_gate, "dw_gate", t->w_gate, "w_gate", &call->dw_gate));
+        SAC_TRY(check_like(in, g->dout, "dout", t->q, a->head_dim_v, false, &a->dout));
+    SAC_TRY(check_like(in, g->dq, "dq", t->q, a->head_dim, true, &a->dq));
+    SAC_TRY(check_like(in, g->dk, "dk", t->k, a->head_dim, true, &a->dk));
+    SAC_TRY(check_like(in, g->dv, "dv", t->v, a->head_dim_v, true, &a->dv));
+    SAC_TRY(check_weight_grad(in, g->dw_k, "dw_k", t->w_k, "w_k", &call->dw_k));
+    SAC_TRY(check_weight_grad(in, g->dw_v, "dw_v", t->w_v, "w_v", &call->dw_v));
+    SAC_TRY(check_weight_grad(in, g->dw_gate, "dw_gate", t->w_gate, "w_gate", &call->dw_gate));
     return check_weight_grad(in, g->dgates, "dgates", t->gates, "gates", &call->dgates);
 }
 
 saccade_status sac_nsa_check(const sac_nsa_inputs *in, sac_nsa_call *call, saccade_request *request) {
     *call = (sac_nsa_call){.backward = in->purpose == SAC_NSA_FOR_BACKWARD};
-    TRY(check_inputs(in, call, request));
-    TRY(check_params(in->params, &call->args));
+    SAC_TRY(check_inputs(in, call, request));
+    SAC_TRY(check_params(in->params, &call->args));
     call->args.max_cmp = call->args.len.seqlen / call->args.block;
     call->args.max_tiles = sac_ceil_div(call->args.len.seqlen, call->args.query_tile);
-    TRY(check_weights(in, call));
-    TRY(check_saved(in, call));
+    SAC_TRY(check_weights(in, call));
+    SAC_TRY(check_saved(in, call));
     return check_grads(in, call);
 }

@@ -7,4 +7,11 @@
 /* Records the text (this thread's) and returns status: `return sac_fail(SACCADE_INVALID_ARGUMENT, "k: ...")`. */
 saccade_status sac_fail(saccade_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Leaves the function with the status of a call that failed, its words already recorded. */
+#define SAC_TRY(expression)                                                                                  \
+    do {                                                                                                     \
+        saccade_status status_ = (expression);                                                               \
+        if (status_ != SACCADE_OK) return status_;                                                           \
+    } while (0)
+
 #endif
