@@ -77,8 +77,9 @@ class Saccade:
         if status:
             raise RuntimeError(self.lib.saccade_last_error().decode())
 
-    def attention(self, q, k, v, **options):
-        """Two functions without arguments, forward and backward, over tensors made once, and those tensors."""
+    def attention(self, q, k, v, training=True, **options):
+        """Two functions without arguments, forward and backward, over tensors made once, and those tensors. Without
+        training the backend need not serve the backward."""
         params = Params(**options)
         out = torch.empty(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)
         lse = torch.empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32, device=q.device)
@@ -89,7 +90,7 @@ class Saccade:
         grads = Grads(dout=t["dout"], dq=t["dq"], dk=t["dk"], dv=t["dv"])
         bytes_ = c.c_size_t()
         need = 0
-        for g in (None, c.byref(grads)):
+        for g in (None, c.byref(grads))[:1 + training]:
             self.check(self.lib.saccade_attention_workspace(self.ctx, t["q"], t["k"], t["v"], g, c.byref(params),
                                                             c.byref(bytes_)))
             need = max(need, bytes_.value)

@@ -20,22 +20,17 @@ SAC_FN void quad_transpose(uint32_t w[4]) {
         }
 }
 
-/* What a row's out is multiplied by, and its lse in base 2; the sink joins the sum here. */
+/* What a row's out is multiplied by, and its lse in base 2. The sink joins the sum here. */
 SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
     float sum = c->sum[r], ref = c->ref[r];
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
     *lse = MINUS_INF;
-    if (!used || c->limit[r] == MINUS_INF) sum = 0;
-    if (c->args->sink && used) {
-        float sink = c->args->sink[c->q->head] * LOG2_E, top = sum == 0 ? sink : fmaxf(ref, sink);
-        float scale = sum == 0 ? 0 : exp2f(ref - top), total = sum * scale + exp2f(sink - top);
-        *lse = top + log2f(total);
-        return scale / total;
-    }
-    if (sum == 0) return 0;
-    *lse = ref + log2f(sum);
-    return 1 / sum;
+    if (!used || c->limit[r] == MINUS_INF) return 0;
+    const float sink = c->args->sink ? c->args->sink[c->q->head] * LOG2_E : MINUS_INF, top = fmaxf(ref, sink);
+    const float scale = exp2f(ref - top), total = sum * scale + exp2f(sink - top);
+    *lse = top + log2f(total);
+    return scale / total;
 }
 
 /* Rows of out from `begin` on, this warpgroup's; row_shift: what was added to the tile's rows. */
