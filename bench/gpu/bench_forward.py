@@ -102,6 +102,8 @@ def main():
         ours = saccade.attention(q, k, v, training=False, causal=int(causal), backend=args.backend.encode())[0]
         contenders = [(args.backend, ours)]
         contenders += [(name, PEERS[name](q, k, v, causal)) for name in args.peers.split(",") if name]
+        for _, forward in contenders:  # compiles and plans, so that no warm-up is cut short by it
+            forward()
         error = error_of(ours, q, k, v, causal)
         flop = 2 * b * h * n * n * (d + dv) * (0.5 if causal else 1)
         figures = {name: ([], []) for name, _ in contenders}
