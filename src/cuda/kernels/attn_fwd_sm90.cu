@@ -90,7 +90,7 @@ SAC_FN void clear_unused(consumer *c) {
 }
 SAC_FN void wait_v(consumer *c) {
     ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity);
-    if (RAGGED && c->v_rows < KV_TILE) clear_unused(c);
+    if (RAGGED && warp_has(c->v_rows < KV_TILE)) clear_unused(c);
 }
 
 SAC_FN void finish_scores(consumer *c, const kv_record *tile, int masked, float top[2]) {

@@ -8,13 +8,6 @@
 #endif
 
 #if PRESCALED
-/* 2^-11 relative error, one instruction. */
-SAC_FN float tanh_approx(float x) {
-    float y;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 /* Scores become what the softmax is taken of: scale, softcap, ALiBi, score_mod. */
 SAC_FN void modify(consumer *c, const kv_record *tile) {
     const sac_attention_args *args = c->args;
@@ -28,7 +21,7 @@ SAC_FN void modify(consumer *c, const kv_record *tile) {
     for (int i = 0; i < KV_TILE / 2; i++) {
         float *s = &c->s[i];
         *s *= scale;
-        if (SOFTCAP) *s = tanh_approx(*s);
+        if (SOFTCAP) *s = ptx_tanh(*s);
         if (SOFTCAP && (ALIBI || SCORE_MOD)) *s *= args->softcap;
         if (ALIBI) *s -= slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i)));
 #if SCORE_MOD

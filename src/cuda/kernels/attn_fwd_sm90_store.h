@@ -26,14 +26,14 @@ SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
     *lse = MINUS_INF;
-    if (!used || c->limit[r] == MINUS_INF) return 0;
+    if (!used || sum == 0) return 0; /* a row that saw nothing; one that saw a NaN has a NaN for a sum */
     const float sink = c->args->sink ? c->args->sink[c->q->head] * LOG2_E : MINUS_INF, top = fmaxf(ref, sink);
     const float scale = exp2f(ref - top), total = sum * scale + exp2f(sink - top);
     *lse = top + log2f(total);
     return scale / total;
 }
 
-/* Rows of out from `begin` on, this warpgroup's; row_shift: what was added to the tile's rows. */
+/* This warpgroup's rows of out and lse, row_shift rows behind those of the tile. */
 SAC_FN void store(consumer *c, int32_t row_shift) {
     const sac_attention_args *args = c->args;
     const int32_t b = c->q->batch, h = c->q->head, end = c->q->end;

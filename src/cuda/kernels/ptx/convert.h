@@ -1,4 +1,4 @@
-/* ptx/convert.h - number formats, and exp2 as the hardware has it; sm_80. */
+/* ptx/convert.h - number formats, and exp2 and tanh as the hardware has them; sm_80. */
 #ifndef SAC_PTX_CONVERT_H
 #define SAC_PTX_CONVERT_H
 
@@ -41,6 +41,13 @@ SAC_FN float ptx_exp2(float x) {
 SAC_FN float ptx_reciprocal(float x) {
     float d;
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
+    return d;
+}
+
+/* tanh(x), relative error 2^-11. */
+SAC_FN float ptx_tanh(float x) {
+    float d;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(d) : "f"(x));
     return d;
 }
 
