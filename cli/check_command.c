@@ -93,11 +93,20 @@ static int compute_exact(const workload *work, results *r) {
     return code;
 }
 
+/* NaN in every dtype: what the backend does not write cannot look right. */
+static void poison(results *r) {
+    for (int i = 0; i < MAX_RESULTS; i++)
+        if (r->tensor[i])
+            memset(r->tensor[i]->data, 0xff,
+                   tensor_elements(r->tensor[i]) * dtype_bytes(r->tensor[i]->dtype));
+}
+
 static int judge(const workload *work, const check_options *options) {
     results found = results_new(work), plain = results_new(work), exact = {0};
     workload pinned = *work; /* both passes on the backend that serves both */
     char *backend = workload_backend(work, work->backward);
     pinned.params.backend = backend;
+    poison(&found);
     int code = backend ? compute(&pinned, &found, backend) : EXIT_USAGE;
     if (code == EXIT_OK) code = compute_exact(work, &exact);
     if (code == EXIT_OK) code = plain_formula(work, &plain);

@@ -95,7 +95,7 @@ static void make_inputs(workload *work, const input_shape *s, DLDataType dtype) 
 static void make_dout(workload *work) {
     int64_t shape[4];
     int ndim = work->q->ndim;
-    if (!work->backward || work->dout || ndim > 4 || work->v->ndim != ndim) return;
+    if (!work->backward || work->dout) return;
     for (int d = 0; d < ndim; d++) shape[d] = work->q->shape[d];
     shape[ndim - 1] = work->v->shape[ndim - 1];
     work->dout = own(work, tensor_new(work->q->dtype, ndim, shape));
