@@ -277,17 +277,23 @@ static size_t free_memory(fixture *f) {
     return free_bytes;
 }
 
+/* Other processes may use the GPU too: a leak is what every round loses. */
 static void ten_thousand_calls_leave_memory_as_it_was(void **state) {
     fixture *f = *state;
     skip_without_gpu(f);
+    enum { ROUNDS = 4, CALLS = 2500, A_BYTE_A_CALL = CALLS };
+    int rounds_with_loss = 0;
     forward(f);
     backward(f);
-    size_t before = free_memory(f);
-    for (int call = 0; call < 5000; call++) {
-        forward(f);
-        backward(f);
+    for (int round = 0; round < ROUNDS; round++) {
+        size_t before = free_memory(f);
+        for (int call = 0; call < CALLS / 2; call++) {
+            forward(f);
+            backward(f);
+        }
+        rounds_with_loss += free_memory(f) + A_BYTE_A_CALL < before;
     }
-    assert_int_equal(free_memory(f), before);
+    assert_true(rounds_with_loss < ROUNDS);
 }
 
 static int count_files(const char *dir) {

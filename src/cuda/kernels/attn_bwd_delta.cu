@@ -28,10 +28,8 @@ SAC_FN float2 load_pair(const element *p) {
 
 SAC_FN float row_dot(const sac_attention_args *args, row_place place, int32_t h) {
     int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
-    const element *out = (const element *)args->out.data + b * args->out.batch_stride + h * args->out.head_stride +
-                         place.index * args->out.row_stride;
-    const element *dout = (const element *)args->dout.data + b * args->dout.batch_stride +
-                          h * args->dout.head_stride + place.index * args->dout.row_stride;
+    const element *out = view_row(&args->out, b, h, place.index);
+    const element *dout = view_row(&args->dout, b, h, place.index);
     float sum = 0;
     for (int d = threadIdx.x % 32 * 2; d < HEAD_DIM_V; d += 64) {
         float2 x = load_pair(out + d), y = load_pair(dout + d);
@@ -40,26 +38,23 @@ SAC_FN float row_dot(const sac_attention_args *args, row_place place, int32_t h)
     return warp_sum(sum);
 }
 
-SAC_FN float row_value(const sac_row_view *view, row_place place, int32_t h, bool packed) {
-    return view->data[(packed ? 0 : place.b) * view->batch_stride + h * view->head_stride +
-                      place.index * view->row_stride];
-}
-
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
-    attn_bwd_delta(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    attn_bwd_delta(const __grid_constant__ sac_attention_args args,
+                   const __grid_constant__ sac_portable_plan plan) {
     __shared__ float warp_dsink[NUM_WARPS];
-    const int32_t h = blockIdx.x % args.num_heads, part = blockIdx.x / args.num_heads, warp = threadIdx.x / 32;
-    const bool packed = args.len_q.cu_seqlens;
+    const int32_t h = blockIdx.x % args.num_heads, part = blockIdx.x / args.num_heads,
+                  warp = threadIdx.x / 32;
     float dsink = 0;
     for (int r = warp; r < ROWS_PER_CTA; r += NUM_WARPS) {
         int64_t row = (int64_t)part * ROWS_PER_CTA + r;
         if (row >= plan.total_q) break;
         row_place place = row_place_of(&args.len_q, args.batch, row);
+        int32_t b = args.len_q.cu_seqlens ? 0 : place.b;
         float delta = 0;
         if (place.used) {
             delta = DELTA_IS_THERE ? plan.delta[h * plan.total_q + row] : row_dot(&args, place, h);
-            if (args.dlse.data) delta -= row_value(&args.dlse, place, h, packed);
-            float lse = row_value(&args.lse, place, h, packed);
+            if (args.dlse.data) delta -= *row_value(&args.dlse, b, h, place.index);
+            float lse = *row_value(&args.lse, b, h, place.index);
             if (args.dsink && lse > -INFINITE) dsink -= ptx_exp2(LOG2_E * (args.sink[h] - lse)) * delta;
         }
         __syncwarp(); /* every lane has read it */

@@ -9,14 +9,15 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
                         const __grid_constant__ sac_portable_plan plan) {
     const int64_t i = (int64_t)blockIdx.x * (NUM_THREADS / 32) + threadIdx.x / 32;
     if (i >= args.num_heads * plan.total_q) return;
-    const int64_t h = i / plan.total_q, row = i - h * plan.total_q;
-    int64_t b = 0, index = row;
+    const int32_t h = (int32_t)(i / plan.total_q);
+    const int64_t row = i - h * plan.total_q;
+    int32_t b = 0;
+    int64_t index = row;
     if (!args.len_q.cu_seqlens) {
-        b = row / args.len_q.seqlen;
-        index = row - b * args.len_q.seqlen;
+        b = (int32_t)(row / args.len_q.seqlen);
+        index = row - (int64_t)b * args.len_q.seqlen;
     }
-    element *to =
-        (element *)args.dq.data + b * args.dq.batch_stride + h * args.dq.head_stride + index * args.dq.row_stride;
+    element *to = view_row(&args.dq, b, h, index);
     const float *from = plan.dq_sum + i * DQ_SUM_PITCH;
     for (int d = threadIdx.x % 32 * 2; d < HEAD_DIM; d += 64) {
         float2 x = *(const float2 *)(from + dq_sum_place(d));

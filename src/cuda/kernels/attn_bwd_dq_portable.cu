@@ -54,8 +54,9 @@ SAC_FN void score_grads(score_acc &dp, const score_acc &s, const bwd_row (&rows)
 
 /* This tile's share of delta, of this lane's columns. */
 template <bool MASKED>
-SAC_FN void add_delta(float (&delta)[MT][2], const score_acc &dp, const score_acc &s, const bwd_row (&rows)[MT][2],
-                      const sac_attention_args *args, const score_place *at, const sac_band *band, const bwd_tile *t) {
+SAC_FN void add_delta(float (&delta)[MT][2], const score_acc &dp, const score_acc &s,
+                      const bwd_row (&rows)[MT][2], const sac_attention_args *args, const score_place *at,
+                      const sac_band *band, const bwd_tile *t) {
     float to_log2 = score_to_log2(args);
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -105,27 +106,23 @@ SAC_FN void store_dq(const dq_acc &dq, element *to, int64_t row_stride, int32_t 
 }
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
-    attn_bwd_dq(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    attn_bwd_dq(const __grid_constant__ sac_attention_args args,
+                const __grid_constant__ sac_portable_plan plan) {
     extern __shared__ __align__(16) unsigned char memory[];
     const ptx_smem q_tile = ptx_smem_of(memory), dout_tile = q_tile + tile_bytes(Q_TILE, D_PADDED),
-                   k_tile = dout_tile + tile_bytes(Q_TILE, DV_PADDED), v_tile = k_tile + tile_bytes(KV_TILE, D_PADDED);
+                   k_tile = dout_tile + tile_bytes(Q_TILE, DV_PADDED),
+                   v_tile = k_tile + tile_bytes(KV_TILE, D_PADDED);
     const work_piece w = schedule_piece(&plan.schedule, args.num_heads);
     const sac_sequence seq = sac_sequence_of(&args, w.b);
     const sac_range rows = sac_tile_rows(w.tile, seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args.blocks.q_block : 0);
     if (rows.begin >= rows.end) return;
     const int32_t kv_head = w.h / args.group, num_rows = rows.end - rows.begin;
     const int64_t first_row = seq.q_row + rows.begin;
-    const element *k = (const element *)args.k.data + w.b * args.k.batch_stride + kv_head * args.k.head_stride +
-                       seq.k_row * args.k.row_stride;
-    const element *v = (const element *)args.v.data + w.b * args.v.batch_stride + kv_head * args.v.head_stride +
-                       seq.k_row * args.v.row_stride;
-    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(
-        q_tile,
-        (const element *)args.q.data + w.b * args.q.batch_stride + w.h * args.q.head_stride + first_row * args.q.row_stride,
-        args.q.row_stride, num_rows);
-    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(dout_tile,
-                                             (const element *)args.dout.data + w.b * args.dout.batch_stride +
-                                                 w.h * args.dout.head_stride + first_row * args.dout.row_stride,
+    const element *k = view_row(&args.k, w.b, kv_head, seq.k_row);
+    const element *v = view_row(&args.v, w.b, kv_head, seq.k_row);
+    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(q_tile, view_row(&args.q, w.b, w.h, first_row), args.q.row_stride,
+                                          num_rows);
+    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(dout_tile, view_row(&args.dout, w.b, w.h, first_row),
                                              args.dout.row_stride, num_rows);
 
     const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
@@ -135,8 +132,8 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++)
-            stats[m][half] =
-                bwd_row_of(&args, &plan, w.b, w.h, seq, rows.begin + lane_row() + 16 * m + 8 * half, rows.end);
+            stats[m][half] = bwd_row_of(&args, &plan, w.b, w.h, seq,
+                                        rows.begin + lane_row() + 16 * m + 8 * half, rows.end);
 
     const int warp_row = threadIdx.x / 32 * 16 * MT;
     dq_acc dq;
@@ -151,8 +148,8 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
         __syncthreads(); /* nobody reads the old K and V any more */
         tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + tile.begin * args.k.row_stride, args.k.row_stride,
                                                tile.end - tile.begin);
-        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride, args.v.row_stride,
-                                                  tile.end - tile.begin);
+        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride,
+                                                  args.v.row_stride, tile.end - tile.begin);
         ptx_cp_async_commit();
         ptx_cp_async_wait();
         __syncthreads();
@@ -175,12 +172,11 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
 #endif
     }
 #if ONLY_DELTA
-    store_delta(delta, plan.delta + w.h * plan.total_q + first_row + (args.len_q.cu_seqlens ? 0 : (int64_t)w.b * args.len_q.seqlen),
+    store_delta(delta,
+                plan.delta + w.h * plan.total_q + first_row +
+                    (args.len_q.cu_seqlens ? 0 : (int64_t)w.b * args.len_q.seqlen),
                 num_rows);
 #else
-    store_dq(dq,
-             (element *)args.dq.data + w.b * args.dq.batch_stride + w.h * args.dq.head_stride +
-                 first_row * args.dq.row_stride,
-             args.dq.row_stride, num_rows, args.scale);
+    store_dq(dq, view_row(&args.dq, w.b, w.h, first_row), args.dq.row_stride, num_rows, args.scale);
 #endif
 }

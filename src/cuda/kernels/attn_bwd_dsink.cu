@@ -2,7 +2,8 @@
 #include "cuda/kernels/portable_plan.h"
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
-    attn_bwd_dsink(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    attn_bwd_dsink(const __grid_constant__ sac_attention_args args,
+                   const __grid_constant__ sac_portable_plan plan) {
     __shared__ float sums[NUM_THREADS];
     const float *part = plan.dsink_part + (int64_t)blockIdx.x * plan.num_dsink_parts;
     float sum = 0;

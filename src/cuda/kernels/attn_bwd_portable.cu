@@ -64,7 +64,8 @@ typedef struct query_walk {
     int32_t h, end_h;
 } query_walk;
 
-SAC_FN void start_head(query_walk *w, const sac_attention_args *args, const sac_band *band, int32_t b, sac_range keys) {
+SAC_FN void start_head(query_walk *w, const sac_attention_args *args, const sac_band *band, int32_t b,
+                       sac_range keys) {
     w->walk = sac_walk_queries(args, band, b, w->h, keys, Q_TILE);
 #if !HAS_BLOCK_MASK
     w->walk.entry = w->walk.entry_end = nullptr;
@@ -82,16 +83,14 @@ SAC_FN bool next_queries(query_walk *w, const sac_attention_args *args, const sa
 
 SAC_FN void load_q(ptx_smem to, const sac_attention_args *args, int32_t b, int32_t h, sac_sequence seq,
                    const sac_tile *tile) {
-    const element *q = (const element *)args->q.data + b * args->q.batch_stride + h * args->q.head_stride +
-                       (seq.q_row + tile->begin) * args->q.row_stride;
-    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(to, q, args->q.row_stride, tile->end - tile->begin);
+    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(to, view_row(&args->q, b, h, seq.q_row + tile->begin),
+                                          args->q.row_stride, tile->end - tile->begin);
 }
 
 SAC_FN void load_dout(ptx_smem to, const sac_attention_args *args, int32_t b, int32_t h, sac_sequence seq,
                       const sac_tile *tile) {
-    const element *dout = (const element *)args->dout.data + b * args->dout.batch_stride + h * args->dout.head_stride +
-                          (seq.q_row + tile->begin) * args->dout.row_stride;
-    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(to, dout, args->dout.row_stride, tile->end - tile->begin);
+    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(to, view_row(&args->dout, b, h, seq.q_row + tile->begin),
+                                             args->dout.row_stride, tile->end - tile->begin);
 }
 
 /* Rows and columns that this lane holds of the scores: the first; others follow by 8. */
@@ -105,7 +104,8 @@ SAC_FN int score_offset(int m, int half, int n) {
  * computed again there: registers are short, and what lies in shared memory has been rounded. */
 template <bool MASKED>
 SAC_FN void weights(score_acc &s, ptx_smem p_tile, const bwd_row (&rows)[S_ROWS / 16][2],
-                    const sac_attention_args *args, const score_place *at, const sac_band *band, const bwd_tile *t) {
+                    const sac_attention_args *args, const score_place *at, const sac_band *band,
+                    const bwd_tile *t) {
     float to_log2 = score_to_log2(args);
 #pragma unroll
     for (int m = 0; m < S_ROWS / 16; m++)
@@ -119,8 +119,9 @@ SAC_FN void weights(score_acc &s, ptx_smem p_tile, const bwd_row (&rows)[S_ROWS 
                 float p[2];
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    p[e] = bwd_weight<MASKED>(args, at, t, visible, to_log2, rows[m][half], s[m][n][2 * half + e], i,
-                                              t->k.begin + score_column() + 8 * n + e);
+                    p[e] =
+                        bwd_weight<MASKED>(args, at, t, visible, to_log2, rows[m][half],
+                                           s[m][n][2 * half + e], i, t->k.begin + score_column() + 8 * n + e);
                     if (!TRANSFORM) s[m][n][2 * half + e] = p[e];
                 }
                 pair_store_shared(p_tile + score_offset(m, half, n), pair_make(p[0], p[1]));
@@ -131,8 +132,8 @@ SAC_FN void weights(score_acc &s, ptx_smem p_tile, const bwd_row (&rows)[S_ROWS 
 /* dP to dS, into shared memory. s: P, or the raw products (see weights). */
 template <bool MASKED>
 SAC_FN void score_grads(const score_acc &dp, const score_acc &s, ptx_smem p_tile, ptx_smem ds_tile,
-                        const bwd_row (&rows)[S_ROWS / 16][2], const sac_attention_args *args, const score_place *at,
-                        const bwd_tile *t) {
+                        const bwd_row (&rows)[S_ROWS / 16][2], const sac_attention_args *args,
+                        const score_place *at, const bwd_tile *t) {
     float to_log2 = score_to_log2(args);
 #pragma unroll
     for (int m = 0; m < S_ROWS / 16; m++)
@@ -141,14 +142,20 @@ SAC_FN void score_grads(const score_acc &dp, const score_acc &s, ptx_smem p_tile
 #pragma unroll
             for (int n = 0; n < S_COLUMNS / 8; n++) {
                 float2 stored = make_float2(1, 1); /* of a hidden pair: 0 */
-                if (TRANSFORM && MASKED) stored = pair_floats(pair_load_shared(p_tile + score_offset(m, half, n)));
+                if (TRANSFORM && MASKED)
+                    stored = pair_floats(pair_load_shared(p_tile + score_offset(m, half, n)));
                 float ds[2];
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    int32_t i = t->q.begin + score_row() + 16 * m + 8 * half, j = t->k.begin + score_column() + 8 * n + e;
+                    int32_t i = t->q.begin + score_row() + 16 * m + 8 * half,
+                            j = t->k.begin + score_column() + 8 * n + e;
                     float raw = s[m][n][2 * half + e], p = raw;
-                    if (TRANSFORM) p = (e ? stored.y : stored.x) == 0 ? 0 : bwd_visible_weight(args, at, to_log2, rows[m][half], raw, i, j);
-                    ds[e] = bwd_score_grad<MASKED>(args, at, rows[m][half], p, dp[m][n][2 * half + e], raw, i, j);
+                    if (TRANSFORM)
+                        p = (e ? stored.y : stored.x) == 0
+                                ? 0
+                                : bwd_visible_weight(args, at, to_log2, rows[m][half], raw, i, j);
+                    ds[e] =
+                        bwd_score_grad<MASKED>(args, at, rows[m][half], p, dp[m][n][2 * half + e], raw, i, j);
                 }
                 pair_store_shared(ds_tile + score_offset(m, half, n), pair_make(ds[0], ds[1]));
             }
@@ -171,20 +178,24 @@ SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, int32_t num_rows)
 }
 
 /* dK of this tile, and between its steps the additions of dQ: all at once they would stop the loads behind them. */
-SAC_FN void dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, float *dq_sum, int32_t num_rows) {
+SAC_FN void dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, float *dq_sum,
+                      int32_t num_rows) {
     constexpr int STEPS = Q_TILE / 16, EIGHTHS = DQ_ROWS / 8, BLOCK = 16 * sizeof(element);
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
-        gemm<K_OUTER, P_PITCH, K_OUTER, D_PITCH, 1>(dk, ds + step * P_PITCH * BLOCK, q + step * D_PITCH * BLOCK);
+        gemm<K_OUTER, P_PITCH, K_OUTER, D_PITCH, 1>(dk, ds + step * P_PITCH * BLOCK,
+                                                    q + step * D_PITCH * BLOCK);
         if (SUM_DQ)
 #pragma unroll
-            for (int i = step * EIGHTHS / STEPS; i < (step + 1) * EIGHTHS / STEPS; i++) add_dq(dq, i, dq_sum, num_rows);
+            for (int i = step * EIGHTHS / STEPS; i < (step + 1) * EIGHTHS / STEPS; i++)
+                add_dq(dq, i, dq_sum, num_rows);
     }
 }
 
 /* dK or dV: rows of the key tile. */
 template <int COLS, int WARP_COLUMNS, int MT, int NT>
-SAC_FN void store_keys(const float (&acc)[MT][NT][4], element *to, int64_t row_stride, int32_t num_rows, float scale) {
+SAC_FN void store_keys(const float (&acc)[MT][NT][4], element *to, int64_t row_stride, int32_t num_rows,
+                       float scale) {
     int row = threadIdx.x / 32 / DKV_WARPS_D * DKV_ROWS + threadIdx.x % 32 / 4;
     int column = threadIdx.x / 32 % DKV_WARPS_D * WARP_COLUMNS + threadIdx.x % 4 * 2;
 #pragma unroll
@@ -202,21 +213,23 @@ SAC_FN void store_keys(const float (&acc)[MT][NT][4], element *to, int64_t row_s
 }
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
-    attn_bwd(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    attn_bwd(const __grid_constant__ sac_attention_args args,
+             const __grid_constant__ sac_portable_plan plan) {
     extern __shared__ __align__(16) unsigned char memory[];
     const tiles t = tiles_at(ptx_smem_of(memory));
     const work_piece w = schedule_piece(&plan.schedule, args.num_kv_heads);
     const sac_sequence seq = sac_sequence_of(&args, w.b);
-    const sac_range keys = sac_tile_rows(w.tile, seq.k_len, KV_TILE, HAS_BLOCK_MASK ? args.blocks.kv_block : 0);
+    const sac_range keys =
+        sac_tile_rows(w.tile, seq.k_len, KV_TILE, HAS_BLOCK_MASK ? args.blocks.kv_block : 0);
     if (keys.begin >= keys.end) return;
     const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
 
-    const element *k = (const element *)args.k.data + w.b * args.k.batch_stride + w.h * args.k.head_stride +
-                       (seq.k_row + keys.begin) * args.k.row_stride;
-    const element *v = (const element *)args.v.data + w.b * args.v.batch_stride + w.h * args.v.head_stride +
-                       (seq.k_row + keys.begin) * args.v.row_stride;
-    tile_load<KV_TILE, HEAD_DIM, D_PADDED>(t.k, k, args.k.row_stride, keys.end - keys.begin);
-    tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(t.v, v, args.v.row_stride, keys.end - keys.begin);
+    const int64_t first_row = seq.k_row + keys.begin;
+    const int32_t num_rows = keys.end - keys.begin;
+    tile_load<KV_TILE, HEAD_DIM, D_PADDED>(t.k, view_row(&args.k, w.b, w.h, first_row), args.k.row_stride,
+                                           num_rows);
+    tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(t.v, view_row(&args.v, w.b, w.h, first_row), args.v.row_stride,
+                                              num_rows);
 
     query_walk walk;
     walk.h = w.h * args.group;
@@ -240,7 +253,8 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     const int warp_k = warp / DKV_WARPS_D * DKV_ROWS, warp_dk = warp % DKV_WARPS_D * DK_COLUMNS,
               warp_dv = warp % DKV_WARPS_D * DV_COLUMNS;
     while (more) {
-        const ptx_smem q_tile = t.q + stage % Q_STAGES * Q_BYTES, dout_tile = t.dout + stage % DOUT_STAGES * DOUT_BYTES;
+        const ptx_smem q_tile = t.q + stage % Q_STAGES * Q_BYTES,
+                       dout_tile = t.dout + stage % DOUT_STAGES * DOUT_BYTES;
         ptx_cp_async_wait();
         __syncthreads(); /* Q and dO are here; P, dS and the other stages are free */
         stage ^= 1;
@@ -308,11 +322,10 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
         tile = next;
     }
 
-    const int64_t first_row = seq.k_row + keys.begin;
     if (args.dk.data)
-        store_keys<HEAD_DIM, DK_COLUMNS>(dk, (element *)args.dk.data + w.b * args.dk.batch_stride + w.h * args.dk.head_stride +
-                                             first_row * args.dk.row_stride, args.dk.row_stride, keys.end - keys.begin, args.scale);
+        store_keys<HEAD_DIM, DK_COLUMNS>(dk, view_row(&args.dk, w.b, w.h, first_row), args.dk.row_stride,
+                                         num_rows, args.scale);
     if (args.dv.data)
-        store_keys<HEAD_DIM_V, DV_COLUMNS>(dv, (element *)args.dv.data + w.b * args.dv.batch_stride + w.h * args.dv.head_stride +
-                                               first_row * args.dv.row_stride, args.dv.row_stride, keys.end - keys.begin, 1);
+        store_keys<HEAD_DIM_V, DV_COLUMNS>(dv, view_row(&args.dv, w.b, w.h, first_row), args.dv.row_stride,
+                                           num_rows, 1);
 }

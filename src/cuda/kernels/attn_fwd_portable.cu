@@ -57,8 +57,8 @@ SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
 
 /* Raw products to scores, -inf where the query does not see the key. */
 template <bool MASKED>
-SAC_FN void score_and_mask(score_acc &s, const sac_attention_args *args, const score_place *at, const sac_band *band,
-                           const sac_tile *tile, int32_t first_row) {
+SAC_FN void score_and_mask(score_acc &s, const sac_attention_args *args, const score_place *at,
+                           const sac_band *band, const sac_tile *tile, int32_t first_row) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -108,15 +108,16 @@ SAC_FN void online_softmax(score_acc &s, row_stats *stats, out_acc &out, float t
 }
 
 /* A DIAGONAL tile has one key a row: a dot product and a rescaled addition instead of two matrix products. */
-SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_args *args, const score_place *at,
-                            const sac_band *band, const sac_tile *tile, int32_t first_row, float to_log2, ptx_smem q,
-                            ptx_smem k, ptx_smem v) {
+SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_args *args,
+                            const score_place *at, const sac_band *band, const sac_tile *tile,
+                            int32_t first_row, float to_log2, ptx_smem q, ptx_smem k, ptx_smem v) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int r = lane_row() + 16 * m + 8 * half;
-            int32_t i = first_row + r, j = i + tile->delta, c = sac_max(0, sac_min(j - tile->begin, KV_TILE - 1));
+            int32_t i = first_row + r, j = i + tile->delta,
+                    c = sac_max(0, sac_min(j - tile->begin, KV_TILE - 1));
             float dot = 0;
             for (int d = lane_column(); d < D_PADDED; d += 8) {
                 float2 x = pair_floats(pair_load_shared(q + (r * D_PITCH + d) * sizeof(element)));
@@ -133,7 +134,8 @@ SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_
             stats->sum[m][half] = stats->sum[m][half] * factor + (threadIdx.x % 4 == 0 ? p : 0);
 #pragma unroll
             for (int n = 0; n < OT; n++) {
-                float2 y = pair_floats(pair_load_shared(v + (c * DV_PITCH + 8 * n + lane_column()) * sizeof(element)));
+                float2 y = pair_floats(
+                    pair_load_shared(v + (c * DV_PITCH + 8 * n + lane_column()) * sizeof(element)));
                 out[m][n][2 * half] = out[m][n][2 * half] * factor + p * y.x;
                 out[m][n][2 * half + 1] = out[m][n][2 * half + 1] * factor + p * y.y;
             }
@@ -141,8 +143,8 @@ SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_
 }
 
 /* One finished row of this lane's quad. inverse: of the row's sum. */
-SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *plan, const cta_work *work, int32_t i,
-                      const float *out, int stride, float inverse, float lse) {
+SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *plan, const cta_work *work,
+                      int32_t i, const float *out, int stride, float inverse, float lse) {
     const work_piece *w = &work->piece;
     const sac_sequence seq = work->seq;
     bool writes_lse = threadIdx.x % 4 == 0;
@@ -158,9 +160,7 @@ SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *p
         *(float2 *)(to + column) = make_float2(out[n * stride] * inverse, out[n * stride + 1] * inverse);
     }
 #else
-    if (writes_lse && args->lse.data)
-        args->lse.data[w->b * args->lse.batch_stride + w->h * args->lse.head_stride +
-                       (seq.q_row + i) * args->lse.row_stride] = lse;
+    if (writes_lse && args->lse.data) *row_value(&args->lse, w->b, w->h, seq.q_row + i) = lse;
     element *to = (element *)args->out.data + w->b * args->out.batch_stride + w->h * args->out.head_stride +
                   (seq.q_row + i) * args->out.row_stride;
 #pragma unroll
@@ -172,8 +172,8 @@ SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *p
 #endif
 }
 
-SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *args, const sac_portable_plan *plan,
-                   const cta_work *work) {
+SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *args,
+                   const sac_portable_plan *plan, const cta_work *work) {
     bool has_sink = args->sink && !SPLIT; /* else attn_merge.cu adds it */
     float sink = has_sink ? args->sink[work->piece.h] * LOG2_E : 0;
 #pragma unroll
@@ -192,7 +192,8 @@ SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *arg
 SAC_FN void take_split(sac_walk *walk, const sac_schedule *schedule, int32_t split) {
 #if SPLIT
     int32_t tiles = sac_ceil_div(sac_max(0, walk->any.end - walk->any.begin), KV_TILE);
-    int32_t each = sac_ceil_div(tiles, schedule->num_splits) * KV_TILE, begin = walk->any.begin + split * each;
+    int32_t each = sac_ceil_div(tiles, schedule->num_splits) * KV_TILE,
+            begin = walk->any.begin + split * each;
     walk->any.end = sac_min(walk->any.end, begin + each);
     walk->any.begin = sac_min(begin, walk->any.end);
     if (!HAS_BLOCK_MASK) walk->run = walk->any;
@@ -200,7 +201,8 @@ SAC_FN void take_split(sac_walk *walk, const sac_schedule *schedule, int32_t spl
 }
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
-    attn_fwd(const __grid_constant__ sac_attention_args args, const __grid_constant__ sac_portable_plan plan) {
+    attn_fwd(const __grid_constant__ sac_attention_args args,
+             const __grid_constant__ sac_portable_plan plan) {
     extern __shared__ __align__(16) unsigned char memory[];
     const ptx_smem q_tile = ptx_smem_of(memory), k_tile = q_tile + tile_bytes(Q_TILE, D_PADDED),
                    v_tile = k_tile + tile_bytes(KV_TILE, D_PADDED);
@@ -210,12 +212,9 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     const sac_range rows = sac_tile_rows(w.tile, seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args.blocks.q_block : 0);
     if (rows.begin >= rows.end) return;
     const int32_t kv_head = w.h / args.group;
-    const element *q = (const element *)args.q.data + w.b * args.q.batch_stride + w.h * args.q.head_stride +
-                       (seq.q_row + rows.begin) * args.q.row_stride;
-    const element *k = (const element *)args.k.data + w.b * args.k.batch_stride + kv_head * args.k.head_stride +
-                       seq.k_row * args.k.row_stride;
-    const element *v = (const element *)args.v.data + w.b * args.v.batch_stride + kv_head * args.v.head_stride +
-                       seq.k_row * args.v.row_stride;
+    const element *q = view_row(&args.q, w.b, w.h, seq.q_row + rows.begin);
+    const element *k = view_row(&args.k, w.b, kv_head, seq.k_row);
+    const element *v = view_row(&args.v, w.b, kv_head, seq.k_row);
 
     const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
     __shared__ cta_work work;
@@ -240,7 +239,8 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
         }
 
     /* This lane's places in the tiles. */
-    const ptx_smem q_lane = q_tile + threadIdx.x / 32 * 16 * MT * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>();
+    const ptx_smem q_lane =
+        q_tile + threadIdx.x / 32 * 16 * MT * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>();
     const ptx_smem k_lane = k_tile + lane_offset_b<K_INNER, D_PITCH>();
     const ptx_smem v_lane = v_tile + lane_offset_b<K_OUTER, DV_PITCH>();
 
@@ -255,8 +255,8 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     while (more) {
         ptx_cp_async_wait(); /* K, and Q the first time */
         __syncthreads();     /* and nobody reads the old V any more */
-        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride, args.v.row_stride,
-                                                  tile.end - tile.begin);
+        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride,
+                                                  args.v.row_stride, tile.end - tile.begin);
         ptx_cp_async_commit();
 
         score_acc s;
@@ -269,15 +269,16 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
         __syncthreads();
 #if HAS_BLOCK_MASK
         if (diagonal) {
-            attend_diagonal(&stats, out, &args, &at, &work.band, &tile, work.rows.begin, to_log2, q_tile, k_tile, v_tile);
+            attend_diagonal(&stats, out, &args, &at, &work.band, &tile, work.rows.begin, to_log2, q_tile,
+                            k_tile, v_tile);
             __syncthreads(); /* before the next K lands on this one */
         }
 #endif
         sac_tile next;
         more = sac_walk_next(&walk, &next);
         if (more) {
-            tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + next.begin * args.k.row_stride, args.k.row_stride,
-                                                   next.end - next.begin);
+            tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + next.begin * args.k.row_stride,
+                                                   args.k.row_stride, next.end - next.begin);
             ptx_cp_async_commit();
         }
         if (!diagonal) {

@@ -22,8 +22,7 @@ SAC_FN bwd_row bwd_row_of(const sac_attention_args *args, const sac_portable_pla
     bwd_row r = {INFINITE, 0};
     if (i >= end) return r;
     int64_t row = (args->len_q.cu_seqlens ? seq.q_row : (int64_t)b * args->len_q.seqlen) + i;
-    float lse = args->lse.data[b * args->lse.batch_stride + h * args->lse.head_stride +
-                               (seq.q_row + i) * args->lse.row_stride];
+    float lse = *row_value(&args->lse, b, h, seq.q_row + i);
     r.lse_log2 = lse == -INFINITE ? 0 : lse * LOG2_E; /* such a row sees nothing; any finite number will do */
     r.delta = plan->delta[h * plan->total_q + row];
     return r;
@@ -48,21 +47,21 @@ SAC_FN score_row_band bwd_row_band(const bwd_tile *t, const sac_band *band, int3
     return r;
 }
 
-SAC_FN float bwd_visible_weight(const sac_attention_args *args, const score_place *at, float to_log2, bwd_row row,
-                                float raw, int32_t i, int32_t j) {
+SAC_FN float bwd_visible_weight(const sac_attention_args *args, const score_place *at, float to_log2,
+                                bwd_row row, float raw, int32_t i, int32_t j) {
     return ptx_exp2(score_of(args, at, raw, i, j) * to_log2 - row.lse_log2);
 }
 
 template <bool MASKED>
-SAC_FN float bwd_weight(const sac_attention_args *args, const score_place *at, const bwd_tile *t, score_row_band band,
-                        float to_log2, bwd_row row, float raw, int32_t i, int32_t j) {
+SAC_FN float bwd_weight(const sac_attention_args *args, const score_place *at, const bwd_tile *t,
+                        score_row_band band, float to_log2, bwd_row row, float raw, int32_t i, int32_t j) {
     float p = bwd_visible_weight(args, at, to_log2, row, raw, i, j);
     return MASKED && !score_visible(args, at, &t->tile, band, i, j) ? 0 : p;
 }
 
 template <bool MASKED>
-SAC_FN float bwd_score_grad(const sac_attention_args *args, const score_place *at, bwd_row row, float p, float dp,
-                            float raw, int32_t i, int32_t j) {
+SAC_FN float bwd_score_grad(const sac_attention_args *args, const score_place *at, bwd_row row, float p,
+                            float dp, float raw, int32_t i, int32_t j) {
     float ds = MASKED && p == 0 ? 0 : p * (dp - row.delta);
     return score_grad(args, at, ds, raw, i, j);
 }

@@ -2,8 +2,10 @@
 #ifndef SAC_KERNELS_ELEMENT_H
 #define SAC_KERNELS_ELEMENT_H
 
+#include "shared/types.h" /* first: NVRTC has no stdint.h */
 #include "cuda/kernels/ptx/convert.h"
 #include "cuda/kernels/ptx/shared_memory.h"
+#include "shared/attention_args.h"
 
 #define INFINITE __int_as_float(0x7f800000)
 #define LOG2_E 1.44269504088896340736f
@@ -52,6 +54,14 @@ SAC_FN void pair_store(element *p, float x, float y) {
     p[0] = both.part[0];
     p[1] = both.part[1];
 #endif
+}
+
+/* Row `row` of head h, in batch entry b (packed: of the whole tensor). */
+SAC_FN element *view_row(const sac_view *view, int32_t b, int32_t h, int64_t row) {
+    return (element *)view->data + b * view->batch_stride + h * view->head_stride + row * view->row_stride;
+}
+SAC_FN float *row_value(const sac_row_view *view, int32_t b, int32_t h, int64_t row) {
+    return view->data + b * view->batch_stride + h * view->head_stride + row * view->row_stride;
 }
 
 #endif

@@ -9,7 +9,7 @@ typedef struct sac_fill_args {
     sac_view view;
     sac_row_view lse; /* these rows' -inf; data NULL: none */
     sac_lengths len;
-    int64_t total;    /* rows */
+    int64_t total; /* rows */
     int32_t batch, num_heads, row_bytes, element_bytes;
 } sac_fill_args;
 

@@ -46,7 +46,8 @@ SAC_FN row_place row_place_of(const sac_lengths *len, int32_t batch, int64_t row
     }
     p.b = low;
     p.index = row;
-    p.used = batch > 0 && row < len->cu_seqlens[low + 1] && row - len->cu_seqlens[low] < sac_length_of(len, low);
+    p.used =
+        batch > 0 && row < len->cu_seqlens[low + 1] && row - len->cu_seqlens[low] < sac_length_of(len, low);
     return p;
 }
 

@@ -40,8 +40,8 @@ SAC_FN float score_to_log2(const sac_attention_args *args) {
 SAC_FN float score_tanh(float x) { return 1 - 2 * ptx_reciprocal(1 + ptx_exp2(2 * LOG2_E * x)); }
 
 /* Before the score_mod. *tanh_out: of the softcap, for the way back. */
-SAC_FN float score_before_mod(const sac_attention_args *args, const score_place *at, float raw, int32_t i, int32_t j,
-                              float *tanh_out) {
+SAC_FN float score_before_mod(const sac_attention_args *args, const score_place *at, float raw, int32_t i,
+                              int32_t j, float *tanh_out) {
     float s = raw * args->scale;
 #if HAS_SOFTCAP
     *tanh_out = score_tanh(s / args->softcap);
@@ -53,7 +53,8 @@ SAC_FN float score_before_mod(const sac_attention_args *args, const score_place 
     return s;
 }
 
-SAC_FN float score_of(const sac_attention_args *args, const score_place *at, float raw, int32_t i, int32_t j) {
+SAC_FN float score_of(const sac_attention_args *args, const score_place *at, float raw, int32_t i,
+                      int32_t j) {
 #if TRANSFORM
     float unused;
     float s = score_before_mod(args, at, raw, i, j, &unused);
@@ -67,8 +68,8 @@ SAC_FN float score_of(const sac_attention_args *args, const score_place *at, flo
 }
 
 /* From the gradient of score_of to that of the scaled product. */
-SAC_FN float score_grad(const sac_attention_args *args, const score_place *at, float grad, float raw, int32_t i,
-                        int32_t j) {
+SAC_FN float score_grad(const sac_attention_args *args, const score_place *at, float grad, float raw,
+                        int32_t i, int32_t j) {
 #if TRANSFORM
     float tanh_s = 0;
     float s = score_before_mod(args, at, raw, i, j, &tanh_s);
@@ -88,7 +89,8 @@ typedef struct score_row_band {
     int32_t lo, hi;
 } score_row_band;
 
-SAC_FN score_row_band score_row_band_of(const sac_band *band, const sac_tile *tile, int32_t k_end, int32_t i) {
+SAC_FN score_row_band score_row_band_of(const sac_band *band, const sac_tile *tile, int32_t k_end,
+                                        int32_t i) {
     score_row_band r = {0, k_end};
     if (tile->banded) {
         r.lo = sac_band_lo(band, i);
@@ -102,7 +104,8 @@ SAC_FN bool score_visible(const sac_attention_args *args, const score_place *at,
     bool visible = j >= row.lo && j < row.hi;
 #if HAS_MASK_MOD
     if (tile->kind != SAC_FULL)
-        visible = visible && sac_mask_mod(at->b, at->h, sac_min(i, at->last_q), sac_min(j, at->last_k), &args->mask_aux);
+        visible = visible &&
+                  sac_mask_mod(at->b, at->h, sac_min(i, at->last_q), sac_min(j, at->last_k), &args->mask_aux);
 #endif
 #if HAS_BLOCK_MASK
     if (tile->kind == SAC_DIAGONAL) visible = visible && j - i == tile->delta;

@@ -27,7 +27,9 @@ typedef struct frag_b {
 
 SAC_FN constexpr int round_up(int x, int to) { return (x + to - 1) / to * to; }
 SAC_FN constexpr int pitch_of(int columns) { return columns + 8; }
-SAC_FN constexpr int tile_bytes(int rows, int columns) { return rows * pitch_of(columns) * (int)sizeof(element); }
+SAC_FN constexpr int tile_bytes(int rows, int columns) {
+    return rows * pitch_of(columns) * (int)sizeof(element);
+}
 SAC_FN constexpr int power_of_two_above(int x) { return x <= 1 ? 1 : 2 * power_of_two_above((x + 1) / 2); }
 
 /* ---- global to shared ---- */
@@ -51,7 +53,8 @@ SAC_FN void tile_load(ptx_smem tile, const element *from, int64_t row_stride, in
 #if ALIGNED
         ptx_cp_async(to, present ? p : from, present);
 #else
-        for (int e = 0; e < CHUNK; e++) element_store_shared(to + e * sizeof(element), present ? p[e] : (element)0);
+        for (int e = 0; e < CHUNK; e++)
+            element_store_shared(to + e * sizeof(element), present ? p[e] : (element)0);
 #endif
         p += STEP * row_stride;
         to += STEP * pitch_of(PADDED) * sizeof(element);
@@ -74,7 +77,9 @@ template <operand_layout LAYOUT, int PITCH> SAC_FN int lane_offset_a(void) {
     int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     return (LAYOUT == K_INNER ? g * PITCH + 2 * t : 2 * t * PITCH + g) * 4;
 }
-template <operand_layout LAYOUT, int PITCH> SAC_FN int lane_offset_b(void) { return lane_offset_a<LAYOUT, PITCH>(); }
+template <operand_layout LAYOUT, int PITCH> SAC_FN int lane_offset_b(void) {
+    return lane_offset_a<LAYOUT, PITCH>();
+}
 
 /* The pair at (row r, reduction index k) from this lane's own. */
 template <operand_layout LAYOUT, int PITCH> SAC_FN pair pair_at(ptx_smem lane, int r, int k) {
@@ -173,7 +178,8 @@ SAC_FN void gemm(float (&acc)[MT][NT][4], ptx_smem a, ptx_smem b) {
 #pragma unroll
         for (int n = 0; n < NT; n += 2) {
             frag_b fb[2];
-            frag_load_b<B, B_PITCH>(fb, b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK);
+            frag_load_b<B, B_PITCH>(fb,
+                                    b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK);
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 frag_mma(acc[m][n], &fa[m], &fb[0]);
@@ -203,7 +209,8 @@ SAC_FN void gemm_from_acc(float (&acc)[MT][NT][4], const float (&p)[MT][PT][4], 
 #pragma unroll
         for (int n = 0; n < NT; n += 2) {
             frag_b fb[2];
-            frag_load_b<B, B_PITCH>(fb, b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK);
+            frag_load_b<B, B_PITCH>(fb,
+                                    b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK);
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 frag_mma(acc[m][n], &fa[m], &fb[0]);

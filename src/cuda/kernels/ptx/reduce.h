@@ -7,7 +7,8 @@
 /* Adds to p[0] to p[3]; p is 16-byte aligned. One instruction from sm_90 on. */
 SAC_FN void ptx_add_f32x4(float *p, float x, float y, float z, float w) {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("red.global.add.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(p), "f"(x), "f"(y), "f"(z), "f"(w) : "memory");
+    asm volatile("red.global.add.v4.f32 [%0], {%1,%2,%3,%4};" ::"l"(p), "f"(x), "f"(y), "f"(z), "f"(w)
+                 : "memory");
 #else
     asm volatile("red.global.add.f32 [%0], %1; red.global.add.f32 [%0+4], %2;"
                  "red.global.add.f32 [%0+8], %3; red.global.add.f32 [%0+12], %4;" ::"l"(p),
