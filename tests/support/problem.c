@@ -68,9 +68,10 @@ attention_case attention_case_resolved(const attention_case *declared) {
         int32_t padding = c.lengths == LENGTHS_PACKED_PADDED ? PADDING : 0;
         c.seqlen_q = longest(c.lens_q, c.batch) + padding;
         c.seqlen_k = longest(c.lens_k, c.batch) + padding;
+    } else {
+        c.seqlen_q = resolved(c.seqlen_q, 0);
+        c.seqlen_k = resolved(c.seqlen_k, c.seqlen_q);
     }
-    c.seqlen_q = resolved(c.seqlen_q, 0);
-    c.seqlen_k = resolved(c.seqlen_k, declared->seqlen_k == TEST_NONE ? 0 : c.seqlen_q);
     c.seed += hash_of(c.name);
     return c;
 }
