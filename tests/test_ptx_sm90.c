@@ -1,0 +1,257 @@
+/* test_ptx_sm90.c - the building blocks of the Hopper kernels, one by one, against plain loops over integers: boxes and
+ * swizzle of the copy engine, descriptors and register layouts of wgmma. Compiled wherever there is NVRTC, run where
+ * there is a Hopper GPU. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/context.h"
+#include "cuda/cuda.h"
+#include "cuda/nvrtc.h"
+#include "cuda/tensor_map.h"
+#include "shared/embedded.h"
+
+/* a (M x D) and p (M x BOX) times b (ROWS x D), which is loaded in a box of BOX rows: the last ones lie outside. D is two
+ * panels, BOX no power of two. */
+enum { M = 64, D = 128, ROWS = 70, BOX = 80, PANEL = 64, THREADS = 128 };
+
+static const char source[] =
+    "#include \"cuda/kernels/ptx/mbarrier.h\"\n"
+    "#include \"cuda/kernels/ptx/tma.h\"\n"
+    "#include \"cuda/kernels/ptx/wgmma.h\"\n"
+    "#include \"cuda/kernels/tensor_map.h\"\n"
+    "PTX_WGMMA_SS(scores_set, 80, \"bf16\", PTX_WGMMA_SET)\n"
+    "PTX_WGMMA_SS(scores_add, 80, \"bf16\", PTX_WGMMA_ADD)\n"
+    "PTX_WGMMA_RS(values_set, 128, \"bf16\", PTX_WGMMA_SET)\n"
+    "PTX_WGMMA_RS(values_add, 128, \"bf16\", PTX_WGMMA_ADD)\n"
+    "extern \"C\" __global__ void __launch_bounds__(128)\n"
+    "probe(const __grid_constant__ sac_tensor_map map_a, const __grid_constant__ sac_tensor_map map_b,\n"
+    "      const uint32_t *p, float *scores, float *values, uint8_t *raw) {\n"
+    "    extern __shared__ __align__(1024) uint8_t a[];\n"
+    "    uint8_t *b = a + 64 * 256;\n"
+    "    uint64_t *full = (uint64_t *)(b + 80 * 256);\n"
+    "    if (threadIdx.x == 0) {\n"
+    "        ptx_mbarrier_init(full, 1);\n"
+    "        ptx_mbarrier_fence_init();\n"
+    "    }\n"
+    "    __syncthreads();\n"
+    "    if (threadIdx.x == 0) {\n"
+    "        ptx_mbarrier_arrive_expect(full, (64 + 80) * 256);\n"
+    "        for (int i = 0; i < 2; i++) {\n"
+    "            ptx_tma_load(a + i * 64 * 128, &map_a, full, 64 * i, 0, 0, 0);\n"
+    "            ptx_tma_load(b + i * 80 * 128, &map_b, full, 64 * i, 0, 0, 0);\n"
+    "        }\n"
+    "    }\n"
+    "    ptx_mbarrier_wait(full, 0);\n"
+    "    for (int i = threadIdx.x; i < 80 * 256; i += 128) raw[i] = b[i];\n"
+    "    uint64_t da = ptx_wgmma_desc_k_major(ptx_smem_of(a)), db = ptx_wgmma_desc_k_major(ptx_smem_of(b));\n"
+    "    uint64_t dv = ptx_wgmma_desc_mn_major(ptx_smem_of(b), 80 * 128);\n"
+    "    float s[40], o[64];\n"
+    "    ptx_wgmma_fence();\n"
+    "#pragma unroll\n"
+    "    for (int i = 0; i < 8; i++) {\n"
+    "        uint64_t x = da + PTX_WGMMA_ADVANCE(i / 4 * 64 * 128 + i % 4 * 32);\n"
+    "        uint64_t y = db + PTX_WGMMA_ADVANCE(i / 4 * 80 * 128 + i % 4 * 32);\n"
+    "        if (i == 0) scores_set(s, x, y); else scores_add(s, x, y);\n"
+    "    }\n"
+    "    ptx_wgmma_commit();\n"
+    "    ptx_wgmma_wait(0);\n"
+    "    ptx_wgmma_pin(s, 40);\n"
+    "    for (int i = 0; i < 40; i++) scores[40 * threadIdx.x + i] = s[i];\n"
+    "    uint32_t mine[20];\n"
+    "    for (int i = 0; i < 20; i++) mine[i] = p[20 * threadIdx.x + i];\n"
+    "    ptx_wgmma_fence();\n"
+    "#pragma unroll\n"
+    "    for (int i = 0; i < 5; i++) {\n"
+    "        uint64_t y = dv + PTX_WGMMA_ADVANCE(i * 16 * 128);\n"
+    "        if (i == 0) values_set(o, mine, y); else values_add(o, mine + 4 * i, y);\n"
+    "    }\n"
+    "    ptx_wgmma_commit();\n"
+    "    ptx_wgmma_wait(0);\n"
+    "    ptx_wgmma_pin(o, 64);\n"
+    "    for (int i = 0; i < 64; i++) values[64 * threadIdx.x + i] = o[i];\n"
+    "}\n";
+
+static int a[M][D], b[BOX][D], p[M][BOX]; /* b: rows from ROWS on are 0 */
+static uint16_t a_bf16[M][D], b_bf16[ROWS][D], raw[BOX * D];
+static uint32_t p_regs[THREADS][BOX / 4];
+static float scores[THREADS][BOX / 2], values[THREADS][D / 2];
+static const char *not_run; /* why the results are not there; NULL: they are */
+
+static uint16_t bf16_of(int small) {
+    float x = (float)small;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return (uint16_t)(bits >> 16); /* exact for small integers */
+}
+
+/* What accumulator i of a thread stands for, as ptx/wgmma.h says. */
+static int row_of(int thread, int i) { return thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8; }
+static int column_of(int thread, int i) { return i / 4 * 8 + thread % 4 * 2 + i % 2; }
+
+static void fill(void) {
+    srand(7);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < D; j++) a_bf16[i][j] = bf16_of(a[i][j] = rand() % 7 - 3);
+    for (int i = 0; i < ROWS; i++)
+        for (int j = 0; j < D; j++) b_bf16[i][j] = bf16_of(b[i][j] = rand() % 7 - 3);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < BOX; j++) p[i][j] = rand() % 7 - 3;
+    for (int t = 0; t < THREADS; t++)
+        for (int i = 0; i < BOX / 2; i += 2)
+            p_regs[t][i / 2] = bf16_of(p[row_of(t, i)][column_of(t, i)]) |
+                               (uint32_t)bf16_of(p[row_of(t, i)][column_of(t, i + 1)]) << 16;
+}
+
+static void compile(void **cubin) {
+    const char *reason, *names[64], *texts[64], *options[] = {"--gpu-architecture=sm_90a", "--std=c++17"};
+    const sac_nvrtc *nvrtc = sac_nvrtc_get(&reason);
+    sac_nvrtc_source program = {.name = "probe.cu",
+                                .text = source,
+                                .header_names = names,
+                                .header_texts = texts,
+                                .num_options = 2,
+                                .options = options};
+    size_t size;
+    if (!nvrtc) {
+        not_run = reason;
+        return;
+    }
+    for (size_t i = 0; i < sac_embedded_count && program.num_headers < 64; i++) {
+        names[program.num_headers] = sac_embedded_files[i].path;
+        texts[program.num_headers++] = sac_embedded_files[i].text;
+    }
+    if (sac_nvrtc_compile(nvrtc, &program, cubin, &size, NULL) != SACCADE_OK)
+        fail_msg("%s", saccade_last_error());
+}
+
+static void must(CUresult result, const char *what) {
+    if (sac_driver_check(result, what) != SACCADE_OK) fail_msg("%s", saccade_last_error());
+}
+
+static CUdeviceptr upload(const void *data, size_t bytes) {
+    const sac_driver *driver = sac_driver_get(NULL);
+    CUdeviceptr pointer;
+    must(driver->alloc(&pointer, bytes), "alloc");
+    must(driver->copy(pointer, (CUdeviceptr)(uintptr_t)data, bytes), "upload");
+    return pointer;
+}
+
+static void download(void *data, CUdeviceptr from, size_t bytes) {
+    const sac_driver *driver = sac_driver_get(NULL);
+    must(driver->copy((CUdeviceptr)(uintptr_t)data, from, bytes), "download");
+    must(driver->free(from), "free");
+}
+
+static void map_of(sac_tensor_map *map, CUdeviceptr data, int64_t rows, int32_t box_rows) {
+    sac_view view = {.data = (void *)(uintptr_t)data, .row_stride = D};
+    if (sac_tensor_map_make(map, &view, &(sac_tensor_extent){D, rows, 1, 1, box_rows}) != SACCADE_OK)
+        fail_msg("%s", saccade_last_error());
+}
+
+static void run(const void *cubin) {
+    const sac_driver *driver = sac_driver_get(NULL);
+    const int smem_bytes = (M + BOX) * D * 2 + 64;
+    CUmodule module;
+    CUfunction probe;
+    sac_tensor_map map_a, map_b;
+    must(driver->module_load(&module, cubin), "module");
+    must(driver->module_function(&probe, module, "probe"), "probe");
+    must(driver->function_set(probe, SAC_CU_FUNCTION_DYNAMIC_SMEM, smem_bytes), "shared memory");
+    CUdeviceptr da = upload(a_bf16, sizeof a_bf16), db = upload(b_bf16, sizeof b_bf16),
+                dp = upload(p_regs, sizeof p_regs), ds = upload(scores, sizeof scores),
+                dv = upload(values, sizeof values), dr = upload(raw, sizeof raw);
+    map_of(&map_a, da, M, M);
+    map_of(&map_b, db, ROWS, BOX);
+    must(driver->launch(probe, 1, 1, 1, THREADS, 1, 1, (unsigned)smem_bytes, NULL,
+                        (void *[]){&map_a, &map_b, &dp, &ds, &dv, &dr}, NULL),
+         "launch");
+    download(scores, ds, sizeof scores);
+    download(values, dv, sizeof values);
+    download(raw, dr, sizeof raw);
+    must(driver->free(da), "free");
+    must(driver->free(db), "free");
+    must(driver->free(dp), "free");
+    must(driver->module_unload(module), "unload");
+}
+
+static int set_up(void **state) {
+    saccade_context *ctx;
+    const sac_cuda_device *device;
+    void *cubin = NULL;
+    (void)state;
+    memset(scores, 0xff, sizeof scores); /* NaN */
+    memset(values, 0xff, sizeof values);
+    memset(raw, 0xff, sizeof raw);
+    fill();
+    compile(&cubin);
+    if (saccade_context_create(&ctx, NULL) != SACCADE_OK) return 1;
+    if (!not_run && sac_cuda_enter(ctx, 0, &device) != SACCADE_OK) not_run = "no GPU";
+    if (!not_run) {
+        if (device->compute_capability == 90)
+            run(cubin);
+        else
+            not_run = "the GPU is no Hopper";
+        sac_cuda_leave();
+    }
+    free(cubin);
+    saccade_context_destroy(ctx);
+    return 0;
+}
+
+static void skip_unless_run(void) {
+    if (!not_run) return;
+    print_message("skipped: %s\n", not_run);
+    skip();
+}
+
+static void boxes_arrive_swizzled_with_zeros_outside(void **state) {
+    (void)state;
+    skip_unless_run();
+    for (int row = 0; row < BOX; row++)
+        for (int column = 0; column < D; column++) {
+            int panel = column / PANEL, chunk = column % PANEL / 8;
+            int at = panel * BOX * PANEL + row * PANEL + (chunk ^ (row & 7)) * 8 + column % 8;
+            if (raw[at] != bf16_of(b[row][column]))
+                fail_msg("(%d, %d) is %04x, expected %04x", row, column, raw[at], bf16_of(b[row][column]));
+        }
+}
+
+static void k_major_operands_give_a_times_b_transposed(void **state) {
+    (void)state;
+    skip_unless_run();
+    for (int t = 0; t < THREADS; t++)
+        for (int i = 0; i < BOX / 2; i++) {
+            int row = row_of(t, i), column = column_of(t, i), sum = 0;
+            for (int d = 0; d < D; d++) sum += a[row][d] * b[column][d];
+            if (scores[t][i] != (float)sum)
+                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)scores[t][i], sum);
+        }
+}
+
+static void registers_times_mn_major_give_p_times_b(void **state) {
+    (void)state;
+    skip_unless_run();
+    for (int t = 0; t < THREADS; t++)
+        for (int i = 0; i < D / 2; i++) {
+            int row = row_of(t, i), column = column_of(t, i), sum = 0;
+            for (int k = 0; k < BOX; k++) sum += p[row][k] * b[k][column];
+            if (values[t][i] != (float)sum)
+                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)values[t][i], sum);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(boxes_arrive_swizzled_with_zeros_outside),
+        cmocka_unit_test(k_major_operands_give_a_times_b_transposed),
+        cmocka_unit_test(registers_times_mn_major_give_p_times_b),
+    };
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
