@@ -6,8 +6,8 @@ set(stand_ins ${PROJECT_BINARY_DIR}/declarations)
 foreach(header stdint stddef stdbool)
     file(WRITE ${stand_ins}/${header}.h "")
 endforeach()
-file(WRITE ${stand_ins}/all.c "#define bool _Bool\n#include <saccade/attention.h>\n#include <saccade/backend.h>\n#include <saccade/nsa.h>\n"
-                              "#include <saccade/version.h>\n")
+file(WRITE ${stand_ins}/all.c "#define bool _Bool\n#include <saccade/attention.h>\n#include <saccade/backend.h>\n"
+                              "#include <saccade/device_mask.h>\n#include <saccade/nsa.h>\n#include <saccade/version.h>\n")
 file(GLOB public_headers CONFIGURE_DEPENDS include/saccade/*.h)
 add_custom_command(OUTPUT ${declarations} DEPENDS ${public_headers} VERBATIM
                    COMMAND ${CMAKE_C_COMPILER} -E -P -nostdinc "-D__attribute__(x)=" -I${stand_ins} -I${PROJECT_SOURCE_DIR}/include

@@ -289,18 +289,18 @@ static void call_of_other_sizes_is_refused(void **state) {
     saccade_mask_shape shape = {.q_len = 10, .kv_len = 12, .batch = 3, .num_heads = 4};
     const saccade_status bad = SACCADE_INVALID_ARGUMENT;
     must(saccade_block_mask_causal(ctx, &mask, &shape, false));
-    must(sac_block_mask_check(mask, 3, 4, 10, 12));
-    assert_refused(sac_block_mask_check(mask, 3, 4, 10, 13), bad, "10 queries and 12 keys");
-    assert_refused(sac_block_mask_check(mask, 3, 4, 12, 12), bad, "10 queries and 12 keys");
-    assert_refused(sac_block_mask_check(mask, 2, 4, 10, 12), bad, "batch 3");
-    assert_refused(sac_block_mask_check(mask, 3, 8, 10, 12), bad, "4 query heads");
+    must(sac_block_mask_check(mask, mask->device, 3, 4, 10, 12));
+    assert_refused(sac_block_mask_check(mask, mask->device, 3, 4, 10, 13), bad, "10 queries and 12 keys");
+    assert_refused(sac_block_mask_check(mask, mask->device, 3, 4, 12, 12), bad, "10 queries and 12 keys");
+    assert_refused(sac_block_mask_check(mask, mask->device, 2, 4, 10, 12), bad, "batch 3");
+    assert_refused(sac_block_mask_check(mask, mask->device, 3, 8, 10, 12), bad, "4 query heads");
     bool visible;
     assert_refused(saccade_block_mask_visible(ctx, mask, 3, 0, 0, 0, &visible), bad, "(3, 0)");
     assert_int_equal(saccade_block_mask_kind(mask, 0, 4, 0, 0), 0);
     saccade_block_mask_destroy(mask);
     shape.batch = shape.num_heads = 1;
     must(saccade_block_mask_causal(ctx, &mask, &shape, false));
-    must(sac_block_mask_check(mask, 7, 9, 10, 12));
+    must(sac_block_mask_check(mask, mask->device, 7, 9, 10, 12));
     saccade_block_mask_destroy(mask);
 }
 

@@ -119,9 +119,9 @@ SACCADE_API void saccade_block_mask_destroy(saccade_block_mask *mask);
 typedef struct saccade_block_mask_info {
     saccade_mask_shape shape; /* with every default filled in */
     int32_t num_q_blocks, num_kv_blocks;
-    int64_t full, partial, diagonal; /* listed blocks over all batches and heads listed */
+    int64_t full, partial, diagonal; /* listed blocks over all batches and heads listed; -1: on a device */
     int32_t period;                  /* of DIAGONAL blocks; 0: none */
-    size_t bytes;                    /* memory kept */
+    size_t bytes;                    /* memory of the host kept */
 } saccade_block_mask_info;
 SACCADE_API void saccade_block_mask_get_info(const saccade_block_mask *mask, saccade_block_mask_info *info);
 
@@ -131,7 +131,7 @@ SACCADE_API saccade_status saccade_block_mask_visible(saccade_context *ctx, cons
                                                       int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,
                                                       bool *visible);
 
-/* The kind of one block, or 0 when it is not listed. */
+/* The kind of one block, or 0 when it is not listed; -1: the lists lie on a device (saccade/device_mask.h). */
 SACCADE_API int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32_t h,
                                             int32_t q_block_index, int32_t kv_block_index);
 

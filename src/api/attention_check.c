@@ -400,8 +400,8 @@ static saccade_status check_block_mask(const sac_attention_inputs *in, sac_atten
     const saccade_block_mask *mask = in->params->block_mask;
     sac_attention_args *args = &call->args;
     if (mask) {
-        SAC_TRY(
-            sac_block_mask_check(mask, args->batch, args->num_heads, args->len_q.seqlen, args->len_k.seqlen));
+        SAC_TRY(sac_block_mask_check(mask, call->device, args->batch, args->num_heads, args->len_q.seqlen,
+                                     args->len_k.seqlen));
         if (mask->mask_mod && call->mask_mod)
             return sac_fail(SACCADE_INVALID_ARGUMENT,
                             "mask_mod: the block mask carries its own (\"%s\"); combine masks with "

@@ -15,7 +15,8 @@ typedef struct sac_attention_call {
     DLDevice device;
     const saccade_modifier *score_mod; /* NULL: none; its values are args.score_aux */
     const saccade_modifier *mask_mod;  /* the call's or the block mask's; its values are args.mask_aux */
-    /* NULL: none. Its lists in args.blocks are on the host, and so are the values of the mask_mod that it carries. */
+    /* NULL: none. Its lists in args.blocks are on the host, and so are the values of the mask_mod that it carries, unless
+     * it was built on the device. */
     const saccade_block_mask *block_mask;
     int64_t total_q, total_k; /* rows of the packed tensors; batch * seqlen when not packed */
     void *workspace;          /* at least what the backend asked for, 64-byte aligned */

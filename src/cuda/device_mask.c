@@ -108,7 +108,7 @@ static saccade_status find_copy(saccade_context *ctx, const sac_cuda_device *dev
 saccade_status sac_device_mask(saccade_context *ctx, const sac_cuda_device *device,
                                const sac_attention_call *call, sac_attention_args *args) {
     const saccade_block_mask *mask = call->block_mask;
-    if (!mask) return SACCADE_OK;
+    if (!mask || mask->device.device_type == kDLCUDA) return SACCADE_OK;
     sac_mask_copy *copy = NULL;
     saccade_status status = find_copy(ctx, device, mask, &copy);
     if (status != SACCADE_OK) return status;

@@ -178,7 +178,10 @@ static saccade_status combine(saccade_context *ctx, saccade_block_mask **result,
     saccade_block_mask *decided_a = NULL, *decided_b = NULL, *mask;
     saccade_mask_shape shape;
     if (!a || (!b && op != SAC_MOD_NOT)) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", a ? "b" : "a");
-    saccade_status status = match_shapes(&a->shape, b ? &b->shape : &a->shape, &shape);
+    saccade_status status = sac_mask_on_host(a, "a", "combine");
+    if (status == SACCADE_OK && b) status = sac_mask_on_host(b, "b", "combine");
+    if (status != SACCADE_OK) return status;
+    status = match_shapes(&a->shape, b ? &b->shape : &a->shape, &shape);
     if (status == SACCADE_OK) status = sac_mask_decided(ctx, &decided_a, "a", a);
     if (status == SACCADE_OK && b) status = sac_mask_decided(ctx, &decided_b, "b", b);
     if (status == SACCADE_OK) status = sac_mask_new(ctx, &mask, &shape);

@@ -1,11 +1,11 @@
 /* analytic.c - masks whose blocks follow from arithmetic: nothing is evaluated, time is that of the listing.
  *
- * In all but the dilated one a query sees one interval of keys, whose ends never move left from a query to the next
- * and which leave no gap between neighbours. So a block of queries sees some of the keys from its first query's
- * first to its last query's last, and sees in full those from its last query's first to its first query's last.
+ * In all of them a query sees one interval of keys, and the keys of a block's first and last query say it all
+ * (sac_interval_row).
  */
 #include "base/error.h"
 #include "mask/buffer.h"
+#include "mask/checks.h"
 #include "mask/lists.h"
 #include "mask/predicates.h"
 
@@ -21,17 +21,8 @@ static saccade_status list_intervals(const void *context, const sac_mask_piece *
     const saccade_block_mask *mask = rule->mask;
     sac_range q = sac_mask_queries(mask, piece->row);
     sac_range first = rule->keys(rule, piece->b, q.begin), last = rule->keys(rule, piece->b, q.end - 1);
-    if (first.begin >= last.end) return SACCADE_OK;
-    int32_t block = mask->shape.kv_block, begin = first.begin / block, end = sac_ceil_div(last.end, block);
-    int32_t full_begin = end, full_end = end;
-    if (last.begin < first.end) {
-        full_begin = sac_ceil_div(last.begin, block);
-        full_end = first.end == mask->shape.kv_len ? mask->num_kv_blocks : first.end / block;
-        if (full_begin >= full_end) full_begin = full_end = end;
-    }
-    sac_list_run(list, begin, full_begin, SACCADE_PARTIAL);
-    sac_list_run(list, full_begin, full_end, SACCADE_FULL);
-    sac_list_run(list, full_end, end, SACCADE_PARTIAL);
+    sac_block_row row = sac_interval_row(first, last, mask->shape.kv_block, mask->shape.kv_len);
+    sac_list_block_row(list, &row);
     return SACCADE_OK;
 }
 
@@ -60,23 +51,33 @@ static saccade_status build_band(saccade_context *ctx, saccade_block_mask **resu
     return sac_mask_finish(result, mask, status);
 }
 
+sac_band_rule sac_causal_rule(bool bottom_right) {
+    return (sac_band_rule){.causal = bottom_right ? 2 : 1, .window_left = -1, .window_right = -1};
+}
+
+saccade_status sac_window_rule(sac_band_rule *rule, int32_t left, int32_t right, bool bottom_right) {
+    if (left < -1)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "left: %d is below -1, which is unbounded", left);
+    if (right < -1)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "right: %d is below -1, which is unbounded", right);
+    *rule = (sac_band_rule){.window_left = left,
+                            .window_right = right,
+                            .window_align = bottom_right ? SAC_BOTTOM_RIGHT : SAC_TOP_LEFT};
+    return SACCADE_OK;
+}
+
 saccade_status saccade_block_mask_causal(saccade_context *ctx, saccade_block_mask **mask,
                                          const saccade_mask_shape *shape, bool bottom_right) {
-    sac_band_rule rule = {.causal = bottom_right ? 2 : 1, .window_left = -1, .window_right = -1};
+    sac_band_rule rule = sac_causal_rule(bottom_right);
     return build_band(ctx, mask, shape, &rule);
 }
 
 saccade_status saccade_block_mask_window(saccade_context *ctx, saccade_block_mask **mask,
                                          const saccade_mask_shape *shape, int32_t left, int32_t right,
                                          bool bottom_right) {
-    if (left < -1)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "left: %d is below -1, which is unbounded", left);
-    if (right < -1)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "right: %d is below -1, which is unbounded", right);
-    sac_band_rule rule = {.window_left = left,
-                          .window_right = right,
-                          .window_align = bottom_right ? SAC_BOTTOM_RIGHT : SAC_TOP_LEFT};
-    return build_band(ctx, mask, shape, &rule);
+    sac_band_rule rule = {0};
+    saccade_status status = sac_window_rule(&rule, left, right, bottom_right);
+    return status == SACCADE_OK ? build_band(ctx, mask, shape, &rule) : status;
 }
 
 /* ---- documents ---- */
@@ -86,15 +87,19 @@ static sac_range listed_keys(const interval_rule *rule, int32_t b, int32_t q_idx
     return (sac_range){rule->values[2 * (int64_t)q_idx], rule->values[2 * (int64_t)q_idx + 1]};
 }
 
+saccade_status sac_check_packed(const saccade_mask_shape *shape) {
+    if (shape->q_len == shape->kv_len) return SACCADE_OK;
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "shape: q_len %d and kv_len %d must agree for packed documents",
+                    shape->q_len, shape->kv_len);
+}
+
 static saccade_status check_documents(const saccade_mask_shape *shape, const int32_t *lengths,
                                       int32_t num_documents) {
     if (num_documents < 0 || (num_documents > 0 && !lengths))
         return sac_fail(SACCADE_INVALID_ARGUMENT, "lengths: NULL, or num_documents (%d) is negative",
                         num_documents);
-    if (shape->q_len != shape->kv_len)
-        return sac_fail(SACCADE_INVALID_ARGUMENT,
-                        "shape: q_len %d and kv_len %d must agree for packed documents", shape->q_len,
-                        shape->kv_len);
+    saccade_status status = sac_check_packed(shape);
+    if (status != SACCADE_OK) return status;
     int64_t total = 0;
     for (int32_t i = 0; i < num_documents; i++) {
         if (lengths[i] < 0)

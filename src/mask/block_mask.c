@@ -57,6 +57,7 @@ saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **res
     mask->num_q_blocks = sac_ceil_div(shape->q_len, mask->shape.q_block);
     mask->num_kv_blocks = sac_ceil_div(shape->kv_len, mask->shape.kv_block);
     mask->list_batch = mask->list_heads = 1;
+    mask->device = (DLDevice){kDLCPU, 0};
     return sac_mask_finish(result, mask, check_size(mask));
 }
 
@@ -68,12 +69,16 @@ saccade_status sac_mask_finish(saccade_block_mask **result, saccade_block_mask *
     return status;
 }
 
+static bool on_host(const saccade_block_mask *mask) { return mask->device.device_type == kDLCPU; }
+
 void saccade_block_mask_destroy(saccade_block_mask *mask) {
     if (!mask || atomic_fetch_sub_explicit(&mask->references, 1, memory_order_acq_rel) != 1) return;
-    sac_buffer_release(mask->row_offsets);
-    sac_buffer_release(mask->row_entries);
-    sac_buffer_release(mask->col_offsets);
-    sac_buffer_release(mask->col_entries);
+    if (on_host(mask)) {
+        sac_buffer_release(mask->row_offsets);
+        sac_buffer_release(mask->row_entries);
+        sac_buffer_release(mask->col_offsets);
+        sac_buffer_release(mask->col_entries);
+    }
     for (int i = 0; i < SACCADE_MAX_AUX; i++) sac_buffer_release(mask->owned[i]);
     saccade_modifier_destroy(mask->mask_mod);
     free(mask);
@@ -114,9 +119,22 @@ sac_block_mask_args sac_block_mask_view(const saccade_block_mask *mask) {
     };
 }
 
-saccade_status sac_block_mask_check(const saccade_block_mask *mask, int64_t batch, int64_t num_heads,
-                                    int64_t q_len, int64_t kv_len) {
+saccade_status sac_mask_on_host(const saccade_block_mask *mask, const char *name, const char *what) {
+    if (on_host(mask)) return SACCADE_OK;
+    return sac_fail(SACCADE_INVALID_ARGUMENT,
+                    "%s: its lists lie on device %d:%d, where the host cannot %s them; build it with "
+                    "saccade/block_mask.h for that",
+                    name, (int)mask->device.device_type, mask->device.device_id, what);
+}
+
+saccade_status sac_block_mask_check(const saccade_block_mask *mask, DLDevice device, int64_t batch,
+                                    int64_t num_heads, int64_t q_len, int64_t kv_len) {
     const saccade_mask_shape *shape = &mask->shape;
+    if (!on_host(mask) &&
+        (mask->device.device_type != device.device_type || mask->device.device_id != device.device_id))
+        return sac_fail(
+            SACCADE_INVALID_ARGUMENT, "block_mask: its lists lie on device %d:%d, but the call is on %d:%d",
+            (int)mask->device.device_type, mask->device.device_id, (int)device.device_type, device.device_id);
     if (shape->q_len != q_len || shape->kv_len != kv_len)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "block_mask: made for %d queries and %d keys, but the call has %lld and %lld",
@@ -144,7 +162,7 @@ void saccade_block_mask_get_info(const saccade_block_mask *mask, saccade_block_m
         .bytes = sizeof *mask,
     };
     const void *buffers[] = {mask->row_offsets, mask->row_entries, mask->col_offsets, mask->col_entries};
-    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++)
+    for (size_t i = 0; on_host(mask) && i < sizeof buffers / sizeof buffers[0]; i++)
         info->bytes += sac_buffer_bytes(buffers[i]);
     for (int i = 0; i < SACCADE_MAX_AUX; i++)
         if (mask->owned[i]) info->bytes += sac_buffer_bytes(mask->owned[i]);
@@ -172,6 +190,7 @@ int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32
     if (!head_exists(mask, b, h) || row < 0 || row >= mask->num_q_blocks || column < 0 ||
         column >= mask->num_kv_blocks)
         return 0;
+    if (!on_host(mask)) return -1;
     const sac_block_list list = {mask->row_offsets, mask->row_entries};
     int64_t found = sac_block_list_find(&list, sac_mask_row_index(mask, b, h, row), column);
     return found < 0 ? 0 : SAC_ENTRY_KIND(list.entries[found]);
@@ -179,6 +198,8 @@ int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32
 
 saccade_status saccade_block_mask_visible(saccade_context *ctx, const saccade_block_mask *mask, int32_t b,
                                           int32_t h, int32_t q_idx, int32_t kv_idx, bool *visible) {
+    saccade_status status = sac_mask_on_host(mask, "mask", "read");
+    if (status != SACCADE_OK) return status;
     if (!head_exists(mask, b, h))
         return sac_fail(SACCADE_INVALID_ARGUMENT, "b, h: (%d, %d) lies outside of batch %d, heads %d", b, h,
                         mask->shape.batch, mask->shape.num_heads);
@@ -197,7 +218,7 @@ saccade_status saccade_block_mask_visible(saccade_context *ctx, const saccade_bl
             SACCADE_INVALID_ARGUMENT,
             "mask: the block of query %d and key %d is PARTIAL, and this mask carries no mask_mod", q_idx,
             kv_idx);
-    saccade_status status = sac_modifier_ready(ctx, mask->mask_mod, false);
+    status = sac_modifier_ready(ctx, mask->mask_mod, false);
     if (status != SACCADE_OK) return status;
     uint8_t answer;
     sac_mask_row(mask->mask_mod, &answer, 1, b, h, q_idx, kv_idx, &mask->aux);

@@ -20,21 +20,26 @@ struct saccade_block_mask {
     int32_t num_q_blocks, num_kv_blocks;
     int32_t list_batch, list_heads; /* each 1, shared by all, or the shape's */
     int32_t period;
-    int64_t count[SAC_NUM_BLOCK_KINDS]; /* listed blocks by kind */
+    DLDevice device;    /* where the lists lie; not the host: in memory of the caller's */
+    void *device_state; /* what building found there (saccade/device_mask.h); NULL on the host */
+    int64_t count[SAC_NUM_BLOCK_KINDS]; /* listed blocks by kind; -1: known to the device alone */
     int64_t *row_offsets, *col_offsets; /* (list_batch * list_heads * rows + 1); buffers, as the next */
     int32_t *row_entries, *col_entries; /* by query block; by key block */
     saccade_modifier *mask_mod;         /* NULL: the call's */
     saccade_aux aux;                    /* its values; data owned below */
-    void *owned[SACCADE_MAX_AUX];       /* (num_aux) buffers */
+    void *owned[SACCADE_MAX_AUX];       /* (num_aux) buffers; NULL: borrowed */
 };
 
 /* The lists as backends walk them. */
 sac_block_mask_args sac_block_mask_view(const saccade_block_mask *mask);
 
-/* May a call of these sizes use the mask? Its batch and num_heads may be 1 and broadcast; q_len and kv_len must
- * be those it was made for. INVALID_ARGUMENT otherwise. */
-saccade_status sac_block_mask_check(const saccade_block_mask *mask, int64_t batch, int64_t num_heads,
-                                    int64_t q_len, int64_t kv_len);
+/* May a call of these sizes on this device use the mask? Its batch and num_heads may be 1 and broadcast; q_len and
+ * kv_len must be those it was made for; a mask on the host serves any device. INVALID_ARGUMENT otherwise. */
+saccade_status sac_block_mask_check(const saccade_block_mask *mask, DLDevice device, int64_t batch,
+                                    int64_t num_heads, int64_t q_len, int64_t kv_len);
+
+/* INVALID_ARGUMENT where the lists of a mask (called `name` in the message) lie on a device: the host cannot `what`. */
+saccade_status sac_mask_on_host(const saccade_block_mask *mask, const char *name, const char *what);
 
 /* A mask of that shape, checked, defaults filled in, without lists or mask_mod. */
 saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **mask,

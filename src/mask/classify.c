@@ -9,10 +9,10 @@
 
 #include "base/error.h"
 #include "mask/buffer.h"
+#include "mask/checks.h"
 #include "mask/lists.h"
 #include "mask/predicates.h"
 #include "mask/stored_blocks.h"
-#include "mask/tensor.h"
 #include "mod/modifier.h"
 
 enum { CHUNK = 1024 }; /* keys asked at once */
@@ -63,15 +63,19 @@ static saccade_status keep_values(saccade_block_mask *mask) {
     return SACCADE_OK;
 }
 
+saccade_status sac_check_mask_mod(const saccade_bound_modifier *mask_mod) {
+    if (!mask_mod || !mask_mod->modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: NULL");
+    if (mask_mod->modifier->kind == SACCADE_MASK_KIND) return SACCADE_OK;
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: \"%s\" is a score_mod", mask_mod->modifier->name);
+}
+
 saccade_status saccade_block_mask_from_mod(saccade_context *ctx, saccade_block_mask **result,
                                            const saccade_mask_shape *shape,
                                            const saccade_bound_modifier *mask_mod) {
-    if (!mask_mod || !mask_mod->modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: NULL");
-    if (mask_mod->modifier->kind != SACCADE_MASK_KIND)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: \"%s\" is a score_mod",
-                        mask_mod->modifier->name);
+    saccade_status status = sac_check_mask_mod(mask_mod);
+    if (status != SACCADE_OK) return status;
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(ctx, &mask, shape);
+    status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     mask->list_batch = mask->shape.batch;
     mask->list_heads = mask->shape.num_heads;
@@ -86,7 +90,7 @@ saccade_status saccade_block_mask_from_mod(saccade_context *ctx, saccade_block_m
 
 /* While listing, the mask_mod reads the caller's tensor where it lies. */
 static saccade_status borrow_dense(saccade_context *ctx, saccade_block_mask *mask,
-                                   const sac_host_tensor *visible) {
+                                   const sac_mask_tensor *visible) {
     const int64_t *stride = visible->stride;
     const int64_t strides[] = {mask->list_batch == 1 ? 0 : stride[0], mask->list_heads == 1 ? 0 : stride[1],
                                stride[2]};
@@ -97,7 +101,7 @@ static saccade_status borrow_dense(saccade_context *ctx, saccade_block_mask *mas
 
 saccade_status saccade_block_mask_from_dense(saccade_context *ctx, saccade_block_mask **result,
                                              const DLTensor *visible, int32_t q_block, int32_t kv_block) {
-    sac_host_tensor dense;
+    sac_mask_tensor dense;
     saccade_status status = sac_host_tensor_of(&dense, "visible", visible, SACCADE_U8, 4);
     if (status != SACCADE_OK) return status;
     for (int d = 0; d < 4; d++)

@@ -71,28 +71,13 @@ typedef struct eagle3_rule {
     const int32_t *lengths; /* (list_batch) */
 } eagle3_rule;
 
-/* Causal over the first round, then in each later round the slab of the diagonal. Rows from `length` on see
- * nothing. Blocks divide each other and the round, so a slab never crosses into a neighbour's. */
 static saccade_status list_eagle3(const void *context, const sac_mask_piece *piece, sac_entry_list *list) {
     const eagle3_rule *rule = context;
     const saccade_block_mask *mask = rule->mask;
-    int32_t length = rule->lengths[piece->b], block = mask->shape.kv_block, q_len = mask->shape.q_len;
-    sac_range q = sac_mask_queries(mask, piece->row);
-    int32_t end = sac_min(q.end, length); /* of the queries that see */
-    if (q.begin >= end) return SACCADE_OK;
-    int32_t full = q.end <= length ? (q.begin + 1) / block : 0;
-    sac_list_run(list, 0, full, SACCADE_FULL);
-    sac_list_run(list, full, sac_ceil_div(end, block), SACCADE_PARTIAL);
-    int32_t kind = diagonal_kind(mask, q, 0, SACCADE_DIAGONAL);
-    for (int32_t round = q_len; round < mask->shape.kv_len; round += q_len)
-        sac_list_run(list, (round + q.begin) / block, sac_ceil_div(round + end, block), kind);
+    sac_block_row row = sac_eagle3_row(sac_mask_queries(mask, piece->row), rule->lengths[piece->b],
+                                       mask->shape.kv_block, mask->shape.q_len, mask->shape.kv_len);
+    sac_list_block_row(list, &row);
     return SACCADE_OK;
-}
-
-static bool eagle3_is_regular(const saccade_mask_shape *shape) {
-    return shape->q_len > 0 && shape->kv_len > 0 && shape->q_len % shape->q_block == 0 &&
-           shape->kv_len % shape->kv_block == 0 && shape->q_block % shape->kv_block == 0 &&
-           shape->kv_len % shape->q_len == 0;
 }
 
 saccade_status saccade_block_mask_eagle3(saccade_context *ctx, saccade_block_mask **result,
@@ -109,7 +94,7 @@ saccade_status saccade_block_mask_eagle3(saccade_context *ctx, saccade_block_mas
     sac_predicate_value values[] = {{&q_len, 1, SAC_COPIED}, {lengths, mask->list_batch, SAC_COPIED}};
     if (status == SACCADE_OK) status = sac_mask_set_predicate(ctx, mask, SAC_PREDICATE_EAGLE3, values);
     if (status != SACCADE_OK) return sac_mask_finish(result, mask, status);
-    if (eagle3_is_regular(&mask->shape)) {
+    if (sac_eagle3_is_regular(q_len, shape->kv_len, mask->shape.q_block, mask->shape.kv_block)) {
         eagle3_rule rule = {mask, lengths};
         mask->period = q_len;
         status = sac_mask_list(ctx, mask, &(sac_lister){.list = list_eagle3, .rule = &rule});

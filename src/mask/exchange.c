@@ -8,7 +8,7 @@
 
 /* One list of the exchange: counts (B, H, rows), indices (B, H, rows, columns). */
 typedef struct block_tensors {
-    sac_host_tensor counts, indices;
+    sac_mask_tensor counts, indices;
     const char *counts_name, *indices_name;
     bool has_counts, has_indices;
 } block_tensors;
@@ -18,10 +18,10 @@ static int32_t *count_at(const block_tensors *t, int64_t b, int64_t h, int64_t r
 }
 
 static int32_t *indices_at(const block_tensors *t, int64_t b, int64_t h, int64_t row) {
-    return (int32_t *)t->indices.data + sac_host_row(&t->indices, b, h, row);
+    return (int32_t *)t->indices.data + sac_tensor_row(&t->indices, b, h, row);
 }
 
-static saccade_status check_extents(const char *name, const sac_host_tensor *tensor, const int64_t *extents,
+static saccade_status check_extents(const char *name, const sac_mask_tensor *tensor, const int64_t *extents,
                                     int32_t ndim) {
     for (int32_t d = 0; d < ndim; d++)
         if (tensor->extent[d] != extents[d])
@@ -122,7 +122,8 @@ static void export_lists(const saccade_block_mask *mask, bool by_key, const bloc
 saccade_status saccade_block_mask_export(const saccade_block_mask *mask,
                                          const saccade_block_mask_tensors *tensors) {
     exchange x;
-    saccade_status status = open_exchange(&x, mask, tensors);
+    saccade_status status = sac_mask_on_host(mask, "mask", "export");
+    if (status == SACCADE_OK) status = open_exchange(&x, mask, tensors);
     if (status != SACCADE_OK) return status;
     size_t width = (size_t)sac_max(mask->num_q_blocks, mask->num_kv_blocks) + 1;
     int32_t *rows = malloc(2 * width * sizeof *rows);

@@ -1,18 +1,18 @@
 /* indices.c - masks from chosen blocks, as top-k selection gives them. */
 #include "base/error.h"
+#include "mask/checks.h"
 #include "mask/lists.h"
-#include "mask/tensor.h"
 
 typedef struct index_rule {
     const saccade_block_mask *mask;
-    sac_host_tensor indices;
+    sac_mask_tensor indices;
     int32_t kind;
 } index_rule;
 
 static saccade_status list_indices(const void *context, const sac_mask_piece *piece, sac_entry_list *list) {
     const index_rule *rule = context;
     const int32_t *chosen =
-        (const int32_t *)rule->indices.data + sac_host_row(&rule->indices, piece->b, piece->h, piece->row);
+        (const int32_t *)rule->indices.data + sac_tensor_row(&rule->indices, piece->b, piece->h, piece->row);
     int32_t previous = -1, columns = rule->mask->num_kv_blocks;
     for (int64_t i = 0; i < rule->indices.extent[3]; i++) {
         if (chosen[i] == -1) continue;
@@ -30,28 +30,26 @@ static saccade_status list_indices(const void *context, const sac_mask_piece *pi
     return SACCADE_OK;
 }
 
-/* One extent of `indices`: the mask's, or 1 where it may be shared. */
-static saccade_status check_extent(const sac_host_tensor *indices, int d, int64_t wanted, bool may_be_one) {
-    int64_t found = indices->extent[d];
-    if (found == wanted || (may_be_one && found == 1)) return SACCADE_OK;
-    return sac_fail(SACCADE_INVALID_ARGUMENT, "indices: shape[%d] is %lld, but the mask has %lld%s", d,
-                    (long long)found, (long long)wanted, may_be_one && wanted != 1 ? " (or 1)" : "");
+saccade_status sac_check_indices(const saccade_block_mask *mask, const sac_mask_tensor *indices,
+                                 saccade_block_kind kind) {
+    if (kind != SACCADE_FULL && kind != SACCADE_PARTIAL)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "kind: %d is neither SACCADE_FULL nor SACCADE_PARTIAL",
+                        (int)kind);
+    saccade_status status = sac_tensor_extent(indices, "indices", 0, mask->shape.batch, true);
+    if (status == SACCADE_OK) status = sac_tensor_extent(indices, "indices", 1, mask->shape.num_heads, true);
+    if (status == SACCADE_OK) status = sac_tensor_extent(indices, "indices", 2, mask->num_q_blocks, false);
+    return status;
 }
 
 saccade_status saccade_block_mask_from_indices(saccade_context *ctx, saccade_block_mask **result,
                                                const saccade_mask_shape *shape, const DLTensor *indices,
                                                saccade_block_kind kind) {
-    if (kind != SACCADE_FULL && kind != SACCADE_PARTIAL)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "kind: %d is neither SACCADE_FULL nor SACCADE_PARTIAL",
-                        (int)kind);
     saccade_block_mask *mask;
     saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;
     index_rule rule = {.mask = mask, .kind = (int32_t)kind};
     status = sac_host_tensor_of(&rule.indices, "indices", indices, SACCADE_I32, 4);
-    if (status == SACCADE_OK) status = check_extent(&rule.indices, 0, mask->shape.batch, true);
-    if (status == SACCADE_OK) status = check_extent(&rule.indices, 1, mask->shape.num_heads, true);
-    if (status == SACCADE_OK) status = check_extent(&rule.indices, 2, mask->num_q_blocks, false);
+    if (status == SACCADE_OK) status = sac_check_indices(mask, &rule.indices, kind);
     if (status == SACCADE_OK) {
         mask->list_batch = (int32_t)rule.indices.extent[0];
         mask->list_heads = (int32_t)rule.indices.extent[1];

@@ -25,6 +25,15 @@ void sac_list_run(sac_entry_list *list, int32_t begin, int32_t end, int32_t kind
     list->count = needed;
 }
 
+void sac_list_block_row(sac_entry_list *list, const sac_block_row *row) {
+    sac_list_run(list, row->begin, row->full_begin, SACCADE_PARTIAL);
+    sac_list_run(list, row->full_begin, row->full_end, SACCADE_FULL);
+    sac_list_run(list, row->full_end, row->end, SACCADE_PARTIAL);
+    for (int32_t round = 1; round <= row->rounds; round++)
+        sac_list_run(list, round * row->round_blocks + row->diagonal_begin,
+                     round * row->round_blocks + row->diagonal_end, row->diagonal_kind);
+}
+
 /* Where a piece's entries were put while listing: in whose list, and where in it. */
 typedef struct piece_result {
     int64_t begin, count;

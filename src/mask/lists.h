@@ -7,6 +7,7 @@
 #define SAC_MASK_LISTS_H
 
 #include "mask/block_mask.h"
+#include "shared/mask_rows.h"
 
 /* Where a piece's entries go. Memory running short is remembered, and reported once, at the end. */
 typedef struct sac_entry_list {
@@ -17,6 +18,9 @@ typedef struct sac_entry_list {
 
 /* Appends the blocks [begin, end), all of one kind; nothing when begin >= end. */
 void sac_list_run(sac_entry_list *list, int32_t begin, int32_t end, int32_t kind);
+
+/* Appends all that an analytic row lists. */
+void sac_list_block_row(sac_entry_list *list, const sac_block_row *row);
 
 typedef struct sac_mask_piece {
     int32_t b, h, row;

@@ -14,12 +14,19 @@ static void dtype_text(DLDataType dtype, char text[16]) {
     snprintf(text, 16, dtype.lanes == 1 ? "%s%d" : "%s%dx%d", code, dtype.bits, dtype.lanes);
 }
 
-saccade_status sac_host_tensor_of(sac_host_tensor *host, const char *name, const DLTensor *tensor,
+saccade_status sac_host_tensor_of(sac_mask_tensor *host, const char *name, const DLTensor *tensor,
                                   DLDataType dtype, int32_t ndim) {
+    const DLDevice cpu = {kDLCPU, tensor ? tensor->device.device_id : 0}; /* whatever its number */
+    return sac_mask_tensor_of(host, name, tensor, cpu, dtype, ndim);
+}
+
+saccade_status sac_mask_tensor_of(sac_mask_tensor *checked, const char *name, const DLTensor *tensor,
+                                  DLDevice device, DLDataType dtype, int32_t ndim) {
     if (!tensor) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", name);
-    if (tensor->device.device_type != kDLCPU)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: lies on device type %d, but is read on the CPU (%d)",
-                        name, (int)tensor->device.device_type, (int)kDLCPU);
+    if (tensor->device.device_type != device.device_type || tensor->device.device_id != device.device_id)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: lies on device %d:%d, but is read on %d:%d%s", name,
+                        (int)tensor->device.device_type, tensor->device.device_id, (int)device.device_type,
+                        device.device_id, device.device_type == kDLCPU ? ", the CPU" : "");
     if (tensor->dtype.code != dtype.code || tensor->dtype.bits != dtype.bits ||
         tensor->dtype.lanes != dtype.lanes) {
         char found[16], wanted[16];
@@ -34,18 +41,26 @@ saccade_status sac_host_tensor_of(sac_host_tensor *host, const char *name, const
         if (tensor->shape[d] < 0)
             return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: shape[%d] is %lld", name, d,
                             (long long)tensor->shape[d]);
-        host->extent[d] = tensor->shape[d];
-        host->stride[d] = tensor->strides ? tensor->strides[d] : count;
+        checked->extent[d] = tensor->shape[d];
+        checked->stride[d] = tensor->strides ? tensor->strides[d] : count;
         count *= tensor->shape[d];
     }
-    if (host->extent[ndim - 1] > 1 && host->stride[ndim - 1] != 1)
+    if (checked->extent[ndim - 1] > 1 && checked->stride[ndim - 1] != 1)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "%s: the last dimension's stride is %lld, but it must be contiguous", name,
-                        (long long)host->stride[ndim - 1]);
+                        (long long)checked->stride[ndim - 1]);
     if (count > 0 && !tensor->data) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is NULL", name);
-    host->data = (char *)tensor->data + tensor->byte_offset;
-    if ((uintptr_t)host->data % (dtype.bits / 8u))
+    checked->data = (char *)tensor->data + tensor->byte_offset;
+    if ((uintptr_t)checked->data % (dtype.bits / 8u))
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: data is not aligned to its elements of %d bits", name,
                         dtype.bits);
     return SACCADE_OK;
+}
+
+saccade_status sac_tensor_extent(const sac_mask_tensor *tensor, const char *name, int d, int64_t wanted,
+                                 bool may_be_one) {
+    int64_t found = tensor->extent[d];
+    if (found == wanted || (may_be_one && found == 1)) return SACCADE_OK;
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: shape[%d] is %lld, but the mask has %lld%s", name, d,
+                    (long long)found, (long long)wanted, may_be_one && wanted != 1 ? " (or 1)" : "");
 }

@@ -1,0 +1,394 @@
+/* mask_builder.c - block masks built on a device: arguments checked, memory laid out, kernels queued.
+ *
+ * The host never learns what is listed, so the launches depend on the shape alone and the whole may be captured in a
+ * graph. See kernels/mask_args.h for the kernels and their order.
+ */
+#include "cuda/mask_builder.h"
+
+#include <saccade/device_mask.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/context.h"
+#include "cuda/attn_portable.h"
+#include "cuda/kernels/mask_args.h"
+#include "mask/checks.h"
+#include "mask/predicates.h"
+#include "mod/modifier.h"
+
+enum { LANES = 32, THREADS = 256, THREADS_OF_OFFSETS = 1024, MEMORY_ALIGNMENT = 256 };
+
+const sac_kernel_spec sac_mask_kernels[SAC_NUM_MASK_KERNELS] = {
+#define KERNEL(name, num_threads)                                                                            \
+    { .source = "cuda/kernels/" name ".cu", .entry = name, .threads = (num_threads) }
+    [SAC_MASK_VALUES] = KERNEL("mask_values", THREADS),
+    [SAC_MASK_CLASSIFY] = KERNEL("mask_classify", THREADS),
+    [SAC_MASK_COUNT] = KERNEL("mask_count", THREADS),
+    [SAC_MASK_OFFSETS] = KERNEL("mask_offsets", THREADS_OF_OFFSETS),
+    [SAC_MASK_WRITE] = KERNEL("mask_write", THREADS),
+    [SAC_MASK_COLUMNS] = KERNEL("mask_columns", THREADS),
+    [SAC_MASK_TRANSPOSE] = KERNEL("mask_transpose", THREADS),
+#undef KERNEL
+};
+
+/* A mask on its way. */
+typedef struct mask_job {
+    saccade_context *ctx;
+    const sac_cuda_device *device;
+    const saccade_device_mask_params *params;
+    saccade_block_mask *mask;
+    sac_mask_args args;
+    sac_mask_source values; /* whose values mask_values makes; SAC_MASK_KINDS: none are needed */
+    size_t cleared;         /* bytes at the start of the memory that begin as 0 */
+} mask_job;
+
+/* ---- memory ---- */
+
+static saccade_status lists_of(const mask_job *job, int64_t *heads, int64_t *grid) {
+    const saccade_block_mask *mask = job->mask;
+    *heads = (int64_t)mask->list_batch * mask->list_heads;
+    if (__builtin_mul_overflow(*heads * mask->num_q_blocks, (int64_t)mask->num_kv_blocks, grid) ||
+        *grid > INT64_MAX >> 8)
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "params.shape: %lld heads of %d x %d blocks are beyond counting", (long long)*heads,
+                        mask->num_q_blocks, mask->num_kv_blocks);
+    return SACCADE_OK;
+}
+
+/* Bytes of everything, and where it lies at `memory`, which may be NULL. What begins as 0 comes first. */
+static saccade_status lay_out(mask_job *job, void *memory, size_t *bytes) {
+    const saccade_block_mask *mask = job->mask;
+    sac_mask_args *args = &job->args;
+    int64_t heads, grid;
+    saccade_status status = lists_of(job, &heads, &grid);
+    if (status != SACCADE_OK) return status;
+    size_t rows = (size_t)(heads * mask->num_q_blocks), columns = (size_t)(heads * mask->num_kv_blocks);
+    size_t grouped = columns * (size_t)sac_ceil_div(mask->num_q_blocks, SAC_ROWS_A_GROUP);
+    size_t values = 2 * (size_t)sac_max(mask->shape.q_len, 1) + (size_t)mask->shape.batch;
+    size_t kinds = rows * (size_t)sac_ceil_div(mask->num_kv_blocks, SAC_KINDS_A_WORD), used = 0;
+    args->capacity = job->params->capacity && job->params->capacity < grid ? job->params->capacity : grid;
+    args->state = sac_carve(memory, &used, sizeof *args->state);
+    args->seen = sac_carve(memory, &used, grouped * sizeof *args->seen);
+    args->kinds = sac_carve(memory, &used, kinds * sizeof *args->kinds);
+    job->cleared = used;
+    args->before = sac_carve(memory, &used, grouped * sizeof *args->before);
+    args->values = sac_carve(memory, &used, values * sizeof *args->values);
+    args->row_offsets = sac_carve(memory, &used, (rows + 1) * sizeof *args->row_offsets);
+    args->col_offsets = sac_carve(memory, &used, (columns + 1) * sizeof *args->col_offsets);
+    args->row_entries = sac_carve(memory, &used, (size_t)args->capacity * sizeof *args->row_entries);
+    args->col_entries = sac_carve(memory, &used, (size_t)args->capacity * sizeof *args->col_entries);
+    *bytes = used;
+    return SACCADE_OK;
+}
+
+static saccade_status check_params(const saccade_device_mask_params *params) {
+    if (!params) return sac_fail(SACCADE_INVALID_ARGUMENT, "params: NULL");
+    if (params->device.device_type != kDLCUDA)
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "params.device: type %d, but only %d (kDLCUDA) has builders",
+                        (int)params->device.device_type, (int)kDLCUDA);
+    if (params->capacity < 0)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "params.capacity: %lld is negative",
+                        (long long)params->capacity);
+    return SACCADE_OK;
+}
+
+/* The shape may be written to until the memory is taken: list_batch and list_heads are the builder's. */
+static saccade_status open_job(mask_job *job, saccade_context *ctx, const saccade_device_mask_params *params,
+                               sac_mask_source source) {
+    *job = (mask_job){.ctx = ctx, .params = params, .values = source, .args.source = source};
+    saccade_status status = check_params(params);
+    if (status == SACCADE_OK) status = sac_mask_new(ctx, &job->mask, &params->shape);
+    if (status == SACCADE_OK) job->mask->device = params->device;
+    return status;
+}
+
+saccade_status saccade_device_mask_bytes(saccade_context *ctx, const saccade_device_mask_params *params,
+                                         size_t *bytes) {
+    mask_job job;
+    saccade_status status = open_job(&job, ctx, params, SAC_MASK_KINDS);
+    if (status != SACCADE_OK) return status;
+    job.mask->list_batch = job.mask->shape.batch;
+    job.mask->list_heads = job.mask->shape.num_heads;
+    status = lay_out(&job, NULL, bytes);
+    saccade_block_mask_destroy(job.mask);
+    return status;
+}
+
+/* Lays the lists out in the caller's memory and makes them the mask's. */
+static saccade_status take_memory(mask_job *job) {
+    const saccade_device_mask_params *params = job->params;
+    saccade_block_mask *mask = job->mask;
+    sac_mask_args *args = &job->args;
+    size_t needed;
+    saccade_status status = lay_out(job, params->memory, &needed);
+    if (status != SACCADE_OK) return status;
+    if (!params->memory || (uintptr_t)params->memory % MEMORY_ALIGNMENT)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "params.memory: %s",
+                        params->memory ? "is not aligned to 256 bytes" : "NULL");
+    if (params->memory_bytes < needed)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "params.memory_bytes: %zu, but this mask needs %zu",
+                        params->memory_bytes, needed);
+    args->batch = mask->list_batch;
+    args->num_heads = mask->list_heads;
+    args->rows = mask->num_q_blocks;
+    args->columns = mask->num_kv_blocks;
+    args->q_len = mask->shape.q_len;
+    args->kv_len = mask->shape.kv_len;
+    args->q_block = mask->shape.q_block;
+    args->kv_block = mask->shape.kv_block;
+    mask->device_state = args->state;
+    mask->row_offsets = args->row_offsets;
+    mask->row_entries = args->row_entries;
+    mask->col_offsets = args->col_offsets;
+    mask->col_entries = args->col_entries;
+    for (int kind = 0; kind < SAC_NUM_BLOCK_KINDS; kind++) mask->count[kind] = -1;
+    return SACCADE_OK;
+}
+
+/* ---- queueing ---- */
+
+static saccade_status launch(mask_job *job, sac_mask_kernel kernel, int64_t items, int64_t items_a_cta) {
+    int64_t num_ctas = (items + items_a_cta - 1) / items_a_cta;
+    return sac_kernel_launch(job->ctx, job->device, &sac_mask_kernels[kernel], num_ctas,
+                             (void *[]){&job->args});
+}
+
+static saccade_status launch_values(mask_job *job) {
+    if (job->values == SAC_MASK_KINDS || job->values == SAC_MASK_INDICES) return SACCADE_OK;
+    sac_mask_args args = job->args;
+    args.source = job->values;
+    int64_t documents = job->values == SAC_MASK_INTERVALS ? sac_max(args.q_len, args.tensor_size) : 0;
+    int64_t items = 2 + args.batch + documents;
+    return sac_kernel_launch(job->ctx, job->device, &sac_mask_kernels[SAC_MASK_VALUES],
+                             (items + THREADS - 1) / THREADS, (void *[]){&args});
+}
+
+static saccade_status launch_classify(mask_job *job, int64_t blocks) {
+    if (job->args.source != SAC_MASK_KINDS) return SACCADE_OK;
+    char *text;
+    saccade_status status = sac_modifier_device_text(job->mask->mask_mod, &text);
+    if (status != SACCADE_OK) return status;
+    sac_kernel_spec spec = sac_mask_kernels[SAC_MASK_CLASSIFY];
+    spec.modifiers = text;
+    int64_t warps = THREADS / LANES;
+    status = sac_kernel_launch(job->ctx, job->device, &spec, (blocks + warps - 1) / warps,
+                               (void *[]){&job->args, &job->mask->aux});
+    free(text);
+    return status;
+}
+
+static saccade_status launch_offsets(mask_job *job, int64_t *offsets, int64_t n) {
+    return sac_kernel_launch(job->ctx, job->device, &sac_mask_kernels[SAC_MASK_OFFSETS], 1,
+                             (void *[]){&job->args, &offsets, &n});
+}
+
+static saccade_status queue(mask_job *job) {
+    sac_mask_args *args = &job->args;
+    int64_t heads = (int64_t)args->batch * args->num_heads, warps = THREADS / LANES;
+    int64_t rows = heads * args->rows, columns = heads * args->columns;
+    saccade_status status = sac_cuda_clear(job->ctx, job->params->memory, job->cleared);
+    if (status == SACCADE_OK) status = launch_values(job);
+    if (status == SACCADE_OK) status = launch_classify(job, rows * args->columns);
+    if (status == SACCADE_OK) status = launch(job, SAC_MASK_COUNT, rows, warps);
+    if (status == SACCADE_OK) status = launch_offsets(job, args->row_offsets, rows);
+    if (status == SACCADE_OK) status = launch(job, SAC_MASK_WRITE, rows, warps);
+    if (status == SACCADE_OK) status = launch(job, SAC_MASK_COLUMNS, columns, THREADS);
+    if (status == SACCADE_OK) status = launch_offsets(job, args->col_offsets, columns);
+    if (status == SACCADE_OK) status = launch(job, SAC_MASK_TRANSPOSE, rows, warps);
+    return status;
+}
+
+/* The end of every builder: queues what builds the lists and hands the mask over, or destroys it. */
+static saccade_status finish(mask_job *job, saccade_block_mask **result, saccade_status status) {
+    if (status == SACCADE_OK) status = sac_cuda_enter(job->ctx, job->params->device.device_id, &job->device);
+    if (status == SACCADE_OK) {
+        status = queue(job);
+        sac_cuda_leave();
+    }
+    return sac_mask_finish(result, job->mask, status);
+}
+
+/* ---- builders ---- */
+
+static saccade_status build_band(saccade_context *ctx, saccade_block_mask **result,
+                                 const saccade_device_mask_params *params, const sac_band_rule *rule) {
+    mask_job job;
+    saccade_status status = open_job(&job, ctx, params, SAC_MASK_BAND);
+    if (status != SACCADE_OK) return status;
+    job.args.band = sac_band_make(rule, params->shape.q_len, params->shape.kv_len);
+    status = take_memory(&job);
+    if (status == SACCADE_OK)
+        status = sac_mask_set_predicate(ctx, job.mask, SAC_PREDICATE_BAND,
+                                        &(sac_predicate_value){job.args.values, 2, SAC_BORROWED});
+    return finish(&job, result, status);
+}
+
+saccade_status saccade_device_mask_causal(saccade_context *ctx, saccade_block_mask **mask,
+                                          const saccade_device_mask_params *params, bool bottom_right) {
+    sac_band_rule rule = sac_causal_rule(bottom_right);
+    return build_band(ctx, mask, params, &rule);
+}
+
+saccade_status saccade_device_mask_window(saccade_context *ctx, saccade_block_mask **mask,
+                                          const saccade_device_mask_params *params, int32_t left,
+                                          int32_t right, bool bottom_right) {
+    sac_band_rule rule = {0};
+    saccade_status status = sac_window_rule(&rule, left, right, bottom_right);
+    return status == SACCADE_OK ? build_band(ctx, mask, params, &rule) : status;
+}
+
+saccade_status saccade_device_mask_documents(saccade_context *ctx, saccade_block_mask **result,
+                                             const saccade_device_mask_params *params,
+                                             const DLTensor *cu_seqlens) {
+    mask_job job;
+    sac_mask_tensor starts = {0};
+    saccade_status status = open_job(&job, ctx, params, SAC_MASK_INTERVALS);
+    if (status != SACCADE_OK) return status;
+    status = sac_check_packed(&params->shape);
+    if (status == SACCADE_OK)
+        status = sac_mask_tensor_of(&starts, "cu_seqlens", cu_seqlens, params->device, SACCADE_I32, 1);
+    if (status == SACCADE_OK && (starts.extent[0] < 1 || starts.extent[0] > SAC_MAX_SEQLEN))
+        status = sac_fail(SACCADE_INVALID_ARGUMENT, "cu_seqlens: shape[0] is %lld, allowed are 1 to %d",
+                          (long long)starts.extent[0], SAC_MAX_SEQLEN);
+    job.args.tensor = starts.data;
+    job.args.tensor_size = (int32_t)starts.extent[0] - 1;
+    if (status == SACCADE_OK) status = take_memory(&job);
+    sac_predicate_value value = {job.args.values, 2 * (int64_t)params->shape.q_len, SAC_BORROWED};
+    if (status == SACCADE_OK) status = sac_mask_set_predicate(ctx, job.mask, SAC_PREDICATE_INTERVALS, &value);
+    return finish(&job, result, status);
+}
+
+saccade_status saccade_device_mask_eagle3(saccade_context *ctx, saccade_block_mask **result,
+                                          const saccade_device_mask_params *params, const DLTensor *lengths) {
+    mask_job job;
+    sac_mask_tensor bounds = {0};
+    saccade_status status = open_job(&job, ctx, params, SAC_MASK_EAGLE3);
+    if (status != SACCADE_OK) return status;
+    const saccade_mask_shape *shape = &job.mask->shape;
+    if (lengths) {
+        status = sac_mask_tensor_of(&bounds, "lengths", lengths, params->device, SACCADE_I32, 1);
+        if (status == SACCADE_OK) status = sac_tensor_extent(&bounds, "lengths", 0, shape->batch, false);
+        job.mask->list_batch = shape->batch;
+        job.args.tensor = bounds.data;
+    }
+    if (sac_eagle3_is_regular(shape->q_len, shape->kv_len, shape->q_block, shape->kv_block))
+        job.mask->period = shape->kv_len > shape->q_len && shape->q_block > 1 ? shape->q_len : 0;
+    else
+        job.args.source = SAC_MASK_KINDS;
+    if (status == SACCADE_OK) status = take_memory(&job);
+    sac_predicate_value values[] = {{job.args.values, 1, SAC_BORROWED},
+                                    {job.args.values + 1, job.mask->list_batch, SAC_BORROWED}};
+    if (status == SACCADE_OK) status = sac_mask_set_predicate(ctx, job.mask, SAC_PREDICATE_EAGLE3, values);
+    return finish(&job, result, status);
+}
+
+saccade_status saccade_device_mask_from_indices(saccade_context *ctx, saccade_block_mask **result,
+                                                const saccade_device_mask_params *params,
+                                                const DLTensor *indices, saccade_block_kind kind) {
+    mask_job job;
+    sac_mask_tensor chosen = {0};
+    saccade_status status = open_job(&job, ctx, params, SAC_MASK_INDICES);
+    if (status != SACCADE_OK) return status;
+    status = sac_mask_tensor_of(&chosen, "indices", indices, params->device, SACCADE_I32, 4);
+    if (status == SACCADE_OK) status = sac_check_indices(job.mask, &chosen, kind);
+    if (status == SACCADE_OK && chosen.extent[3] > SAC_MAX_SEQLEN)
+        status = sac_fail(SACCADE_INVALID_ARGUMENT, "indices: shape[3] is %lld, at most %d are allowed",
+                          (long long)chosen.extent[3], SAC_MAX_SEQLEN);
+    if (status == SACCADE_OK) {
+        job.mask->list_batch = (int32_t)chosen.extent[0];
+        job.mask->list_heads = (int32_t)chosen.extent[1];
+        job.args.tensor = chosen.data;
+        job.args.tensor_size = (int32_t)chosen.extent[3];
+        job.args.batch_stride = chosen.stride[0];
+        job.args.head_stride = chosen.stride[1];
+        job.args.row_stride = chosen.stride[2];
+        job.args.kind = (int32_t)kind;
+        status = take_memory(&job);
+    }
+    return finish(&job, result, status);
+}
+
+saccade_status saccade_device_mask_from_mod(saccade_context *ctx, saccade_block_mask **result,
+                                            const saccade_device_mask_params *params,
+                                            const saccade_bound_modifier *mask_mod) {
+    mask_job job;
+    saccade_status status = sac_check_mask_mod(mask_mod);
+    if (status == SACCADE_OK) status = open_job(&job, ctx, params, SAC_MASK_KINDS);
+    if (status != SACCADE_OK) return status;
+    job.mask->list_batch = job.mask->shape.batch;
+    job.mask->list_heads = job.mask->shape.num_heads;
+    job.mask->mask_mod = sac_modifier_retain(mask_mod->modifier);
+    status = sac_modifier_bind(&job.mask->aux, mask_mod, params->device, "mask_mod");
+    if (status == SACCADE_OK) status = take_memory(&job);
+    return finish(&job, result, status);
+}
+
+/* ---- looking at what was built ---- */
+
+static saccade_status download(void *to, const void *from, size_t bytes) {
+    if (bytes == 0) return SACCADE_OK;
+    return sac_driver_check(
+        sac_driver_get(NULL)->copy((CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from, bytes),
+        "reading a block mask");
+}
+
+static saccade_status explain(const saccade_block_mask *mask, uint64_t problem) {
+    const long long where = SAC_MASK_PROBLEM_WHERE(problem);
+    const long long rows = sac_max(1, mask->num_q_blocks), head = where / rows;
+    switch (SAC_MASK_PROBLEM_KIND(problem)) {
+    case SAC_MASK_OVER_CAPACITY:
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "params.capacity: is below the %lld blocks of the mask",
+                        where);
+    case SAC_MASK_BAD_LENGTH:
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "lengths[%lld]: is negative", where);
+    case SAC_MASK_BAD_DOCUMENT:
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "cu_seqlens[%lld]: the first must be 0, none below the one before it, the last %d",
+                        where, mask->shape.q_len);
+    case SAC_MASK_BAD_INDEX:
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "indices[%lld, %lld, %lld]: blocks are numbered 0 to %d and ascend; -1 is none",
+                        head / mask->list_heads, head % mask->list_heads, where % rows,
+                        mask->num_kv_blocks - 1);
+    default:
+        return SACCADE_OK;
+    }
+}
+
+static saccade_status count_kinds(const saccade_block_mask *mask, saccade_block_mask_info *info) {
+    int64_t rows = (int64_t)mask->list_batch * mask->list_heads * mask->num_q_blocks, listed;
+    int64_t count[SAC_NUM_BLOCK_KINDS] = {0};
+    saccade_status status = download(&listed, mask->row_offsets + rows, sizeof listed);
+    if (status != SACCADE_OK) return status;
+    int32_t *entries = malloc((size_t)(listed + 1) * sizeof *entries);
+    if (!entries) return sac_fail(SACCADE_OUT_OF_MEMORY, "info: %lld blocks", (long long)listed);
+    status = download(entries, mask->row_entries, (size_t)listed * sizeof *entries);
+    for (int64_t i = 0; status == SACCADE_OK && i < listed; i++) count[SAC_ENTRY_KIND(entries[i])]++;
+    free(entries);
+    info->full = count[SACCADE_FULL];
+    info->partial = count[SACCADE_PARTIAL];
+    info->diagonal = count[SACCADE_DIAGONAL];
+    return status;
+}
+
+saccade_status saccade_device_mask_check(saccade_context *ctx, const saccade_block_mask *mask,
+                                         saccade_block_mask_info *info) {
+    const sac_cuda_device *device;
+    sac_mask_state state = {0};
+    if (!mask) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask: NULL");
+    if (!mask->device_state)
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "mask: its lists lie on the host; saccade_block_mask_get_info looks at those");
+    saccade_status status = sac_cuda_enter(ctx, mask->device.device_id, &device);
+    if (status != SACCADE_OK) return status;
+    status = sac_driver_check(sac_driver_get(NULL)->stream_sync(ctx->stream), "building a block mask");
+    if (status == SACCADE_OK) status = download(&state, mask->device_state, sizeof state);
+    if (status == SACCADE_OK) status = explain(mask, state.problem);
+    if (status == SACCADE_OK && info) {
+        saccade_block_mask_get_info(mask, info);
+        status = count_kinds(mask, info);
+    }
+    sac_cuda_leave();
+    return status;
+}
