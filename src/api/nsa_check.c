@@ -108,29 +108,25 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
 
 /* ---- the other tensors ---- */
 
-/* What a tensor must be; the last dimensions that are meant, up to four. */
+static saccade_status check_spec(const sac_nsa_inputs *in, const DLTensor *t, sac_tensor_spec spec,
+                                 const int64_t *extent) {
+    spec.device = in->t->q->device;
+    spec.without_data = in->shapes_only;
+    for (int d = 0; d < spec.ndim; d++) spec.extent[d] = extent[d];
+    return sac_tensor_check(t, &spec);
+}
+
 static saccade_status check(const sac_nsa_inputs *in, const DLTensor *t, const char *name, DLDataType dtype,
                             int ndim, const int64_t *extent, bool written) {
-    sac_tensor_spec spec = {.name = name,
-                            .dtype = dtype,
-                            .device = in->t->q->device,
-                            .ndim = ndim,
-                            .written = written,
-                            .without_data = in->shapes_only};
-    for (int d = 0; d < ndim; d++) spec.extent[d] = extent[d];
-    return sac_tensor_check(t, &spec);
+    const sac_tensor_spec spec = {.name = name, .dtype = dtype, .ndim = ndim, .written = written};
+    return check_spec(in, t, spec, extent);
 }
 
 static saccade_status check_contiguous(const sac_nsa_inputs *in, const DLTensor *t, const char *name,
                                        DLDataType dtype, int ndim, const int64_t *extent, bool written) {
-    SAC_TRY(check(in, t, name, dtype, ndim, extent, written));
-    int64_t stride = 1;
-    for (int d = ndim - 1; d >= 0; d--) {
-        if (t->shape[d] > 1 && sac_tensor_stride(t, d) != stride)
-            return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: must be contiguous", name);
-        stride *= t->shape[d];
-    }
-    return SACCADE_OK;
+    const sac_tensor_spec spec = {
+        .name = name, .dtype = dtype, .ndim = ndim, .written = written, .contiguous = true};
+    return check_spec(in, t, spec, extent);
 }
 
 static saccade_status check_weights(const sac_nsa_inputs *in, sac_nsa_call *call) {
@@ -180,6 +176,32 @@ static saccade_status check_indices(const sac_nsa_inputs *in, sac_nsa_call *call
     args->indices.data = sac_tensor_data(in->t->indices);
     args->indices.list_stride = tiles * top_k;
     args->indices.batch_stride = is_packed ? 0 : lists * tiles * top_k;
+    return SACCADE_OK;
+}
+
+/* What the backward walks is the caller's: each list ascending, within its sequence, and -1 behind its end. */
+static saccade_status check_chosen(const sac_nsa_args *args) {
+    int64_t first_tile = 0;
+    for (int32_t b = 0; b < args->batch; b++) {
+        const int32_t len = sac_length_of(&args->len, b), tiles = sac_ceil_div(len, args->query_tile);
+        const int32_t blocks = sac_ceil_div(len, args->block), top_k = args->indices.top_k;
+        for (int64_t row = 0; row < (int64_t)args->num_lists * tiles; row++) {
+            const int64_t list = row / tiles, tile = row % tiles;
+            const int32_t *slots = args->indices.data + b * args->indices.batch_stride +
+                                   list * args->indices.list_stride + (first_tile + tile) * top_k;
+            for (int32_t i = 0; i < top_k; i++) {
+                const int32_t before = i ? slots[i - 1] : -1;
+                const bool ended = slots[i] == -1, goes_on = i == 0 || before >= 0;
+                if (ended || (goes_on && slots[i] > before && slots[i] < blocks)) continue;
+                return sac_fail(
+                    SACCADE_INVALID_ARGUMENT,
+                    "indices: sequence %d, list %lld, tile %lld has %d after %d; blocks must ascend "
+                    "in 0..%d, with -1 behind the last",
+                    b, (long long)list, (long long)tile, slots[i], before, blocks - 1);
+            }
+        }
+        if (args->len.cu_seqlens) first_tile += tiles;
+    }
     return SACCADE_OK;
 }
 
@@ -253,5 +275,6 @@ saccade_status sac_nsa_check(const sac_nsa_inputs *in, sac_nsa_call *call, sacca
     call->args.max_tiles = sac_ceil_div(call->args.len.seqlen, call->args.query_tile);
     SAC_TRY(check_weights(in, call));
     SAC_TRY(check_saved(in, call));
-    return check_grads(in, call);
+    SAC_TRY(check_grads(in, call));
+    return call->backward && !in->shapes_only ? check_chosen(&call->args) : SACCADE_OK;
 }

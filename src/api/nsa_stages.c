@@ -113,14 +113,11 @@ saccade_status saccade_nsa_score_blocks(saccade_context *ctx, const saccade_nsa_
                             .device = t->q->device,
                             .ndim = packed ? 3 : 4,
                             .extent = {args->batch, args->num_lists, tiles, args->max_cmp},
-                            .written = true};
+                            .written = true,
+                            .contiguous = true};
     for (int d = 0; packed && d < 3; d++) spec.extent[d] = spec.extent[d + 1];
     status = need(t, true, false, false);
     if (status == SACCADE_OK) status = sac_tensor_check(scores, &spec);
-    if (status == SACCADE_OK && scores->strides)
-        status = sac_tensor_stride(scores, spec.ndim - 2) == args->max_cmp
-                     ? SACCADE_OK
-                     : sac_fail(SACCADE_INVALID_ARGUMENT, "scores: must be contiguous");
     if (status == SACCADE_OK) score_all(&s, sac_tensor_data(scores), tiles, ctx->num_threads);
     end(ctx, &s);
     return status;

@@ -68,6 +68,7 @@ static saccade_status check_shape(const DLTensor *tensor, const sac_tensor_spec 
 
 static saccade_status check_strides(const DLTensor *tensor, const sac_tensor_spec *spec) {
     int last = spec->ndim - 1;
+    int64_t contiguous = 1;
     if (!tensor->strides || is_empty(tensor)) return SACCADE_OK;
     if (tensor->shape[last] > 1 && tensor->strides[last] != 1)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
@@ -82,6 +83,12 @@ static saccade_status check_strides(const DLTensor *tensor, const sac_tensor_spe
                             "%s: an output must not overlap itself, but dimension %d has stride 0",
                             spec->name, d);
     }
+    for (int d = last; spec->contiguous && d >= 0; contiguous *= tensor->shape[d--])
+        if (tensor->shape[d] > 1 && tensor->strides[d] != contiguous)
+            return sac_fail(SACCADE_INVALID_ARGUMENT,
+                            "%s: must be contiguous, but dimension %d has stride %" PRId64
+                            " instead of %" PRId64,
+                            spec->name, d, tensor->strides[d], contiguous);
     return SACCADE_OK;
 }
 

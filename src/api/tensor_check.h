@@ -19,6 +19,7 @@ typedef struct sac_tensor_spec {
     int ndim;
     int64_t extent[4];
     bool written;      /* must not overlap itself: no stride 0 */
+    bool contiguous;   /* row behind row, without gaps */
     bool without_data; /* the data pointer is not looked at */
 } sac_tensor_spec;
 

@@ -56,3 +56,17 @@ void sample_fill(problem *p) {
     fill(p, V, tensor_at(bytes, "v"), HEADS_K, c->num_kv_heads, p->first_k, p->len_k);
     free(bytes);
 }
+
+void sample_rows(const char *name, double *to, int64_t rows, int32_t heads, sac_dtype dtype) {
+    const int32_t sample_heads = *name == 'q' ? HEADS_Q : HEADS_K;
+    double row[DIM];
+    assert_true(rows <= ROWS && heads <= sample_heads);
+    char *bytes = read_sample();
+    const char *data = tensor_at(bytes, name);
+    for (int64_t i = 0; i < rows; i++)
+        for (int32_t h = 0; h < heads; h++) {
+            sac_number_read(row, data, SAC_BF16, (i * sample_heads + h) * DIM, DIM);
+            for (int d = 0; d < DIM; d++) to[(i * heads + h) * DIM + d] = sac_number_round(row[d], dtype);
+        }
+    free(bytes);
+}

@@ -132,6 +132,13 @@ static void store(uint8_t *at, DLDataType dtype, const double *values, int32_t n
         sac_number_write(at, format_of(dtype), 0, values, n);
 }
 
+static void load(double *values, DLDataType dtype, const uint8_t *at, int32_t n) {
+    if (dtype.code == kDLInt)
+        for (int32_t i = 0; i < n; i++) values[i] = ((const int32_t *)at)[i];
+    else
+        sac_number_read(values, at, format_of(dtype), 0, n);
+}
+
 void test_tensor_write(test_tensor *t, const double *values) {
     int64_t count = count_of(t);
     for (int64_t i = 0; i < count; i += row_length(t))
@@ -156,7 +163,7 @@ void test_tensor_read(test_tensor *t, const char *name, double *values) {
     t->device->download(now, t->memory, t->bytes);
     for (int64_t i = 0; i < count; i += row_length(t)) {
         uint8_t *at = row_at(t, now, i);
-        sac_number_read(values + i, at, format_of(t->tensor.dtype), 0, row_length(t));
+        load(values + i, t->tensor.dtype, at, row_length(t));
         memcpy(at, row_at(t, t->image, i), (size_t)row_length(t) * (t->tensor.dtype.bits / 8));
     }
     fail_where_they_differ(t, now, name);

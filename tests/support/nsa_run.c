@@ -1,0 +1,196 @@
+/* nsa_run.c - tensors for every operand, the calls, and what must not have changed. */
+#include "support/nsa_run.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/cmocka_all.h"
+
+enum { WORKSPACE_GUARD = 4096, NO_BLOCK_YET = 12345 };
+
+static DLTensor *tensor_of(nsa_session *s, nsa_operand operand) {
+    return test_tensor_or_null(&s->tensor[operand]);
+}
+
+/* Weights, lists and lse lie row by row; what has rows of tokens may lie in any way. */
+static test_layout layout_of(const nsa_case *c, nsa_operand operand) {
+    switch (operand) {
+    case NSA_Q:
+    case NSA_K:
+    case NSA_V:
+    case NSA_GATES:
+    case NSA_DOUT:
+        return c->layout == LAYOUT_MIXED ? (test_layout)(operand % LAYOUT_ODD) : c->layout;
+    case NSA_OUT:
+    case NSA_K_CMP:
+    case NSA_V_CMP:
+    case NSA_DQ:
+    case NSA_DK:
+    case NSA_DV:
+        if (c->layout == LAYOUT_ONE_HEAD) return LAYOUT_ROW_MAJOR;
+        return c->layout == LAYOUT_MIXED ? (test_layout)((operand * 3 + 1) % LAYOUT_ODD) : c->layout;
+    default:
+        return LAYOUT_ROW_MAJOR;
+    }
+}
+
+static void make_tensors(nsa_session *s) {
+    for (nsa_operand operand = 0; operand < NSA_NUM_OPERANDS; operand++) {
+        test_shape shape = nsa_problem_shape(s->p, operand);
+        test_tensor_make(&s->tensor[operand], &test_host, nsa_operand_dtype(operand, s->p->dtype), &shape,
+                         layout_of(&s->p->c, operand));
+        if (operand < NSA_NUM_INPUTS) test_tensor_write(&s->tensor[operand], s->p->values[operand]);
+    }
+    /* The usual poison is -1 in an int32, which means something in indices. */
+    test_shape shape = nsa_problem_shape(s->p, NSA_INDICES);
+    double *poison = calloc((size_t)test_shape_size(&shape) + 1, sizeof *poison);
+    assert_non_null(poison);
+    for (int64_t e = 0; e < test_shape_size(&shape); e++) poison[e] = NO_BLOCK_YET;
+    test_tensor_write(&s->tensor[NSA_INDICES], poison);
+    free(poison);
+}
+
+nsa_session *nsa_session_create(const nsa_problem *p, int32_t num_threads) {
+    const nsa_case *c = &p->c;
+    nsa_session *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    s->p = p;
+    assert_int_equal(saccade_context_create(&s->ctx, &(saccade_context_params){.num_threads = num_threads}),
+                     SACCADE_OK);
+    make_tensors(s);
+    s->t = (saccade_nsa_tensors){.q = tensor_of(s, NSA_Q),
+                                 .k = tensor_of(s, NSA_K),
+                                 .v = tensor_of(s, NSA_V),
+                                 .w_k = tensor_of(s, NSA_W_K),
+                                 .w_v = tensor_of(s, NSA_W_V),
+                                 .w_gate = tensor_of(s, NSA_W_GATE),
+                                 .gates = tensor_of(s, NSA_GATES),
+                                 .k_cmp = tensor_of(s, NSA_K_CMP),
+                                 .v_cmp = tensor_of(s, NSA_V_CMP),
+                                 .indices = tensor_of(s, NSA_INDICES),
+                                 .lse_cmp = tensor_of(s, NSA_LSE_CMP),
+                                 .lse_slc = tensor_of(s, NSA_LSE_SLC),
+                                 .lse_win = tensor_of(s, NSA_LSE_WIN)};
+    s->grads = (saccade_nsa_grads){.dout = tensor_of(s, NSA_DOUT),
+                                   .dq = tensor_of(s, NSA_DQ),
+                                   .dk = tensor_of(s, NSA_DK),
+                                   .dv = tensor_of(s, NSA_DV),
+                                   .dw_k = tensor_of(s, NSA_DW_K),
+                                   .dw_v = tensor_of(s, NSA_DW_V),
+                                   .dw_gate = tensor_of(s, NSA_DW_GATE),
+                                   .dgates = tensor_of(s, NSA_DGATES)};
+    s->params = (saccade_nsa_params){.has_scale = true,
+                                     .scale = c->scale,
+                                     .block = c->block,
+                                     .top_k = c->top_k,
+                                     .window = c->window,
+                                     .query_tile = c->query_tile,
+                                     .score = c->score,
+                                     .select_per = c->select_per,
+                                     .visibility = c->visibility,
+                                     .initial_blocks = c->initial_blocks,
+                                     .local_blocks = c->local_blocks,
+                                     .compressed_top_k = c->compressed_top_k,
+                                     .cu_seqlens = tensor_of(s, NSA_CU_SEQLENS)};
+    return s;
+}
+
+void nsa_session_free(nsa_session *s) {
+    for (int i = 0; i < NSA_NUM_OPERANDS; i++) test_tensor_free(&s->tensor[i]);
+    saccade_context_destroy(s->ctx);
+    free(s);
+}
+
+static void assert_ok(const nsa_session *s, const char *what, saccade_status status) {
+    if (status != SACCADE_OK)
+        fail_msg("%s: %s: %s: %s", s->p->c.name, what, saccade_status_text(status), saccade_last_error());
+}
+
+/* One call with a workspace of the size asked for, full of NaN, between guards. */
+static void call(nsa_session *s, bool backward) {
+    const saccade_nsa_grads *grads = backward ? &s->grads : NULL;
+    size_t bytes = 0;
+    assert_ok(s, "workspace", saccade_nsa_workspace(s->ctx, &s->t, grads, &s->params, &bytes));
+    uint8_t *memory = aligned_alloc(256, (bytes + 2 * WORKSPACE_GUARD + 255) / 256 * 256);
+    assert_non_null(memory);
+    memset(memory, 0xff, bytes + 2 * WORKSPACE_GUARD);
+    s->params.workspace = memory + WORKSPACE_GUARD;
+    s->params.workspace_bytes = bytes;
+    assert_ok(s, backward ? "backward" : "forward",
+              backward ? saccade_nsa_backward(s->ctx, &s->t, grads, &s->params)
+                       : saccade_nsa_forward(s->ctx, &s->t, tensor_of(s, NSA_OUT), &s->params));
+    for (size_t i = 0; i < bytes + 2 * WORKSPACE_GUARD; i++)
+        if ((i < WORKSPACE_GUARD || i >= WORKSPACE_GUARD + bytes) && memory[i] != 0xff)
+            fail_msg("%s: byte %td of a workspace of %zu bytes was written", s->p->c.name,
+                     (ptrdiff_t)i - WORKSPACE_GUARD, bytes);
+    s->params.workspace = NULL;
+    s->params.workspace_bytes = 0;
+    free(memory);
+}
+
+static void read(nsa_session *s, nsa_operand operand, nsa_results *r) {
+    test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
+}
+
+void nsa_run(const nsa_problem *p, const nsa_run_options *options, nsa_results *r) {
+    nsa_session *s = nsa_session_create(p, options->num_threads);
+    if (options->out_only)
+        s->t.k_cmp = s->t.v_cmp = s->t.indices = s->t.lse_cmp = s->t.lse_slc = s->t.lse_win = NULL;
+    const nsa_operand saved_end = options->out_only ? NSA_K_CMP : NSA_SCORES;
+    call(s, false);
+    if (!options->forward_only) call(s, true);
+    for (nsa_operand operand = 0; operand < NSA_NUM_OPERANDS; operand++) {
+        bool forward = operand >= NSA_OUT && operand < saved_end;
+        if (forward || (operand >= NSA_DQ && !options->forward_only))
+            read(s, operand, r);
+        else if (operand != NSA_INDICES)
+            test_tensor_unchanged(&s->tensor[operand], nsa_operand_name(operand));
+    }
+    nsa_session_free(s);
+}
+
+static void run_gate(nsa_session *s, double *const branch_out[3], nsa_results *r) {
+    test_tensor branch[3];
+    test_shape shape = nsa_problem_shape(s->p, NSA_OUT);
+    for (int i = 0; i < 3; i++) {
+        test_tensor_make(&branch[i], &test_host, test_dtype(s->p->dtype), &shape, (test_layout)(i + 1));
+        test_tensor_write(&branch[i], branch_out[i]);
+    }
+    assert_ok(s, "gate",
+              saccade_nsa_gate(s->ctx, &s->t, &branch[0].tensor, &branch[1].tensor, &branch[2].tensor,
+                               tensor_of(s, NSA_OUT), &s->params));
+    read(s, NSA_OUT, r);
+    for (int i = 0; i < 3; i++) {
+        test_tensor_unchanged(&branch[i], "a branch's output");
+        test_tensor_free(&branch[i]);
+    }
+}
+
+void nsa_run_stage(const nsa_problem *p, nsa_stage stage, double *const branch_out[3], nsa_results *r) {
+    nsa_session *s = nsa_session_create(p, 0);
+    if (stage != NSA_COMPRESS) test_tensor_write(&s->tensor[NSA_K_CMP], r->values[NSA_K_CMP]);
+    switch (stage) {
+    case NSA_COMPRESS:
+        assert_ok(s, "compress", saccade_nsa_compress(s->ctx, &s->t, &s->params));
+        read(s, NSA_K_CMP, r);
+        read(s, NSA_V_CMP, r);
+        break;
+    case NSA_SCORE_BLOCKS:
+        assert_ok(s, "score", saccade_nsa_score_blocks(s->ctx, &s->t, tensor_of(s, NSA_SCORES), &s->params));
+        read(s, NSA_SCORES, r);
+        break;
+    case NSA_SELECT:
+        assert_ok(s, "select", saccade_nsa_select(s->ctx, &s->t, &s->params));
+        read(s, NSA_INDICES, r);
+        break;
+    case NSA_GATE:
+        run_gate(s, branch_out, r);
+        break;
+    }
+    for (nsa_operand operand = 0; operand < NSA_NUM_INPUTS; operand++)
+        test_tensor_unchanged(&s->tensor[operand], nsa_operand_name(operand));
+    nsa_session_free(s);
+}

@@ -1,0 +1,242 @@
+/* test_nsa_backward.c - gradients of native sparse attention, the selection held fast, against the definition; and the
+ * definition's own gradients against finite differences. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/cmocka_all.h"
+#include "support/nsa_product.h"
+#include "support/nsa_run.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+static void every_option_meets_every_other(void **state) {
+    (void)state;
+    for (int i = 1; i < NSA_PRODUCT_SIZE; i += 2) {
+        char name[256];
+        nsa_case c = nsa_product(i, name, sizeof name);
+        nsa_verify(&c, i % 4 == 1 ? SAC_F32 : SAC_BF16, true);
+    }
+}
+
+static void short_and_empty_sequences_have_gradients_too(void **state) {
+    (void)state;
+    const nsa_case cases[] = {
+        {.name = "no tokens", .weights = true},
+        {.name = "only empty sequences",
+         .packed = true,
+         .batch = 3,
+         .weights = true,
+         .gate = NSA_GATE_WEIGHTS},
+        {.name = "one token", .seqlen = 1, .num_heads = 2, .num_kv_heads = 1, .gate = NSA_GATE_WEIGHTS},
+        {.name = "shorter than a block",
+         .seqlen = 7,
+         .num_heads = 2,
+         .weights = true,
+         .gate = NSA_GATE_TENSOR},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) nsa_verify(&cases[i], SAC_F32, true);
+}
+
+static void fp16_and_unequal_head_dims(void **state) {
+    (void)state;
+    nsa_case c = {.name = "fp16 24/40",
+                  .seqlen = 130,
+                  .num_heads = 4,
+                  .num_kv_heads = 2,
+                  .head_dim = 24,
+                  .head_dim_v = 40,
+                  .weights = true,
+                  .gate = NSA_GATE_WEIGHTS};
+    nsa_verify(&c, SAC_F16, true);
+}
+
+static void activations_of_a_trained_model(void **state) {
+    (void)state;
+    nsa_case c = {.name = "sample, per query",
+                  .seqlen = 400,
+                  .num_heads = 8,
+                  .num_kv_heads = 2,
+                  .head_dim = 64,
+                  .inputs = NSA_REAL,
+                  .block = 32,
+                  .top_k = 4,
+                  .window = 64,
+                  .query_tile = 1,
+                  .gate = NSA_GATE_WEIGHTS};
+    nsa_verify(&c, SAC_BF16, true);
+}
+
+/* ---- finite differences ---- */
+
+static double loss(const nsa_problem *p, const nsa_choice *choice, nsa_results *r) {
+    double sum = 0;
+    nsa_truth(p, NSA_EXACT, choice, false, r);
+    test_shape shape = nsa_problem_shape(p, NSA_OUT);
+    for (int64_t e = 0; e < test_shape_size(&shape); e++)
+        sum += r->values[NSA_OUT][e] * p->values[NSA_DOUT][e];
+    return sum;
+}
+
+static void hold_to_differences(const nsa_problem *p, const nsa_choice *choice, nsa_operand input,
+                                nsa_operand grad, const nsa_results *exact, nsa_results *scratch) {
+    const double step = 1e-5;
+    test_shape shape = nsa_problem_shape(p, input);
+    for (int64_t e = 0; shape.ndim && e < test_shape_size(&shape); e++) {
+        double *at = &p->values[input][e], value = *at;
+        *at = value + step;
+        double above = loss(p, choice, scratch);
+        *at = value - step;
+        double slope = (above - loss(p, choice, scratch)) / (2 * step), found = exact->values[grad][e];
+        *at = value;
+        if (!(fabs(slope - found) <= 1e-7 * (1 + fabs(slope))))
+            fail_msg("%s: element %lld of %s is %.12g, the difference quotient %.12g", p->c.name,
+                     (long long)e, nsa_operand_name(grad), found, slope);
+    }
+}
+
+static void the_definition_agrees_with_finite_differences(void **state) {
+    (void)state;
+    static const nsa_case cases[] = {
+        {.name = "per tile, weights",
+         .seqlen = 13,
+         .num_heads = 2,
+         .num_kv_heads = 1,
+         .head_dim = 4,
+         .head_dim_v = 3,
+         .block = 3,
+         .top_k = 2,
+         .window = 4,
+         .query_tile = 5,
+         .weights = true,
+         .gate = NSA_GATE_WEIGHTS},
+        {.name = "packed, per query, started",
+         .packed = true,
+         .batch = 3,
+         .lens = {7, 0, 6},
+         .num_heads = 2,
+         .head_dim = 3,
+         .block = 2,
+         .top_k = 2,
+         .window = 3,
+         .query_tile = 1,
+         .visibility = SACCADE_NSA_STARTED,
+         .gate = NSA_GATE_TENSOR},
+        {.name = "uniform gates",
+         .batch = 2,
+         .seqlen = 6,
+         .head_dim = 4,
+         .block = 2,
+         .top_k = 1,
+         .window = 1,
+         .query_tile = 2},
+    };
+    static const nsa_operand pairs[][2] = {
+        {NSA_Q, NSA_DQ},     {NSA_K, NSA_DK},           {NSA_V, NSA_DV},        {NSA_W_K, NSA_DW_K},
+        {NSA_W_V, NSA_DW_V}, {NSA_W_GATE, NSA_DW_GATE}, {NSA_GATES, NSA_DGATES}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        nsa_problem *p = nsa_problem_create(&cases[i], SAC_F64);
+        nsa_results exact, scratch;
+        nsa_results_create(p, &exact);
+        nsa_results_create(p, &scratch);
+        nsa_truth_compress(p, NSA_EXACT, &exact);
+        nsa_truth_scores(p, exact.values[NSA_K_CMP], exact.values[NSA_SCORES]);
+        nsa_truth_select(p, exact.values[NSA_SCORES], exact.values[NSA_INDICES]);
+        nsa_choice choice = {.indices = exact.values[NSA_INDICES]};
+        nsa_truth(p, NSA_EXACT, &choice, true, &exact);
+        for (size_t n = 0; n < COUNT_OF(pairs); n++)
+            hold_to_differences(p, &choice, pairs[n][0], pairs[n][1], &exact, &scratch);
+        nsa_results_free(&exact);
+        nsa_results_free(&scratch);
+        nsa_problem_free(p);
+    }
+}
+
+/* ---- what is asked for ---- */
+
+static void each_gradient_may_be_wanted_alone(void **state) {
+    (void)state;
+    nsa_case c = {.name = "alone",
+                  .seqlen = 70,
+                  .num_heads = 4,
+                  .num_kv_heads = 2,
+                  .weights = true,
+                  .gate = NSA_GATE_WEIGHTS};
+    nsa_problem *p = nsa_problem_create(&c, SAC_F32);
+    nsa_results all, one;
+    nsa_results_create(p, &all);
+    nsa_results_create(p, &one);
+    nsa_run(p, &(nsa_run_options){0}, &all);
+    for (nsa_operand wanted = NSA_DQ; wanted <= NSA_DW_GATE; wanted++) {
+        nsa_session *s = nsa_session_create(p, 0);
+        DLTensor **slots[] = {&s->grads.dq,   &s->grads.dk,   &s->grads.dv,
+                              &s->grads.dw_k, &s->grads.dw_v, &s->grads.dw_gate};
+        for (int n = 0; n < 6; n++)
+            if (NSA_DQ + n != (int)wanted) *slots[n] = NULL;
+        assert_int_equal(saccade_nsa_forward(s->ctx, &s->t, &s->tensor[NSA_OUT].tensor, &s->params),
+                         SACCADE_OK);
+        if (saccade_nsa_backward(s->ctx, &s->t, &s->grads, &s->params) != SACCADE_OK)
+            fail_msg("%s alone: %s", nsa_operand_name(wanted), saccade_last_error());
+        test_tensor_read(&s->tensor[wanted], nsa_operand_name(wanted), one.values[wanted]);
+        test_shape shape = nsa_problem_shape(p, wanted);
+        for (int64_t e = 0; e < test_shape_size(&shape); e++)
+            if (!(fabs(one.values[wanted][e] - all.values[wanted][e]) <= 1e-5))
+                fail_msg("element %lld of %s is %g alone, %g with all", (long long)e,
+                         nsa_operand_name(wanted), one.values[wanted][e], all.values[wanted][e]);
+        nsa_session_free(s);
+    }
+    nsa_results_free(&all);
+    nsa_results_free(&one);
+    nsa_problem_free(p);
+}
+
+static void deterministic_gradients_are_the_same_bits(void **state) {
+    (void)state;
+    nsa_case c = {.name = "deterministic",
+                  .packed = true,
+                  .batch = 2,
+                  .lens = {300, 65},
+                  .num_heads = 4,
+                  .num_kv_heads = 1,
+                  .query_tile = 1,
+                  .weights = true,
+                  .gate = NSA_GATE_WEIGHTS};
+    nsa_problem *p = nsa_problem_create(&c, SAC_BF16);
+    nsa_results first, again;
+    nsa_results_create(p, &first);
+    for (int run = 0; run < 3; run++) {
+        nsa_session *s = nsa_session_create(p, 0);
+        nsa_results *r = run ? &again : &first;
+        if (run) nsa_results_create(p, &again);
+        s->params.deterministic = true;
+        assert_int_equal(saccade_nsa_forward(s->ctx, &s->t, &s->tensor[NSA_OUT].tensor, &s->params),
+                         SACCADE_OK);
+        assert_int_equal(saccade_nsa_backward(s->ctx, &s->t, &s->grads, &s->params), SACCADE_OK);
+        for (nsa_operand operand = NSA_DQ; operand < NSA_NUM_OPERANDS; operand++) {
+            test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
+            test_shape shape = nsa_problem_shape(p, operand);
+            for (int64_t e = 0; e < test_shape_size(&shape); e++)
+                if (memcmp(&r->values[operand][e], &first.values[operand][e], sizeof(double)))
+                    fail_msg("run %d: element %lld of %s is %.9g, was %.9g", run, (long long)e,
+                             nsa_operand_name(operand), r->values[operand][e], first.values[operand][e]);
+        }
+        if (run) nsa_results_free(&again);
+        nsa_session_free(s);
+    }
+    nsa_results_free(&first);
+    nsa_problem_free(p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_definition_agrees_with_finite_differences),
+        cmocka_unit_test(every_option_meets_every_other),
+        cmocka_unit_test(short_and_empty_sequences_have_gradients_too),
+        cmocka_unit_test(fp16_and_unequal_head_dims),
+        cmocka_unit_test(activations_of_a_trained_model),
+        cmocka_unit_test(each_gradient_may_be_wanted_alone),
+        cmocka_unit_test(deterministic_gradients_are_the_same_bits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
