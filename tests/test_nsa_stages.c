@@ -154,21 +154,33 @@ static void nan_never_wins(void **state) {
     expect_blocks(&c, 0, (double[]){0, 9, -1, -1, -1, -1, -1, -1, -1, -1});
 }
 
-static void minus_infinity_never_wins(void **state) {
-    (void)state;
-    nsa_case c = {.name = "-inf", .seqlen = 64, .query_tile = 64, .head_dim = 8, .top_k = 8};
+/* Eight blocks whose every key has this score, for queries of ones; what 64 of them choose. */
+static void expect_choice(const double score[8], int32_t top_k, const double *expected) {
+    nsa_case c = {.name = "scored blocks", .seqlen = 64, .query_tile = 64, .head_dim = 8, .top_k = top_k};
     bench s = set_up(&c, SAC_F32);
-    for (int64_t i = 0; i < s.p->rows; i++) {
-        s.p->values[NSA_Q][i * 8] = 1;
-        s.p->values[NSA_K][i * 8] = i / 8 == 3 || i / 8 == 5 ? -INFINITY : 1;
+    for (int64_t e = 0; e < s.p->rows * 8; e++) {
+        s.p->values[NSA_Q][e] = 1;
+        s.p->values[NSA_K][e] = score[e / 64];
     }
     score_and_select(&s);
     check_selection(&s);
-    static const double expected[] = {0, 1, 2, 4, 6, 7, -1, -1};
-    for (int n = 0; n < 8; n++)
+    for (int n = 0; n < top_k; n++)
         if (s.got.values[NSA_INDICES][n] != expected[n])
             fail_msg("place %d has block %g, expected %g", n, s.got.values[NSA_INDICES][n], expected[n]);
     tear_down(&s);
+}
+
+static void minus_infinity_never_wins(void **state) {
+    (void)state;
+    expect_choice((double[]){1, 1, 1, -INFINITY, 1, -INFINITY, 1, 1}, 8,
+                  (double[]){0, 1, 2, 4, 6, 7, -1, -1});
+}
+
+static void better_block_displaces_the_last_of_a_tie(void **state) {
+    (void)state;
+    expect_choice((double[]){1, 1, 1, 1, 1, 1, 2, 1}, 4, (double[]){0, 1, 2, 6});
+    expect_choice((double[]){1, 2, 1, 2, 1, 3, 2, 2}, 4, (double[]){1, 3, 5, 6});
+    expect_choice((double[]){-1, -2, -3, -3, -3, -2, -2, -4}, 3, (double[]){0, 1, 5});
 }
 
 static void choice_on_activations_of_a_trained_model(void **state) {
@@ -237,6 +249,7 @@ int main(void) {
         cmocka_unit_test(fewer_candidates_give_fewer_blocks),
         cmocka_unit_test(nan_never_wins),
         cmocka_unit_test(minus_infinity_never_wins),
+        cmocka_unit_test(better_block_displaces_the_last_of_a_tie),
         cmocka_unit_test(choice_on_activations_of_a_trained_model),
         cmocka_unit_test(gates_of_all_three_forms),
     };
