@@ -293,6 +293,7 @@ static void accessor_at_odds_with_its_slot_is_refused_with_its_line(void **state
         {"score + aux_f32(0xff, b)", NULL, "there are 3 aux tensors"},
         {"scalar(1)", NULL, "scalar(1, ...): there are 1 scalars"},
         {"scalar(f)", NULL, "f is an aux tensor"},
+        {"score * s", NULL, "s by itself is a slot's number; its value is scalar(s)"},
         {"aux_f32(s, 0)", NULL, "s is a scalar"},
         {"aux_size(3, 0)", NULL, "there are 3 aux tensors"},
         {"aux_size(f, 4)", NULL, "dimensions are 0 to 3"},

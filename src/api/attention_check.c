@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "api/tensor_check.h"
+#include "base/dtype.h"
 #include "base/error.h"
 #include "mask/block_mask.h"
 #include "mod/modifier.h"

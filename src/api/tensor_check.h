@@ -6,9 +6,6 @@
 #include <saccade/tensor.h>
 #include <stdbool.h>
 
-/* "bf16", "f32", ... or "an unknown dtype". */
-const char *sac_dtype_text(DLDataType dtype);
-
 bool sac_same_dtype(DLDataType a, DLDataType b);
 
 /* What a tensor must be. extent -1: any. */

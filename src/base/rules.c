@@ -1,6 +1,8 @@
 /* rules.c - what most backends refuse, each rule once. */
 #include "base/rules.h"
 
+#include "base/dtype.h"
+
 #define RULE(name)                                                                                           \
     bool name(const saccade_request *request, __attribute__((unused)) const void *facts, char *text,         \
               size_t size)
@@ -49,6 +51,5 @@ bool sac_is_16_or_32_bit_float(DLDataType t) {
 RULE(sac_rule_16_or_32_bit_floats) {
     const DLDataType t = request->dtype;
     return !sac_is_16_or_32_bit_float(t) &&
-           sac_reason(text, size, "dtype (code %d, %d bits, %d lanes) is none of f32, f16, bf16", t.code,
-                      t.bits, t.lanes);
+           sac_reason(text, size, "dtype %s is none of f32, f16, bf16", sac_dtype_text(t));
 }

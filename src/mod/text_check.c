@@ -192,6 +192,15 @@ static bool is_accessor(const char *word) {
     return !strcmp(word, "aux_size") || !strcmp(word, "aux_grad") || !strcmp(word, "scalar");
 }
 
+/* A scalar's name by itself is its slot's number, and would silently be computed with. (The name of an aux tensor may
+ * stand in an expression that chooses a slot.) */
+static saccade_status check_bare(const reader *r, const char *word) {
+    char what[320];
+    if (find_scalar(r->modifier, word) < 0) return SACCADE_OK;
+    snprintf(what, sizeof what, "%s by itself is a slot's number; its value is scalar(%s)", word, word);
+    return fail_at(r, what);
+}
+
 /* After an accessor's name: checks its slot if that is a single word. */
 static saccade_status check_accessor(reader *r, const char *accessor) {
     skip_blank(r);
@@ -204,6 +213,7 @@ static saccade_status check_accessor(reader *r, const char *accessor) {
     skip_blank(&slot);
     if (!*word || (*slot.at != ',' && *slot.at != ')')) return SACCADE_OK;
     saccade_status status = check_use(r, accessor, word);
+    *r = slot;
     if (status != SACCADE_OK || strcmp(accessor, "aux_size") != 0 || *slot.at != ',') return status;
     slot.at++;
     skip_blank(&slot);
@@ -226,7 +236,7 @@ saccade_status sac_text_check(const saccade_modifier *modifier, const char *whic
             skip_quoted(&r);
         } else if (in_word(*r.at)) {
             read_word(&r, word, sizeof word);
-            saccade_status status = is_accessor(word) ? check_accessor(&r, word) : SACCADE_OK;
+            saccade_status status = is_accessor(word) ? check_accessor(&r, word) : check_bare(&r, word);
             if (status != SACCADE_OK) return status;
         } else {
             advance(&r);

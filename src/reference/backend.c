@@ -1,6 +1,7 @@
 /* backend.c - what the reference serves: everything a host can, in any precision, at any cost in time. */
 #include <stdio.h>
 
+#include "base/dtype.h"
 #include "base/rules.h"
 #include "mod/modifier.h"
 #include "reference/reference.h"
@@ -9,8 +10,7 @@ static bool unknown_dtype(const saccade_request *request, const void *facts, cha
     (void)facts;
     const DLDataType t = request->dtype;
     if (sac_is_16_or_32_bit_float(t) || (t.lanes == 1 && t.code == kDLFloat && t.bits == 64)) return false;
-    return sac_reason(text, size, "dtype (code %d, %d bits, %d lanes) is none of f64, f32, f16, bf16", t.code,
-                      t.bits, t.lanes);
+    return sac_reason(text, size, "dtype %s is none of f64, f32, f16, bf16", sac_dtype_text(t));
 }
 
 /* Otherwise it would be a silent fallback, a thousand times slower. f64 nobody else serves. */
