@@ -277,9 +277,11 @@ saccade_status saccade_device_mask_eagle3(saccade_context *ctx, saccade_block_ma
     else
         job.args.source = SAC_MASK_KINDS;
     if (status == SACCADE_OK) status = take_memory(&job);
-    sac_predicate_value values[] = {{job.args.values, 1, SAC_BORROWED},
-                                    {job.args.values + 1, job.mask->list_batch, SAC_BORROWED}};
-    if (status == SACCADE_OK) status = sac_mask_set_predicate(ctx, job.mask, SAC_PREDICATE_EAGLE3, values);
+    if (status == SACCADE_OK) {
+        sac_predicate_value values[] = {{job.args.values, 1, SAC_BORROWED},
+                                        {job.args.values + 1, job.mask->list_batch, SAC_BORROWED}};
+        status = sac_mask_set_predicate(ctx, job.mask, SAC_PREDICATE_EAGLE3, values);
+    }
     return finish(&job, result, status);
 }
 
