@@ -9,9 +9,10 @@
 #include "mod/modifier.h"
 #include "support/cmocka_all.h"
 
-/* Bytes a lane may spill. Loop invariants may wait in local memory, an accumulator must not; beside two texts, softcap
- * and ALiBi at once, a score more or less in local memory no longer shows. */
-enum { MOST_SPILLED = 160, MOST_SPILLED_WITH_TEXTS = 640 };
+/* Bytes a lane may spill: loop invariants may wait in local memory, an accumulator must not. Beside two texts, softcap and
+ * ALiBi at once, a score more or less no longer shows. fp32 splits every operand in halves, and above head_dim 128 the
+ * sums of its backward pass alone fill 192 registers; those kernels are for being right, not fast. */
+enum { MOST_SPILLED = 160, MOST_SPILLED_WITH_TEXTS = 640, MOST_SPILLED_F32 = 1280 };
 
 typedef struct target {
     const char *architecture;
@@ -26,6 +27,7 @@ static const target targets[] = {{"sm_80", 80, 163 << 10},
 static struct {
     const target *target;
     const char *what;
+    sac_dtype dtype;
     int num_kernels;
 } now;
 
@@ -45,7 +47,10 @@ static saccade_status compile(saccade_context *ctx, const sac_cuda_device *devic
     assert_true(spec->smem_bytes <= device->smem_bytes);
     if (sac_kernel_compile(spec, now.target->architecture, &cubin, &size, &log) != SACCADE_OK)
         fail_msg("%s, %s, %s: %s", spec->entry, now.target->architecture, now.what, saccade_last_error());
-    int bytes = spilled_bytes(log), most = spec->modifiers ? MOST_SPILLED_WITH_TEXTS : MOST_SPILLED;
+    int bytes = spilled_bytes(log);
+    int most = now.dtype == SAC_F32 ? MOST_SPILLED_F32
+               : spec->modifiers    ? MOST_SPILLED_WITH_TEXTS
+                                    : MOST_SPILLED;
     if (bytes < 0 || bytes > most)
         fail_msg("%s, %s, %s: %d bytes spilled, at most %d are allowed\n%s", spec->entry,
                  now.target->architecture, now.what, bytes, most, log);
@@ -136,14 +141,15 @@ static void compile_variant(const target *t, sac_dtype dtype, int32_t head_dim, 
                                      .alibi_slopes = f->alibi ? (const float *)memory : NULL,
                                      .has_score_mod = f->score_mod,
                                      .has_mask_mod = f->mask_mod,
-                                     .sink = (const float *)memory,
-                                     .dsink = (float *)memory};
+                                     .sink = f->score_mod ? (const float *)memory : NULL,
+                                     .dsink = f->score_mod ? (float *)memory : NULL};
     if (f->block_mask)
         call.args.blocks = (sac_block_mask_args){
             .by_query.offsets = (const int64_t *)memory, .q_block = 128, .kv_block = 128};
     snprintf(what, sizeof what, "dtype %d, head_dim %d/%d, %s", (int)dtype, head_dim, head_dim_v, f->name);
     now.target = t;
     now.what = what;
+    now.dtype = dtype;
     sac_portable_job job = {
         .device = &device, .launch = compile, .args = call.args, .modifiers = modifier_text(f)};
     assert_true(sac_portable_serves_forward(dtype, head_dim, head_dim_v, t->smem_bytes));
@@ -163,7 +169,8 @@ static void skip_without_compiler(void) {
     skip();
 }
 
-static const sac_dtype dtypes[] = {SAC_BF16, SAC_F16, SAC_F32};
+/* fp16 differs from bf16 in two instructions. */
+static const sac_dtype dtypes[] = {SAC_BF16, SAC_F32};
 static const int32_t head_dims[][2] = {{8, 8},     {40, 40},   {64, 64},   {64, 128}, {96, 64},
                                        {128, 128}, {192, 128}, {160, 160}, {256, 256}};
 
@@ -172,17 +179,17 @@ static void every_head_dim_compiles_for(const target *t) {
     for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
         for (size_t i = 0; i < sizeof head_dims / sizeof *head_dims; i++)
             compile_variant(t, dtypes[d], head_dims[i][0], head_dims[i][1], &plain);
+    compile_variant(t, SAC_F16, 128, 128, &plain);
 }
 
 static void every_feature_compiles_for(const target *t) {
     skip_without_compiler();
-    const features *all[] = {&everything, &deterministic, &unaligned};
-    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
-        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-            compile_variant(t, dtypes[d], 64, 64, all[i]);
-            compile_variant(t, dtypes[d], 128, 128, all[i]);
-            compile_variant(t, dtypes[d], 256, 256, all[i]);
-        }
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
+        for (int32_t head_dim = 64; head_dim <= 256; head_dim *= 2)
+            compile_variant(t, dtypes[d], head_dim, head_dim, &everything);
+        compile_variant(t, dtypes[d], 128, 128, &deterministic);
+        compile_variant(t, dtypes[d], 128, 128, &unaligned);
+    }
 }
 
 static void every_head_dim_compiles(void **state) { every_head_dim_compiles_for(*state); }
