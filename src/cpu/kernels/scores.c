@@ -79,7 +79,7 @@ void sac_scores_finish(const q_tile *t, const sac_tile *tile, float *scores, flo
         memcpy(unmodified + j * Q_TILE, scores + j * Q_TILE, sizeof(float) * (size_t)t->lanes);
     if (t->call->score_mod || masked) ask_modifiers(t, tile, masked, scores);
     if (tile->banded) hide_outside_band(t, tile, scores);
-    if (unmodified) hide_where_hidden(t, n, scores, unmodified);
+    if (unmodified && (masked || tile->banded)) hide_where_hidden(t, n, scores, unmodified);
 }
 
 void sac_scores_finish_diagonal(const q_tile *t, const sac_tile *tile, float *scores, float *unmodified) {
