@@ -205,6 +205,7 @@ static void probabilities(const q_tile *t, const sac_tile *tile) {
         softmax_grad(t, 1);
         return;
     }
+    sac_prefetch_keys(t, &args->v, args->head_dim_v, tile->begin, tile->end);
     multiply_keys(t, tile, &args->k, s->q_t, args->head_dim, s->k_room, s->scores);
     sac_scores_finish(t, tile, s->scores, unmodified_or_null(t));
     multiply_keys(t, tile, &args->v, s->dout_t, args->head_dim_v, s->v_room, s->grad);
@@ -216,6 +217,7 @@ static void differentiate(const q_tile *t, const sac_tile *tile, const void *dat
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
     probabilities(t, tile);
+    sac_prefetch_keys(t, &args->k, args->head_dim, tile->end, 2 * tile->end - tile->begin);
     if (args->dv.data) add_to_keys(t, tile, sums->dv, s->scores, s->dout_rows, args->head_dim_v);
     if (t->call->score_mod) modifier_grad(t, tile, sums);
     if (args->softcap > 0) softcap_grad(t, tile, tile->end - tile->begin);

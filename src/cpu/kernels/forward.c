@@ -75,6 +75,7 @@ static void attend(const q_tile *t, const sac_tile *tile, const void *data) {
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
     const int n = tile->end - tile->begin, dim = args->head_dim, dim_v = args->head_dim_v;
+    sac_prefetch_keys(t, &args->v, dim_v, tile->begin, tile->end);
     const panel k = sac_panel_rows(sac_key_row(t, &args->k, tile->begin), args->k.row_stride, args->dtype,
                                    t->pairs, n, dim, s->k_room);
     sac_gemm(&(gemm){.c = s->scores,
@@ -87,6 +88,7 @@ static void attend(const q_tile *t, const sac_tile *tile, const void *data) {
                      .n = t->lanes,
                      .k = t->words,
                      .pairs = t->pairs});
+    sac_prefetch_keys(t, &args->k, dim, tile->end, tile->end + n);
     sac_scores_finish(t, tile, s->scores, NULL);
     softmax(t, s->scores, t->pairs ? s->paired : NULL, n);
     const panel v = sac_panel_pairs(sac_key_row(t, &args->v, tile->begin), args->v.row_stride, args->dtype,

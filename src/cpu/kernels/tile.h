@@ -97,6 +97,16 @@ static inline const void *sac_key_row(const q_tile *t, const sac_view *view, int
                                               t->at.h / t->args->group * view->head_stride);
 }
 
+/* Asks for rows [begin, end) of k or v ahead of their use: while scores are turned into probabilities, nobody reads
+ * memory. Rows beyond the sequence are not asked for. */
+static inline void sac_prefetch_keys(const q_tile *t, const sac_view *view, int dim, int32_t begin,
+                                     int32_t end) {
+    const int bytes = dim * (t->args->dtype == SAC_F32 ? 4 : 2);
+    for (int32_t j = begin; j < sac_min(end, t->seq.k_len); j++)
+        for (int at = 0; at < bytes; at += 64)
+            __builtin_prefetch((const char *)sac_key_row(t, view, j) + at, 0, 2);
+}
+
 /* An fp32 row value of a lane, as lse and dlse have. */
 static inline float *sac_lane_value(const q_tile *t, const sac_row_view *view, int lane) {
     return view->data + t->at.b * view->batch_stride + sac_lane_head(t, lane) * view->head_stride +
