@@ -41,6 +41,7 @@ int attention_command(int argc, char **argv);
 int check_command(int argc, char **argv);
 int bench_command(int argc, char **argv);
 int mask_command(int argc, char **argv);
+int nsa_command(int argc, char **argv);
 int backends_command(int argc, char **argv);
 
 #endif

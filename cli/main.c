@@ -15,6 +15,7 @@ static const struct subcommand {
     {"attention", attention_command, "compute attention, and its gradients, of the tensors in a file"},
     {"check", check_command, "hold a backend against the fp64 reference"},
     {"bench", bench_command, "time it"},
+    {"nsa", nsa_command, "compute native sparse attention, and see what it keeps"},
     {"mask", mask_command, "describe and draw a block mask"},
     {"backends", backends_command, "what can compute here, and why not"},
 };
@@ -76,7 +77,7 @@ int main(int argc, char **argv) {
     static const struct argp argp = {
         .parser = parse,
         .args_doc = "COMMAND [OPTION...]",
-        .doc = "Dense, modified and block-sparse attention.\v",
+        .doc = "Dense, modified, block-sparse and native sparse attention.\v",
         .help_filter = help_filter,
     };
     int code = EXIT_OK;

@@ -13,48 +13,13 @@
 #include "dtype.h"
 #include "safetensors.h"
 #include "support/cmocka_all.h"
+#include "support/command_run.h"
 #include "support/random.h"
 
 #define SAMPLE SACCADE_TEST_DATA "/sample.safetensors"
 
-/* In `folder`: dense.safetensors, (2, 24, 4, 16) fp32 with sink, slopes, a table and dout; packed.safetensors. */
-static char folder[] = "/tmp/saccade-command-XXXXXX";
-static char out_text[1 << 16], err_text[1 << 14];
-
+/* In the folder: dense.safetensors, (2, 24, 4, 16) fp32 with sink, slopes, a table and dout; packed.safetensors. */
 enum { B = 2, N = 24, H = 4, HKV = 2, D = 16, T = B * N };
-
-static void read_text(const char *name, char *text, size_t size) {
-    char path[64];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *stream = fopen(path, "r");
-    assert_non_null(stream);
-    text[fread(text, 1, size - 1, stream)] = 0;
-    fclose(stream);
-}
-
-/* Runs `saccade ARGUMENTS` in the folder; the texts are then in out_text and err_text. */
-static int run(const char *arguments) {
-    char line[2048];
-    snprintf(line, sizeof line, "cd %s && %s %s >stdout 2>stderr </dev/null", folder, SACCADE_COMMAND,
-             arguments);
-    int status = system(line);
-    read_text("stdout", out_text, sizeof out_text);
-    read_text("stderr", err_text, sizeof err_text);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void succeeds(const char *arguments) {
-    int code = run(arguments);
-    if (code) fail_msg("saccade %s\nexit status %d\n%s%s", arguments, code, out_text, err_text);
-}
-
-/* With this exit status, these words on stderr, and nothing on stdout. */
-static void fails(const char *arguments, int expected, const char *words) {
-    int code = run(arguments);
-    if (code != expected || !strstr(err_text, words) || *out_text)
-        fail_msg("saccade %s\nexit status %d, must be %d, with \"%s\"\n%s%s", arguments, code, expected,
-                 words, out_text, err_text);
-}
 
 static json_t *prints_json(const char *arguments) {
     json_error_t error;
@@ -62,27 +27,6 @@ static json_t *prints_json(const char *arguments) {
     json_t *root = json_loads(out_text, JSON_REJECT_DUPLICATES, &error);
     if (!root) fail_msg("saccade %s: %s in\n%s", arguments, error.text, out_text);
     return root;
-}
-
-static bool exists(const char *name) {
-    char path[64];
-    struct stat status;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return stat(path, &status) == 0;
-}
-
-static safetensors_file *opened(const char *name) {
-    char path[64];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    safetensors_file *file = safetensors_open(path);
-    assert_non_null(file);
-    return file;
-}
-
-static double element(const safetensors_file *file, const char *name, size_t index) {
-    DLTensor *t = safetensors_find(file, name);
-    if (!t) fail_msg("there is no %s", name);
-    return dtype_value(t->dtype, t->data, index);
 }
 
 static void fill(float *values, size_t count, uint64_t seed) {
@@ -96,9 +40,7 @@ static int make_inputs(void **state) {
         sink[H] = {0, 1, -1, 2};
     static int32_t cu[B + 1] = {0, 17, T}, used[B] = {17, 9};
     char path[64];
-    setenv("LSAN_OPTIONS", "suppressions=" SACCADE_SOURCE "/tests/support/leaks.supp:print_suppressions=0",
-           0);
-    if (!mkdtemp(folder)) return -1;
+    if (!make_folder()) return -1;
     fill(q, T * H * D, 1);
     fill(k, T * HKV * D, 2);
     fill(v, T * HKV * D, 3);
@@ -126,9 +68,7 @@ static int make_inputs(void **state) {
 
 static int remove_inputs(void **state) {
     (void)state;
-    char line[64];
-    snprintf(line, sizeof line, "rm -r %s", folder);
-    return system(line);
+    return remove_folder();
 }
 
 /* ---- attention ---- */
@@ -458,8 +398,8 @@ static void wrong_usage_is_status_2_with_words(void **state) {
 
 static void help_and_version_are_status_0(void **state) {
     (void)state;
-    static const char *const commands[] = {"", "attention", "check", "bench", "mask", "backends"};
-    for (int i = 0; i < 6; i++) {
+    static const char *const commands[] = {"", "attention", "check", "bench", "nsa", "mask", "backends"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         char arguments[64];
         snprintf(arguments, sizeof arguments, "%s --help", commands[i]);
         succeeds(arguments);

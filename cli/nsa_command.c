@@ -1,0 +1,278 @@
+/* nsa_command.c - saccade nsa IN -o OUT: native sparse attention, what it selects, and what that keeps. */
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "dtype.h"
+#include "nsa_stats.h"
+#include "output.h"
+#include "progress.h"
+
+typedef struct command_options {
+    attention_options attention; /* only what an nsa_work takes of it */
+    saccade_nsa_params params;
+    const char *output, *png, *svg;
+    int64_t map[2]; /* sequence and head; -1: none */
+    bool save_blocks, save_lse, stats, verbose;
+} command_options;
+
+enum {
+    KEY_BLOCK = 0x500,
+    KEY_TOP_K,
+    KEY_WINDOW,
+    KEY_QUERY_TILE,
+    KEY_SCORE,
+    KEY_SELECT_PER,
+    KEY_COMPRESSED_TOP_K,
+    KEY_INITIAL_BLOCKS,
+    KEY_LOCAL_BLOCKS,
+    KEY_VISIBILITY,
+    KEY_SCALE,
+    KEY_BACKWARD,
+    KEY_DETERMINISTIC,
+    KEY_BACKEND,
+    KEY_THREADS,
+    KEY_SAVE_BLOCKS,
+    KEY_SAVE_LSE,
+    KEY_STATS,
+    KEY_MAP,
+    KEY_PNG,
+    KEY_SVG,
+};
+
+static const struct argp_option option_list[] = {
+    {"output", 'o', "OUT", 0, "Write out and the gradients to this safetensors file", 0},
+    {"save-blocks", KEY_SAVE_BLOCKS, NULL, 0, "OUT also gets the selected blocks, as indices", 0},
+    {"save-lse", KEY_SAVE_LSE, NULL, 0, "OUT also gets lse_cmp, lse_slc and lse_win", 0},
+    {"stats", KEY_STATS, NULL, 0, "Print what the selection keeps of dense attention, head by head", 0},
+    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where this head's attention goes, and what keeps it", 0},
+    {"png", KEY_PNG, "FILE", 0, "The drawing of --map", 0},
+    {"svg", KEY_SVG, "FILE", 0, "The drawing of --map", 0},
+    {"verbose", 'v', NULL, 0, "Say what was computed and how fast", 0},
+    {NULL, 0, NULL, 0, "What is attended to:", 1},
+    {"block", KEY_BLOCK, "L", 0, "Tokens a compressed key stands for (default 64)", 1},
+    {"top-k", KEY_TOP_K, "K", 0, "Blocks selected for each tile of queries (default 16)", 1},
+    {"window", KEY_WINDOW, "N", 0, "Last keys that each query sees, its own included (default 512)", 1},
+    {"query-tile", KEY_QUERY_TILE, "N", 0, "Queries that share a selection, 1 to 256 (default 256)", 1},
+    {"selection-score", KEY_SCORE, "RULE", 0,
+     "logits, or probabilities (default: probabilities for --query-tile 1, else logits)", 1},
+    {"select-per", KEY_SELECT_PER, "WHAT", 0,
+     "head, or group of heads that share keys (default: group with probabilities, else head)", 1},
+    {"compressed-top-k", KEY_COMPRESSED_TOP_K, "K", 0,
+     "The compressed branch visits only the K best 128-wide blocks of compressed keys", 1},
+    {"initial-blocks", KEY_INITIAL_BLOCKS, "N", 0, "Always select the first N blocks", 1},
+    {"local-blocks", KEY_LOCAL_BLOCKS, "N", 0, "Always select the last N blocks", 1},
+    {"visibility", KEY_VISIBILITY, "RULE", 0,
+     "Compressed keys are seen once their block is complete (default), or once it has started", 1},
+    {"scale", KEY_SCALE, "X", 0, "Default 1/sqrt(D)", 1},
+    {NULL, 0, NULL, 0, "How:", 2},
+    {"backward", KEY_BACKWARD, NULL, 0, "Gradients too", 2},
+    {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 2},
+    {"backend", KEY_BACKEND, "NAME", 0, "This one, or fail with its reasons", 2},
+    {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 2},
+    {0}};
+
+static int32_t number(struct argp_state *state, const char *option, const char *text, int64_t low,
+                      int64_t high) {
+    int64_t value = 0;
+    if (!parse_int(text, low, high, &value))
+        argp_error(state, "--%s %s: expected a whole number from %lld to %lld", option, text, (long long)low,
+                   (long long)high);
+    return (int32_t)value;
+}
+
+/* 1 or 2: the first or the second word. */
+static int one_of(struct argp_state *state, const char *option, const char *text, const char *first,
+                  const char *second) {
+    if (strcmp(text, first) && strcmp(text, second))
+        argp_error(state, "--%s %s: expected %s or %s", option, text, first, second);
+    return strcmp(text, first) ? 2 : 1;
+}
+
+static void parse_map(struct argp_state *state, const char *text, int64_t map[2]) {
+    int64_t values[2];
+    int count = parse_int_list(text, 0, INT32_MAX, 1, 2, values);
+    if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
+    map[0] = count == 2 ? values[0] : 0;
+    map[1] = values[count - 1];
+}
+
+static error_t parse_rule(int key, char *text, struct argp_state *state) {
+    saccade_nsa_params *p = &((command_options *)state->input)->params;
+    switch (key) {
+    case KEY_BLOCK:
+        p->block = number(state, "block", text, 1, 1 << 20);
+        return 0;
+    case KEY_TOP_K:
+        p->top_k = number(state, "top-k", text, 1, 1024);
+        return 0;
+    case KEY_WINDOW:
+        p->window = number(state, "window", text, 1, INT32_MAX);
+        return 0;
+    case KEY_QUERY_TILE:
+        p->query_tile = number(state, "query-tile", text, 1, 256);
+        return 0;
+    case KEY_SCORE:
+        p->score = (saccade_nsa_score)one_of(state, "selection-score", text, "logits", "probabilities");
+        return 0;
+    case KEY_SELECT_PER:
+        p->select_per = (saccade_nsa_select_per)one_of(state, "select-per", text, "head", "group");
+        return 0;
+    case KEY_COMPRESSED_TOP_K:
+        p->compressed_top_k = number(state, "compressed-top-k", text, 1, 1024);
+        return 0;
+    case KEY_INITIAL_BLOCKS:
+        p->initial_blocks = number(state, "initial-blocks", text, 0, 1024);
+        return 0;
+    case KEY_LOCAL_BLOCKS:
+        p->local_blocks = number(state, "local-blocks", text, 0, 1024);
+        return 0;
+    case KEY_VISIBILITY:
+        p->visibility =
+            (saccade_nsa_visibility)(one_of(state, "visibility", text, "complete", "started") - 1);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_computation(int key, char *text, struct argp_state *state) {
+    attention_options *a = &((command_options *)state->input)->attention;
+    double scale = 0;
+    switch (key) {
+    case KEY_SCALE:
+        if (!parse_double(text, &scale)) argp_error(state, "--scale %s: expected a number", text);
+        a->params.has_scale = true;
+        a->params.scale = (float)scale;
+        return 0;
+    case KEY_BACKWARD:
+        a->backward = true;
+        return 0;
+    case KEY_DETERMINISTIC:
+        a->params.deterministic = true;
+        return 0;
+    case KEY_BACKEND:
+        a->params.backend = text;
+        return 0;
+    case KEY_THREADS:
+        a->context.num_threads = number(state, "threads", text, 1, 4096);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (a->input) argp_error(state, "%s: one input is enough", text);
+        a->input = text;
+        return 0;
+    default:
+        return parse_rule(key, text, state);
+    }
+}
+
+static void check_together(struct argp_state *state, const command_options *options) {
+    const bool picture = options->png || options->svg;
+    if (!options->attention.input) argp_error(state, "IN is missing");
+    if (picture != (options->map[1] >= 0)) argp_error(state, "--map and --png or --svg go together");
+    if (!options->output && !options->stats && !picture) argp_error(state, "-o OUT is missing");
+    if (!options->output && (options->save_blocks || options->save_lse || options->attention.backward))
+        argp_error(state, "--save-blocks, --save-lse and --backward: need -o OUT");
+}
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    command_options *options = state->input;
+    switch (key) {
+    case 'o':
+        options->output = text;
+        return 0;
+    case 'v':
+        options->verbose = true;
+        return 0;
+    case KEY_SAVE_BLOCKS:
+        options->save_blocks = true;
+        return 0;
+    case KEY_SAVE_LSE:
+        options->save_lse = true;
+        return 0;
+    case KEY_STATS:
+        options->stats = true;
+        return 0;
+    case KEY_MAP:
+        parse_map(state, text, options->map);
+        return 0;
+    case KEY_PNG:
+        options->png = text;
+        return 0;
+    case KEY_SVG:
+        options->svg = text;
+        return 0;
+    case ARGP_KEY_END:
+        check_together(state, options);
+        return 0;
+    default:
+        return parse_computation(key, text, state);
+    }
+}
+
+static bool is_wanted(const command_options *options, int result) {
+    if (result == NSA_INDICES) return options->save_blocks;
+    if (result >= NSA_LSE_CMP && result <= NSA_LSE_WIN) return options->save_lse;
+    return result == NSA_OUT || result >= NSA_DQ;
+}
+
+static bool write_results(const nsa_work *work, const command_options *options) {
+    safetensors_entry entries[NSA_NUM_RESULTS];
+    size_t count = 0;
+    for (int i = 0; i < NSA_NUM_RESULTS; i++)
+        if (work->result[i] && is_wanted(options, i))
+            entries[count++] = (safetensors_entry){nsa_result_name((nsa_result)i), work->result[i]};
+    return safetensors_write(options->output, entries, count);
+}
+
+static int compute(nsa_work *work, const command_options *options) {
+    progress_begin("forward", 0);
+    const double begin = seconds_now();
+    saccade_status status = nsa_work_forward(work);
+    const double middle = seconds_now();
+    progress_end();
+    if (status != SACCADE_OK) return complain_status("forward", status);
+    if (options->verbose) printf("forward   %.2f ms\n", 1e3 * (middle - begin));
+    if (!work->dense.backward) return EXIT_OK;
+    progress_begin("backward", 0);
+    status = nsa_work_backward(work);
+    progress_end();
+    if (status != SACCADE_OK) return complain_status("backward", status);
+    if (options->verbose)
+        printf("backward  %.2f ms%s\n", 1e3 * (seconds_now() - middle),
+               work->dense.dout_is_ones ? ", of the sum of out" : "");
+    return EXIT_OK;
+}
+
+static int run(command_options *options) {
+    nsa_work work;
+    /* Long work should not end at a folder that cannot be written. */
+    if (options->output && !output_possible(options->output)) return EXIT_FAILED;
+    int code = nsa_work_open(&work, &options->attention, &options->params);
+    if (code == EXIT_OK) code = compute(&work, options);
+    if (code == EXIT_OK && options->output && !write_results(&work, options)) code = EXIT_FAILED;
+    if (code == EXIT_OK && options->stats) code = print_nsa_stats(&work);
+    if (code == EXIT_OK && options->map[1] >= 0)
+        code = draw_nsa_map(&work, options->map[0], options->map[1], options->png, options->svg);
+    nsa_work_close(&work);
+    return code;
+}
+
+int nsa_command(int argc, char **argv) {
+    static const struct argp argp = {
+        .options = option_list,
+        .parser = parse,
+        .args_doc = "IN -o OUT",
+        .doc = "Computes native sparse attention of the tensors q, k and v in the safetensors file IN.\v"
+               "q, k, v are (B, N, H, D), or (T, H, D) with cu_seqlens_q and cu_seqlens_k, the same. IN may "
+               "also hold "
+               "w_k (Hkv, D, D), w_v (Hkv, Dv, Dv), w_gate (H, 3, D) or gates (B, N, H, 3), and dout. OUT "
+               "gets out, "
+               "with --backward also dq, dk, dv, dw_k, dw_v, dw_gate or dgates.",
+    };
+    command_options options = {.map = {-1, -1}};
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    return run(&options);
+}
