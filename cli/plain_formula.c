@@ -207,9 +207,13 @@ static void forward_row(query_row *row) {
 
 /* ---- backward ---- */
 
+/* A head's sink is one for all batch entries, whose slices run side by side. */
 static void add_dsink(const query_row *row, float sink_probability, float delta) {
     DLTensor *dsink = row->s->r->tensor[DSINK];
-    if (dsink) ((float *)dsink->data)[row->h] -= sink_probability * delta;
+    if (!dsink) return;
+    float *sum = (float *)dsink->data + row->h;
+#pragma omp atomic
+    *sum -= sink_probability * delta;
 }
 
 /* dp becomes the gradient of scale * q . k. */
