@@ -16,31 +16,6 @@ static bool too_old(const saccade_request *request, const void *facts, char *tex
            sac_reason(text, size, "compute capability %d.%d is below 8.0", capability / 10, capability % 10);
 }
 
-static bool is_bf16(DLDataType t) { return t.lanes == 1 && t.code == kDLBfloat && t.bits == 16; }
-static bool is_float(DLDataType t, int bits) { return t.lanes == 1 && t.code == kDLFloat && t.bits == bits; }
-
-static bool unknown_dtype(const saccade_request *request, const void *facts, char *text, size_t size) {
-    DLDataType t = request->dtype;
-    (void)facts;
-    if (is_bf16(t) || is_float(t, 16) || is_float(t, 32)) return false;
-    return sac_reason(text, size, "dtype (code %d, %d bits, %d lanes) is none of bf16, f16, f32", t.code,
-                      t.bits, t.lanes);
-}
-
-static bool bad_head_dim(int32_t head_dim) { return head_dim < 8 || head_dim > 256 || head_dim % 8; }
-
-static bool head_dim(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return bad_head_dim(request->head_dim) &&
-           sac_reason(text, size, "head_dim %d is no multiple of 8 up to 256", request->head_dim);
-}
-
-static bool head_dim_v(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return bad_head_dim(request->head_dim_v) &&
-           sac_reason(text, size, "head_dim_v %d is no multiple of 8 up to 256", request->head_dim_v);
-}
-
 /* Shared memory of the smallest kind of GPU that each capability has, for requests about a device not present. */
 static int32_t smem_bytes(const saccade_request *request, const sac_cuda_facts *facts) {
     if (!request->compute_capability && facts && facts->device) return facts->device->smem_bytes;
@@ -58,7 +33,7 @@ static int32_t smem_bytes(const saccade_request *request, const sac_cuda_facts *
 }
 
 static bool shared_memory(const saccade_request *request, const void *facts, char *text, size_t size) {
-    int32_t bytes = smem_bytes(request, facts), dtype = is_float(request->dtype, 32) ? SAC_F32 : SAC_BF16;
+    int32_t bytes = smem_bytes(request, facts), dtype = request->dtype.bits == 32 ? SAC_F32 : SAC_BF16;
     if (sac_portable_serves_forward(dtype, request->head_dim, request->head_dim_v, bytes) &&
         (!request->training ||
          sac_portable_serves_backward(dtype, request->head_dim, request->head_dim_v, bytes)))
@@ -67,12 +42,6 @@ static bool shared_memory(const saccade_request *request, const void *facts, cha
                       "head_dim %d with head_dim_v %d in %d-bit numbers has no tile for the GPU's %d bytes "
                       "of shared memory",
                       request->head_dim, request->head_dim_v, request->dtype.bits, bytes);
-}
-
-static bool lacks_score_mod_grad(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return request->training && request->score_mod && !request->score_mod_grad &&
-           sac_reason(text, size, "the score_mod has no backward text, which training needs");
 }
 
 static bool deterministic_aux_grad(const saccade_request *request, const void *facts, char *text,
@@ -87,16 +56,15 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_no_gpu,
                                     sac_rule_no_compiler,
                                     too_old,
-                                    unknown_dtype,
-                                    head_dim,
-                                    head_dim_v,
+                                    sac_rule_16_or_32_bit_floats,
+                                    sac_rule_head_dims_8_to_256,
                                     shared_memory,
-                                    lacks_score_mod_grad,
+                                    sac_rule_score_mod_grad,
                                     deterministic_aux_grad,
-                                    sac_rule_dropout,
-                                    sac_rule_paged_kv,
-                                    sac_rule_context_parallel,
-                                    sac_rule_fp8,
+                                    sac_rule_no_dropout,
+                                    sac_rule_no_paged_kv,
+                                    sac_rule_no_context_parallel,
+                                    sac_rule_no_fp8,
                                     NULL};
 
 static int rank(const saccade_request *request) {

@@ -28,23 +28,3 @@ bool sac_rule_no_compiler(const saccade_request *request, const void *facts, cha
     (void)request;
     return f && f->no_compiler && sac_reason(text, size, "%s", f->no_compiler);
 }
-
-bool sac_rule_dropout(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return request->dropout && sac_reason(text, size, "dropout is not computed");
-}
-
-bool sac_rule_paged_kv(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return request->paged_kv && sac_reason(text, size, "keys and values in pages are not read");
-}
-
-bool sac_rule_context_parallel(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return request->context_parallel && sac_reason(text, size, "a context split over devices is not served");
-}
-
-bool sac_rule_fp8(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return request->fp8 && sac_reason(text, size, "fp8 is not computed");
-}

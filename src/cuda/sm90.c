@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/dtype.h"
 #include "base/rules.h"
 #include "cuda/attn_fwd_sm90.h"
 #include "cuda/rules.h"
@@ -17,8 +18,7 @@ static bool wide_dtype(const saccade_request *request, const void *facts, char *
     DLDataType t = request->dtype;
     (void)facts;
     if (t.bits == 16 && t.lanes == 1 && (t.code == kDLFloat || t.code == kDLBfloat)) return false;
-    return sac_reason(text, size, "dtype (code %d, %d bits, %d lanes) is neither bf16 nor fp16", t.code,
-                      t.bits, t.lanes);
+    return sac_reason(text, size, "dtype %s is neither bf16 nor f16", sac_dtype_text(t));
 }
 
 static bool wants_backward(const saccade_request *request, const void *facts, char *text, size_t size) {
@@ -44,9 +44,9 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,  sac_rule_no_gpu,
                                     sac_rule_no_compiler, not_hopper,
                                     wide_dtype,           sac_rule_head_dims_8_to_256,
                                     wants_backward,       unaligned_rows,
-                                    too_many_tiles,       sac_rule_dropout,
-                                    sac_rule_paged_kv,    sac_rule_context_parallel,
-                                    sac_rule_fp8,         NULL};
+                                    too_many_tiles,       sac_rule_no_dropout,
+                                    sac_rule_no_paged_kv, sac_rule_no_context_parallel,
+                                    sac_rule_no_fp8,      NULL};
 
 static void title(saccade_context *ctx, char *text, size_t size) {
     const sac_cuda_facts *facts = sac_cuda_facts_of(ctx, (DLDevice){kDLCUDA, 0});
