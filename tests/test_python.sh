@@ -16,6 +16,10 @@ if [ -z "$python" ]; then
     echo "skipped: there is no python3"
     exit 0
 fi
+if [ ! -r /proc/cpuinfo ]; then
+    echo "skipped: PyTorch needs /proc"
+    exit 0
+fi
 if ! has_all "$python"; then
     environment=$SACCADE_BUILD/python
     python=$environment/bin/python

@@ -7,9 +7,5 @@
 #include "reference/reference.h"
 
 const sac_backend *const sac_backends[] = {
-    &sac_cuda_sm90_backend,
-    &sac_cuda_portable_backend,
-    &sac_cpu_backend,
-    &sac_reference_backend,
-    NULL,
+    &sac_cuda_sm90_backend, &sac_cuda_portable_backend, &sac_cpu_backend, &sac_reference_backend, NULL,
 };
