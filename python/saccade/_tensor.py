@@ -18,6 +18,7 @@ _CODES = {
     "bool": (1, 8),
 }
 
+_TENSOR = ffi.typeof("DLTensor *")
 _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype = ctypes.c_void_p
 _capsule_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
@@ -33,7 +34,7 @@ class Tensor:
             self.pointer = ffi.NULL
         elif hasattr(array, "data_ptr"):
             torch = sys.modules["torch"]
-            array = array.detach()
+            array = array.detach() if array.requires_grad else array
             # The older export: it takes no part in stream order, which is the caller's business here.
             self._take(torch.utils.dlpack.to_dlpack(array.view(torch.uint8) if array.dtype == torch.bool else array))
         elif getattr(getattr(array, "dtype", None), "name", "") == "bfloat16":
@@ -46,8 +47,8 @@ class Tensor:
 
     def _take(self, capsule):
         self._kept = capsule
-        managed = ffi.cast("DLManagedTensor *", _capsule_pointer(capsule, b"dltensor"))
-        self.pointer = ffi.addressof(managed.dl_tensor)
+        # A DLManagedTensor begins with its DLTensor.
+        self.pointer = ffi.cast(_TENSOR, _capsule_pointer(capsule, b"dltensor"))
 
     def _describe_bfloat16(self, array):
         extents = ffi.new("int64_t[]", list(array.shape))

@@ -169,8 +169,12 @@ attention_forward.register_autograd(_backward, setup_context=_setup_context)
 class _Eager(torch.autograd.Function):
     """The same without the dispatcher, which costs more than a small attention. Sees no tensors inside lists."""
 
-    forward = staticmethod(_attention_forward)
-    setup_context = staticmethod(_setup_context)
+    @staticmethod
+    def forward(ctx, *inputs):
+        # In one piece: with a setup_context of its own, apply would bind the signature at every call.
+        output = _attention_forward(*inputs)
+        _setup_context(ctx, inputs, output)
+        return output
 
     @staticmethod
     def backward(ctx, dout, dlse):
