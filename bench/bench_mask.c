@@ -10,8 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <time.h>
+
+#include "table.h"
 
 typedef struct bench_case {
     const char *name, *blocks;
@@ -121,11 +122,6 @@ static double now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-static int compare_times(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* At least 5 runs, and as many as fit into half a second. */
 static int run_case(const bench_case *c, int threads) {
     enum { MAX_RUNS = 200, MIN_RUNS = 5 };
@@ -163,19 +159,6 @@ static int run_case(const bench_case *c, int threads) {
            first, p50, p90, (double)info.bytes / (1 << 20),
            p50 * 1e6 / (double)(info.full + info.partial + info.diagonal));
     return 0;
-}
-
-static void print_machine(int threads) {
-    char line[256], processor[256] = "unknown processor", date[32];
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "model name : %255[^\n]", processor) == 1) break;
-    if (file) fclose(file);
-    struct utsname system;
-    uname(&system);
-    time_t t = time(NULL);
-    strftime(date, sizeof date, "%Y-%m-%d", gmtime(&t));
-    printf("%s, %s %s, %d threads, %s\n\n", processor, system.sysname, system.machine, threads, date);
 }
 
 int main(int argc, char **argv) {

@@ -11,8 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <time.h>
+
+#include "table.h"
 
 enum { H = 8, D = 64, RUNS = 9 };
 
@@ -105,11 +106,6 @@ static void time_once(row *r, const tensors *t, int run) {
     r->ms[1][run] = now_ms() - start;
 }
 
-static int compare_times(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void run_group(const group *g, const tensors *t, int n, int threads) {
     row rows[] = {make_row(g, NULL, threads), make_row(g, "cc", threads), make_row(g, "libtcc", threads)};
     enum { NUM_ROWS = sizeof rows / sizeof *rows };
@@ -135,19 +131,6 @@ static float *numbers(size_t count) {
     if (!x) check(SACCADE_OUT_OF_MEMORY);
     for (size_t i = 0; i < count; i++) x[i] = (float)rand() / (float)RAND_MAX - 0.5f;
     return x;
-}
-
-static void print_machine(int threads) {
-    char line[256], processor[256] = "unknown processor", date[32];
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "model name : %255[^\n]", processor) == 1) break;
-    if (file) fclose(file);
-    struct utsname system;
-    uname(&system);
-    time_t t = time(NULL);
-    strftime(date, sizeof date, "%Y-%m-%d", gmtime(&t));
-    printf("%s, %s %s, %d threads, %s\n\n", processor, system.sysname, system.machine, threads, date);
 }
 
 int main(int argc, char **argv) {
