@@ -28,14 +28,6 @@ static const struct argp_option option_list[] = {
     {"verbose", 'v', NULL, 0, "Say what was computed, by which backend, how fast", -1},
     {0}};
 
-static void parse_map(struct argp_state *state, const char *text, int64_t map[2]) {
-    int64_t values[2];
-    int count = parse_int_list(text, 0, INT32_MAX, 1, 2, values);
-    if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
-    map[0] = count == 2 ? values[0] : 0;
-    map[1] = values[count - 1];
-}
-
 static error_t parse(int key, char *text, struct argp_state *state) {
     command_options *options = state->input;
     bool picture = options->png || options->svg;

@@ -95,3 +95,20 @@ int parse_int_list(const char *text, int64_t min, int64_t max, int min_count, in
     }
     return -1;
 }
+
+int64_t parse_count(struct argp_state *state, const char *option, const char *text, int64_t min,
+                    int64_t max) {
+    int64_t value = 0;
+    if (!parse_int(text, min, max, &value))
+        argp_error(state, "%s %s: expected a whole number from %lld to %lld", option, text, (long long)min,
+                   (long long)max);
+    return value;
+}
+
+void parse_map(struct argp_state *state, const char *text, int64_t map[2]) {
+    int64_t values[2];
+    int count = parse_int_list(text, 0, INT32_MAX, 1, 2, values);
+    if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
+    map[0] = count == 2 ? values[0] : 0;
+    map[1] = values[count - 1];
+}

@@ -51,14 +51,6 @@ static const struct argp_option option_list[] = {
     {"plane", KEY_PLANE, "B,H", 0, "Batch entry and head that are drawn (default 0,0)", 1},
     {0}};
 
-static int64_t parse_count(struct argp_state *state, const char *option, const char *text, int64_t least,
-                           int64_t most) {
-    int64_t value = 0;
-    if (!parse_int(text, least, most, &value))
-        argp_error(state, "%s %s: expected %lld to %lld", option, text, (long long)least, (long long)most);
-    return value;
-}
-
 static void check_together(struct argp_state *state, mask_options *options) {
     if (!options->spec) argp_error(state, "SPEC is missing");
     if (options->q_len < 0) argp_error(state, "--q-len is missing");

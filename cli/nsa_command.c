@@ -74,15 +74,6 @@ static const struct argp_option option_list[] = {
     {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 2},
     {0}};
 
-static int32_t number(struct argp_state *state, const char *option, const char *text, int64_t low,
-                      int64_t high) {
-    int64_t value = 0;
-    if (!parse_int(text, low, high, &value))
-        argp_error(state, "--%s %s: expected a whole number from %lld to %lld", option, text, (long long)low,
-                   (long long)high);
-    return (int32_t)value;
-}
-
 /* 1 or 2: the first or the second word. */
 static int one_of(struct argp_state *state, const char *option, const char *text, const char *first,
                   const char *second) {
@@ -91,28 +82,20 @@ static int one_of(struct argp_state *state, const char *option, const char *text
     return strcmp(text, first) ? 2 : 1;
 }
 
-static void parse_map(struct argp_state *state, const char *text, int64_t map[2]) {
-    int64_t values[2];
-    int count = parse_int_list(text, 0, INT32_MAX, 1, 2, values);
-    if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
-    map[0] = count == 2 ? values[0] : 0;
-    map[1] = values[count - 1];
-}
-
 static error_t parse_rule(int key, char *text, struct argp_state *state) {
     saccade_nsa_params *p = &((command_options *)state->input)->params;
     switch (key) {
     case KEY_BLOCK:
-        p->block = number(state, "block", text, 1, 1 << 20);
+        p->block = (int32_t)parse_count(state, "--block", text, 1, 1 << 20);
         return 0;
     case KEY_TOP_K:
-        p->top_k = number(state, "top-k", text, 1, 1024);
+        p->top_k = (int32_t)parse_count(state, "--top-k", text, 1, 1024);
         return 0;
     case KEY_WINDOW:
-        p->window = number(state, "window", text, 1, INT32_MAX);
+        p->window = (int32_t)parse_count(state, "--window", text, 1, INT32_MAX);
         return 0;
     case KEY_QUERY_TILE:
-        p->query_tile = number(state, "query-tile", text, 1, 256);
+        p->query_tile = (int32_t)parse_count(state, "--query-tile", text, 1, 256);
         return 0;
     case KEY_SCORE:
         p->score = (saccade_nsa_score)one_of(state, "selection-score", text, "logits", "probabilities");
@@ -121,13 +104,13 @@ static error_t parse_rule(int key, char *text, struct argp_state *state) {
         p->select_per = (saccade_nsa_select_per)one_of(state, "select-per", text, "head", "group");
         return 0;
     case KEY_COMPRESSED_TOP_K:
-        p->compressed_top_k = number(state, "compressed-top-k", text, 1, 1024);
+        p->compressed_top_k = (int32_t)parse_count(state, "--compressed-top-k", text, 1, 1024);
         return 0;
     case KEY_INITIAL_BLOCKS:
-        p->initial_blocks = number(state, "initial-blocks", text, 0, 1024);
+        p->initial_blocks = (int32_t)parse_count(state, "--initial-blocks", text, 0, 1024);
         return 0;
     case KEY_LOCAL_BLOCKS:
-        p->local_blocks = number(state, "local-blocks", text, 0, 1024);
+        p->local_blocks = (int32_t)parse_count(state, "--local-blocks", text, 0, 1024);
         return 0;
     case KEY_VISIBILITY:
         p->visibility =
@@ -157,7 +140,7 @@ static error_t parse_computation(int key, char *text, struct argp_state *state) 
         a->params.backend = text;
         return 0;
     case KEY_THREADS:
-        a->context.num_threads = number(state, "threads", text, 1, 4096);
+        a->context.num_threads = (int32_t)parse_count(state, "--threads", text, 1, 4096);
         return 0;
     case ARGP_KEY_ARG:
         if (a->input) argp_error(state, "%s: one input is enough", text);
