@@ -10,22 +10,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, &(saccade_context_params){.num_threads = 3}) != SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void must(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s", saccade_last_error());
-}
+#include "support/mask_context.h"
 
 /* Lengths and blocks that every builder is tried with. */
 static const int32_t lengths[] = {0, 1, 7, 33, 70, 96};

@@ -14,23 +14,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, &(saccade_context_params){.num_threads = 3, .cache_dir = ""}) !=
-           SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void must(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s", saccade_last_error());
-}
+#include "support/mask_context.h"
 
 static const int32_t blocks[][2] = {{16, 16}, {32, 8}, {8, 24}, {1, 16}, {16, 1}, {5, 7}, {1, 1}, {128, 64}};
 enum { NUM_BLOCKS = sizeof blocks / sizeof *blocks };

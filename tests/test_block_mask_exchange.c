@@ -11,22 +11,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, NULL) != SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void must(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s", saccade_last_error());
-}
+#include "support/mask_context.h"
 
 /* Room for the eight tensors of a mask of up to 2 x 3 x 8 x 16 blocks. */
 enum { MAX_LIST = 2 * 3 * 8 * 16 };
