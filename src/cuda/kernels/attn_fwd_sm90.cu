@@ -21,9 +21,9 @@
  * three, or a scale that is not positive), RAGGED (lengths come from device memory), SPLIT (the keys of
  * the last query tiles are split).
  */
-#include "cuda/kernels/attn_fwd_sm90_producer.h"
 #include "cuda/kernels/attn_fwd_sm90_softmax.h"
 #include "cuda/kernels/attn_fwd_sm90_store.h"
+#include "cuda/kernels/attn_sm90_producer.h"
 #include "cuda/kernels/ptx/fence.h"
 #include "cuda/kernels/ptx/warpgroup.h"
 #include "cuda/kernels/ptx/wgmma.h"
@@ -140,17 +140,9 @@ SAC_FN void skip_tiles(consumer *c, kv_record tile) {
     }
 }
 
-/* One past the last key that the band lets this warpgroup's rows see. */
-SAC_FN int32_t key_end(const consumer *c) {
-    const sac_sequence sequence = sequence_of(c->args, c->q->batch);
-    const sac_band band = sac_band_make(&c->args->band, sequence.q_len, sequence.k_len);
-    const int32_t begin = c->q->begin + c->warpgroup * 64, end = sac_min(begin + 64, c->q->end);
-    return begin < end ? sac_band_hi(&band, end - 1) : 0;
-}
-
 SAC_FN void attend(consumer *c) {
     c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage]) + c->warpgroup * 64 * ROW_BYTES);
-    c->key_end = key_end(c);
+    c->key_end = key_end_of(c->args, c->q);
     kv_record tile = wait_k(c);
     int hidden = 0;
     first_tile(c, &tile);
@@ -202,22 +194,6 @@ SAC_FN void consume(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
             for (int32_t shift = turn; c.q->begin + shift < c.q->end; shift += turn) store(&c, shift);
 #endif
     }
-}
-
-/* ---- the kernel ---- */
-
-SAC_FN void init_barriers(smem_layout *smem) {
-    for (int i = 0; i < Q_STAGES; i++) {
-        ptx_mbarrier_init(&smem->q_full[i], 1);
-        ptx_mbarrier_init(&smem->q_empty[i], 4 * CONSUMERS); /* one arrival a warp */
-    }
-    for (int i = 0; i < KV_STAGES; i++) {
-        ptx_mbarrier_init(&smem->k_full[i], 1);
-        ptx_mbarrier_init(&smem->v_full[i], 1);
-        ptx_mbarrier_init(&smem->k_empty[i], 4 * CONSUMERS);
-        ptx_mbarrier_init(&smem->v_empty[i], 4 * CONSUMERS);
-    }
-    ptx_mbarrier_fence_init();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)

@@ -3,16 +3,14 @@
 #define SAC_ATTN_FWD_SM90_SOFTMAX_H
 
 #include "cuda/kernels/attn_fwd_sm90_tile.h"
-#if MASK_MOD || SCORE_MOD
-#include <modifiers.h> /* sac_score_mod, sac_mask_mod: made for the call */
-#endif
+#include "cuda/kernels/attn_sm90_mask.h"
 
 #if PRESCALED
 /* Scores become what the softmax is taken of: scale, softcap, ALiBi, score_mod. */
 SAC_FN void modify(consumer *c, const kv_record *tile) {
     const sac_attention_args *args = c->args;
     const int b = c->q->batch, h = c->q->head;
-    const int32_t row = first_row(c), column = tile->begin + first_column();
+    const int32_t row = first_row(c->q), column = tile->begin + first_column();
     const sac_sequence sequence = sequence_of(args, b);
     const float scale = SOFTCAP ? args->scale / args->softcap : args->scale;
     const float slope = ALIBI ? args->alibi_slopes[b * args->alibi_batch_stride + h] : 0;
@@ -32,39 +30,12 @@ SAC_FN void modify(consumer *c, const kv_record *tile) {
 }
 #endif
 
-/* The keys of a tile, as offsets from this thread's first column, that a row may see. */
-SAC_FN sac_range visible_columns(consumer *c, const kv_record *tile, int32_t row) {
-    const sac_sequence sequence = sequence_of(c->args, c->q->batch);
-    const sac_band band = sac_band_make(&c->args->band, sequence.q_len, sequence.k_len);
-    const int32_t column = tile->begin + first_column();
-    sac_range seen = {sac_band_lo(&band, row) - column, sac_min(sac_band_hi(&band, row), tile->end) - column};
-    if (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL) {
-        int32_t key = row + tile->delta - column;
-        seen.begin = sac_max(seen.begin, key);
-        seen.end = sac_min(seen.end, key + 1);
-    }
-    return seen;
-}
-
 /* Hidden scores become -inf. */
 SAC_FN void mask(consumer *c, const kv_record *tile) {
-    const int32_t row = first_row(c);
-    const sac_range seen[2] = {visible_columns(c, tile, row), visible_columns(c, tile, row + 8)};
-#if MASK_MOD
-    const sac_sequence sequence = sequence_of(c->args, c->q->batch);
-    const int32_t column = tile->begin + first_column();
-    const int asks = tile->flags >> KV_KIND != SAC_FULL;
-#endif
+    const tile_mask m = tile_mask_of(c->args, c->q, tile);
 #pragma unroll
-    for (int i = 0; i < KV_TILE / 2; i++) {
-        int visible = COLUMN_OF(i) >= seen[i / 2 % 2].begin && COLUMN_OF(i) < seen[i / 2 % 2].end;
-#if MASK_MOD
-        visible &=
-            !asks | sac_mask_mod(c->q->batch, c->q->head, sac_min(row + ROW_OF(i), sequence.q_len - 1),
-                                 sac_min(column + COLUMN_OF(i), sequence.k_len - 1), &c->args->mask_aux);
-#endif
-        if (!visible) c->s[i] = MINUS_INF;
-    }
+    for (int i = 0; i < KV_TILE / 2; i++)
+        if (!is_visible(&m, i)) c->s[i] = MINUS_INF;
 }
 
 /* Row maxima of the tile, the same in the four lanes that share a row. */

@@ -41,7 +41,7 @@ SAC_FN void store(consumer *c, int32_t row_shift) {
     const int64_t first = row_of(&args->len_q, b);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int32_t row = first_row(c) + 8 * r + row_shift;
+        const int32_t row = first_row(c->q) + 8 * r + row_shift;
         float lse, factor = finish_row(c, r, row < used, &lse);
         if (args->lse.data && row < end && lane_id() % 4 == 0)
             args->lse.data[batch_of(&args->len_q, b) * args->lse.batch_stride + h * args->lse.head_stride +

@@ -1,12 +1,12 @@
-/* attn_fwd_sm90_producer.h - one thread that takes query tiles and loads what the consumers need, in their order. */
-#ifndef SAC_ATTN_FWD_SM90_PRODUCER_H
-#define SAC_ATTN_FWD_SM90_PRODUCER_H
+/* attn_sm90_producer.h - one thread that takes query tiles and loads what the consumers need, in their order. */
+#ifndef SAC_ATTN_SM90_PRODUCER_H
+#define SAC_ATTN_SM90_PRODUCER_H
 
-#include "cuda/kernels/attn_fwd_sm90_tile.h"
+#include "cuda/kernels/attn_sm90_tile.h"
 #include "cuda/kernels/ptx/tma.h"
 
 typedef struct producer {
-    const sac_attn_fwd_sm90_params *params;
+    const kernel_params *params;
     smem_layout *smem;
     ring q, k, v;
     int32_t kv_head, kv_batch, kv_row; /* where the tile's keys start */
@@ -15,29 +15,33 @@ typedef struct producer {
 /* A tile: one box for each panel of 64 columns. */
 SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, int rows, int panels,
                       int32_t row, int32_t head, int32_t batch) {
-    ptx_mbarrier_arrive_expect(full, rows * panels * ROW_BYTES);
     for (int p = 0; p < panels; p++)
         ptx_tma_load(to + p * rows * ROW_BYTES, map, full, p * 64, row, head, batch);
 }
 
 SAC_FN void load_q(producer *w, const q_record *q) {
     smem_layout *smem = w->smem;
-    const sac_attn_fwd_sm90_params *params = w->params;
-    uint32_t s = w->q.stage;
+    const kernel_params *params = w->params;
+    const uint32_t s = w->q.stage;
+    uint64_t *full = &smem->q_full[s];
     ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
     smem->q_tile[w->q.parity][s] = *q;
-    if (q->any)
-        load_tile(smem->q[s], &params->q, &smem->q_full[s], Q_TILE, PANELS,
-                  row_of(&params->args.len_q, q->batch) + q->begin, q->head,
-                  batch_of(&params->args.len_q, q->batch));
-    else
-        ptx_mbarrier_arrive(&smem->q_full[s]);
+    if (q->any) {
+        const sac_lengths *len = &params->args.len_q;
+        const int32_t batch = batch_of(len, q->batch), row = row_of(len, q->batch) + q->begin;
+        ptx_mbarrier_arrive_expect(full, Q_BYTES + BACKWARD * DOUT_BYTES);
+        load_tile(smem->q[s], &params->q, full, Q_TILE, PANELS, row, q->head, batch);
+#if BACKWARD
+        load_tile(smem->dout[s], &params->dout, full, Q_TILE, PANELS_V, row, q->head, batch);
+#endif
+    } else
+        ptx_mbarrier_arrive(full);
     ring_next(&w->q, Q_STAGES);
 }
 
 SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     smem_layout *smem = w->smem;
-    const sac_attn_fwd_sm90_params *params = w->params;
+    const kernel_params *params = w->params;
     uint32_t s = w->k.stage;
     int masked = tile->banded || tile->end - tile->begin < KV_TILE ||
                  (MASK_MOD && tile->kind == SAC_PARTIAL) || tile->kind == SAC_DIAGONAL;
@@ -45,23 +49,25 @@ SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     kv_record record = {tile->begin, tile->end,
                         (last ? KV_LAST : 0) | (masked ? KV_MASKED : 0) | tile->kind << KV_KIND, tile->delta};
     smem->kv_tile[s] = record;
+    ptx_mbarrier_arrive_expect(&smem->k_full[s], K_BYTES);
     load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS, w->kv_row + tile->begin, w->kv_head,
               w->kv_batch);
-    ring_next(&w->k, KV_STAGES);
+    ring_next(&w->k, K_STAGES);
 }
 
 SAC_FN void load_v(producer *w, int32_t begin) {
     smem_layout *smem = w->smem;
-    const sac_attn_fwd_sm90_params *params = w->params;
+    const kernel_params *params = w->params;
     uint32_t s = w->v.stage;
     ptx_mbarrier_wait(&smem->v_empty[s], w->v.parity ^ 1);
+    ptx_mbarrier_arrive_expect(&smem->v_full[s], V_BYTES);
     load_tile(smem->v[s], &params->v, &smem->v_full[s], KV_TILE, PANELS_V, w->kv_row + begin, w->kv_head,
               w->kv_batch);
-    ring_next(&w->v, KV_STAGES);
+    ring_next(&w->v, V_STAGES);
 }
 
 /* The index-th query tile in the order of work. */
-SAC_FN q_record locate(const sac_attn_fwd_sm90_params *params, int32_t index) {
+SAC_FN q_record locate(const kernel_params *params, int32_t index) {
     q_record q;
     q.tail = -1;
     q.part = 0;
@@ -92,7 +98,7 @@ SAC_FN sac_range part_of(sac_range run, int32_t part, int32_t parts) {
     return cut;
 }
 
-SAC_FN sac_walk walk_keys(const sac_attn_fwd_sm90_params *params, const q_record *q) {
+SAC_FN sac_walk walk_keys(const kernel_params *params, const q_record *q) {
     const sac_attention_args *args = &params->args;
     sac_sequence sequence = sequence_of(args, q->batch);
     sac_band band = sac_band_make(&args->band, sequence.q_len, sequence.k_len);
@@ -104,7 +110,7 @@ SAC_FN sac_walk walk_keys(const sac_attn_fwd_sm90_params *params, const q_record
     return walk;
 }
 
-/* k leads v by one tile, as the consumers want them. */
+/* As the consumers want them: forward k leads v by one tile, backward they come together. */
 SAC_FN void produce_tile(producer *w, q_record *q) {
     const sac_attention_args *args = &w->params->args;
     if (RAGGED && q->batch == args->batch) {
@@ -125,14 +131,15 @@ SAC_FN void produce_tile(producer *w, q_record *q) {
         int32_t begin = tile.begin;
         tile = next;
         more = sac_walk_next(&walk, &next);
+        if (BACKWARD) load_v(w, begin);
         load_k(w, &tile, !more);
-        load_v(w, begin);
+        if (!BACKWARD) load_v(w, begin);
     }
     load_v(w, tile.begin);
 }
 
 /* Query tiles are handed out one at a time, so that the CTAs end together. */
-SAC_FN void produce(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
+SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
     producer w = {params, smem, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0};
     int32_t index = blockIdx.x;
     const int32_t total = params->order.total + (SPLIT ? params->tail.tiles * (params->tail.parts - 1) : 0);

@@ -1,0 +1,134 @@
+/* attn_sm90_tile.h - what the Hopper kernels that own query tiles have in common: the sizes of a variant, what lies in
+ * shared memory, and which scores a thread holds.
+ *
+ * The including file defines kernel_params, a type with the members args, order, total_q and next_tile and the maps of
+ * q, k, v; K_STAGES and V_STAGES; and BACKWARD: query tiles come with their rows of dO, which has a map too.
+ */
+#ifndef SAC_ATTN_SM90_TILE_H
+#define SAC_ATTN_SM90_TILE_H
+
+#include "cuda/kernels/ptx/convert.h"
+#include "cuda/kernels/ptx/mbarrier.h"
+#include "shared/tile_walk.h"
+
+#define Q_TILE (64 * CONSUMERS)
+#define THREADS (128 * (1 + CONSUMERS))
+#define ROW_BYTES 128 /* of a panel: 64 columns */
+#define PANELS ((HEAD_DIM + 63) / 64)
+#define PANELS_V ((HEAD_DIM_V + 63) / 64)
+#define Q_BYTES (Q_TILE * PANELS * ROW_BYTES)
+#define DOUT_BYTES (Q_TILE * PANELS_V * ROW_BYTES)
+#define K_BYTES (KV_TILE * PANELS * ROW_BYTES)
+#define V_BYTES (KV_TILE * PANELS_V * ROW_BYTES)
+#define MINUS_INF __int_as_float(0xff800000)
+#define LOG2_E 1.44269504088896340736f
+#define LN_2 0.69314718055994530942f
+
+#if DTYPE == 2
+#define INPUT_TYPE "bf16"
+#define pack ptx_pack_bf16
+#else
+#define INPUT_TYPE "f16"
+#define pack ptx_pack_f16
+#endif
+
+/* What the producer tells the consumers about a query tile and about a key tile. */
+typedef struct __align__(16) q_record {
+    int32_t batch, head; /* batch -1: no more work */
+    int32_t begin, end;  /* rows of out, of their sequence */
+    int32_t any;         /* some row sees some key: there are key tiles */
+    int32_t tail, part;  /* which of the cut tiles, -1: none; which part of its keys */
+}
+q_record;
+typedef struct __align__(16) kv_record {
+    int32_t begin, end;
+    int32_t flags; /* KV_LAST, KV_MASKED, and the kind << KV_KIND */
+    int32_t delta; /* DIAGONAL */
+}
+kv_record;
+enum { KV_LAST = 1, KV_MASKED = 2, KV_KIND = 2 };
+
+typedef struct smem_layout {
+    uint8_t q[Q_STAGES][Q_BYTES];
+#if BACKWARD
+    uint8_t dout[Q_STAGES][DOUT_BYTES];
+#endif
+    uint8_t k[K_STAGES][K_BYTES];
+    uint8_t v[V_STAGES][V_BYTES];
+    uint64_t q_full[Q_STAGES], q_empty[Q_STAGES];
+    uint64_t k_full[K_STAGES], k_empty[K_STAGES];
+    uint64_t v_full[V_STAGES], v_empty[V_STAGES];
+    q_record q_tile[2][Q_STAGES]; /* by parity: read until the tile is stored, when q is long free */
+    kv_record kv_tile[K_STAGES];
+    uint32_t parts_done[CONSUMERS];
+} smem_layout;
+
+SAC_FN void init_barriers(smem_layout *smem) {
+    const uint32_t warps = 4 * CONSUMERS; /* each arrives once where all have read */
+    for (int i = 0; i < Q_STAGES; i++) {
+        ptx_mbarrier_init(&smem->q_full[i], 1);
+        ptx_mbarrier_init(&smem->q_empty[i], warps);
+    }
+    for (int i = 0; i < K_STAGES; i++) {
+        ptx_mbarrier_init(&smem->k_full[i], 1);
+        ptx_mbarrier_init(&smem->k_empty[i], warps);
+    }
+    for (int i = 0; i < V_STAGES; i++) {
+        ptx_mbarrier_init(&smem->v_full[i], 1);
+        ptx_mbarrier_init(&smem->v_empty[i], warps);
+    }
+    ptx_mbarrier_fence_init();
+}
+
+/* A position in a ring of buffers; parity flips with every turn. */
+typedef struct ring {
+    uint32_t stage, parity;
+} ring;
+SAC_FN void ring_next(ring *r, uint32_t stages) {
+    if (++r->stage == stages) {
+        r->stage = 0;
+        r->parity ^= 1;
+    }
+}
+
+SAC_FN sac_sequence sequence_of(const sac_attention_args *args, int32_t b) {
+    const sac_sequence whole = {0, 0, args->len_q.seqlen, args->len_k.seqlen};
+    return RAGGED ? sac_sequence_of(args, b) : whole;
+}
+/* Where sequence b starts in the tensors of one side: its row and its batch coordinate. */
+SAC_FN int32_t batch_of(const sac_lengths *len, int32_t b) { return RAGGED && len->cu_seqlens ? 0 : b; }
+SAC_FN int32_t row_of(const sac_lengths *len, int32_t b) {
+    return RAGGED && len->cu_seqlens ? len->cu_seqlens[b] : 0;
+}
+
+/* Rows of out that belong to sequence b, used or not. Packed rows behind the last sequence count as one more. */
+SAC_FN int32_t rows_of(const kernel_params *params, int32_t b) {
+    const sac_lengths *len = &params->args.len_q;
+    if (!RAGGED || !len->cu_seqlens) return len->seqlen;
+    return (b == params->args.batch ? (int32_t)params->total_q : len->cu_seqlens[b + 1]) - len->cu_seqlens[b];
+}
+
+SAC_FN int lane_id(void) { return threadIdx.x % 32; }
+SAC_FN void release(uint64_t *empty) {
+    if (lane_id() == 0) ptx_mbarrier_arrive(empty);
+}
+
+/* A condition on which all lanes agree, said in a way that keeps the branch uniform. */
+SAC_FN int warp_has(int condition) { return __any_sync(~0u, condition); }
+
+/* A thread holds two rows of its warpgroup's 64 and, of each eight columns of a tile, two: s[i] is the score of row
+ * first_row + ROW_OF(i) and column first_column + COLUMN_OF(i) of the tile. */
+#define ROW_OF(i) ((i) / 2 % 2 * 8)
+#define COLUMN_OF(i) ((i) / 4 * 8 + (i) % 2)
+SAC_FN int32_t first_row(const q_record *q) { return q->begin + (threadIdx.x / 32 - 4) * 16 + lane_id() / 4; }
+SAC_FN int first_column(void) { return lane_id() % 4 * 2; }
+
+/* One past the last key that the band lets this warpgroup's rows see. */
+SAC_FN int32_t key_end_of(const sac_attention_args *args, const q_record *q) {
+    const sac_sequence sequence = sequence_of(args, q->batch);
+    const sac_band band = sac_band_make(&args->band, sequence.q_len, sequence.k_len);
+    const int32_t begin = q->begin + (threadIdx.x / 128 - 1) * 64, end = sac_min(begin + 64, q->end);
+    return begin < end ? sac_band_hi(&band, end - 1) : 0;
+}
+
+#endif
