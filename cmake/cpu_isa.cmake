@@ -20,12 +20,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
 endif()
 
 # saccade_isa_objects(OUT target sources...): one object library per instruction set, compiled with the flags and
-# include paths of `target`, which learns which sets exist. OUT gets their names.
+# include paths of `target`, which learns, with all that links it, which sets exist. OUT gets their names.
 function(saccade_isa_objects out target)
     set(libraries "")
     foreach(isa IN LISTS SACCADE_ISAS)
         string(TOUPPER ${isa} upper)
-        target_compile_definitions(${target} PRIVATE SAC_HAVE_ISA_${upper}=1)
+        target_compile_definitions(${target} PUBLIC SAC_HAVE_ISA_${upper}=1)
         if(ARGN)
             add_library(saccade_cpu_${isa} OBJECT ${ARGN})
             target_compile_options(saccade_cpu_${isa} PRIVATE ${isa_flags_${isa}})

@@ -111,11 +111,14 @@ static void product_is_the_sum_that_defines_it(void **state) {
     (void)state;
     static const int rows[] = {1, 2, 3, 7, 8, 13, 40}, depths[] = {0, 1, 2, 5, 21, 64};
     for (size_t kernel = 0; kernel < sizeof kernels / sizeof *kernels; kernel++) {
-        if (!sac_isa_usable(kernels[kernel].isa)) continue;
+        const bool usable = sac_isa_usable(kernels[kernel].isa);
+        print_message("%s: %s\n", sac_isa_name(kernels[kernel].isa),
+                      usable ? "tested" : "not on this machine");
+        if (!usable) continue;
         for (int variant = 0; variant < (kernels[kernel].has_pairs ? 8 : 4); variant++)
             for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
                 for (size_t k = 0; k < sizeof depths / sizeof *depths; k++)
-                    for (int vecs = 0; vecs * kernels[kernel].lanes <= 80; vecs++)
+                    for (int vecs = 0; vecs * kernels[kernel].lanes <= 96; vecs++)
                         check(kernel, rows[m], vecs * kernels[kernel].lanes, depths[k], variant);
     }
 }
