@@ -5,21 +5,6 @@
 #include "cuda/kernels/attn_fwd_sm90_tile.h"
 #include "cuda/kernels/ptx/fence.h"
 
-/* Lane i of a quad holds word i of 4 chunks; afterwards it holds the 4 words of chunk i. */
-SAC_FN void quad_transpose(uint32_t w[4]) {
-    const int lane = lane_id();
-#pragma unroll
-    for (int x = 1; x <= 2; x *= 2)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (i & x) continue;
-            const uint32_t kept = lane & x ? w[i + x] : w[i];
-            const uint32_t got = __shfl_xor_sync(~0u, lane & x ? w[i] : w[i + x], x);
-            w[i] = lane & x ? got : kept;
-            w[i + x] = lane & x ? kept : got;
-        }
-}
-
 /* What a row's out is multiplied by, and its lse in base 2. The sink joins the sum here. */
 SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
     float sum = c->sum[r], ref = c->ref[r];

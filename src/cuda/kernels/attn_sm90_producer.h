@@ -3,7 +3,6 @@
 #define SAC_ATTN_SM90_PRODUCER_H
 
 #include "cuda/kernels/attn_sm90_tile.h"
-#include "cuda/kernels/ptx/tma.h"
 
 typedef struct producer {
     const kernel_params *params;
@@ -11,13 +10,6 @@ typedef struct producer {
     ring q, k, v;
     int32_t kv_head, kv_batch, kv_row; /* where the tile's keys start */
 } producer;
-
-/* A tile: one box for each panel of 64 columns. */
-SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, int rows, int panels,
-                      int32_t row, int32_t head, int32_t batch) {
-    for (int p = 0; p < panels; p++)
-        ptx_tma_load(to + p * rows * ROW_BYTES, map, full, p * 64, row, head, batch);
-}
 
 SAC_FN void load_q(producer *w, const q_record *q) {
     smem_layout *smem = w->smem;

@@ -7,30 +7,17 @@
 #ifndef SAC_ATTN_SM90_TILE_H
 #define SAC_ATTN_SM90_TILE_H
 
-#include "cuda/kernels/ptx/convert.h"
-#include "cuda/kernels/ptx/mbarrier.h"
+#include "cuda/kernels/attn_sm90.h"
 #include "shared/tile_walk.h"
 
 #define Q_TILE (64 * CONSUMERS)
 #define THREADS (128 * (1 + CONSUMERS))
-#define ROW_BYTES 128 /* of a panel: 64 columns */
-#define PANELS ((HEAD_DIM + 63) / 64)
-#define PANELS_V ((HEAD_DIM_V + 63) / 64)
+#define PANELS PANELS_OF(HEAD_DIM)
+#define PANELS_V PANELS_OF(HEAD_DIM_V)
 #define Q_BYTES (Q_TILE * PANELS * ROW_BYTES)
 #define DOUT_BYTES (Q_TILE * PANELS_V * ROW_BYTES)
 #define K_BYTES (KV_TILE * PANELS * ROW_BYTES)
 #define V_BYTES (KV_TILE * PANELS_V * ROW_BYTES)
-#define MINUS_INF __int_as_float(0xff800000)
-#define LOG2_E 1.44269504088896340736f
-#define LN_2 0.69314718055994530942f
-
-#if DTYPE == 2
-#define INPUT_TYPE "bf16"
-#define pack ptx_pack_bf16
-#else
-#define INPUT_TYPE "f16"
-#define pack ptx_pack_f16
-#endif
 
 /* What the producer tells the consumers about a query tile and about a key tile. */
 typedef struct __align__(16) q_record {
@@ -80,41 +67,12 @@ SAC_FN void init_barriers(smem_layout *smem) {
     ptx_mbarrier_fence_init();
 }
 
-/* A position in a ring of buffers; parity flips with every turn. */
-typedef struct ring {
-    uint32_t stage, parity;
-} ring;
-SAC_FN void ring_next(ring *r, uint32_t stages) {
-    if (++r->stage == stages) {
-        r->stage = 0;
-        r->parity ^= 1;
-    }
-}
-
-SAC_FN sac_sequence sequence_of(const sac_attention_args *args, int32_t b) {
-    const sac_sequence whole = {0, 0, args->len_q.seqlen, args->len_k.seqlen};
-    return RAGGED ? sac_sequence_of(args, b) : whole;
-}
-/* Where sequence b starts in the tensors of one side: its row and its batch coordinate. */
-SAC_FN int32_t batch_of(const sac_lengths *len, int32_t b) { return RAGGED && len->cu_seqlens ? 0 : b; }
-SAC_FN int32_t row_of(const sac_lengths *len, int32_t b) {
-    return RAGGED && len->cu_seqlens ? len->cu_seqlens[b] : 0;
-}
-
 /* Rows of out that belong to sequence b, used or not. Packed rows behind the last sequence count as one more. */
 SAC_FN int32_t rows_of(const kernel_params *params, int32_t b) {
     const sac_lengths *len = &params->args.len_q;
     if (!RAGGED || !len->cu_seqlens) return len->seqlen;
     return (b == params->args.batch ? (int32_t)params->total_q : len->cu_seqlens[b + 1]) - len->cu_seqlens[b];
 }
-
-SAC_FN int lane_id(void) { return threadIdx.x % 32; }
-SAC_FN void release(uint64_t *empty) {
-    if (lane_id() == 0) ptx_mbarrier_arrive(empty);
-}
-
-/* A condition on which all lanes agree, said in a way that keeps the branch uniform. */
-SAC_FN int warp_has(int condition) { return __any_sync(~0u, condition); }
 
 /* A thread holds two rows of its warpgroup's 64 and, of each eight columns of a tile, two: s[i] is the score of row
  * first_row + ROW_OF(i) and column first_column + COLUMN_OF(i) of the tile. */

@@ -1,0 +1,82 @@
+/* attn_sm90.h - what the Hopper attention kernels share: how their tiles lie in shared memory and arrive there, rings of
+ * buffers, rows of a sequence, and how accumulators become rows in memory.
+ *
+ * Needs from a variant: DTYPE; RAGGED, lengths come from device memory. */
+#ifndef SAC_ATTN_SM90_H
+#define SAC_ATTN_SM90_H
+
+#include "cuda/kernels/ptx/convert.h"
+#include "cuda/kernels/ptx/mbarrier.h"
+#include "cuda/kernels/ptx/tma.h"
+#include "cuda/kernels/tensor_map.h"
+#include "shared/attention_args.h"
+
+#define ROW_BYTES 128 /* of a panel: 64 columns */
+#define PANELS_OF(columns) (((columns) + 63) / 64)
+#define MINUS_INF __int_as_float(0xff800000)
+#define LOG2_E 1.44269504088896340736f
+#define LN_2 0.69314718055994530942f
+
+#if DTYPE == 2
+#define INPUT_TYPE "bf16"
+#define pack ptx_pack_bf16
+#else
+#define INPUT_TYPE "f16"
+#define pack ptx_pack_f16
+#endif
+
+SAC_FN int lane_id(void) { return threadIdx.x % 32; }
+
+/* A condition on which all lanes agree, said in a way that keeps the branch uniform. */
+SAC_FN int warp_has(int condition) { return __any_sync(~0u, condition); }
+
+/* A position in a ring of buffers; parity flips with every turn. */
+typedef struct ring {
+    uint32_t stage, parity;
+} ring;
+SAC_FN void ring_next(ring *r, uint32_t stages) {
+    if (++r->stage == stages) {
+        r->stage = 0;
+        r->parity ^= 1;
+    }
+}
+
+/* A warp is done with a buffer. */
+SAC_FN void release(uint64_t *empty) {
+    if (lane_id() == 0) ptx_mbarrier_arrive(empty);
+}
+
+/* Loads a tile, announced before: one box for each panel of 64 columns. */
+SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, int rows, int panels,
+                      int32_t row, int32_t head, int32_t batch) {
+    for (int p = 0; p < panels; p++)
+        ptx_tma_load(to + p * rows * ROW_BYTES, map, full, p * 64, row, head, batch);
+}
+
+SAC_FN sac_sequence sequence_of(const sac_attention_args *args, int32_t b) {
+    const sac_sequence whole = {0, 0, args->len_q.seqlen, args->len_k.seqlen};
+    return RAGGED ? sac_sequence_of(args, b) : whole;
+}
+
+/* Where sequence b starts in the tensors of one side: its row and its batch coordinate. */
+SAC_FN int32_t batch_of(const sac_lengths *len, int32_t b) { return RAGGED && len->cu_seqlens ? 0 : b; }
+SAC_FN int32_t row_of(const sac_lengths *len, int32_t b) {
+    return RAGGED && len->cu_seqlens ? len->cu_seqlens[b] : 0;
+}
+
+/* Lane i of a quad holds word i of 4 chunks; afterwards it holds the 4 words of chunk i. */
+SAC_FN void quad_transpose(uint32_t w[4]) {
+    const int lane = lane_id();
+#pragma unroll
+    for (int x = 1; x <= 2; x *= 2)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (i & x) continue;
+            const uint32_t kept = lane & x ? w[i + x] : w[i];
+            const uint32_t got = __shfl_xor_sync(~0u, lane & x ? w[i] : w[i + x], x);
+            w[i] = lane & x ? got : kept;
+            w[i + x] = lane & x ? kept : got;
+        }
+}
+
+#endif
