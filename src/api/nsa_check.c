@@ -84,10 +84,13 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
             (long long)in->t->k->shape[in->t->k->ndim - 3], (long long)in->t->q->shape[in->t->q->ndim - 3]);
     if (a->dtype == SAC_F64)
         return sac_fail(SACCADE_UNSUPPORTED, "q: dtype f64; native sparse attention takes f32, f16, bf16");
-    if (call->whole.device.device_type != kDLCPU)
+    if (call->whole.device.device_type != kDLCPU && call->whole.device.device_type != kDLCUDA)
         return sac_fail(SACCADE_UNSUPPORTED,
-                        "q: is on device type %d; native sparse attention reads host memory only",
+                        "q: is on device type %d; native sparse attention reads host or CUDA memory",
                         (int)call->whole.device.device_type);
+    const sac_nsa_stages *stages = sac_nsa_stages_on(call->whole.device);
+    if (in->purpose != SAC_NSA_FOR_STAGE && (!stages->select || !stages->make_lists))
+        return sac_fail(SACCADE_UNSUPPORTED, "q: is on a device on which no blocks can be selected yet");
     request->block_mask = true;
     request->training = in->purpose == SAC_NSA_FOR_BACKWARD;
     sac_nsa_args *args = &call->args;
@@ -158,8 +161,8 @@ static saccade_status check_compressed(const sac_nsa_inputs *in, const sac_nsa_c
                                        const char *name, int64_t dim) {
     const sac_nsa_args *args = &call->args;
     if (args->len.cu_seqlens)
-        return check(in, t, name, in->t->q->dtype, 3,
-                     (int64_t[]){call->whole.total_k / args->block, args->num_kv_heads, dim}, true);
+        return check(in, t, name, in->t->q->dtype, 3, (int64_t[]){args->cmp_rows, args->num_kv_heads, dim},
+                     true);
     return check(in, t, name, in->t->q->dtype, 4,
                  (int64_t[]){args->batch, args->max_cmp, args->num_kv_heads, dim}, true);
 }
@@ -167,8 +170,7 @@ static saccade_status check_compressed(const sac_nsa_inputs *in, const sac_nsa_c
 static saccade_status check_indices(const sac_nsa_inputs *in, sac_nsa_call *call) {
     sac_nsa_args *args = &call->args;
     const int64_t lists = args->num_lists, top_k = args->indices.top_k;
-    const int64_t tiles =
-        args->len.cu_seqlens ? call->whole.total_q / args->query_tile + args->batch : args->max_tiles;
+    const int64_t tiles = args->len.cu_seqlens ? args->tiles : args->max_tiles;
     const int64_t packed[] = {lists, tiles, top_k}, dense[] = {args->batch, lists, tiles, top_k};
     const bool is_packed = args->len.cu_seqlens != NULL;
     SAC_TRY(check_contiguous(in, in->t->indices, "indices", SACCADE_I32, is_packed ? 3 : 4,
@@ -179,7 +181,8 @@ static saccade_status check_indices(const sac_nsa_inputs *in, sac_nsa_call *call
     return SACCADE_OK;
 }
 
-/* What the backward walks is the caller's: each list ascending, within its sequence, and -1 behind its end. */
+/* What the backward walks is the caller's: each list ascending, within its sequence, and -1 behind its end. Indices on a
+ * device cannot be read back; there a block that is out of order or out of its sequence ends the list. */
 static saccade_status check_chosen(const sac_nsa_args *args) {
     int64_t first_tile = 0;
     for (int32_t b = 0; b < args->batch; b++) {
@@ -264,17 +267,33 @@ static saccade_status check_grads(const sac_nsa_inputs *in, sac_nsa_call *call) 
     SAC_TRY(check_weight_grad(in, g->dw_k, "dw_k", t->w_k, "w_k", &call->dw_k));
     SAC_TRY(check_weight_grad(in, g->dw_v, "dw_v", t->w_v, "w_v", &call->dw_v));
     SAC_TRY(check_weight_grad(in, g->dw_gate, "dw_gate", t->w_gate, "w_gate", &call->dw_gate));
-    return check_weight_grad(in, g->dgates, "dgates", t->gates, "gates", &call->dgates);
+    call->dgates.row_stride = (int64_t)a->num_heads * 3;
+    return check_weight_grad(in, g->dgates, "dgates", t->gates, "gates", &call->dgates.data);
+}
+
+/* Sizes that follow from the lengths. */
+static void count(sac_nsa_call *call) {
+    sac_nsa_args *args = &call->args;
+    args->max_cmp = args->len.seqlen / args->block;
+    args->max_tiles = sac_ceil_div(args->len.seqlen, args->query_tile);
+    args->rows = call->whole.total_q;
+    if (args->len.cu_seqlens) {
+        args->cmp_rows = args->rows / args->block;
+        args->tiles = args->rows / args->query_tile + args->batch;
+    } else {
+        args->cmp_rows = (int64_t)args->batch * args->max_cmp;
+        args->tiles = (int64_t)args->batch * args->max_tiles;
+    }
 }
 
 saccade_status sac_nsa_check(const sac_nsa_inputs *in, sac_nsa_call *call, saccade_request *request) {
     *call = (sac_nsa_call){.backward = in->purpose == SAC_NSA_FOR_BACKWARD};
     SAC_TRY(check_inputs(in, call, request));
     SAC_TRY(check_params(in->params, &call->args));
-    call->args.max_cmp = call->args.len.seqlen / call->args.block;
-    call->args.max_tiles = sac_ceil_div(call->args.len.seqlen, call->args.query_tile);
+    count(call);
     SAC_TRY(check_weights(in, call));
     SAC_TRY(check_saved(in, call));
     SAC_TRY(check_grads(in, call));
-    return call->backward && !in->shapes_only ? check_chosen(&call->args) : SACCADE_OK;
+    const bool on_host = call->whole.device.device_type == kDLCPU;
+    return call->backward && !in->shapes_only && on_host ? check_chosen(&call->args) : SACCADE_OK;
 }

@@ -1,6 +1,4 @@
 /* nsa_stages.c - the stages of native sparse attention by themselves, for whoever composes them otherwise. */
-#include <omp.h>
-
 #include "api/attention_check.h"
 #include "api/nsa_check.h"
 #include "api/tensor_check.h"
@@ -8,39 +6,44 @@
 #include "base/context.h"
 #include "base/error.h"
 
-/* A checked call with memory for the offsets of packed sequences and the scratch of scoring. */
+/* A checked call with memory for the offsets of packed sequences and the stage's scratch. */
 typedef struct stage {
     sac_nsa_call call;
+    const sac_nsa_stages *stages;
+    sac_nsa_job job;
     sac_workspace workspace;
-    float *scratch;
+    void *scratch;
 } stage;
 
+enum { ALIGNMENT = 64 };
+
+/* Of both. */
 static size_t offset_bytes(const sac_nsa_args *args) {
-    return args->len.cu_seqlens ? ((size_t)args->batch + 1) * sizeof(int32_t) : 0;
+    const size_t bytes = 2 * ((size_t)args->batch + 1) * sizeof(int32_t);
+    return args->len.cu_seqlens ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : 0;
+}
+
+static void end(const stage *s) {
+    sac_workspace_release(s->job.ctx, s->call.backend, s->job.device, &s->workspace);
 }
 
 static saccade_status begin(saccade_context *ctx, const sac_nsa_inputs *in, stage *s) {
-    saccade_status status = sac_nsa_prepare(ctx, in, &s->call);
-    if (status != SACCADE_OK) return status;
-    sac_nsa_args *args = &s->call.args;
+    SAC_TRY(sac_nsa_prepare(ctx, in, &s->call));
+    s->stages = sac_nsa_stages_on(s->call.whole.device);
+    s->job = (sac_nsa_job){.ctx = ctx, .device = s->call.whole.device, .args = s->call.args};
+    sac_nsa_args *args = &s->job.args;
     const size_t offsets = offset_bytes(args);
-    const size_t floats = (size_t)ctx->num_threads * (size_t)(args->max_cmp + sac_nsa_scratch_floats(args));
-    status =
-        sac_workspace_get(ctx, s->call.backend, s->call.whole.device, 2 * offsets + floats * sizeof(float),
-                          in->params->workspace, in->params->workspace_bytes, &s->workspace);
-    if (status != SACCADE_OK) return status;
-    char *memory = s->workspace.data;
-    s->scratch = (float *)(memory + 2 * offsets);
+    SAC_TRY(sac_workspace_get(ctx, s->call.backend, s->job.device,
+                              offsets + s->stages->scratch_bytes(&s->job, false), in->params->workspace,
+                              in->params->workspace_bytes, &s->workspace));
+    s->scratch = (char *)s->workspace.data + offsets;
     if (!args->len.cu_seqlens) return SACCADE_OK;
-    int32_t *cu_cmp = (int32_t *)memory, *cu_tiles = (int32_t *)(memory + offsets);
-    sac_nsa_offsets(args, cu_cmp, cu_tiles);
+    int32_t *cu_cmp = s->workspace.data, *cu_tiles = cu_cmp + args->batch + 1;
     args->cu_cmp = cu_cmp;
     args->cu_tiles = cu_tiles;
-    return SACCADE_OK;
-}
-
-static void end(saccade_context *ctx, const stage *s) {
-    sac_workspace_release(ctx, s->call.backend, s->call.whole.device, &s->workspace);
+    const saccade_status status = s->stages->offsets(&s->job, cu_cmp, cu_tiles);
+    if (status != SACCADE_OK) end(s);
+    return status;
 }
 
 static const saccade_nsa_params default_params;
@@ -66,8 +69,8 @@ saccade_status saccade_nsa_compress(saccade_context *ctx, const saccade_nsa_tens
     saccade_status status = begin(ctx, &in, &s);
     if (status != SACCADE_OK) return status;
     status = need(t, true, true, false);
-    if (status == SACCADE_OK) sac_nsa_compress(&s.call.args, ctx->num_threads);
-    end(ctx, &s);
+    if (status == SACCADE_OK) status = s.stages->compress(&s.job, s.scratch);
+    end(&s);
     return status;
 }
 
@@ -78,25 +81,10 @@ saccade_status saccade_nsa_select(saccade_context *ctx, const saccade_nsa_tensor
     saccade_status status = begin(ctx, &in, &s);
     if (status != SACCADE_OK) return status;
     status = need(t, true, false, true);
-    s.call.args.compressed_indices.top_k = 0; /* of the compressed branch alone, and not asked for here */
-    if (status == SACCADE_OK) sac_nsa_select(&s.call.args, s.scratch, ctx->num_threads);
-    end(ctx, &s);
+    s.job.args.compressed_indices.top_k = 0; /* of the compressed branch alone, and not asked for here */
+    if (status == SACCADE_OK) status = s.stages->select(&s.job, s.scratch);
+    end(&s);
     return status;
-}
-
-static void score_all(const stage *s, float *scores, int64_t tiles, int32_t num_threads) {
-    const sac_nsa_args *args = &s->call.args;
-    const int64_t each = args->max_cmp + sac_nsa_scratch_floats(args);
-    for (int32_t b = 0; b < args->batch; b++) {
-        const int32_t count = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
-        const int64_t first = args->cu_tiles ? args->cu_tiles[b] : (int64_t)b * args->num_lists * tiles;
-#pragma omp parallel for num_threads(num_threads) schedule(dynamic)
-        for (int64_t i = 0; i < (int64_t)count * args->num_lists; i++) {
-            const int32_t list = (int32_t)(i % args->num_lists), tile = (int32_t)(i / args->num_lists);
-            sac_nsa_score_tile(args, b, list, tile, scores + (first + list * tiles + tile) * args->max_cmp,
-                               s->scratch + omp_get_thread_num() * each);
-        }
-    }
 }
 
 saccade_status saccade_nsa_score_blocks(saccade_context *ctx, const saccade_nsa_tensors *t, DLTensor *scores,
@@ -105,9 +93,9 @@ saccade_status saccade_nsa_score_blocks(saccade_context *ctx, const saccade_nsa_
     stage s;
     saccade_status status = begin(ctx, &in, &s);
     if (status != SACCADE_OK) return status;
-    const sac_nsa_args *args = &s.call.args;
+    const sac_nsa_args *args = &s.job.args;
     const bool packed = args->len.cu_seqlens != NULL;
-    const int64_t tiles = packed ? s.call.whole.total_q / args->query_tile + args->batch : args->max_tiles;
+    const int64_t tiles = packed ? args->tiles : args->max_tiles;
     sac_tensor_spec spec = {.name = "scores",
                             .dtype = SACCADE_F32,
                             .device = t->q->device,
@@ -118,8 +106,8 @@ saccade_status saccade_nsa_score_blocks(saccade_context *ctx, const saccade_nsa_
     for (int d = 0; packed && d < 3; d++) spec.extent[d] = spec.extent[d + 1];
     status = need(t, true, false, false);
     if (status == SACCADE_OK) status = sac_tensor_check(scores, &spec);
-    if (status == SACCADE_OK) score_all(&s, sac_tensor_data(scores), tiles, ctx->num_threads);
-    end(ctx, &s);
+    if (status == SACCADE_OK) status = s.stages->score(&s.job, sac_tensor_data(scores), s.scratch);
+    end(&s);
     return status;
 }
 
@@ -141,8 +129,7 @@ saccade_status saccade_nsa_gate(saccade_context *ctx, const saccade_nsa_tensors 
         status = sac_tensor_check(branches[branch], &spec);
         if (status == SACCADE_OK) views[branch] = sac_view_of(branches[branch]);
     }
-    if (status == SACCADE_OK)
-        sac_nsa_gate(&s.call.args, views, &s.call.whole.args.out, s.call.whole.total_q, ctx->num_threads);
-    end(ctx, &s);
+    if (status == SACCADE_OK) status = s.stages->gate(&s.job, views, &s.call.whole.args.out);
+    end(&s);
     return status;
 }

@@ -1,19 +1,21 @@
 /* compress.c - keys and values of a whole block as their mean, and the way back. */
 #include <string.h>
 
+#include "base/context.h"
+#include "nsa/host.h"
 #include "nsa/rows.h"
-#include "nsa/stages.h"
 
 enum { MOST_DIMS = 256 };
 
-void sac_nsa_offsets(const sac_nsa_args *args, int32_t *cu_cmp, int32_t *cu_tiles) {
-    if (!args->len.cu_seqlens) return;
+saccade_status sac_nsa_host_offsets(const sac_nsa_job *job, int32_t *cu_cmp, int32_t *cu_tiles) {
+    const sac_nsa_args *args = &job->args;
     cu_cmp[0] = cu_tiles[0] = 0;
     for (int32_t b = 0; b < args->batch; b++) {
         int32_t len = sac_length_of(&args->len, b);
         cu_cmp[b + 1] = cu_cmp[b] + len / args->block;
         cu_tiles[b + 1] = cu_tiles[b] + sac_ceil_div(len, args->query_tile);
     }
+    return SACCADE_OK;
 }
 
 /* One side of the compression: keys, or values. */
@@ -65,60 +67,86 @@ static void compress_row(const sac_nsa_args *args, const side *s, int32_t b, int
                   args->dtype);
 }
 
-void sac_nsa_compress(const sac_nsa_args *args, int32_t num_threads) {
+saccade_status sac_nsa_host_compress(const sac_nsa_job *job, void *scratch) {
+    const sac_nsa_args *args = &job->args;
     const side keys = {&args->k, &args->k_cmp, args->w_k, args->head_dim};
     const side values = {&args->v, &args->v_cmp, args->w_v, args->head_dim_v};
+    (void)scratch;
     for (int32_t b = 0; b < args->batch; b++) {
         const int32_t count = sac_length_of(&args->len, b) / args->block;
-#pragma omp parallel for num_threads(num_threads) schedule(static)
+#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(static)
         for (int32_t j = 0; j < count; j++)
             for (int32_t h = 0; h < args->num_kv_heads; h++) {
                 compress_row(args, &keys, b, j, h);
                 compress_row(args, &values, b, j, h);
             }
     }
+    return SACCADE_OK;
 }
 
 /* ---- backward ---- */
 
-/* The gradient of a mean is shared out evenly over its block's rows of sum (rows, Hkv, dim). */
-static void spread(const sac_nsa_args *args, const side *s, int64_t first_row, int32_t h, const float *dmean,
-                   float *sum) {
-    for (int32_t i = 0; i < args->block; i++)
-        sac_row_add(sum + ((first_row + i) * args->num_kv_heads + h) * s->dim, 1 / (float)args->block, dmean,
-                    s->dim);
-}
-
-static void compress_row_backward(const sac_nsa_args *args, const side *s, const sac_view *grad, int32_t b,
-                                  int32_t j, int32_t h, float *sum, float *dw) {
-    float dmapped[MOST_DIMS], mean[MOST_DIMS], dmean[MOST_DIMS], w_row[MOST_DIMS];
-    place p = place_of(args, b, j);
-    /* Rows of a sum are numbered through all sequences. */
-    int64_t sum_row = p.token + (args->len.cu_seqlens ? 0 : (int64_t)b * args->len.seqlen);
+/* What each token of a block gets from its compressed row's gradient: through w, and shared out evenly. Adds to dw. */
+static void mean_backward(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads, int32_t b,
+                          int32_t j, int32_t h, float *share) {
+    float dmapped[MOST_DIMS], mean[MOST_DIMS], w_row[MOST_DIMS];
+    const place p = place_of(args, b, j);
+    const sac_view *grad = &grads->branch[SAC_NSA_CMP];
     sac_row_load(dmapped, grad->data, sac_view_offset(grad, b, p.compressed, h), s->dim, args->dtype);
-    if (!s->w) {
-        spread(args, s, sum_row, h, dmapped, sum);
-        return;
-    }
-    if (dw) block_mean(args, s, b, p.token, h, mean);
+    if (grads->dw) block_mean(args, s, b, p.token, h, mean);
     for (int32_t i = 0; i < s->dim; i++) {
-        sac_row_load(w_row, s->w, ((int64_t)h * s->dim + i) * s->dim, s->dim, args->dtype);
-        dmean[i] = sac_row_dot(w_row, dmapped, s->dim);
-        if (dw) sac_row_add(dw + ((int64_t)h * s->dim + i) * s->dim, mean[i], dmapped, s->dim);
+        const int64_t w = ((int64_t)h * s->dim + i) * s->dim;
+        if (s->w) sac_row_load(w_row, s->w, w, s->dim, args->dtype);
+        share[i] = (s->w ? sac_row_dot(w_row, dmapped, s->dim) : dmapped[i]) / (float)args->block;
+        if (grads->dw) sac_row_add(grads->dw + w, mean[i], dmapped, s->dim);
     }
-    spread(args, s, sum_row, h, dmean, sum);
 }
 
-void sac_nsa_compress_backward(const sac_nsa_args *args, const sac_nsa_compress_grads *grads,
-                               int32_t num_threads) {
-    const side keys = {&args->k, NULL, args->w_k, args->head_dim};
-    const side values = {&args->v, NULL, args->w_v, args->head_dim_v};
-    /* A thread takes whole heads, so that nobody else adds to its rows or its w. */
-#pragma omp parallel for num_threads(num_threads) schedule(dynamic)
+/* One token's row: its share of the block's mean (NULL: its block has none), and what the other branches give. */
+static void sum_row(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads, int32_t b,
+                    int64_t token, int32_t h, const float *share) {
+    float row[MOST_DIMS], sum[MOST_DIMS] = {0};
+    if (share) memcpy(sum, share, (size_t)s->dim * sizeof *sum);
+    for (int branch = SAC_NSA_SLC; branch <= SAC_NSA_WIN; branch++) {
+        const sac_view *grad = &grads->branch[branch];
+        sac_row_load(row, grad->data, sac_view_offset(grad, b, token, h), s->dim, args->dtype);
+        sac_row_add(sum, 1, row, s->dim);
+    }
+    sac_row_store(grads->sum.data, sac_view_offset(&grads->sum, b, token, h), sum, s->dim, args->dtype);
+}
+
+static void side_grads(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads, int32_t b,
+                       int32_t h) {
+    const int32_t len = sac_length_of(&args->len, b);
+    for (int32_t j = 0; j < sac_ceil_div(len, args->block); j++) {
+        float share[MOST_DIMS];
+        const bool whole = j < len / args->block;
+        const int64_t first = place_of(args, b, j).token;
+        if (whole) mean_backward(args, s, grads, b, j, h, share);
+        for (int32_t i = 0; grads->sum.data && i < sac_min(args->block, len - j * args->block); i++)
+            sum_row(args, s, grads, b, first + i, h, whole ? share : NULL);
+    }
+}
+
+static void clear_dw(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads) {
+    if (grads->dw)
+        memset(grads->dw, 0, (size_t)args->num_kv_heads * (size_t)s->dim * (size_t)s->dim * sizeof(float));
+}
+
+saccade_status sac_nsa_host_key_grads(const sac_nsa_job *job, const sac_nsa_key_grads *keys,
+                                      const sac_nsa_key_grads *values, void *scratch) {
+    const sac_nsa_args *args = &job->args;
+    const side key_side = {&args->k, NULL, args->w_k, args->head_dim};
+    const side value_side = {&args->v, NULL, args->w_v, args->head_dim_v};
+    (void)scratch;
+    clear_dw(args, &key_side, keys);
+    clear_dw(args, &value_side, values);
+    /* A thread takes whole heads, so that nobody else adds to its w. */
+#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
     for (int32_t h = 0; h < args->num_kv_heads; h++)
-        for (int32_t b = 0; b < args->batch; b++)
-            for (int32_t j = 0; j < sac_length_of(&args->len, b) / args->block; j++) {
-                compress_row_backward(args, &keys, &grads->dk_cmp, b, j, h, grads->dk_sum, grads->dw_k);
-                compress_row_backward(args, &values, &grads->dv_cmp, b, j, h, grads->dv_sum, grads->dw_v);
-            }
+        for (int32_t b = 0; b < args->batch; b++) {
+            side_grads(args, &key_side, keys, b, h);
+            side_grads(args, &value_side, values, b, h);
+        }
+    return SACCADE_OK;
 }

@@ -1,22 +1,32 @@
 /* forward.c - compress, select, attend three times, gate. */
-#include "base/context.h"
+#include "base/error.h"
+#include "nsa/heads.h"
 #include "nsa/memory.h"
 
 size_t sac_nsa_workspace(saccade_context *ctx, const sac_nsa_call *call) {
-    return sac_nsa_divide(ctx, call, NULL).bytes;
+    const sac_nsa_call part = sac_nsa_part(call, 0);
+    return sac_nsa_divide(ctx, &part, NULL).bytes;
+}
+
+static saccade_status forward_part(saccade_context *ctx, const sac_nsa_call *call) {
+    const sac_nsa_memory m = sac_nsa_divide(ctx, call, call->workspace);
+    const sac_nsa_stages *stages = sac_nsa_stages_on(call->whole.device);
+    if (m.cu_cmp) SAC_TRY(stages->offsets(&m.job, m.cu_cmp, m.cu_tiles));
+    SAC_TRY(stages->compress(&m.job, m.scratch));
+    SAC_TRY(stages->select(&m.job, m.scratch));
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        if (sac_nsa_is_sparse(&m.job.args, branch))
+            SAC_TRY(stages->make_lists(&m.job, branch, false, m.lists));
+        const sac_attention_call attention = sac_nsa_branch_call(call, &m, branch);
+        SAC_TRY(call->backend->forward(ctx, &attention));
+    }
+    return stages->gate(&m.job, m.branch_out, &call->whole.args.out);
 }
 
 saccade_status sac_nsa_forward(saccade_context *ctx, const sac_nsa_call *call) {
-    const sac_nsa_memory m = sac_nsa_divide(ctx, call, call->workspace);
-    sac_nsa_offsets(&m.args, m.cu_cmp, m.cu_tiles);
-    sac_nsa_compress(&m.args, ctx->num_threads);
-    sac_nsa_select(&m.args, m.scratch, ctx->num_threads);
-    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
-        sac_nsa_make_lists(&m, (sac_nsa_branch)branch);
-        sac_attention_call attention = sac_nsa_branch_call(call, &m, (sac_nsa_branch)branch);
-        saccade_status status = call->backend->forward(ctx, &attention);
-        if (status != SACCADE_OK) return status;
+    for (int32_t head = 0; head < call->args.num_kv_heads; head += sac_nsa_heads_at_once(call)) {
+        const sac_nsa_call part = sac_nsa_part(call, head);
+        SAC_TRY(forward_part(ctx, &part));
     }
-    sac_nsa_gate(&m.args, m.branch_out, &call->whole.args.out, call->whole.total_q, ctx->num_threads);
     return SACCADE_OK;
 }

@@ -1,8 +1,10 @@
 /* gate.c - three outputs become one, and one gradient three. */
 #include <math.h>
+#include <string.h>
 
+#include "base/context.h"
+#include "nsa/host.h"
 #include "nsa/rows.h"
-#include "nsa/stages.h"
 
 enum { MOST_DIMS = 256 };
 
@@ -37,51 +39,82 @@ static void load_q(const sac_nsa_args *args, row_place p, int32_t h, float *q) {
         sac_row_load(q, args->q.data, sac_view_offset(&args->q, p.b, p.row, h), args->head_dim, args->dtype);
 }
 
-void sac_nsa_gate(const sac_nsa_args *args, const sac_view branch[SAC_NSA_NUM_BRANCHES], const sac_view *out,
-                  int64_t rows, int32_t num_threads) {
-#pragma omp parallel for num_threads(num_threads) schedule(static)
-    for (int64_t i = 0; i < rows; i++)
+saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_out[SAC_NSA_NUM_BRANCHES],
+                                 const sac_view *out) {
+    const sac_nsa_args *args = &job->args;
+#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(static)
+    for (int64_t i = 0; i < args->rows; i++)
         for (int32_t h = 0; h < args->num_heads; h++) {
             float q[MOST_DIMS], row[MOST_DIMS], sum[MOST_DIMS] = {0}, gate[3];
             row_place p = row_of(args, i);
             load_q(args, p, h, q);
             gates_of(args, p, h, q, gate);
             for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
-                sac_row_load(row, branch[c].data, sac_view_offset(&branch[c], p.b, p.row, h),
+                sac_row_load(row, branch_out[c].data, sac_view_offset(&branch_out[c], p.b, p.row, h),
                              args->head_dim_v, args->dtype);
                 sac_row_add(sum, gate[c], row, args->head_dim_v);
             }
             sac_row_store(out->data, sac_view_offset(out, p.b, p.row, h), sum, args->head_dim_v, args->dtype);
         }
+    return SACCADE_OK;
 }
 
-/* dL/d gate = dout . branch_out; through the sigmoid to w_gate and q. */
-static void gate_row_backward(const sac_nsa_args *args, const sac_nsa_gate_grads *g, int64_t index,
-                              int32_t h) {
-    float q[MOST_DIMS], w[MOST_DIMS], dout[MOST_DIMS], row[MOST_DIMS], gate[3];
-    row_place p = row_of(args, index);
+/* ---- backward ---- */
+
+saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_gate_grads *g) {
+    const sac_nsa_args *args = &job->args;
+#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(static)
+    for (int64_t i = 0; i < args->rows; i++)
+        for (int32_t h = 0; h < args->num_heads; h++) {
+            float q[MOST_DIMS], dout[MOST_DIMS], row[MOST_DIMS], gate[3];
+            const row_place p = row_of(args, i);
+            load_q(args, p, h, q);
+            gates_of(args, p, h, q, gate);
+            const float mine = gate[g->branch], slope = args->w_gate ? mine * (1 - mine) : 1;
+            sac_row_load(dout, g->dout.data, sac_view_offset(&g->dout, p.b, p.row, h), args->head_dim_v,
+                         args->dtype);
+            sac_row_load(row, g->branch_out.data, sac_view_offset(&g->branch_out, p.b, p.row, h),
+                         args->head_dim_v, args->dtype);
+            if (g->dgates.data)
+                g->dgates.data[i * g->dgates.row_stride + h * 3 + g->branch] =
+                    slope * sac_row_dot(dout, row, args->head_dim_v);
+            for (int32_t d = 0; d < args->head_dim_v; d++) dout[d] *= mine;
+            sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout,
+                          args->head_dim_v, args->dtype);
+        }
+    return SACCADE_OK;
+}
+
+/* One query and head: what its three logits pass on to dw_gate, and its row of dq. */
+static void query_row_grads(const sac_nsa_args *args, const sac_nsa_query_grads *g, int64_t index,
+                            int32_t h) {
+    float q[MOST_DIMS], row[MOST_DIMS], sum[MOST_DIMS] = {0};
+    const row_place p = row_of(args, index);
     load_q(args, p, h, q);
-    gates_of(args, p, h, q, gate);
-    sac_row_load(dout, g->dout.data, sac_view_offset(&g->dout, p.b, p.row, h), args->head_dim_v, args->dtype);
-    sac_row_load(row, g->branch_out.data, sac_view_offset(&g->branch_out, p.b, p.row, h), args->head_dim_v,
-                 args->dtype);
-    const float mine = gate[g->branch], dgate = sac_row_dot(dout, row, args->head_dim_v);
-    for (int32_t d = 0; d < args->head_dim_v; d++) dout[d] *= mine;
-    sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout,
-                  args->head_dim_v, args->dtype);
-    if (g->dgates) g->dgates[(index * args->num_heads + h) * 3 + g->branch] = dgate;
-    if (!args->w_gate || args->gates.data) return;
-    const int64_t w_row = ((int64_t)h * 3 + g->branch) * args->head_dim;
-    const float dlogit = dgate * mine * (1 - mine);
-    sac_row_load(w, args->w_gate, w_row, args->head_dim, args->dtype);
-    sac_row_add(g->dq_sum + (index * args->num_heads + h) * args->head_dim, dlogit, w, args->head_dim);
-    if (g->dw_gate) sac_row_add(g->dw_gate + w_row, dlogit, q, args->head_dim);
+    for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
+        const sac_view *dq = &g->branch_dq[c];
+        sac_row_load(row, dq->data, sac_view_offset(dq, p.b, p.row, h), args->head_dim, args->dtype);
+        sac_row_add(sum, 1, row, args->head_dim);
+        if (!args->w_gate) continue;
+        const int64_t w = ((int64_t)h * 3 + c) * args->head_dim;
+        const float dlogit = g->dgates.data[index * g->dgates.row_stride + h * 3 + c];
+        sac_row_load(row, args->w_gate, w, args->head_dim, args->dtype);
+        sac_row_add(sum, dlogit, row, args->head_dim);
+        if (g->dw_gate) sac_row_add(g->dw_gate + w, dlogit, q, args->head_dim);
+    }
+    if (g->dq.data)
+        sac_row_store(g->dq.data, sac_view_offset(&g->dq, p.b, p.row, h), sum, args->head_dim, args->dtype);
 }
 
-void sac_nsa_gate_backward(const sac_nsa_args *args, const sac_nsa_gate_grads *grads, int64_t rows,
-                           int32_t num_threads) {
-    /* A thread takes whole heads, so that nobody else adds to its part of w_gate. */
-#pragma omp parallel for num_threads(num_threads) schedule(dynamic)
+saccade_status sac_nsa_host_query_grads(const sac_nsa_job *job, const sac_nsa_query_grads *grads,
+                                        void *scratch) {
+    const sac_nsa_args *args = &job->args;
+    (void)scratch;
+    if (grads->dw_gate)
+        memset(grads->dw_gate, 0, (size_t)args->num_heads * 3 * (size_t)args->head_dim * sizeof(float));
+        /* A thread takes whole heads, so that nobody else adds to its part of w_gate. */
+#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
     for (int32_t h = 0; h < args->num_heads; h++)
-        for (int64_t i = 0; i < rows; i++) gate_row_backward(args, grads, i, h);
+        for (int64_t i = 0; i < args->rows; i++) query_row_grads(args, grads, i, h);
+    return SACCADE_OK;
 }

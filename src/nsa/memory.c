@@ -19,67 +19,76 @@ static void *take(arena *a, int64_t count, size_t element_bytes) {
     return part;
 }
 
-/* (B, rows, heads, dim), or (rows, heads, dim) when packed. */
-static sac_view take_view(arena *a, const sac_nsa_args *args, int64_t rows, int32_t heads, int32_t dim) {
-    const int64_t row = (int64_t)heads * dim, batch = args->len.cu_seqlens ? 1 : args->batch;
-    return (sac_view){.data = take(a, batch * rows * row, sac_dtype_bytes(args->dtype)),
-                      .batch_stride = args->len.cu_seqlens ? 0 : rows * row,
+/* (B, rows, heads, dim), or (rows, heads, dim) when packed; all_rows: of all batch entries. */
+static sac_view take_view(arena *a, const sac_nsa_args *args, int64_t all_rows, int32_t heads, int32_t dim) {
+    const int64_t row = (int64_t)heads * dim;
+    return (sac_view){.data = take(a, all_rows * row, sac_dtype_bytes(args->dtype)),
+                      .batch_stride = args->len.cu_seqlens || !args->batch ? 0 : all_rows / args->batch * row,
                       .row_stride = row,
                       .head_stride = dim};
 }
 
-static int64_t total_tiles(const sac_nsa_call *call) {
-    const sac_nsa_args *args = &call->args;
-    if (!args->len.cu_seqlens) return (int64_t)args->batch * args->max_tiles;
-    return call->whole.total_q / args->query_tile + args->batch;
-}
-
-static void take_indices(arena *a, const sac_nsa_call *call, sac_nsa_indices *indices) {
-    const sac_nsa_args *args = &call->args;
-    const int64_t tiles = args->len.cu_seqlens ? total_tiles(call) : args->max_tiles;
+static void take_indices(arena *a, const sac_nsa_args *args, sac_nsa_indices *indices) {
+    const int64_t tiles = args->len.cu_seqlens ? args->tiles : args->max_tiles;
     indices->list_stride = tiles * indices->top_k;
     indices->batch_stride = args->len.cu_seqlens ? 0 : indices->list_stride * args->num_lists;
-    indices->data = take(a, total_tiles(call) * args->num_lists * indices->top_k, sizeof(int32_t));
+    indices->data = take(a, args->tiles * args->num_lists * indices->top_k, sizeof(int32_t));
 }
 
 /* What the forward saves, where the caller does not want it, and the blocks of the compressed branch. */
-static void divide_saved(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
-    sac_nsa_args *args = &m->args;
-    const bool packed = args->len.cu_seqlens != NULL;
-    const int64_t rows = packed ? call->whole.total_k / args->block : args->max_cmp;
-    if (!args->k_cmp.data) args->k_cmp = take_view(a, args, rows, args->num_kv_heads, args->head_dim);
-    if (!args->v_cmp.data) args->v_cmp = take_view(a, args, rows, args->num_kv_heads, args->head_dim_v);
-    if (!args->indices.data) take_indices(a, call, &args->indices);
-    if (args->compressed_indices.top_k) take_indices(a, call, &args->compressed_indices);
-    if (call->backward) {
-        m->dk_cmp = take_view(a, args, rows, args->num_kv_heads, args->head_dim);
-        m->dv_cmp = take_view(a, args, rows, args->num_kv_heads, args->head_dim_v);
-    }
-    if (packed) {
-        m->cu_cmp = take(a, args->batch + 1, sizeof(int32_t));
-        m->cu_tiles = take(a, args->batch + 1, sizeof(int32_t));
-        args->cu_cmp = m->cu_cmp;
-        args->cu_tiles = m->cu_tiles;
-    }
+static void divide_saved(arena *a, sac_nsa_memory *m) {
+    sac_nsa_args *args = &m->job.args;
+    if (!args->k_cmp.data)
+        args->k_cmp = take_view(a, args, args->cmp_rows, args->num_kv_heads, args->head_dim);
+    if (!args->v_cmp.data)
+        args->v_cmp = take_view(a, args, args->cmp_rows, args->num_kv_heads, args->head_dim_v);
+    if (!args->indices.data) take_indices(a, args, &args->indices);
+    if (args->compressed_indices.top_k) take_indices(a, args, &args->compressed_indices);
+    if (!args->len.cu_seqlens) return;
+    args->cu_cmp = m->cu_cmp = take(a, args->batch + 1, sizeof(int32_t));
+    args->cu_tiles = m->cu_tiles = take(a, args->batch + 1, sizeof(int32_t));
 }
 
 static void divide_gradients(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
-    const sac_nsa_args *args = &call->args;
-    const int64_t rows = args->len.cu_seqlens ? call->whole.total_q : args->len.seqlen;
-    m->branch_dout = take_view(a, args, rows, args->num_heads, args->head_dim_v);
-    m->dq = take_view(a, args, rows, args->num_heads, args->head_dim);
-    m->dk = take_view(a, args, rows, args->num_kv_heads, args->head_dim);
-    m->dv = take_view(a, args, rows, args->num_kv_heads, args->head_dim_v);
-    m->dq_sum = take(a, call->whole.total_q * args->num_heads * args->head_dim, sizeof(float));
-    m->dk_sum = take(a, call->whole.total_k * args->num_kv_heads * args->head_dim, sizeof(float));
-    m->dv_sum = take(a, call->whole.total_k * args->num_kv_heads * args->head_dim_v, sizeof(float));
+    const sac_nsa_args *args = &m->job.args;
+    m->branch_dout = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        const int64_t rows = branch == SAC_NSA_CMP ? args->cmp_rows : args->rows;
+        m->queries.branch_dq[branch] = take_view(a, args, args->rows, args->num_heads, args->head_dim);
+        m->keys.branch[branch] = take_view(a, args, rows, args->num_kv_heads, args->head_dim);
+        m->values.branch[branch] = take_view(a, args, rows, args->num_kv_heads, args->head_dim_v);
+    }
+    m->dgates = call->dgates;
+    if (args->w_gate)
+        m->dgates = (sac_nsa_gate_values){take(a, args->rows * args->num_heads * 3, sizeof(float)),
+                                          (int64_t)args->num_heads * 3};
+    m->queries.dgates = m->dgates;
+    m->queries.dq = call->whole.args.dq;
+    m->queries.dw_gate = call->dw_gate;
+    m->keys.sum = call->whole.args.dk;
+    m->keys.dw = call->dw_k;
+    m->values.sum = call->whole.args.dv;
+    m->values.dw = call->dw_v;
+}
+
+static size_t list_bytes(const sac_nsa_call *call, const sac_nsa_job *job) {
+    size_t most = 0;
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        sac_block_mask_args blocks;
+        if (!sac_nsa_is_sparse(&job->args, branch)) continue;
+        size_t bytes =
+            sac_nsa_stages_on(job->device)
+                ->lay_out_lists(job, branch, call->backward, (void *)(uintptr_t)ALIGNMENT, &blocks);
+        if (bytes > most) most = bytes;
+    }
+    return most;
 }
 
 /* The three branches use the backend's workspace one after the other. */
 static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m) {
     size_t most = 0;
-    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
-        sac_attention_call c = sac_nsa_branch_call(call, m, (sac_nsa_branch)branch);
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        sac_attention_call c = sac_nsa_branch_call(call, m, branch);
         for (int backward = 0; backward <= call->backward; backward++) {
             size_t bytes = call->backend->workspace(ctx, &c, backward);
             if (bytes > most) most = bytes;
@@ -89,19 +98,17 @@ static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, cons
 }
 
 sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, void *base) {
-    const sac_nsa_args *args = &call->args;
-    sac_nsa_memory m = {.args = *args};
+    sac_nsa_memory m = {.job = {.ctx = ctx, .device = call->whole.device, .args = call->args}};
+    const sac_nsa_args *args = &m.job.args;
+    const sac_nsa_stages *stages = sac_nsa_stages_on(m.job.device);
     arena a = {base ? base : (char *)(uintptr_t)ALIGNMENT, 0};
-    divide_saved(&a, call, &m);
-    m.scratch = take(&a, ctx->num_threads * (args->max_cmp + sac_nsa_scratch_floats(args)), sizeof(float));
-    const int64_t rows = args->len.cu_seqlens ? call->whole.total_q : args->len.seqlen;
+    divide_saved(&a, &m);
+    m.scratch = take(&a, (int64_t)stages->scratch_bytes(&m.job, call->backward), 1);
+    m.lists = take(&a, (int64_t)list_bytes(call, &m.job), 1);
     for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
         m.branch_out[branch] = call->backward && branch
                                    ? m.branch_out[0]
-                                   : take_view(&a, args, rows, args->num_heads, args->head_dim_v);
-    const int32_t top_k = sac_max(args->indices.top_k, args->compressed_indices.top_k);
-    m.offsets = take(&a, (int64_t)args->batch * args->num_lists * args->max_tiles + 1, sizeof(int64_t));
-    m.entries = take(&a, total_tiles(call) * args->num_lists * top_k, sizeof(int32_t));
+                                   : take_view(&a, args, args->rows, args->num_heads, args->head_dim_v);
     if (call->backward) divide_gradients(&a, call, &m);
     m.backend_bytes = backend_bytes(ctx, call, &m);
     m.backend = take(&a, (int64_t)m.backend_bytes, 1);
@@ -111,37 +118,17 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
 
 /* ---- the branches ---- */
 
-static const sac_nsa_indices *indices_of(const sac_nsa_args *args, sac_nsa_branch branch) {
-    if (branch == SAC_NSA_SLC) return &args->indices;
-    return branch == SAC_NSA_CMP && args->compressed_indices.top_k ? &args->compressed_indices : NULL;
-}
-
-void sac_nsa_make_lists(const sac_nsa_memory *memory, sac_nsa_branch branch) {
-    const sac_nsa_indices *indices = indices_of(&memory->args, branch);
-    if (indices) sac_nsa_lists(&memory->args, indices, memory->offsets, memory->entries);
-}
-
-static sac_block_mask_args blocks_of(const sac_nsa_memory *m, sac_nsa_branch branch, int32_t seqlen_k) {
-    const sac_nsa_args *args = &m->args;
-    if (!indices_of(args, branch)) return (sac_block_mask_args){0};
-    const int32_t kv_block = branch == SAC_NSA_SLC ? args->block : SAC_NSA_COMPRESSED_BLOCK;
-    return (sac_block_mask_args){.by_query = {m->offsets, m->entries},
-                                 .q_block = args->query_tile,
-                                 .kv_block = kv_block,
-                                 .num_q_blocks = args->max_tiles,
-                                 .num_kv_blocks = sac_ceil_div(seqlen_k, kv_block),
-                                 .batch = args->batch,
-                                 .num_heads = args->num_lists,
-                                 .heads_per_list = args->heads_per_list};
+bool sac_nsa_is_sparse(const sac_nsa_args *args, sac_nsa_branch branch) {
+    return branch == SAC_NSA_SLC || (branch == SAC_NSA_CMP && args->compressed_indices.top_k);
 }
 
 sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_memory *memory,
                                        sac_nsa_branch branch) {
-    const sac_nsa_args *args = &memory->args;
+    const sac_nsa_args *args = &memory->job.args;
     const bool compressed = branch == SAC_NSA_CMP;
     sac_attention_call c = {.device = call->whole.device,
-                            .total_q = call->whole.total_q,
-                            .total_k = call->whole.total_k,
+                            .total_q = args->rows,
+                            .total_k = compressed ? args->cmp_rows : args->rows,
                             .workspace = memory->backend,
                             .workspace_bytes = memory->backend_bytes};
     sac_attention_args *a = &c.args;
@@ -151,10 +138,7 @@ sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_m
     a->out = memory->branch_out[branch];
     a->lse = call->lse[branch];
     a->len_q = a->len_k = args->len;
-    if (compressed) {
-        a->len_k = (sac_lengths){.cu_seqlens = args->cu_cmp, .seqlen = args->max_cmp};
-        c.total_k = args->cu_cmp ? call->whole.total_k / args->block : (int64_t)args->batch * args->max_cmp;
-    }
+    if (compressed) a->len_k = (sac_lengths){.cu_seqlens = args->cu_cmp, .seqlen = args->max_cmp};
     a->dtype = args->dtype;
     a->batch = args->batch;
     a->num_heads = args->num_heads;
@@ -169,6 +153,8 @@ sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_m
                               .window_right = -1,
                               .compress = compressed ? args->block : 0,
                               .compress_started = args->started};
-    a->blocks = blocks_of(memory, branch, a->len_k.seqlen);
+    if (sac_nsa_is_sparse(args, branch))
+        sac_nsa_stages_on(c.device)->lay_out_lists(&memory->job, branch, call->backward, memory->lists,
+                                                   &a->blocks);
     return c;
 }

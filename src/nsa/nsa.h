@@ -1,10 +1,10 @@
-/* nsa.h - native sparse attention as a composition: the stages of stages.h around three calls of one attention
+/* nsa.h - native sparse attention as a composition: the stages of base/nsa_stages.h around three calls of one attention
  * backend. */
 #ifndef SAC_NSA_NSA_H
 #define SAC_NSA_NSA_H
 
 #include "base/backend.h"
-#include "nsa/stages.h"
+#include "base/nsa_stages.h"
 
 /* A call as api has checked it. Views without data live in the workspace. */
 typedef struct sac_nsa_call {
@@ -12,10 +12,15 @@ typedef struct sac_nsa_call {
     sac_attention_call whole;   /* q, k, v and out, or dout, dq, dk, dv: as of one dense causal call */
     const sac_backend *backend; /* of the three branches */
     sac_row_view lse[SAC_NSA_NUM_BRANCHES];
-    float *dw_k, *dw_v, *dw_gate, *dgates; /* fp32, contiguous; NULL: not wanted */
+    float *dw_k, *dw_v, *dw_gate; /* fp32, contiguous; NULL: not wanted */
+    sac_nsa_gate_values dgates;   /* of given gates */
     bool backward;
+    int32_t kv_heads_at_once; /* as many share a workspace at a time; 0: by the size of the call */
     void *workspace;
 } sac_nsa_call;
+
+/* The stages on tensors of this device. */
+const sac_nsa_stages *sac_nsa_stages_on(DLDevice device);
 
 /* Bytes of workspace that the call needs. */
 size_t sac_nsa_workspace(saccade_context *ctx, const sac_nsa_call *call);

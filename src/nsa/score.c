@@ -1,9 +1,11 @@
 /* score.c - how well each compressed block fits a tile of queries. */
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
+#include "base/context.h"
+#include "nsa/host.h"
 #include "nsa/rows.h"
-#include "nsa/stages.h"
 
 /* The queries of one tile and the compressed keys they are held against. */
 typedef struct tile_rows {
@@ -20,9 +22,7 @@ static tile_rows rows_of(const sac_nsa_args *args, int32_t b, int32_t tile) {
                        .candidates = sac_nsa_candidates(args, end - 1, len)};
 }
 
-int64_t sac_nsa_scratch_floats(const sac_nsa_args *args) {
-    return args->max_cmp + 2 * (int64_t)args->head_dim;
-}
+int64_t sac_nsa_score_floats(const sac_nsa_args *args) { return args->max_cmp + 2 * (int64_t)args->head_dim; }
 
 static void dots(const sac_nsa_args *args, const tile_rows *rows, int32_t b, int32_t kv_head, const float *q,
                  float *key, float factor, float *scores) {
@@ -81,4 +81,22 @@ int32_t sac_nsa_score_tile(const sac_nsa_args *args, int32_t b, int32_t list, in
         score_probabilities(args, &rows, b, list, scores, scratch);
     for (int32_t j = rows.candidates; j < args->max_cmp; j++) scores[j] = -INFINITY;
     return rows.candidates;
+}
+
+saccade_status sac_nsa_host_score(const sac_nsa_job *job, float *scores, void *scratch) {
+    const sac_nsa_args *args = &job->args;
+    const int64_t each = args->max_cmp + sac_nsa_score_floats(args);
+    const bool packed = args->len.cu_seqlens != NULL;
+    const int64_t tiles = packed ? args->tiles : args->max_tiles;
+    for (int32_t b = 0; b < args->batch; b++) {
+        const int32_t count = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
+        const int64_t first = packed ? args->cu_tiles[b] : b * args->num_lists * tiles;
+#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
+        for (int64_t i = 0; i < (int64_t)count * args->num_lists; i++) {
+            const int32_t list = (int32_t)(i % args->num_lists), tile = (int32_t)(i / args->num_lists);
+            sac_nsa_score_tile(args, b, list, tile, scores + (first + list * tiles + tile) * args->max_cmp,
+                               (float *)scratch + omp_get_thread_num() * each);
+        }
+    }
+    return SACCADE_OK;
 }

@@ -2,7 +2,8 @@
 #include <math.h>
 #include <omp.h>
 
-#include "nsa/stages.h"
+#include "base/context.h"
+#include "nsa/host.h"
 
 /* Blocks chosen so far: the forced ones, then the best by score, best first. */
 typedef struct choice {
@@ -82,21 +83,55 @@ static void select_tile(const sac_nsa_args *args, int32_t b, int32_t list, int32
                                  candidates);
 }
 
-void sac_nsa_select(const sac_nsa_args *args, float *scratch, int32_t num_threads) {
-    const int64_t each = args->max_cmp + sac_nsa_scratch_floats(args);
+saccade_status sac_nsa_host_select(const sac_nsa_job *job, void *scratch) {
+    const sac_nsa_args *args = &job->args;
+    const int64_t each = args->max_cmp + sac_nsa_score_floats(args);
     for (int32_t b = 0; b < args->batch; b++) {
         const int32_t tiles = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
         const int64_t count = (int64_t)tiles * args->num_lists;
-#pragma omp parallel for num_threads(num_threads) schedule(dynamic)
+#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
         for (int64_t i = 0; i < count; i++) /* the last tiles have most candidates */
             select_tile(args, b, (int32_t)(i % args->num_lists), tiles - 1 - (int32_t)(i / args->num_lists),
-                        scratch + omp_get_thread_num() * each);
+                        (float *)scratch + omp_get_thread_num() * each);
     }
+    return SACCADE_OK;
 }
 
-sac_block_list sac_nsa_lists(const sac_nsa_args *args, const sac_nsa_indices *indices, int64_t *offsets,
-                             int32_t *entries) {
-    int64_t row = 0, count = 0;
+/* ---- lists ---- */
+
+static const sac_nsa_indices *indices_of(const sac_nsa_args *args, sac_nsa_branch branch) {
+    return branch == SAC_NSA_SLC ? &args->indices : &args->compressed_indices;
+}
+
+/* The host's attention walks from the queries alone. */
+size_t sac_nsa_host_lay_out_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward, void *memory,
+                                  sac_block_mask_args *blocks) {
+    const sac_nsa_args *args = &job->args;
+    const int64_t rows = (int64_t)args->batch * args->num_lists * args->max_tiles;
+    const size_t offset_bytes = (size_t)(rows + 1) * sizeof(int64_t);
+    const int32_t kv_block = branch == SAC_NSA_SLC ? args->block : SAC_NSA_COMPRESSED_BLOCK;
+    const int32_t seqlen_k = branch == SAC_NSA_SLC ? args->len.seqlen : args->max_cmp;
+    (void)backward;
+    *blocks = (sac_block_mask_args){.by_query = {memory, (int32_t *)((char *)memory + offset_bytes)},
+                                    .q_block = args->query_tile,
+                                    .kv_block = kv_block,
+                                    .num_q_blocks = args->max_tiles,
+                                    .num_kv_blocks = sac_ceil_div(seqlen_k, kv_block),
+                                    .batch = args->batch,
+                                    .num_heads = args->num_lists,
+                                    .heads_per_list = args->heads_per_list};
+    return offset_bytes +
+           (size_t)(args->tiles * args->num_lists * indices_of(args, branch)->top_k) * sizeof(int32_t);
+}
+
+saccade_status sac_nsa_host_make_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward,
+                                       void *memory) {
+    const sac_nsa_args *args = &job->args;
+    const sac_nsa_indices *indices = indices_of(args, branch);
+    sac_block_mask_args blocks;
+    sac_nsa_host_lay_out_lists(job, branch, backward, memory, &blocks);
+    int64_t *offsets = (int64_t *)blocks.by_query.offsets, row = 0, count = 0;
+    int32_t *entries = (int32_t *)blocks.by_query.entries;
     for (int32_t b = 0; b < args->batch; b++) {
         const int32_t tiles = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
         for (int32_t list = 0; list < args->num_lists; list++)
@@ -109,5 +144,5 @@ sac_block_list sac_nsa_lists(const sac_nsa_args *args, const sac_nsa_indices *in
             }
     }
     offsets[row] = count;
-    return (sac_block_list){offsets, entries};
+    return SACCADE_OK;
 }

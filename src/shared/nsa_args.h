@@ -40,6 +40,9 @@ typedef struct sac_nsa_args {
     int32_t started; /* a compressed key is visible once its first token is, not its last */
     int32_t initial_blocks, local_blocks;
     int32_t max_cmp, max_tiles; /* of the longest sequence */
+    int64_t rows, cmp_rows,
+        tiles; /* q, k and v, k_cmp and v_cmp, and a list of indices have this many, through all
+                                    * batch entries and with those that no sequence uses */
     float scale;
 } sac_nsa_args;
 

@@ -1,0 +1,95 @@
+/* test_nsa_heads.c - native sparse attention over a few key/value heads at a time: how many does not matter but to the order of
+ * sums. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/nsa_check.h"
+#include "support/cmocka_all.h"
+#include "support/nsa_run.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+static void call(nsa_session *s, bool backward, int32_t kv_heads_at_once) {
+    const sac_nsa_inputs in = {.t = &s->t,
+                               .out = backward ? NULL : &s->tensor[NSA_OUT].tensor,
+                               .grads = backward ? &s->grads : NULL,
+                               .params = &s->params,
+                               .purpose = backward ? SAC_NSA_FOR_BACKWARD : SAC_NSA_FOR_FORWARD};
+    sac_nsa_call c;
+    assert_int_equal(sac_nsa_prepare(s->ctx, &in, &c), SACCADE_OK);
+    c.kv_heads_at_once = kv_heads_at_once;
+    const size_t bytes = sac_nsa_workspace(s->ctx, &c);
+    c.workspace = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    assert_non_null(c.workspace);
+    memset(c.workspace, 0xff, bytes);
+    assert_int_equal(backward ? sac_nsa_backward(s->ctx, &c) : sac_nsa_forward(s->ctx, &c), SACCADE_OK);
+    free(c.workspace);
+}
+
+static void run(const nsa_problem *p, int32_t kv_heads_at_once, nsa_results *r) {
+    nsa_session *s = nsa_session_create(p, 0);
+    call(s, false, kv_heads_at_once);
+    call(s, true, kv_heads_at_once);
+    for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++)
+        if (operand != NSA_SCORES)
+            test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
+    nsa_session_free(s);
+}
+
+/* Within the rounding of the dtype; rows of no sequence stay NaN. */
+static bool close(double a, double b, sac_dtype dtype) {
+    const double unit = dtype == SAC_F32 ? 1e-5 : 0x1p-7;
+    return a == b || (isnan(a) && isnan(b)) || fabs(a - b) <= 2 * unit * fmax(fabs(a), 0.1);
+}
+
+static void expect_same(const nsa_case *c, sac_dtype dtype) {
+    nsa_problem *p = nsa_problem_create(c, dtype);
+    nsa_results whole, parts;
+    nsa_results_create(p, &whole);
+    run(p, c->num_kv_heads, &whole);
+    for (int32_t at_once = 1; at_once < c->num_kv_heads; at_once++) {
+        nsa_results_create(p, &parts);
+        run(p, at_once, &parts);
+        for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++) {
+            test_shape shape = nsa_problem_shape(p, operand);
+            for (int64_t e = 0; shape.ndim && e < test_shape_size(&shape); e++)
+                if (!close(parts.values[operand][e], whole.values[operand][e], dtype))
+                    fail_msg("%s: %d heads at once: element %lld of %s is %.9g, with all at once %.9g",
+                             c->name, at_once, (long long)e, nsa_operand_name(operand),
+                             parts.values[operand][e], whole.values[operand][e]);
+        }
+        nsa_results_free(&parts);
+    }
+    nsa_results_free(&whole);
+    nsa_problem_free(p);
+}
+
+static void any_number_of_heads_at_once_gives_the_same(void **state) {
+    (void)state;
+    const nsa_case cases[] = {
+        {.name = "dense, per head", .batch = 2, .seqlen = 130, .weights = true, .gate = NSA_GATE_WEIGHTS},
+        {.name = "packed, per group",
+         .packed = true,
+         .batch = 3,
+         .lens = {65, 0, 127},
+         .query_tile = 1,
+         .gate = NSA_GATE_TENSOR},
+        {.name = "sparse compressed branch, mixed strides",
+         .seqlen = 300,
+         .block = 1,
+         .compressed_top_k = 1,
+         .layout = LAYOUT_MIXED,
+         .weights = true},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        nsa_case c = cases[i];
+        c.num_heads = 6, c.num_kv_heads = 3;
+        expect_same(&c, i % 2 ? SAC_F32 : SAC_BF16);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_heads_at_once_gives_the_same)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
