@@ -3,6 +3,7 @@
 #define SAC_ATTN_FWD_SM90_STORE_H
 
 #include "cuda/kernels/attn_fwd_sm90_tile.h"
+#include "cuda/kernels/attn_sm90_store.h"
 #include "cuda/kernels/ptx/fence.h"
 
 /* What a row's out is multiplied by, and its lse in base 2. The sink joins the sum here. */
@@ -21,31 +22,14 @@ SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
 /* This warpgroup's rows of out and lse, row_shift rows behind those of the tile. */
 SAC_FN void store(consumer *c, int32_t row_shift) {
     const sac_attention_args *args = c->args;
-    const int32_t b = c->q->batch, h = c->q->head, end = c->q->end;
-    const int32_t used = !RAGGED ? end : b == args->batch ? 0 : sac_length_of(&args->len_q, b);
-    const int64_t first = row_of(&args->len_q, b);
+    const int32_t used = used_rows(args, c->q);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int32_t row = first_row(c->q) + 8 * r + row_shift;
         float lse, factor = finish_row(c, r, row < used, &lse);
-        if (args->lse.data && row < end && lane_id() % 4 == 0)
-            args->lse.data[batch_of(&args->len_q, b) * args->lse.batch_stride + h * args->lse.head_stride +
-                           (first + row) * args->lse.row_stride] = lse * LN_2;
-        uint16_t *out = (uint16_t *)args->out.data + batch_of(&args->len_q, b) * args->out.batch_stride +
-                        h * args->out.head_stride + (first + row) * args->out.row_stride;
-#pragma unroll
-        for (int j = 0; j < HEAD_DIM_V / 8; j += 4) {
-            uint32_t w[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int at = j + i < HEAD_DIM_V / 8 ? 4 * (j + i) + 2 * r : 0;
-                w[i] = factor == 0 ? 0 : pack(c->out[at] * factor, c->out[at + 1] * factor);
-            }
-            quad_transpose(w);
-            const int chunk = j + lane_id() % 4;
-            if (row < end && chunk < HEAD_DIM_V / 8)
-                *(uint4 *)(out + 8 * chunk) = make_uint4(w[0], w[1], w[2], w[3]);
-        }
+        if (args->lse.data && row < c->q->end && lane_id() % 4 == 0)
+            *row_value_of(&args->lse, args, c->q, row) = lse * LN_2;
+        store_row(c->out, HEAD_DIM_V, r, factor, &args->out, args, c->q, row);
     }
 }
 

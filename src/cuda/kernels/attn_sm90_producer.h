@@ -98,7 +98,9 @@ SAC_FN sac_walk walk_keys(const kernel_params *params, const q_record *q) {
     sac_walk walk = sac_walk_keys(args, &band, q->batch, q->head, rows, KV_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
     if (rows.begin >= rows.end) walk.run.end = walk.run.begin;
-    if (SPLIT && q->tail >= 0) walk.run = part_of(walk.run, q->part, params->tail.parts);
+#if SPLIT
+    if (q->tail >= 0) walk.run = part_of(walk.run, q->part, params->tail.parts);
+#endif
     return walk;
 }
 
@@ -134,7 +136,10 @@ SAC_FN void produce_tile(producer *w, q_record *q) {
 SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
     producer w = {params, smem, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0};
     int32_t index = blockIdx.x;
-    const int32_t total = params->order.total + (SPLIT ? params->tail.tiles * (params->tail.parts - 1) : 0);
+    int32_t total = params->order.total;
+#if SPLIT
+    total += params->tail.tiles * (params->tail.parts - 1);
+#endif
     while (index < total) {
         int32_t next = gridDim.x + atomicAdd(params->next_tile, 1);
         q_record q = locate(params, index);

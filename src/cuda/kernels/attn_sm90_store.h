@@ -1,0 +1,39 @@
+/* attn_sm90_store.h - from the accumulators of a query tile to its rows in memory. */
+#ifndef SAC_ATTN_SM90_STORE_H
+#define SAC_ATTN_SM90_STORE_H
+
+#include "cuda/kernels/attn_sm90_tile.h"
+
+/* Rows of the tile's sequence that are used: those behind get zeros. */
+SAC_FN int32_t used_rows(const sac_attention_args *args, const q_record *q) {
+    return !RAGGED ? q->end : q->batch == args->batch ? 0 : sac_length_of(&args->len_q, q->batch);
+}
+
+SAC_FN float *row_value_of(const sac_row_view *view, const sac_attention_args *args, const q_record *q,
+                           int32_t row) {
+    return view->data + batch_of(&args->len_q, q->batch) * view->batch_stride + q->head * view->head_stride +
+           (row_of(&args->len_q, q->batch) + (int64_t)row) * view->row_stride;
+}
+
+/* The r-th of this thread's two rows, `columns` wide, times factor; 0 for factor 0, whatever was summed. */
+SAC_FN void store_row(const float *sums, int columns, int r, float factor, const sac_view *view,
+                      const sac_attention_args *args, const q_record *q, int32_t row) {
+    uint16_t *to = (uint16_t *)view->data + batch_of(&args->len_q, q->batch) * view->batch_stride +
+                   q->head * view->head_stride +
+                   (row_of(&args->len_q, q->batch) + (int64_t)row) * view->row_stride;
+#pragma unroll
+    for (int j = 0; j < columns / 8; j += 4) {
+        uint32_t w[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int at = j + i < columns / 8 ? 4 * (j + i) + 2 * r : 0;
+            w[i] = factor == 0 ? 0 : pack(sums[at] * factor, sums[at + 1] * factor);
+        }
+        quad_transpose(w);
+        const int chunk = j + lane_id() % 4;
+        if (row < q->end && chunk < columns / 8)
+            *(uint4 *)(to + 8 * chunk) = make_uint4(w[0], w[1], w[2], w[3]);
+    }
+}
+
+#endif
