@@ -4,10 +4,10 @@
 #include <stdlib.h>
 
 #include "base/context.h"
+#include "cuda/attn_sm90.h"
 #include "cuda/device_mask.h"
 #include "cuda/kernels/attn_fwd_sm90.h"
 #include "cuda/modifier_text.h"
-#include "cuda/tensor_map.h"
 #include "shared/tile_walk.h"
 
 /* A row serves head dims up to its own. Registers a thread: producer + consumers * consumer is at most 512, and 504 with
@@ -53,80 +53,40 @@ static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
            1024;
 }
 
-static bool is_ragged(const sac_attention_args *args) {
-    return args->len_q.cu_seqlens || args->len_k.cu_seqlens || args->len_q.seqused || args->len_k.seqused;
-}
-
 saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
                                       char **modifiers) {
     const sac_attention_args *args = &call->args;
     const tile_row *t = choose_tile(call);
-    const bool softcap = args->softcap > 0, alibi = args->alibi_slopes;
     *spec = (sac_kernel_spec){.source = "cuda/kernels/attn_fwd_sm90.cu",
                               .entry = "attn_fwd_sm90",
                               .arch_specific = true,
                               .threads = 128 * (1 + t->consumers),
                               .smem_bytes = smem_bytes(t, args)};
-    sac_kernel_define(spec, "HEAD_DIM", args->head_dim);
-    sac_kernel_define(spec, "HEAD_DIM_V", args->head_dim_v);
-    sac_kernel_define(spec, "DTYPE", args->dtype);
+    sac_sm90_define(spec, call);
     sac_kernel_define(spec, "CONSUMERS", t->consumers);
     sac_kernel_define(spec, "KV_TILE", t->kv_tile);
     sac_kernel_define(spec, "Q_STAGES", t->q_stages);
     sac_kernel_define(spec, "KV_STAGES", t->kv_stages);
     sac_kernel_define(spec, "PRODUCER_REGS", t->producer_regs);
     sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
-    sac_kernel_define(spec, "BLOCK_MASK", args->blocks.by_query.offsets != NULL);
-    sac_kernel_define(spec, "MASK_MOD", call->mask_mod != NULL);
-    sac_kernel_define(spec, "SCORE_MOD", call->score_mod != NULL);
-    sac_kernel_define(spec, "SOFTCAP", softcap);
-    sac_kernel_define(spec, "ALIBI", alibi);
-    sac_kernel_define(spec, "PRESCALED", softcap || alibi || call->score_mod || !(args->scale > 0));
-    sac_kernel_define(spec, "RAGGED", is_ragged(args));
     sac_kernel_define(spec, "SPLIT", split);
     saccade_status status = sac_cuda_modifier_text(call, modifiers);
     spec->modifiers = *modifiers;
     return status;
 }
 
-static sac_tensor_extent extent_of(const sac_attention_args *args, const sac_lengths *len,
-                                   int64_t packed_rows, int32_t columns, int32_t heads, int32_t box_rows) {
-    const bool packed = len->cu_seqlens;
-    return (sac_tensor_extent){columns, packed ? packed_rows : len->seqlen, heads, packed ? 1 : args->batch,
-                               box_rows};
-}
-
 static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_attention_call *call,
                                 const tile_row *t) {
     const sac_attention_args *args = &call->args;
     const sac_tensor_extent q =
-        extent_of(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, q_tile_of(t));
+        sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, q_tile_of(t));
     const sac_tensor_extent k =
-        extent_of(args, &args->len_k, call->total_k, args->head_dim, args->num_kv_heads, t->kv_tile);
+        sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim, args->num_kv_heads, t->kv_tile);
     const sac_tensor_extent v =
-        extent_of(args, &args->len_k, call->total_k, args->head_dim_v, args->num_kv_heads, t->kv_tile);
+        sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim_v, args->num_kv_heads, t->kv_tile);
     saccade_status status = sac_tensor_map_make(&params->q, &args->q, &q);
     if (status == SACCADE_OK) status = sac_tensor_map_make(&params->k, &args->k, &k);
     return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
-}
-
-/* Under a causal mask, sections of about as many heads as have their keys and values in the L2, rounded up: a section
- * needs more tiles than there are CTAs, or its last long tiles run alone. Otherwise all tiles are alike, and one head
- * after the other lets neighbouring CTAs read the same keys at the same time, which the L2 answers once. */
-static sac_tile_order order_of(const sac_attention_args *args, const tile_row *t,
-                               const sac_cuda_device *device) {
-    const bool packed = args->len_q.cu_seqlens;
-    const int32_t q_block = args->blocks.by_query.offsets ? args->blocks.q_block : 0;
-    const int32_t num_heads = (args->batch + packed) * args->num_heads;
-    const int32_t num_tiles = sac_max(sac_num_tiles(args->len_q.seqlen, q_tile_of(t), q_block), packed);
-    sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
-    if (!args->band.causal || num_heads == 0) return order;
-    const int64_t num_groups = (int64_t)(args->batch + packed) * args->num_kv_heads;
-    const int64_t kv_bytes = 2 * num_groups * args->len_k.seqlen * (args->head_dim + args->head_dim_v);
-    const int64_t sections = kv_bytes / device->l2_bytes, most = num_groups;
-    const int32_t num_sections = (int32_t)(sections < 1 ? 1 : sections > most ? most : sections);
-    order.section_heads = sac_ceil_div(num_heads, num_sections);
-    return order;
 }
 
 /* Tiles of equal length leave the last round of CTAs partly idle, and few tiles most of them. Cutting the tiles of that
@@ -139,11 +99,12 @@ enum { MAX_PARTS = 8, MIN_PART = 4 };
 static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
                               const sac_cuda_device *device) {
     const sac_attention_args *args = &call->args;
-    const sac_tile_order order = order_of(args, t, device);
+    const sac_tile_order order = sac_sm90_query_order(args, q_tile_of(t), device);
     const sac_band_rule *band = &args->band;
     const bool banded = band->causal || band->window_left >= 0 || band->window_right >= 0;
     sac_tail_split tail = {order.total % device->num_sms, 1, NULL, NULL};
-    if (args->blocks.by_query.offsets || is_ragged(args) || (banded && order.num_tiles > 1)) tail.tiles = 0;
+    if (args->blocks.by_query.offsets || sac_sm90_ragged(args) || (banded && order.num_tiles > 1))
+        tail.tiles = 0;
     const int32_t most = sac_min(MAX_PARTS, args->len_k.seqlen / (t->kv_tile * MIN_PART));
     float best = WORTH_IT;
     for (int32_t parts = 2; parts <= most; parts++) {
@@ -188,7 +149,7 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
                              const sac_attention_call *call) {
     const tile_row *t = choose_tile(call);
     sac_attn_fwd_sm90_params params = {.args = call->args,
-                                       .order = order_of(&call->args, t, device),
+                                       .order = sac_sm90_query_order(&call->args, q_tile_of(t), device),
                                        .tail = tail_of(call, t, device),
                                        .total_q = call->total_q,
                                        .next_tile = call->workspace};

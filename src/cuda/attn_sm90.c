@@ -1,0 +1,49 @@
+/* attn_sm90.c - variants, tensors and the order of tiles, for every Hopper attention kernel. */
+#include "cuda/attn_sm90.h"
+
+#include "shared/tile_walk.h"
+
+bool sac_sm90_ragged(const sac_attention_args *args) {
+    return args->len_q.cu_seqlens || args->len_k.cu_seqlens || args->len_q.seqused || args->len_k.seqused;
+}
+
+void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    const bool softcap = args->softcap > 0, alibi = args->alibi_slopes;
+    sac_kernel_define(spec, "HEAD_DIM", args->head_dim);
+    sac_kernel_define(spec, "HEAD_DIM_V", args->head_dim_v);
+    sac_kernel_define(spec, "DTYPE", args->dtype);
+    sac_kernel_define(spec, "BLOCK_MASK", args->blocks.by_query.offsets != NULL);
+    sac_kernel_define(spec, "MASK_MOD", call->mask_mod != NULL);
+    sac_kernel_define(spec, "SCORE_MOD", call->score_mod != NULL);
+    sac_kernel_define(spec, "SOFTCAP", softcap);
+    sac_kernel_define(spec, "ALIBI", alibi);
+    sac_kernel_define(spec, "PRESCALED", softcap || alibi || call->score_mod || !(args->scale > 0));
+    sac_kernel_define(spec, "RAGGED", sac_sm90_ragged(args));
+}
+
+sac_tensor_extent sac_sm90_extent(const sac_attention_args *args, const sac_lengths *len, int64_t packed_rows,
+                                  int32_t columns, int32_t heads, int32_t box_rows) {
+    const bool packed = len->cu_seqlens;
+    return (sac_tensor_extent){columns, packed ? packed_rows : len->seqlen, heads, packed ? 1 : args->batch,
+                               box_rows};
+}
+
+/* Under a causal mask, sections of about as many heads as have their keys and values in the L2, rounded up: a section
+ * needs more tiles than there are CTAs, or its last long tiles run alone. Otherwise all tiles are alike, and one head
+ * after the other lets neighbouring CTAs read the same keys at the same time, which the L2 answers once. */
+sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_tile,
+                                    const sac_cuda_device *device) {
+    const bool packed = args->len_q.cu_seqlens;
+    const int32_t q_block = args->blocks.by_query.offsets ? args->blocks.q_block : 0;
+    const int32_t num_heads = (args->batch + packed) * args->num_heads;
+    const int32_t num_tiles = sac_max(sac_num_tiles(args->len_q.seqlen, q_tile, q_block), packed);
+    sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
+    if (!args->band.causal || num_heads == 0) return order;
+    const int64_t num_groups = (int64_t)(args->batch + packed) * args->num_kv_heads;
+    const int64_t kv_bytes = 2 * num_groups * args->len_k.seqlen * (args->head_dim + args->head_dim_v);
+    const int64_t sections = kv_bytes / device->l2_bytes, most = num_groups;
+    const int32_t num_sections = (int32_t)(sections < 1 ? 1 : sections > most ? most : sections);
+    order.section_heads = sac_ceil_div(num_heads, num_sections);
+    return order;
+}
