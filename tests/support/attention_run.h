@@ -19,8 +19,9 @@ typedef struct run_options {
 saccade_status attention_run(const problem *p, const char *backend, sac_dtype dtype,
                              const run_options *options, results *r);
 
-/* Fails unless every error against `exact` is at most twice that of `plain`, plus 1e-5 of the tensor's largest, plus,
- * for gradients, 1e-6 of the largest term that may have cancelled and what fp32 leaves open of the largest lse. */
+/* Fails unless every error against `exact` is at most twice that of `plain` (of gradients also: of an exact backward
+ * pass that starts from a rounded out), plus 1e-5 of the tensor's largest, plus, for gradients, 1e-6 of the terms that
+ * may have cancelled and what fp32 leaves open of the largest lse. */
 void results_check(const problem *p, const char *backend, const results *got, const results *exact,
                    const results *plain, bool forward_only);
 

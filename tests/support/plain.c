@@ -141,7 +141,9 @@ static void score_grad(plain_row *row, const saccade_aux *aux) {
     for (int32_t j = 0; j < row->keys; j++) {
         if (!row->visible[j]) continue;
         row->grad[j] = rounded(p, dot(dout, k_side(row, p->values[V], j, dim), dim));
-        steepest = fmaxf(steepest, row->probability[j] * (fabsf(row->grad[j]) + fabsf(delta) + fabsf(dlse)));
+        const float steepness = row->probability[j] * (fabsf(row->grad[j]) + fabsf(delta) + fabsf(dlse));
+        steepest = fmaxf(steepest, steepness);
+        row->r->steepness_squared += (double)steepness * steepness;
     }
     for (int32_t j = 0; j < row->keys; j++) {
         if (!row->visible[j]) continue;
@@ -229,7 +231,7 @@ void plain_formula(const problem *p, bool forward_only, results *r) {
     row.grad = floats + 3 * keys;
     row.score = floats + 4 * keys;
     clear(p, r);
-    r->steepest = 0;
+    r->steepest = r->steepness_squared = 0;
     for (int slot = 0; slot < TEST_MAX_SLOTS; slot++) {
         test_shape shape = problem_shape(p, DAUX + slot);
         aux.tensor[slot].grad = daux[slot] = calloc((size_t)test_shape_size(&shape) + 1, sizeof(float));

@@ -63,8 +63,9 @@ int64_t problem_lse_index(const problem *p, int32_t b, int32_t h, int32_t i);
 /* What a computation of the problem gives; the entries of inputs stay NULL. */
 typedef struct results {
     double *values[NUM_OPERANDS];
-    double
-        steepest; /* plain formula: the largest p (|dp| + |delta| + |dlse|), before they cancel in dscore */
+    /* Of the plain formula: p (|dp| + |delta| + |dlse|), which cancel in dscore, of the steepest pair; and the sum of
+     * squares over all pairs. */
+    double steepest, steepness_squared;
 } results;
 
 void results_create(const problem *p, results *r); /* all NaN */
