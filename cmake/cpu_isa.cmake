@@ -1,6 +1,6 @@
 # Instruction sets of the CPU kernels. Every file of src/cpu/kernels is compiled once per row, with SAC_ISA defined as
 # the row's name (the compiler's own __AVX2__ and so on say what it offers); the rest of the library sees
-# SAC_HAVE_ISA_<NAME> for each row compiled, and picks at run time. A row whose flags the compiler lacks is left out;
+# SAC_HAVE_ISA_<NAME>, 1 for a row compiled and else 0, and picks at run time. A row whose flags the compiler lacks is left out;
 # other processors than x86-64 have generic only.
 include(CheckCCompilerFlag)
 set(isa_flags_generic "")
@@ -23,10 +23,14 @@ endif()
 # include paths of `target`, which learns, with all that links it, which sets exist. OUT gets their names.
 function(saccade_isa_objects out target)
     set(libraries "")
-    foreach(isa IN LISTS SACCADE_ISAS)
+    foreach(isa generic avx2 avx512 amx)
         string(TOUPPER ${isa} upper)
-        target_compile_definitions(${target} PUBLIC SAC_HAVE_ISA_${upper}=1)
-        if(ARGN)
+        set(compiled 0)
+        if(isa IN_LIST SACCADE_ISAS)
+            set(compiled 1)
+        endif()
+        target_compile_definitions(${target} PUBLIC SAC_HAVE_ISA_${upper}=${compiled})
+        if(ARGN AND compiled)
             add_library(saccade_cpu_${isa} OBJECT ${ARGN})
             target_compile_options(saccade_cpu_${isa} PRIVATE ${isa_flags_${isa}})
             target_compile_definitions(saccade_cpu_${isa} PRIVATE SAC_ISA=${isa})

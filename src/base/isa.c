@@ -24,9 +24,14 @@ static bool amx_present(void) {
     return (edx >> 22 & 1) && (edx >> 24 & 1);
 }
 
+/* Not every compiler knows "f16c" as a feature to ask for. */
+static bool f16c_present(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
 bool sac_isa_usable(sac_isa isa) {
-    bool avx2 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c_present();
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512bf16");
@@ -34,11 +39,11 @@ bool sac_isa_usable(sac_isa isa) {
     case SAC_ISA_GENERIC:
         return true;
     case SAC_ISA_AVX2:
-        return avx2;
+        return SAC_HAVE_ISA_AVX2 && avx2;
     case SAC_ISA_AVX512:
-        return avx512;
+        return SAC_HAVE_ISA_AVX512 && avx512;
     case SAC_ISA_AMX:
-        return avx512 && amx_present() && amx_permitted();
+        return SAC_HAVE_ISA_AMX && avx512 && amx_present() && amx_permitted();
     default:
         return false;
     }
@@ -57,7 +62,8 @@ saccade_status sac_isa_check(const char *name) {
     for (int i = 0; i < SAC_NUM_ISAS; i++) {
         if (strcmp(name, sac_isa_name((sac_isa)i)) != 0) continue;
         if (sac_isa_usable((sac_isa)i)) return SACCADE_OK;
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "isa: this machine lacks \"%s\"; its best is \"%s\"", name,
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "isa: this machine, or this build, lacks \"%s\"; the best is \"%s\"", name,
                         sac_isa_name(sac_isa_choose(NULL)));
     }
     return sac_fail(SACCADE_INVALID_ARGUMENT, "isa: \"%s\" is none of generic, avx2, avx512, amx", name);

@@ -1,4 +1,4 @@
-/* isa.h - the instruction sets that the CPU backend is compiled for, weakest first, and which this machine has. */
+/* isa.h - the instruction sets that the CPU backend may be compiled for, weakest first, and which are usable here. */
 #ifndef SAC_BASE_ISA_H
 #define SAC_BASE_ISA_H
 
@@ -12,7 +12,7 @@ enum { SAC_ISA_DEFAULT = SAC_ISA_AVX512 };
 
 const char *sac_isa_name(sac_isa isa);
 
-/* Does this machine, as the operating system lets us use it, have it? */
+/* Does this library, and this machine as the operating system lets us use it, have it? */
 bool sac_isa_usable(sac_isa isa);
 
 /* OK for NULL and for the name of a usable set, else INVALID_ARGUMENT. */

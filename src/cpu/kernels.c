@@ -26,7 +26,5 @@ const sac_cpu_kernels *sac_cpu_kernels_of(sac_isa isa) {
         [SAC_ISA_AMX] = &SAC_KERNELS_OF(amx),
 #endif
     };
-    int best = isa;
-    while (best > 0 && !compiled[best]) best--;
-    return compiled[best];
+    return compiled[isa];
 }

@@ -50,7 +50,7 @@ typedef struct sac_cpu_kernels {
                    int dim);
 } sac_cpu_kernels;
 
-/* Of the strongest compiled set that is no stronger than this one. */
+/* Of a usable set. */
 const sac_cpu_kernels *sac_cpu_kernels_of(sac_isa isa);
 
 #endif

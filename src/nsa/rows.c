@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/half.h"
+
 /* One loop, compiled for each of these and chosen when the library is loaded. Only static functions: the resolver of any
  * other would be exported. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
@@ -15,41 +17,30 @@ size_t sac_dtype_bytes(int32_t dtype) { return dtype == SAC_F32 ? 4 : dtype == S
 
 SAC_CLONES
 static void from_bf16(float *row, const uint16_t *data, int32_t n) {
-    for (int32_t i = 0; i < n; i++) {
-        uint32_t bits = (uint32_t)data[i] << 16;
-        memcpy(row + i, &bits, sizeof bits);
-    }
+    for (int32_t i = 0; i < n; i++) row[i] = sac_float_of_bf16(data[i]);
 }
 
-/* Rounds to nearest even; a NaN stays one. */
-static uint16_t to_bf16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+SAC_CLONES
+static void from_fp16(float *row, const uint16_t *data, int32_t n) {
+    for (int32_t i = 0; i < n; i++) row[i] = sac_float_of_fp16(data[i]);
 }
 
 void sac_row_load(float *row, const void *data, int64_t offset, int32_t n, int32_t dtype) {
-    if (dtype == SAC_F32) {
+    if (dtype == SAC_F32)
         memcpy(row, (const float *)data + offset, (size_t)n * sizeof *row);
-    } else if (dtype == SAC_BF16) {
+    else if (dtype == SAC_BF16)
         from_bf16(row, (const uint16_t *)data + offset, n);
-    } else {
-        const _Float16 *half = (const _Float16 *)data + offset;
-        for (int32_t i = 0; i < n; i++) row[i] = (float)half[i];
-    }
+    else
+        from_fp16(row, (const uint16_t *)data + offset, n);
 }
 
 void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int32_t dtype) {
-    if (dtype == SAC_F32) {
+    uint16_t *half = (uint16_t *)data + offset;
+    if (dtype == SAC_F32)
         memcpy((float *)data + offset, row, (size_t)n * sizeof *row);
-    } else if (dtype == SAC_BF16) {
-        uint16_t *bf16 = (uint16_t *)data + offset;
-        for (int32_t i = 0; i < n; i++) bf16[i] = to_bf16(row[i]);
-    } else {
-        _Float16 *half = (_Float16 *)data + offset;
-        for (int32_t i = 0; i < n; i++) half[i] = (_Float16)row[i];
-    }
+    else
+        for (int32_t i = 0; i < n; i++)
+            half[i] = dtype == SAC_BF16 ? sac_bf16_of_float(row[i]) : sac_fp16_of_float(row[i]);
 }
 
 /* Sixteen partial sums: a fixed order, the same on every machine, that vector units take as it is. */

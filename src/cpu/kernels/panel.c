@@ -1,6 +1,7 @@
 /* panel.c - conversions and transpositions. None of it is hot: a panel is made once for a tile's whole product. */
 #include "cpu/kernels/panel.h"
 
+#include "base/half.h"
 #include "shared/types.h"
 
 #if defined(__AVX2__)
@@ -27,43 +28,13 @@ static inline void narrow8(uint16_t *to, const float *from, int dtype) {
                      dtype == SAC_F16 ? _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT) : bf16_of(x));
 }
 #else
-static inline float float_of_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-static inline uint32_t bits_of_float(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-/* The exponent moves by 112; multiplying by 2^112 also makes subnormals normal. Infinity and NaN keep theirs. */
-static inline float float_of_half(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = (uint32_t)(half & 0x7fff) << 13;
-    if (rest >= 0x0f800000) return float_of_bits(sign | 0x70000000 | rest);
-    return float_of_bits(sign | bits_of_float(float_of_bits(rest) * 0x1p112f));
-}
-
-/* Adding a power of two at the right place rounds the mantissa there, subnormals included. */
-static inline uint16_t half_of_float(float x) {
-    uint32_t bits = bits_of_float(x), sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
-    if (size > 0x7f800000) return (uint16_t)(sign | 0x7e00);
-    if (size >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
-    if (size < 0x38800000)
-        return (uint16_t)(sign | (bits_of_float(float_of_bits(size) + 0.5f) - bits_of_float(0.5f)));
-    return (uint16_t)(sign | (size + 0xfff + (size >> 13 & 1) - 0x38000000) >> 13);
-}
-static inline uint16_t bf16_of_float(float x) {
-    uint32_t bits = bits_of_float(x);
-    return x != x ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 static inline void widen8(float *to, const uint16_t *from, int dtype) {
     for (int i = 0; i < 8; i++)
-        to[i] = dtype == SAC_F16 ? float_of_half(from[i]) : float_of_bits((uint32_t)from[i] << 16);
+        to[i] = dtype == SAC_F16 ? sac_float_of_fp16(from[i]) : sac_float_of_bf16(from[i]);
 }
 static inline void narrow8(uint16_t *to, const float *from, int dtype) {
-    for (int i = 0; i < 8; i++) to[i] = dtype == SAC_F16 ? half_of_float(from[i]) : bf16_of_float(from[i]);
+    for (int i = 0; i < 8; i++)
+        to[i] = dtype == SAC_F16 ? sac_fp16_of_float(from[i]) : sac_bf16_of_float(from[i]);
 }
 #endif
 

@@ -150,30 +150,34 @@ INLINE vec vtanh(vec x) {
 
 /* Transposes LANES vectors in place: log2(LANES) rounds, each swapping the off-diagonal blocks of twice the size. */
 INLINE void vtranspose(vec r[LANES]) {
+/* Where lane i of two rows, s apart, comes from: lanes of the first row count from 0, of the second from LANES. */
+#define FIRST(i, s) ((i) & (s) ? (i) + LANES - (s) : (i))
+#define SECOND(i, s) ((i) & (s) ? (i) + LANES : (i) + (s))
+#define FOUR(row, i, s) row(i, s), row(i + 1, s), row(i + 2, s), row(i + 3, s)
 #if defined(__AVX512F__)
-#define SWAP_STEPS SWAP_STEP(1) SWAP_STEP(2) SWAP_STEP(4) SWAP_STEP(8)
-    const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#define ALL(row, s) FOUR(row, 0, s), FOUR(row, 4, s), FOUR(row, 8, s), FOUR(row, 12, s)
+#define SWAP_ALL SWAP(1) SWAP(2) SWAP(4) SWAP(8)
 #elif defined(__AVX2__)
-#define SWAP_STEPS SWAP_STEP(1) SWAP_STEP(2) SWAP_STEP(4)
-    const ivec lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#define ALL(row, s) FOUR(row, 0, s), FOUR(row, 4, s)
+#define SWAP_ALL SWAP(1) SWAP(2) SWAP(4)
 #else
-#define SWAP_STEPS SWAP_STEP(1) SWAP_STEP(2)
-    const ivec lane = {0, 1, 2, 3};
+#define ALL(row, s) FOUR(row, 0, s)
+#define SWAP_ALL SWAP(1) SWAP(2)
 #endif
-#define SWAP_STEP(s)                                                                                         \
-    {                                                                                                        \
-        const ivec high = (lane & (s)) != 0; /* -1 in lanes that take from the second operand */             \
-        const ivec upper = lane + (high & (LANES - (s))), lower = lane + (s) + (high & (LANES - (s)));       \
-        UNROLL for (int i = 0; i < LANES; i++) {                                                             \
-            if (i & (s)) continue;                                                                           \
-            vec a = r[i], b = r[i + (s)];                                                                    \
-            r[i] = __builtin_shuffle(a, b, upper);                                                           \
-            r[i + (s)] = __builtin_shuffle(a, b, lower);                                                     \
-        }                                                                                                    \
+#define SWAP(s)                                                                                              \
+    UNROLL for (int i = 0; i < LANES; i++) {                                                                 \
+        if (i & (s)) continue;                                                                               \
+        const vec a = r[i], b = r[i + (s)];                                                                  \
+        r[i] = __builtin_shufflevector(a, b, ALL(FIRST, s));                                                 \
+        r[i + (s)] = __builtin_shufflevector(a, b, ALL(SECOND, s));                                          \
     }
-    SWAP_STEPS
-#undef SWAP_STEP
-#undef SWAP_STEPS
+    SWAP_ALL
+#undef SWAP
+#undef SWAP_ALL
+#undef ALL
+#undef FOUR
+#undef SECOND
+#undef FIRST
 }
 
 #endif
