@@ -67,11 +67,11 @@ class AttentionOptions:
         return params
 
 
-def forward(q, k, v, out, lse, options: AttentionOptions, *, stream: int = 0) -> None:
-    """Writes out and, unless None, lse."""
+def forward(q, k, v, out, lse, options: AttentionOptions, *, ctx=None) -> None:
+    """Writes out and, unless None, lse. ctx: a saccade_context; None: this thread's for the host."""
     kept: list = []
     tensors = [Tensor(t) for t in (q, k, v, out, lse)]
-    check(lib.saccade_attention_forward(context(stream), *(t.pointer for t in tensors), options.to_c(kept)))
+    check(lib.saccade_attention_forward(ctx or context(), *(t.pointer for t in tensors), options.to_c(kept)))
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Gradients:
     daux: list = field(default_factory=list)
 
 
-def backward(q, k, v, out, lse, grads: Gradients, options: AttentionOptions, *, stream: int = 0) -> None:
+def backward(q, k, v, out, lse, grads: Gradients, options: AttentionOptions, *, ctx=None) -> None:
     """Writes the gradients that are wanted."""
     kept: list = []
     tensors = [Tensor(t) for t in (q, k, v, out, lse)]
@@ -95,4 +95,5 @@ def backward(q, k, v, out, lse, grads: Gradients, options: AttentionOptions, *, 
     daux = [Tensor(t) for t in grads.daux]
     aux_pointers = ffi.new("DLTensor *[]", [t.pointer for t in daux]) if daux else ffi.NULL
     c_grads = ffi.new("saccade_attention_grads *", {**{n: t.pointer for n, t in fields.items()}, "daux": aux_pointers})
-    check(lib.saccade_attention_backward(context(stream), *(t.pointer for t in tensors), c_grads, options.to_c(kept)))
+    pointers = (*(t.pointer for t in tensors), c_grads, options.to_c(kept))
+    check(lib.saccade_attention_backward(ctx or context(), *pointers))

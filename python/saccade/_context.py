@@ -1,4 +1,4 @@
-"""One library context a thread: contexts are cheap, and each is used by one thread at a time."""
+"""One library context a thread and allocator: contexts are cheap, and each is used by one thread at a time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,30 @@ from ._library import check, ffi, lib
 _local = threading.local()
 
 
-def context(stream: int = 0):
-    """This thread's context; later device calls run on `stream` (a CUstream as an integer)."""
-    if not hasattr(_local, "context"):
+class _Context:
+    def __init__(self, params=ffi.NULL):
         created = ffi.new("saccade_context **")
-        check(lib.saccade_context_create(created, ffi.NULL))
-        _local.context = ffi.gc(created[0], lib.saccade_context_destroy)
-        _local.stream = 0
-    if _local.stream != stream:
-        check(lib.saccade_context_set_stream(_local.context, ffi.cast("void *", stream)))
-        _local.stream = stream
-    return _local.context
+        check(lib.saccade_context_create(created, params))
+        self.pointer = ffi.gc(created[0], lib.saccade_context_destroy)
+        self.stream = 0
+
+    def on(self, stream: int):
+        if self.stream != stream:
+            check(lib.saccade_context_set_stream(self.pointer, ffi.cast("void *", stream)))
+            self.stream = stream
+        return self.pointer
+
+
+def context():
+    """This thread's context for calls on the host."""
+    if not hasattr(_local, "host"):
+        _local.host = _Context()
+    return _local.host.pointer
+
+
+def device_context(stream: int, allocator):
+    """This thread's context for calls on a device: later ones run on `stream` (a CUstream as an integer), and take their
+    workspaces from `allocator`, a saccade_allocator that lives as long as the process."""
+    if not hasattr(_local, "device"):
+        _local.device = _Context(ffi.new("saccade_context_params *", {"allocator": allocator}))
+    return _local.device.on(stream)

@@ -48,10 +48,13 @@ class BlockMask:
     @property
     def info(self) -> BlockMaskInfo:
         info = ffi.new("saccade_block_mask_info *")
-        lib.saccade_block_mask_get_info(self.pointer, info)
+        self._read_info(info)
         shape = info.shape
         return BlockMaskInfo(shape.batch, shape.num_heads, shape.q_len, shape.kv_len, (shape.q_block, shape.kv_block),
                              info.num_q_blocks, info.num_kv_blocks, info.full, info.partial, info.diagonal, info.bytes)
+
+    def _read_info(self, info) -> None:
+        lib.saccade_block_mask_get_info(self.pointer, info)
 
     def visible(self, b: int, h: int, q_idx: int, kv_idx: int) -> bool:
         result = ffi.new("_Bool *")
@@ -80,7 +83,7 @@ def _made(builder, *args, kept=()) -> BlockMask:
     return BlockMask(created[0], kept)
 
 
-def _shape(q_len, kv_len, block_size, batch=1, num_heads=1):
+def mask_shape(q_len, kv_len, block_size, batch=1, num_heads=1):
     return ffi.new("saccade_mask_shape *", (batch, num_heads, q_len, kv_len, *block_size))
 
 
@@ -89,25 +92,25 @@ def from_mod(mask_mod: Modifier, q_len: int, kv_len: int, *, batch: int = 1, num
     """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid."""
     kept = []
     bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
-    return _made(lib.saccade_block_mask_from_mod, _shape(q_len, kv_len, block_size, batch, num_heads), bound,
+    return _made(lib.saccade_block_mask_from_mod, mask_shape(q_len, kv_len, block_size, batch, num_heads), bound,
                  kept=(kept, mask_mod))
 
 
 def causal(q_len: int, kv_len: int, *, bottom_right: bool = False, block_size=DEFAULT_BLOCK) -> BlockMask:
-    return _made(lib.saccade_block_mask_causal, _shape(q_len, kv_len, block_size), bottom_right)
+    return _made(lib.saccade_block_mask_causal, mask_shape(q_len, kv_len, block_size), bottom_right)
 
 
 def window(q_len: int, kv_len: int, left: int, right: int, *, bottom_right: bool = False,
            block_size=DEFAULT_BLOCK) -> BlockMask:
     """i - left <= j <= i + right; -1: unbounded."""
-    return _made(lib.saccade_block_mask_window, _shape(q_len, kv_len, block_size), left, right, bottom_right)
+    return _made(lib.saccade_block_mask_window, mask_shape(q_len, kv_len, block_size), left, right, bottom_right)
 
 
 def documents(lengths, *, block_size=DEFAULT_BLOCK) -> BlockMask:
     """Packed documents of these lengths: query and key must lie in the same one."""
     lengths = [int(n) for n in lengths]
     total = sum(lengths)
-    return _made(lib.saccade_block_mask_documents, _shape(total, total, block_size), ffi.new("int32_t[]", lengths),
+    return _made(lib.saccade_block_mask_documents, mask_shape(total, total, block_size), ffi.new("int32_t[]", lengths),
                  len(lengths))
 
 
@@ -115,7 +118,7 @@ def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -
     """Speculative-decoding draft training: causal over the first q_len keys, then one key a round for each query."""
     lengths = None if lengths is None else [int(n) for n in lengths]
     values = ffi.NULL if lengths is None else ffi.new("int32_t[]", lengths)
-    return _made(lib.saccade_block_mask_eagle3, _shape(q_len, kv_len, block_size, len(lengths) if lengths else 1), values)
+    return _made(lib.saccade_block_mask_eagle3, mask_shape(q_len, kv_len, block_size, len(lengths) if lengths else 1), values)
 
 
 def from_tensors(tensors: dict, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
@@ -123,4 +126,4 @@ def from_tensors(tensors: dict, q_len: int, kv_len: int, *, batch: int = 1, num_
     """From PyTorch's eight tensors, or the four of the kv_ side. The mask carries no mask_mod: give it at the call."""
     kept = {name: Tensor(array) for name, array in tensors.items() if array is not None}
     given = ffi.new("saccade_block_mask_tensors *", {name: t.pointer for name, t in kept.items()})
-    return _made(lib.saccade_block_mask_import, _shape(q_len, kv_len, block_size, batch, num_heads), given)
+    return _made(lib.saccade_block_mask_import, mask_shape(q_len, kv_len, block_size, batch, num_heads), given)

@@ -11,11 +11,11 @@ from saccade.torch import nsa  # noqa: E402
 H, HKV, D, BLOCK = 4, 2, 32, 16
 
 
-def inputs(n, seed=0, batch=2):
+def inputs(device, n, seed=0, batch=2):
     generator = torch.Generator().manual_seed(seed)
 
     def rand(*shape, factor=1.0):
-        return (torch.randn(shape, generator=generator) * factor).requires_grad_()
+        return (torch.randn(shape, generator=generator) * factor).to(device).requires_grad_()
 
     return dict(q=rand(batch, n, H, D), k=rand(batch, n, HKV, D), v=rand(batch, n, HKV, D)), dict(
         w_k=rand(HKV, D, D, factor=0.2), w_v=rand(HKV, D, D, factor=0.2), w_gate=rand(H, 3, D, factor=0.2))
@@ -36,20 +36,20 @@ def definition(tokens, weights, indices, query_tile, window):
     count = n // BLOCK
     means = [t[:, : count * BLOCK].unflatten(1, (count, BLOCK)).mean(2) for t in (k, v)]
     k_cmp, v_cmp = (torch.einsum("bnhd,hde->bnhe", m, w) for m, w in zip(means, (w_k, w_v)))
-    i, j = torch.arange(n)[:, None], torch.arange(n)
-    chosen = torch.zeros(batch, indices.shape[1], indices.shape[2], n // BLOCK + 2, dtype=torch.bool)
+    i, j = torch.arange(n, device=q.device)[:, None], torch.arange(n, device=q.device)
+    chosen = torch.zeros(batch, indices.shape[1], indices.shape[2], n // BLOCK + 2, dtype=torch.bool, device=q.device)
     chosen.scatter_(-1, torch.where(indices < 0, n // BLOCK + 1, indices).long(), True)
     chosen = chosen.repeat_interleave(H // indices.shape[1], 1).repeat_interleave(query_tile, 2)[:, :, :n]
     selected = chosen.repeat_interleave(BLOCK, -1)[..., :n] & (j <= i)
-    branches = [attend(q, k_cmp, v_cmp, (torch.arange(count) + 1) * BLOCK - 1 <= i), attend(q, k, v, selected),
+    branches = [attend(q, k_cmp, v_cmp, (torch.arange(count, device=q.device) + 1) * BLOCK - 1 <= i), attend(q, k, v, selected),
                 attend(q, k, v, (j <= i) & (i - j < window))]  # fmt: skip
     gates = torch.sigmoid(torch.einsum("bihd,hcd->bihc", q, w_gate))
     return sum(gates[..., c : c + 1] * branches[c] for c in range(3))
 
 
 @pytest.mark.parametrize("query_tile", [1, 32])
-def test_nsa_and_its_gradients_are_the_definition(query_tile):
-    tokens, weights = inputs(150)
+def test_nsa_and_its_gradients_are_the_definition(device, query_tile):
+    tokens, weights = inputs(device, 150)
     options = dict(block=BLOCK, top_k=4, window=24, query_tile=query_tile)
     out, indices = nsa(*tokens.values(), **weights, **options, return_indices=True)
     expected = definition(tokens, weights, indices, query_tile, 24)
@@ -61,18 +61,18 @@ def test_nsa_and_its_gradients_are_the_definition(query_tile):
         torch.testing.assert_close(mine, truth, atol=2e-5, rtol=1e-3)
 
 
-def test_packed_sequences_are_sequences_by_themselves():
-    tokens, weights = inputs(200, batch=1)
+def test_packed_sequences_are_sequences_by_themselves(device):
+    tokens, weights = inputs(device, 200, batch=1)
     q, k, v = (t[0] for t in tokens.values())
-    cu = torch.tensor([0, 70, 70, 200], dtype=torch.int32)
+    cu = torch.tensor([0, 70, 70, 200], dtype=torch.int32, device=device)
     options = dict(block=BLOCK, top_k=4, window=24, query_tile=32, **weights)
     out = nsa(q, k, v, cu_seqlens=cu, **options)
     parts = [nsa(*(t[None, a:b] for t in (q, k, v)), **options)[0] for a, b in ((0, 70), (70, 200))]
     torch.testing.assert_close(out, torch.cat(parts))
 
 
-def test_past_outputs_do_not_see_the_future():
-    tokens, weights = inputs(160, batch=1)
+def test_past_outputs_do_not_see_the_future(device):
+    tokens, weights = inputs(device, 160, batch=1)
     q, k, v = (t.detach() for t in tokens.values())
     options = dict(block=BLOCK, top_k=4, window=24, query_tile=1, **weights)
     before = nsa(q, k, v, **options)
@@ -82,8 +82,8 @@ def test_past_outputs_do_not_see_the_future():
     assert torch.equal(before[:, :101], after[:, :101]) and not torch.equal(before[:, 101:], after[:, 101:])
 
 
-def test_compiles_whole():
-    tokens, weights = inputs(100)
+def test_compiles_whole(device):
+    tokens, weights = inputs(device, 100)
     call = lambda q, k, v: nsa(q, k, v, block=BLOCK, top_k=4, window=24, query_tile=32, **weights)  # noqa: E731
     torch._dynamo.reset()
     compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
@@ -94,7 +94,7 @@ def test_compiles_whole():
 
 
 def test_errors_name_the_argument():
-    tokens, _ = inputs(40)
+    tokens, _ = inputs("cpu", 40)
     with pytest.raises(ValueError, match="visibility"):
         nsa(*tokens.values(), visibility="all")
     with pytest.raises(ValueError, match="top_k"):

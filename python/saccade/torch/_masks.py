@@ -1,26 +1,79 @@
-"""Masks and questions that have no counterpart in PyTorch."""
+"""Block masks built where their tensors lie, and questions that have no counterpart in PyTorch."""
 
 from __future__ import annotations
 
 from typing import Optional
 
+import torch
 from torch import Tensor
 
 from .. import block_mask as masks
 from .._call import AttentionOptions
+from .._library import check, ffi, lib
+from .._tensor import Tensor as CTensor
 from ..backends import Backend, explain_call
 from ..block_mask import BlockMask
+from ..modifier import Modifier
+from ._device import context_of
+
+
+class DeviceBlockMask(BlockMask):
+    """A block mask whose lists lie in a torch tensor on a GPU. Asking for its info waits for the device."""
+
+    def __init__(self, builder, shape, device: torch.device, *args, capacity: int = 0, kept=()):
+        if device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
+        ctx, size, created = context_of(device), ffi.new("size_t *"), ffi.new("saccade_block_mask **")
+        params = ffi.new("saccade_device_mask_params *", {
+            "shape": shape[0], "device": (lib.kDLCUDA, device.index), "capacity": capacity})  # fmt: skip
+        check(lib.saccade_device_mask_bytes(ctx, params, size))
+        memory = torch.empty(size[0], dtype=torch.uint8, device=device)
+        params.memory, params.memory_bytes = ffi.cast("void *", memory.data_ptr()), size[0]
+        check(builder(ctx, created, params, *args))
+        super().__init__(created[0], (memory, kept))
+        self.device = device
+
+    def _read_info(self, info) -> None:
+        check(lib.saccade_device_mask_check(context_of(self.device), self.pointer, info))
+
+    def raise_what_the_device_found(self) -> None:
+        """Waits for the device, unless a graph is being captured."""
+        if not torch.cuda.is_current_stream_capturing():
+            self._read_info(ffi.NULL)
+
+
+def build_from_mod(mask_mod: Modifier, q_len: int, kv_len: int, batch: int, num_heads: int, block_size,
+                   device: torch.device, capacity: int) -> BlockMask:
+    """A block mask on `device`, where the mask_mod's tensors lie."""
+    if device.type != "cuda":
+        return masks.from_mod(mask_mod, q_len, kv_len, batch=batch, num_heads=num_heads, block_size=block_size)
+    kept: list = []
+    bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
+    shape = masks.mask_shape(q_len, kv_len, block_size, batch, num_heads)
+    mask = DeviceBlockMask(lib.saccade_device_mask_from_mod, shape, device, bound, capacity=capacity, kept=(kept, mask_mod))
+    if capacity:
+        mask.raise_what_the_device_found()
+    return mask
 
 
 def eagle3_block_mask(
-    q_len: int, kv_len: int, lengths: Optional[Tensor] = None, BLOCK_SIZE: tuple[int, int] = (128, 128)
+    q_len: int, kv_len: int, lengths: Optional[Tensor] = None, BLOCK_SIZE: tuple[int, int] = (128, 128), device="cpu"
 ) -> BlockMask:
     """Draft-model training with kv_len = rounds * q_len keys: causal over the first q_len keys, then one key a round.
 
     lengths (B,): also bounds batch entry b to its first lengths[b] positions. Built without evaluating a mask_mod where
     the block sizes divide the lengths, so that growing kv_len from one round to the next costs microseconds.
     """
-    return masks.eagle3(q_len, kv_len, None if lengths is None else lengths.tolist(), block_size=BLOCK_SIZE)
+    device = torch.device(device)
+    if device.type != "cuda":
+        return masks.eagle3(q_len, kv_len, None if lengths is None else lengths.tolist(), block_size=BLOCK_SIZE)
+    lengths = None if lengths is None else lengths.to(device, torch.int32)
+    shape = masks.mask_shape(q_len, kv_len, BLOCK_SIZE, 1 if lengths is None else len(lengths))
+    bounds = CTensor(lengths)
+    mask = DeviceBlockMask(lib.saccade_device_mask_eagle3, shape, device, bounds.pointer, kept=bounds)
+    if lengths is not None:
+        mask.raise_what_the_device_found()
+    return mask
 
 
 def get_attention_backend(q: Tensor, k: Tensor, v: Tensor, *, training: bool = False, **options) -> list[Backend]:

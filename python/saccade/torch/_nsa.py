@@ -9,10 +9,10 @@ from typing import Optional, Sequence
 import torch
 from torch import Tensor
 
-from .._context import context
 from .._library import check, ffi, lib
 from .._tensor import Tensor as CTensor
-from ._ops import dense_rows, stream_of
+from ._device import autocast, context_of
+from ._ops import dense_rows
 
 _SCORES = {None: 0, "logits": 1, "probabilities": 2}
 _SELECT_PER = {None: 0, "head": 1, "group": 2}
@@ -42,6 +42,8 @@ def nsa(
     # The defaults written out, so that what is saved has a shape that Python knows.
     score = score or ("probabilities" if query_tile == 1 else "logits")
     select_per = select_per or ("group" if score == "probabilities" else "head")
+    q, k, v = autocast(q, k, v)
+    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     spec = _spec_text(
         scale=scale, block=block, top_k=top_k, window=window, query_tile=query_tile, score=score, select_per=select_per,
         visibility=visibility, initial_blocks=initial_blocks, local_blocks=local_blocks,
@@ -114,7 +116,7 @@ def nsa_forward(
     out, saved, kept = q.new_empty((*q.shape[:-1], v.shape[-1])), _new_saved(q, v, k, _batch(q, cu_seqlens), spec), []
     tensors = _tensors(kept, q=q, k=k, v=v, w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates, **dict(zip(_SAVED, saved)))
     c_out, params = CTensor(out), _params(spec, cu_seqlens, max_seqlen, kept)
-    check(lib.saccade_nsa_forward(context(stream_of(q)), tensors, c_out.pointer, params))
+    check(lib.saccade_nsa_forward(context_of(q.device), tensors, c_out.pointer, params))
     return out, *saved
 
 
@@ -141,7 +143,7 @@ def nsa_backward(
     fields = {name: CTensor(t) for name, t in zip(names, [dout, *results])}
     grads = ffi.new("saccade_nsa_grads *", {name: t.pointer for name, t in fields.items()})
     params = _params(spec, cu_seqlens, max_seqlen, kept)
-    check(lib.saccade_nsa_backward(context(stream_of(q)), tensors, grads, params))
+    check(lib.saccade_nsa_backward(context_of(q.device), tensors, grads, params))
     return results
 
 

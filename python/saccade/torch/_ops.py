@@ -18,6 +18,7 @@ from torch import Tensor
 from .._call import AttentionOptions, Gradients, backward, forward
 from ..block_mask import BlockMask
 from ..modifier import Modifier
+from ._device import context_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +79,6 @@ def _options(sink, score_aux, others, spec: str, max_seqlens, block_mask: int) -
         deterministic=s.deterministic, backend=s.backend, **named)  # fmt: skip
 
 
-def stream_of(q: Tensor) -> int:
-    return torch.cuda.current_stream(q.device).cuda_stream if q.is_cuda else 0
-
-
 def _new_outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     rows = (q.shape[1], q.shape[0]) if q.dim() == 3 else (q.shape[0], q.shape[2], q.shape[1])
     return q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(rows, dtype=torch.float32)
@@ -93,7 +90,7 @@ def _attention_forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """out and lse."""
     out, lse = _new_outputs(q, v)
-    forward(q, k, v, out, lse, _options(sink, score_aux, others, spec, max_seqlens, block_mask), stream=stream_of(q))
+    forward(q, k, v, out, lse, _options(sink, score_aux, others, spec, max_seqlens, block_mask), ctx=context_of(q.device))
     return out, lse
 
 
@@ -123,7 +120,7 @@ def _attention_backward(
     dsink = rest.pop(0) if sink is not None else None
     daux = [rest[aux_wanted.index(i)] if i in aux_wanted else None for i in range(len(score_aux))] if aux_wanted else []
     options = _options(sink, score_aux, others, spec, max_seqlens, block_mask)
-    backward(q, k, v, out, lse, Gradients(dout, dlse, dq, dk, dv, dsink, daux), options, stream=stream_of(q))
+    backward(q, k, v, out, lse, Gradients(dout, dlse, dq, dk, dv, dsink, daux), options, ctx=context_of(q.device))
     return results
 
 
