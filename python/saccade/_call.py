@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ._context import context
 from ._library import check, ffi, lib
@@ -51,7 +51,7 @@ class AttentionOptions:
         for name in self._TENSORS:
             array = getattr(self, name)
             if array is not None:
-                kept.append(Tensor(array))
+                kept.append(Tensor.of(array))
                 fields[name] = kept[-1].pointer
         for name in ("score_mod", "mask_mod"):
             modifier = getattr(self, name)
@@ -67,33 +67,8 @@ class AttentionOptions:
         return params
 
 
-def forward(q, k, v, out, lse, options: AttentionOptions, *, ctx=None) -> None:
-    """Writes out and, unless None, lse. ctx: a saccade_context; None: this thread's for the host."""
+def forward(q, k, v, out, lse, options: AttentionOptions) -> None:
+    """Writes out and, unless None, lse."""
     kept: list = []
     tensors = [Tensor(t) for t in (q, k, v, out, lse)]
-    check(lib.saccade_attention_forward(ctx or context(), *(t.pointer for t in tensors), options.to_c(kept)))
-
-
-@dataclass
-class Gradients:
-    """saccade_attention_grads: None is not wanted."""
-
-    dout: object
-    dlse: object = None
-    dq: object = None
-    dk: object = None
-    dv: object = None
-    dsink: object = None
-    daux: list = field(default_factory=list)
-
-
-def backward(q, k, v, out, lse, grads: Gradients, options: AttentionOptions, *, ctx=None) -> None:
-    """Writes the gradients that are wanted."""
-    kept: list = []
-    tensors = [Tensor(t) for t in (q, k, v, out, lse)]
-    fields = {name: Tensor(getattr(grads, name)) for name in ("dout", "dlse", "dq", "dk", "dv", "dsink")}
-    daux = [Tensor(t) for t in grads.daux]
-    aux_pointers = ffi.new("DLTensor *[]", [t.pointer for t in daux]) if daux else ffi.NULL
-    c_grads = ffi.new("saccade_attention_grads *", {**{n: t.pointer for n, t in fields.items()}, "daux": aux_pointers})
-    pointers = (*(t.pointer for t in tensors), c_grads, options.to_c(kept))
-    check(lib.saccade_attention_backward(ctx or context(), *pointers))
+    check(lib.saccade_attention_forward(context(), *(t.pointer for t in tensors), options.to_c(kept)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 
 from ._library import ffi
 
@@ -17,46 +16,54 @@ _CODES = {
     "uint8": (1, 8),
     "bool": (1, 8),
 }
+_DEVICES = {"cpu": 1, "cuda": 2}
 
 _TENSOR = ffi.typeof("DLTensor *")
+_ADDRESS = ffi.typeof("uintptr_t *")
 _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype = ctypes.c_void_p
 _capsule_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 
 
 class Tensor:
-    """A DLTensor (`.pointer`, NULL for None) and what keeps it alive."""
+    """A DLTensor (`.pointer`, NULL for None) of an array, which the caller keeps alive. `.address`: where it holds the
+    address of the data, a uintptr_t *."""
 
-    __slots__ = ("pointer", "_kept")
+    __slots__ = ("pointer", "address", "dtype", "_kept")
 
     def __init__(self, array):
         if array is None:
-            self.pointer = ffi.NULL
-        elif hasattr(array, "data_ptr"):
-            torch = sys.modules["torch"]
-            array = array.detach() if array.requires_grad else array
-            # The older export: it takes no part in stream order, which is the caller's business here.
-            self._take(torch.utils.dlpack.to_dlpack(array.view(torch.uint8) if array.dtype == torch.bool else array))
-        elif getattr(getattr(array, "dtype", None), "name", "") == "bfloat16":
+            self.pointer, self.address = ffi.NULL, None
+            return
+        self.dtype = dtype_name(array)
+        if hasattr(array, "data_ptr"):
+            # Not through torch's export, which costs more than a small attention and takes part in stream order.
+            self._describe(array.data_ptr(), (array.device.type, array.device.index or 0), array.shape, array.stride())
+        elif self.dtype == "bfloat16":
             # NumPy knows bfloat16 only through ml_dtypes, and does not export it.
-            self._describe_bfloat16(array)
+            self._describe(array.ctypes.data, ("cpu", 0), array.shape, [stride // 2 for stride in array.strides])
         elif hasattr(array, "__dlpack__"):
             self._take(array.__dlpack__())
         else:
             raise TypeError(f"{type(array).__name__} is no tensor: it has neither data_ptr nor __dlpack__")
+        self.address = ffi.cast(_ADDRESS, self.pointer)
+
+    @staticmethod
+    def of(array) -> "Tensor":
+        return array if isinstance(array, Tensor) else Tensor(array)
 
     def _take(self, capsule):
         self._kept = capsule
         # A DLManagedTensor begins with its DLTensor.
         self.pointer = ffi.cast(_TENSOR, _capsule_pointer(capsule, b"dltensor"))
 
-    def _describe_bfloat16(self, array):
-        extents = ffi.new("int64_t[]", list(array.shape))
-        steps = ffi.new("int64_t[]", [stride // 2 for stride in array.strides])
+    def _describe(self, address: int, device: tuple[str, int], shape, strides):
+        if device[0] not in _DEVICES:
+            raise TypeError(f"tensors lie on {' or '.join(_DEVICES)}, not on {device[0]}")
+        self._kept = ffi.new("int64_t[]", (*shape, *strides))
         self.pointer = ffi.new("DLTensor *", {
-            "data": ffi.cast("void *", array.ctypes.data), "device": (1, 0), "ndim": array.ndim,
-            "dtype": dtype_code("bfloat16"), "shape": extents, "strides": steps})  # fmt: skip
-        self._kept = (array, extents, steps)
+            "data": ffi.cast("void *", address), "device": (_DEVICES[device[0]], device[1]), "ndim": len(shape),
+            "dtype": dtype_code(self.dtype), "shape": self._kept, "strides": self._kept + len(shape)})  # fmt: skip
 
 
 def pointers(tensors: list[Tensor]):
@@ -64,6 +71,13 @@ def pointers(tensors: list[Tensor]):
     return ffi.new("const DLTensor *[]", [t.pointer for t in tensors]) if tensors else ffi.NULL
 
 
+def dtype_name(array) -> str:
+    """As PyTorch and NumPy alike call it; "" where the array does not say."""
+    return str(getattr(array, "dtype", "")).removeprefix("torch.")
+
+
 def dtype_code(name: str):
     """A DLDataType's initialiser."""
+    if name not in _CODES:
+        raise TypeError(f"dtype {name} is none of {', '.join(_CODES)}")
     return (*_CODES[name], 1)

@@ -7,7 +7,7 @@ from typing import Any, Mapping
 
 from ._context import context
 from ._library import check, ffi, lib
-from ._tensor import Tensor, dtype_code, pointers
+from ._tensor import Tensor, dtype_code, dtype_name, pointers
 
 _KINDS = {"score": lib.SACCADE_SCORE_KIND, "mask": lib.SACCADE_MASK_KIND}
 
@@ -25,10 +25,6 @@ def handle(kind: str, text: str, grad_text: str, aux: tuple[tuple[str, str], ...
     created = ffi.new("saccade_modifier **")
     check(lib.saccade_modifier_create(context(), created, params))
     return ffi.gc(created[0], lib.saccade_modifier_destroy)
-
-
-def dtype_name(array) -> str:
-    return str(array.dtype).removeprefix("torch.")
 
 
 class Modifier:
@@ -57,7 +53,7 @@ class Modifier:
 
     def bind(self, kept: list):
         """A saccade_bound_modifier initialiser; what it points to is appended to `kept`."""
-        tensors = [Tensor(array) for array in self.aux.values()]
+        tensors = [Tensor.of(array) for array in self.aux.values()]
         bound = {"modifier": self.handle(), "aux": pointers(tensors),
                  "scalars": ffi.new("float[]", list(self.scalars.values()))}
         kept += [tensors, bound]

@@ -15,10 +15,12 @@ from typing import Optional, Sequence
 import torch
 from torch import Tensor
 
-from .._call import AttentionOptions, Gradients, backward, forward
+from .._call import AttentionOptions
+from .._library import ffi, lib
+from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
-from ._device import context_of
+from ._plan import Plan, plan_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,32 +53,36 @@ def spec_text(**fields) -> str:
     return _dump(**fields)
 
 
-@functools.lru_cache(maxsize=1024)
 def _load(spec: str) -> Spec:
     fields = json.loads(spec)
     return Spec(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
 
 
-def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Optional[Tensor]) -> Optional[Modifier]:
+def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Optional[CTensor]) -> Optional[Modifier]:
     if not text:
         return None
-    values = {} if scalars is None else {f"scalar_{i}": s for i, s in enumerate(scalars.tolist())}
-    return Modifier(kind, text, grad_text=grad_text, aux=dict(zip(names, aux)), scalars=values)
+    places = {f"scalar_{i}": 0.0 for i in range(scalars.pointer.shape[0])} if scalars else {}
+    return Modifier(kind, text, grad_text=grad_text, aux=dict(zip(names, aux)), scalars=places)
 
 
-def _options(sink, score_aux, others, spec: str, max_seqlens, block_mask: int) -> AttentionOptions:
+def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], spec: str, max_seqlens, kept: list):
+    """A saccade_attention_params; what it points to is appended to `kept`."""
     s = _load(spec)
     named = dict(zip(s.others, others))
     mask_aux = [named.pop(f"mask_aux.{name}") for name in s.mask_aux]
-    score_scalars, mask_scalars = named.pop("score_scalars", None), named.pop("mask_scalars", None)
-    return AttentionOptions(
+    scalars = {kind: named.pop(f"{kind}_scalars", None) for kind in ("score", "mask")}
+    options = AttentionOptions(
         scale=None if s.scale is None else float.fromhex(s.scale), causal=s.causal, window=s.window,
         window_align=s.window_align, softcap=float.fromhex(s.softcap), sink=sink,
         max_seqlen_q=max_seqlens[0], max_seqlen_k=max_seqlens[1],
-        score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, score_scalars),
-        mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, mask_scalars),
-        block_mask=BlockMask.numbered(block_mask),
+        score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, scalars["score"]),
+        mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, scalars["mask"]),
         deterministic=s.deterministic, backend=s.backend, **named)  # fmt: skip
+    params = options.to_c(kept)
+    for kind, values in scalars.items():
+        if values:  # to C these are no tensor, but a pointer among the params
+            values.address = ffi.cast("uintptr_t *", ffi.addressof(params, f"{kind}_mod", "scalars"))
+    return params
 
 
 def _new_outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,14 +90,24 @@ def _new_outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(rows, dtype=torch.float32)
 
 
+def _plan_forward(inputs, outputs, num_aux: int, spec: str, max_seqlens: tuple[int, int]) -> Plan:
+    described = [CTensor(t) for t in (*inputs, *outputs)]
+    q, k, v, sink, *rest, out, lse = described
+    kept: list = [described]
+    params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
+    arguments = (*(t.pointer for t in (q, k, v, out, lse)), params)
+    return Plan(lib.saccade_attention_forward, arguments, described, params, kept)
+
+
 def _attention_forward(
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """out and lse."""
-    out, lse = _new_outputs(q, v)
-    forward(q, k, v, out, lse, _options(sink, score_aux, others, spec, max_seqlens, block_mask), ctx=context_of(q.device))
-    return out, lse
+    inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v)
+    plan = plan_of(_plan_forward, inputs, outputs, len(score_aux), spec, tuple(max_seqlens))
+    plan.run((*inputs, *outputs), block_mask)
+    return outputs
 
 
 attention_forward = torch.library.custom_op("saccade::attention_forward", _attention_forward, mutates_args=())
@@ -109,19 +125,32 @@ def _new_gradients(q, k, v, sink, score_aux, aux_wanted) -> list[Tensor]:
     return results + [torch.empty(score_aux[i].shape, dtype=torch.float32, device=q.device) for i in aux_wanted]
 
 
+def _plan_backward(inputs, outputs, num_aux: int, spec: str, max_seqlens: tuple[int, int], aux_wanted) -> Plan:
+    described = [CTensor(t) for t in (*inputs, *outputs)]
+    dout, dlse, out, lse, q, k, v, sink, *rest = described[: len(inputs)]
+    names = ["dq", "dk", "dv"] + ["dsink"] * (inputs[7] is not None)
+    gradients = {name: t.pointer for name, t in zip(names, described[len(inputs):])}
+    daux = {i: t.pointer for i, t in zip(aux_wanted, described[len(inputs) + len(names):])}
+    c_daux = ffi.new("DLTensor *[]", [daux.get(i, ffi.NULL) for i in range(num_aux)]) if daux else ffi.NULL
+    grads = ffi.new("saccade_attention_grads *", {
+        "dout": dout.pointer, "dlse": dlse.pointer, "daux": c_daux, **gradients})  # fmt: skip
+    kept: list = [described, c_daux]
+    params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
+    arguments = (*(t.pointer for t in (q, k, v, out, lse)), grads, params)
+    return Plan(lib.saccade_attention_backward, arguments, described, params, kept)
+
+
 def _attention_backward(
     dout: Tensor, dlse: Optional[Tensor], out: Tensor, lse: Tensor, aux_wanted: Sequence[int],
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> list[Tensor]:  # fmt: skip
     """dq, dk, dv; dsink if there is a sink; the fp32 gradients of the score_aux listed in aux_wanted."""
-    results = _new_gradients(q, k, v, sink, score_aux, aux_wanted)
-    dq, dk, dv, *rest = results
-    dsink = rest.pop(0) if sink is not None else None
-    daux = [rest[aux_wanted.index(i)] if i in aux_wanted else None for i in range(len(score_aux))] if aux_wanted else []
-    options = _options(sink, score_aux, others, spec, max_seqlens, block_mask)
-    backward(q, k, v, out, lse, Gradients(dout, dlse, dq, dk, dv, dsink, daux), options, ctx=context_of(q.device))
-    return results
+    inputs = (dout, dlse, out, lse, q, k, v, sink, *score_aux, *others)
+    outputs = _new_gradients(q, k, v, sink, score_aux, aux_wanted)
+    plan = plan_of(_plan_backward, inputs, outputs, len(score_aux), spec, tuple(max_seqlens), tuple(aux_wanted))
+    plan.run((*inputs, *outputs), block_mask)
+    return outputs
 
 
 attention_backward = torch.library.custom_op("saccade::attention_backward", _attention_backward, mutates_args=())
@@ -180,7 +209,10 @@ class _Eager(torch.autograd.Function):
 
 
 def attention(q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask):
-    """attention_forward, by the shortest way that autograd and torch.compile allow."""
-    if score_aux or torch.compiler.is_compiling():
-        return attention_forward(q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask)
-    return _Eager.apply(q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask)
+    """attention_forward, by the shortest way that autograd, torch.compile and dispatch modes allow."""
+    arguments = (q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask)
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(q) is not Tensor:
+        return attention_forward(*arguments)
+    if not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in (q, k, v, sink, *score_aux)):
+        return _attention_forward(*arguments)
+    return attention_forward(*arguments) if score_aux else _Eager.apply(*arguments)

@@ -1,0 +1,61 @@
+"""What stays the same from call to call: the C structs of an attention call, all but the addresses in them.
+
+Filling them in takes longer than a small attention. So each thread keeps them by the constants of the call and the
+geometry (shape, strides, dtype, device) of its tensors, and a call only writes where each tensor lies this time.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Callable, Optional, Sequence
+
+from torch import Tensor
+
+from .._library import check, ffi
+from .._tensor import Tensor as CTensor
+from ..block_mask import BlockMask
+from ._device import context_of
+
+MOST_PLANS = 4096
+
+
+class _ThreadsPlans(threading.local):
+    def __init__(self):
+        self.by_key: dict = {}
+
+
+_plans = _ThreadsPlans()
+
+
+class Plan:
+    """arguments: what the library's function takes after the context. described: every tensor of the call, in order.
+    params: the saccade_attention_params among the arguments. kept: what all of these point to."""
+
+    def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept):
+        self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
+        self._addresses = [t.address for t in described]
+
+    def run(self, tensors: Sequence[Optional[Tensor]], block_mask: int) -> None:
+        for address, tensor in zip(self._addresses, tensors):
+            if address is not None:
+                address[0] = tensor.data_ptr()
+        mask = BlockMask.numbered(block_mask)
+        self._params.block_mask = mask.pointer if mask else ffi.NULL
+        check(self._function(context_of(tensors[0].device), *self._arguments))
+
+
+def _geometry(tensor: Optional[Tensor]):
+    return tensor if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device())
+
+
+def plan_of(make: Callable[..., Plan], inputs: Sequence[Optional[Tensor]], outputs: Sequence[Optional[Tensor]], *constants) -> Plan:
+    """This thread's plan for a call: make(inputs, outputs, *constants), or one made earlier from the like of them.
+    outputs: tensors whose geometry follows from the rest."""
+    key = (make, constants, *map(_geometry, inputs))
+    plans = _plans.by_key
+    plan = plans.get(key)
+    if plan is None:
+        if len(plans) >= MOST_PLANS:
+            plans.clear()
+        plan = plans[key] = make(inputs, outputs, *constants)
+    return plan
