@@ -31,7 +31,7 @@ def context():
 
 
 def device_context(stream: int, allocator):
-    """This thread's context for calls on a device: later ones run on `stream` (a CUstream as an integer), and take their
+    """This thread's context for calls on a device: later ones run on `stream` (a CUstream as an integer) and take
     workspaces from `allocator`, a saccade_allocator that lives as long as the process."""
     if not hasattr(_local, "device"):
         _local.device = _Context(ffi.new("saccade_context_params *", {"allocator": allocator}))

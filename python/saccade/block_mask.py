@@ -118,7 +118,8 @@ def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -
     """Speculative-decoding draft training: causal over the first q_len keys, then one key a round for each query."""
     lengths = None if lengths is None else [int(n) for n in lengths]
     values = ffi.NULL if lengths is None else ffi.new("int32_t[]", lengths)
-    return _made(lib.saccade_block_mask_eagle3, mask_shape(q_len, kv_len, block_size, len(lengths) if lengths else 1), values)
+    shape = mask_shape(q_len, kv_len, block_size, len(lengths) if lengths else 1)
+    return _made(lib.saccade_block_mask_eagle3, shape, values)
 
 
 def from_tensors(tensors: dict, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,

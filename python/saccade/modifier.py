@@ -42,7 +42,7 @@ class Modifier:
         self.kind, self.text, self.grad_text = kind, text, grad_text
         self.aux, self.scalars = dict(aux or {}), dict(scalars or {})
 
-    def with_values(self, aux: Mapping[str, Any] | None = None, scalars: Mapping[str, float] | None = None) -> "Modifier":
+    def with_values(self, aux: Mapping[str, Any] | None = None, scalars: Mapping[str, float] | None = None) -> Modifier:
         """The same text over other values."""
         return Modifier(self.kind, self.text, grad_text=self.grad_text, aux={**self.aux, **(aux or {})},
                         scalars={**self.scalars, **(scalars or {})})

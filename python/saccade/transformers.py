@@ -46,7 +46,8 @@ def attention_forward(
     causal = query.shape[2] > 1 and attention_mask is None and (module.is_causal if is_causal is None else is_causal)
     out, _ = attend(
         *(t.transpose(1, 2) for t in (query, key, value)), scale=scaling, causal="top_left" if causal else None,
-        softcap=softcap or 0.0, sink=None if s_aux is None else s_aux.float(), mask_mod=_mask_mod(attention_mask))  # fmt: skip
+        softcap=softcap or 0.0, sink=None if s_aux is None else s_aux.float(),
+        mask_mod=_mask_mod(attention_mask))  # fmt: skip
     return out, None
 
 
@@ -54,5 +55,6 @@ def _mask_mod(attention_mask: Optional[Tensor]) -> Optional[Modifier]:
     if attention_mask is None:
         return None
     if attention_mask.dtype != torch.bool or attention_mask.shape[1] != 1:
-        raise ValueError(f"saccade takes boolean masks (B, 1, Nq, Nk), not {attention_mask.dtype} {tuple(attention_mask.shape)}")
+        found = f"{attention_mask.dtype} {tuple(attention_mask.shape)}"
+        raise ValueError(f"saccade takes boolean masks (B, 1, Nq, Nk), not {found}")
     return Modifier("mask", _DENSE_MASK, aux={"visible": attention_mask.contiguous()})

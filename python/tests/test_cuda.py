@@ -98,7 +98,8 @@ def test_agrees_with_torchs_compiled_flex_attention():
         return (documents[i] == documents[j]) & (i >= j)
 
     args = (mask_mod, None, None, 512, 512, "cuda")
-    other = torch.compile(theirs.flex_attention)(*inputs, score_mod=score_mod, block_mask=theirs.create_block_mask(*args))
+    compiled = torch.compile(theirs.flex_attention)
+    other = compiled(*inputs, score_mod=score_mod, block_mask=theirs.create_block_mask(*args))
     out = flex_attention(*inputs, score_mod=score_mod, block_mask=create_block_mask(*args))
     torch.testing.assert_close(out, other, atol=2e-2, rtol=2e-2)
     weight = torch.randn_like(out)
@@ -113,11 +114,11 @@ def counts(mask):
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks_built_on_the_device_list_what_the_hosts_list(mask):
-    here, there = (create_block_mask(MASKS[mask], 2, 4, 160, 160, device=d, BLOCK_SIZE=(64, 32)) for d in ("cpu", "cuda"))
+    args = (MASKS[mask], 2, 4, 160, 160)
+    here, there = (create_block_mask(*args, device=d, BLOCK_SIZE=(64, 32)) for d in ("cpu", "cuda"))
     assert counts(there) == counts(here)
-    fewer = dict(device="cuda", BLOCK_SIZE=(64, 32), capacity=3)
     with pytest.raises(ValueError, match="capacity: is below"):
-        create_block_mask(MASKS[mask], 2, 4, 160, 160, **fewer)
+        create_block_mask(*args, device="cuda", BLOCK_SIZE=(64, 32), capacity=3)
 
 
 @pytest.mark.parametrize("lengths", [None, [64, 40]])

@@ -70,7 +70,8 @@ def test_lse_and_its_gradient(device):
     _, lse = flash_attn_func(q, k, v, return_lse=True)
     scores = torch.einsum("bihd,bjhd->bhij", q, k.repeat_interleave(2, dim=2)) * q.shape[-1] ** -0.5
     torch.testing.assert_close(lse, scores.logsumexp(-1))
-    for mine, theirs in zip(torch.autograd.grad(lse.sum(), (q, k)), torch.autograd.grad(scores.logsumexp(-1).sum(), (q, k))):
+    grads = torch.autograd.grad(lse.sum(), (q, k))
+    for mine, theirs in zip(grads, torch.autograd.grad(scores.logsumexp(-1).sum(), (q, k))):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
@@ -95,7 +96,8 @@ def test_agrees_with_scaled_dot_product_attention(device):
 
 
 def test_gradcheck_in_fp64_through_the_reference():
-    q, k, v = (t.detach().double().requires_grad_() for t in qkv("cpu", 3, 4, heads=2, kv_heads=1, dim=8, dim_v=16, batch=1))
+    inputs = qkv("cpu", 3, 4, heads=2, kv_heads=1, dim=8, dim_v=16, batch=1)
+    q, k, v = (t.detach().double().requires_grad_() for t in inputs)
 
     def f(q, k, v):
         return flash_attn_func(q, k, v, causal=True, backend="reference")
@@ -112,11 +114,14 @@ def test_compiles_without_break_and_without_recompiling_over_20_lengths(device):
         count += 1
         return graph.forward
 
+    def doubled(q, k, v):
+        return flash_attn_func(q, k, v, causal=True) * 2
+
     torch._dynamo.reset()
-    compiled = torch.compile(lambda q, k, v: flash_attn_func(q, k, v, causal=True) * 2, fullgraph=True, dynamic=True, backend=backend)
+    compiled = torch.compile(doubled, fullgraph=True, dynamic=True, backend=backend)
     for n in range(40, 60):
         q, k, v = (t.detach() for t in qkv(device, n, n))
-        torch.testing.assert_close(compiled(q, k, v), flash_attn_func(q, k, v, causal=True) * 2)
+        torch.testing.assert_close(compiled(q, k, v), doubled(q, k, v))
     assert count == 1
 
 
@@ -128,7 +133,8 @@ def test_compiles_with_numbers_that_torch_holds_as_symbols(device):
 
     torch._dynamo.reset()
     q, k, v = (t.detach() for t in qkv(device, 20, 20))
-    torch.testing.assert_close(torch.compile(capped, fullgraph=True, dynamic=True, backend="eager")(q, k, v), capped(q, k, v))
+    compiled = torch.compile(capped, fullgraph=True, dynamic=True, backend="eager")
+    torch.testing.assert_close(compiled(q, k, v), capped(q, k, v))
 
 
 def test_operators_pass_torchs_own_checks():

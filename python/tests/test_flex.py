@@ -46,9 +46,9 @@ def rows(counts, indices):
 def assert_same_lists(mine, other):
     """Torch leaves whatever it likes beyond each count."""
     for name in LISTS[::2]:
-        indices = name.replace("num_blocks", "indices")
-        assert getattr(mine, indices).shape == getattr(other, indices).shape, name
-        assert rows(getattr(mine, name), getattr(mine, indices)) == rows(getattr(other, name), getattr(other, indices)), name
+        counts, indices = ((getattr(mine, n), getattr(other, n)) for n in (name, name.replace("num_blocks", "indices")))
+        assert indices[0].shape == indices[1].shape, name
+        assert rows(counts[0], indices[0]) == rows(counts[1], indices[1]), name
 
 
 @pytest.mark.parametrize("block_size", [32, (64, 32), (32, 64)])
@@ -67,7 +67,8 @@ def test_eagle3_lists_are_torchs(block_size):
 
 def tensors(device, dtype=torch.float32, kv_heads=H, n=N):
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn((B, h, n, D), generator=generator).to(device, dtype).requires_grad_() for h in (H, kv_heads, kv_heads)]
+    heads = (H, kv_heads, kv_heads)
+    return [torch.randn((B, h, n, D), generator=generator).to(device, dtype).requires_grad_() for h in heads]
 
 
 def dense(q, k, v, score_mod, mask_mod):
@@ -95,7 +96,8 @@ def test_attention_with_modifiers_and_captured_gradients(device, mask, carrier):
     torch.testing.assert_close(out, expected, atol=5e-6, rtol=1e-4)
     inputs = (q, k, v, bias)
     weight = torch.randn_like(out)
-    for mine, other in zip(torch.autograd.grad((out * weight).sum(), inputs), torch.autograd.grad((expected * weight).sum(), inputs)):
+    grads, others = (torch.autograd.grad((result * weight).sum(), inputs) for result in (out, expected))
+    for mine, other in zip(grads, others):
         torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-3)
 
 
@@ -119,11 +121,14 @@ def test_compiles_whole_and_uses_new_captured_values(device):
     def score_mod(score, b, h, i, j):
         return score + bias[h] * (i - j)
 
+    def call(q, k, v):
+        return flex_attention(q, k, v, score_mod=score_mod)
+
     torch._dynamo.reset()
-    compiled = torch.compile(lambda q, k, v: flex_attention(q, k, v, score_mod=score_mod), fullgraph=True, backend="eager")
+    compiled = torch.compile(call, fullgraph=True, backend="eager")
     for value in (0.0, 0.25):
         bias.fill_(value)
-        torch.testing.assert_close(compiled(q, k, v), flex_attention(q, k, v, score_mod=score_mod))
+        torch.testing.assert_close(compiled(q, k, v), call(q, k, v))
 
 
 def test_heads_are_shared_only_when_asked():

@@ -36,12 +36,13 @@ def definition(tokens, weights, indices, query_tile, window):
     count = n // BLOCK
     means = [t[:, : count * BLOCK].unflatten(1, (count, BLOCK)).mean(2) for t in (k, v)]
     k_cmp, v_cmp = (torch.einsum("bnhd,hde->bnhe", m, w) for m, w in zip(means, (w_k, w_v)))
-    i, j = torch.arange(n, device=q.device)[:, None], torch.arange(n, device=q.device)
+    j, blocks = torch.arange(n, device=q.device), torch.arange(count, device=q.device)
+    i = j[:, None]
     chosen = torch.zeros(batch, indices.shape[1], indices.shape[2], n // BLOCK + 2, dtype=torch.bool, device=q.device)
     chosen.scatter_(-1, torch.where(indices < 0, n // BLOCK + 1, indices).long(), True)
     chosen = chosen.repeat_interleave(H // indices.shape[1], 1).repeat_interleave(query_tile, 2)[:, :, :n]
     selected = chosen.repeat_interleave(BLOCK, -1)[..., :n] & (j <= i)
-    branches = [attend(q, k_cmp, v_cmp, (torch.arange(count, device=q.device) + 1) * BLOCK - 1 <= i), attend(q, k, v, selected),
+    branches = [attend(q, k_cmp, v_cmp, (blocks + 1) * BLOCK - 1 <= i), attend(q, k, v, selected),
                 attend(q, k, v, (j <= i) & (i - j < window))]  # fmt: skip
     gates = torch.sigmoid(torch.einsum("bihd,hcd->bihc", q, w_gate))
     return sum(gates[..., c : c + 1] * branches[c] for c in range(3))

@@ -39,8 +39,8 @@ def test_strided_inputs_are_read_where_they_lie(qkv):
 
 def test_a_mask_text_reads_arrays_and_scalars_by_name(qkv):
     document = numpy.repeat(numpy.arange(3, dtype=numpy.int32), 11)
-    mask = saccade.mask_mod("aux_i32(document, q_idx) == aux_i32(document, kv_idx) && kv_idx <= q_idx + (int)scalar(ahead)",
-                            document=document, ahead=2.0)
+    text = "aux_i32(document, q_idx) == aux_i32(document, kv_idx) && kv_idx <= q_idx + (int)scalar(ahead)"
+    mask = saccade.mask_mod(text, document=document, ahead=2.0)
     index = numpy.arange(33)
     visible = (document[:, None] == document) & (index <= index[:, None] + 2)
     numpy.testing.assert_allclose(saccade.attention(*qkv, mask_mod=mask), plain(*qkv, visible), atol=2e-6)
@@ -51,7 +51,8 @@ def test_a_mask_text_reads_arrays_and_scalars_by_name(qkv):
 
 def test_block_masks_combine(qkv):
     size = (8, 16)
-    mask = saccade.block_mask.causal(33, 33, block_size=size) & ~saccade.block_mask.window(33, 33, 4, 4, block_size=size)
+    near = saccade.block_mask.window(33, 33, 4, 4, block_size=size)
+    mask = saccade.block_mask.causal(33, 33, block_size=size) & ~near
     index = numpy.arange(33)
     visible = (index <= index[:, None]) & ~(abs(index - index[:, None]) <= 4)
     assert all(mask.visible(0, 0, i, j) == visible[i, j] for i in range(33) for j in range(33))

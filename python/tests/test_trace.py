@@ -26,7 +26,8 @@ def integer_expressions(draw, depth=3):
     """A function of (q, kv) and its operators, as Python users write them."""
     if depth == 0:
         value = draw(integers)
-        return draw(st.sampled_from([lambda q, k: q, lambda q, k: k, lambda q, k: value, lambda q, k: table[q * 7 + k % 7]]))
+        leaves = [lambda q, k: q, lambda q, k: k, lambda q, k: value, lambda q, k: table[q * 7 + k % 7]]
+        return draw(st.sampled_from(leaves))
     a, b = draw(integer_expressions(depth - 1)), draw(integer_expressions(depth - 1))
     divisor = draw(integers.filter(bool))
     return draw(st.sampled_from([
@@ -72,7 +73,8 @@ def test_gradients_of_every_operation_are_torchs():
     torch.testing.assert_close(out, expected, atol=2e-6, rtol=2e-5)
     inputs = (q, k, v, bias, gain)
     weight = torch.randn_like(out)
-    for mine, theirs in zip(torch.autograd.grad((out * weight).sum(), inputs), torch.autograd.grad((expected * weight).sum(), inputs)):
+    grads, others = (torch.autograd.grad((result * weight).sum(), inputs) for result in (out, expected))
+    for mine, theirs in zip(grads, others):
         torch.testing.assert_close(mine, theirs, atol=3e-5, rtol=1e-3)
 
 

@@ -15,12 +15,11 @@ def test_a_real_encoder_gives_the_same_embeddings(device):
     model = pathlib.Path(package.__file__).parent / "model"
     saccade.transformers.register()
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    sentences = ["A saccade is the eye's jump to what matters.", "Attention.", "Padding makes the shorter rows differ " * 8]
+    sentences = ["A saccade is the eye's jump to what matters.", "Attention.", "Padding makes rows differ " * 12]
     batch = tokenizer(sentences, padding=True, return_tensors="pt").to(device)
     with torch.no_grad():
-        expected, out = (
-            transformers.AutoModel.from_pretrained(model, attn_implementation=name).to(device)(**batch).last_hidden_state
-            for name in ("eager", "saccade"))  # fmt: skip
+        models = (transformers.AutoModel.from_pretrained(model, attn_implementation=name) for name in ("eager", "saccade"))
+        expected, out = (model.to(device)(**batch).last_hidden_state for model in models)
     used = batch["attention_mask"].bool()
     torch.testing.assert_close(out[used], expected[used], atol=2e-5, rtol=1e-4)
 
@@ -42,6 +41,7 @@ def test_a_decoder_keeps_its_causality_and_its_gradients(device):
         model.zero_grad()
         output = model(input_ids=tokens, attention_mask=attention_mask, labels=labels)
         output.loss.backward()
-        results.append((output.logits[attention_mask.bool()], model.model.layers[0].self_attn.k_proj.weight.grad.clone()))
+        k_grad = model.model.layers[0].self_attn.k_proj.weight.grad.clone()
+        results.append((output.logits[attention_mask.bool()], k_grad))
     for mine, expected in zip(results[1], results[0]):
         torch.testing.assert_close(mine, expected, atol=2e-5, rtol=1e-3)

@@ -57,7 +57,7 @@ _C = {
     "cos": "cosf({0})",
 }
 _COMPARISONS = {"eq", "ne", "lt", "le", "not", "to_bool"}
-_NON_NEGATIVE_IF_ALL = {"add", "mul", "div", "mod", "min", "to_int"}
+_NON_NEGATIVE_IF_ALL = {"add", "mul", "div", "mod", "min", "to_int", "where"}
 _READ = {"float32": "aux_f32", "float16": "aux_f16", "bfloat16": "aux_bf16", "int32": "aux_i32", "int64": "aux_i64",
          "uint8": "aux_u8", "bool": "aux_u8"}
 
@@ -100,9 +100,10 @@ class Graph:
             kind = self._common_kind(op, values)
             args = (*args[: len(args) - len(values)], *(self.cast(a, kind) for a in values))
         kind = BOOL if op in _COMPARISONS else {"to_float": FLOAT, "to_int": INT, "abs_int": INT}.get(op, args[-1].kind)
+        values = args[1:] if op == "where" else args
         non_negative = kind == INT and (
-            op == "abs_int" or (op in _NON_NEGATIVE_IF_ALL or op == "where") and all(a.non_negative for a in args[op == "where":])
-            or op == "max" and any(a.non_negative for a in args))
+            op == "abs_int" or op == "max" and any(a.non_negative for a in values)
+            or op in _NON_NEGATIVE_IF_ALL and all(a.non_negative for a in values))
         return self._node(op, args, kind, non_negative=non_negative)
 
     @staticmethod

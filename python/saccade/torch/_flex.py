@@ -43,7 +43,7 @@ def create_block_mask(
     mask_mod: Callable, B: Optional[int], H: Optional[int], Q_LEN: int, KV_LEN: int, device="cpu",
     BLOCK_SIZE: Union[int, tuple[int, int]] = 128, *, capacity: int = 0,
 ) -> BlockMask:  # fmt: skip
-    """Classifies every block by evaluating the traced mask_mod where `device` is; no dense grid is made. None broadcasts.
+    """Classifies every block by evaluating the traced mask_mod on `device`; no dense grid is made. None broadcasts.
 
     On CUDA nothing is copied to or from the host. Lists take memory for every block there is, or for `capacity` blocks
     where that is given; then the call waits for the device, to say when it was too few.
@@ -57,7 +57,8 @@ def to_torch_block_mask(mask: BlockMask, mask_mod: Optional[Callable] = None, de
     """The mask as PyTorch's BlockMask; mask_mod is the Python function that decides its PARTIAL blocks."""
     info = mask.info
     tensors = {}
-    for side, rows, columns in (("kv", info.num_q_blocks, info.num_kv_blocks), ("q", info.num_kv_blocks, info.num_q_blocks)):
+    blocks = info.num_q_blocks, info.num_kv_blocks
+    for side, rows, columns in (("kv", *blocks), ("q", *reversed(blocks))):
         for prefix in ("", "full_"):
             shape = (info.batch, info.num_heads, rows)
             tensors[f"{prefix}{side}_num_blocks"] = torch.empty(shape, dtype=torch.int32)
@@ -86,6 +87,7 @@ def _as_mask(block_mask, device) -> tuple[Optional[BlockMask], Optional[Modifier
         return block_mask, None
     batch, heads = block_mask.kv_num_blocks.shape[:2]
     lists = {name: getattr(block_mask, name) for name in _LISTS[:4]}
-    imported = masks.from_tensors({name: t.cpu() for name, t in lists.items() if t is not None}, *block_mask.seq_lengths,
-                                  batch=batch, num_heads=heads, block_size=tuple(block_mask.BLOCK_SIZE))
+    lists = {name: tensor.cpu() for name, tensor in lists.items() if tensor is not None}
+    imported = masks.from_tensors(lists, *block_mask.seq_lengths, batch=batch, num_heads=heads,
+                                  block_size=tuple(block_mask.BLOCK_SIZE))  # fmt: skip
     return imported, _as_modifier("mask", trace_mask_mod, block_mask.mask_mod, device)

@@ -50,7 +50,8 @@ def build_from_mod(mask_mod: Modifier, q_len: int, kv_len: int, batch: int, num_
     kept: list = []
     bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
     shape = masks.mask_shape(q_len, kv_len, block_size, batch, num_heads)
-    mask = DeviceBlockMask(lib.saccade_device_mask_from_mod, shape, device, bound, capacity=capacity, kept=(kept, mask_mod))
+    builder = lib.saccade_device_mask_from_mod
+    mask = DeviceBlockMask(builder, shape, device, bound, capacity=capacity, kept=(kept, mask_mod))
     if capacity:
         mask.raise_what_the_device_found()
     return mask

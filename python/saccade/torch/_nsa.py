@@ -32,8 +32,8 @@ def nsa(
     cu_seqlens: the gated sum of attention to compressed blocks of keys, to the top_k blocks that each tile of queries
     selects, and to the last `window` keys.
 
-    score "logits" or "probabilities", select_per "head" or "group"; None: probabilities per group for query_tile 1, else
-    logits per head. With return_indices also the selected blocks, ascending, -1 where there is none.
+    score "logits" or "probabilities", select_per "head" or "group"; None: probabilities per group for query_tile 1,
+    else logits per head. With return_indices also the selected blocks, ascending, -1 where there is none.
     """
     for name, value, known in (("score", score, _SCORES), ("select_per", select_per, _SELECT_PER),
                                ("visibility", visibility, _VISIBILITY)):  # fmt: skip
@@ -132,8 +132,8 @@ def _new_gradients(q, k, v, *weights) -> list[Tensor]:
 
 @torch.library.custom_op("saccade::nsa_backward", mutates_args=())
 def nsa_backward(
-    dout: Tensor, saved: Sequence[Tensor], q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor], w_v: Optional[Tensor],
-    w_gate: Optional[Tensor], gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str, max_seqlen: int,
+    dout: Tensor, saved: Sequence[Tensor], q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor],
+    w_v: Optional[Tensor], w_gate: Optional[Tensor], gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str, max_seqlen: int,
 ) -> list[Tensor]:  # fmt: skip
     """dq, dk, dv, then the fp32 gradients of those of w_k, w_v, w_gate, gates that there are."""
     weights = dict(w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates)

@@ -16,7 +16,8 @@ from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ._device import context_of
 
-MOST_PLANS = 4096
+MOST_PLANS = 1024
+Tensors = Sequence[Optional[Tensor]]
 
 
 class _ThreadsPlans(threading.local):
@@ -35,7 +36,7 @@ class Plan:
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
         self._addresses = [t.address for t in described]
 
-    def run(self, tensors: Sequence[Optional[Tensor]], block_mask: int) -> None:
+    def run(self, tensors: Tensors, block_mask: int) -> None:
         for address, tensor in zip(self._addresses, tensors):
             if address is not None:
                 address[0] = tensor.data_ptr()
@@ -48,7 +49,7 @@ def _geometry(tensor: Optional[Tensor]):
     return tensor if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device())
 
 
-def plan_of(make: Callable[..., Plan], inputs: Sequence[Optional[Tensor]], outputs: Sequence[Optional[Tensor]], *constants) -> Plan:
+def plan_of(make: Callable[..., Plan], inputs: Tensors, outputs: Tensors, *constants) -> Plan:
     """This thread's plan for a call: make(inputs, outputs, *constants), or one made earlier from the like of them.
     outputs: tensors whose geometry follows from the rest."""
     key = (make, constants, *map(_geometry, inputs))
