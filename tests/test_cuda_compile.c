@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cuda/attn_portable.h"
+#include "cuda/nsa_select.h"
 #include "cuda/nvrtc.h"
 #include "mod/modifier.h"
 #include "support/cmocka_all.h"
@@ -195,6 +196,39 @@ static void every_feature_compiles_for(const target *t) {
 static void every_head_dim_compiles(void **state) { every_head_dim_compiles_for(*state); }
 static void every_feature_compiles(void **state) { every_feature_compiles_for(*state); }
 
+/* Scoring and selecting: every tile of its table, by both rules, with means and without. */
+static void selection_compiles_for(const target *t) {
+    static const int32_t dims[] = {40, 128, 256}, query_tiles[] = {1, 256};
+    static _Alignas(16) char memory[16];
+    const sac_cuda_device device = {.num_sms = 100, .smem_bytes = t->smem_bytes};
+    skip_without_compiler();
+    for (int i = 0; i < 3 * 3 * 2 * 2; i++) {
+        const sac_nsa_args args = {.q.data = memory,
+                                   .k_cmp.data = memory + (i % 5 == 4 ? 2 : 0),
+                                   .dtype = i % 3,
+                                   .head_dim = dims[i / 3 % 3],
+                                   .score = 1 + i / 9 % 2,
+                                   .batch = 1,
+                                   .num_lists = 8,
+                                   .heads_per_list = 4,
+                                   .query_tile = query_tiles[i / 18],
+                                   .max_tiles = 1 << 16,
+                                   .indices.top_k = 16};
+        char what[96];
+        sac_kernel_spec spec;
+        sac_nsa_select_plan plan;
+        snprintf(what, sizeof what, "dtype %d, head_dim %d, score %d, query_tile %d", args.dtype,
+                 args.head_dim, args.score, args.query_tile);
+        now.target = t, now.what = what, now.dtype = (sac_dtype)args.dtype;
+        sac_nsa_select_spec(&args, &device, &spec, &plan);
+        compile(NULL, &device, &spec, 1, NULL);
+        sac_nsa_means_spec(&args, &spec);
+        if (i < 9) compile(NULL, &device, &spec, 1, NULL);
+    }
+}
+
+static void selection_compiles(void **state) { selection_compiles_for(*state); }
+
 /* The device with the least shared memory must not be refused in silence: only fp32 training above 128 may be. */
 static void smallest_shared_memory_is_enough(void **state) {
     (void)state;
@@ -210,21 +244,24 @@ static void smallest_shared_memory_is_enough(void **state) {
 }
 
 int main(void) {
-    enum { NUM_TARGETS = sizeof targets / sizeof *targets };
-    struct CMUnitTest tests[2 * NUM_TARGETS + 1];
-    char names[2 * NUM_TARGETS][64];
-    for (int i = 0; i < NUM_TARGETS; i++) {
-        snprintf(names[2 * i], sizeof *names, "every_head_dim_compiles [%s]", targets[i].architecture);
-        snprintf(names[2 * i + 1], sizeof *names, "every_feature_compiles [%s]", targets[i].architecture);
-        tests[2 * i] = (struct CMUnitTest){.name = names[2 * i],
-                                           .test_func = every_head_dim_compiles,
-                                           .initial_state = (void *)(uintptr_t)&targets[i]};
-        tests[2 * i + 1] = (struct CMUnitTest){.name = names[2 * i + 1],
-                                               .test_func = every_feature_compiles,
-                                               .initial_state = (void *)(uintptr_t)&targets[i]};
+    static const struct {
+        const char *name;
+        CMUnitTestFunction function;
+    } each[] = {{"every_head_dim_compiles", every_head_dim_compiles},
+                {"every_feature_compiles", every_feature_compiles},
+                {"selection_compiles", selection_compiles}};
+    enum { NUM_TARGETS = sizeof targets / sizeof *targets, NUM_EACH = sizeof each / sizeof *each };
+    struct CMUnitTest tests[NUM_EACH * NUM_TARGETS + 1];
+    char names[NUM_EACH * NUM_TARGETS][64];
+    for (int i = 0; i < NUM_EACH * NUM_TARGETS; i++) {
+        const target *t = &targets[i / NUM_EACH];
+        snprintf(names[i], sizeof *names, "%s [%s]", each[i % NUM_EACH].name, t->architecture);
+        tests[i] = (struct CMUnitTest){.name = names[i],
+                                       .test_func = each[i % NUM_EACH].function,
+                                       .initial_state = (void *)(uintptr_t)t};
     }
-    tests[2 * NUM_TARGETS] = (struct CMUnitTest)cmocka_unit_test(smallest_shared_memory_is_enough);
-    int failed = _cmocka_run_group_tests("test_cuda_compile", tests, 2 * NUM_TARGETS + 1, NULL, NULL);
+    tests[NUM_EACH * NUM_TARGETS] = (struct CMUnitTest)cmocka_unit_test(smallest_shared_memory_is_enough);
+    int failed = _cmocka_run_group_tests("test_cuda_compile", tests, NUM_EACH * NUM_TARGETS + 1, NULL, NULL);
     print_message("%d kernels compiled\n", now.num_kernels);
     return failed;
 }

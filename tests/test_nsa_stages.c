@@ -46,40 +46,6 @@ static void means_of_whole_blocks(void **state) {
     }
 }
 
-static void check_scores(const bench *s) {
-    const nsa_problem *p = s->p;
-    const double *got = s->got.values[NSA_SCORES], *want = s->exact.values[NSA_SCORES];
-    double largest = 0;
-    test_shape shape = nsa_problem_shape(p, NSA_SCORES);
-    for (int64_t e = 0; e < test_shape_size(&shape); e++)
-        if (isfinite(want[e])) largest = fmax(largest, fabs(want[e]));
-    for (int32_t b = 0; b < p->c.batch; b++)
-        for (int32_t list = 0; list < p->num_lists; list++)
-            for (int32_t tile = 0; tile < p->len_tiles[b]; tile++)
-                for (int32_t j = 0; j < p->longest_cmp; j++) {
-                    int64_t at = nsa_tile_index(p, b, list, tile) * p->longest_cmp + j;
-                    if (got[at] != want[at] && !(fabs(got[at] - want[at]) <= 1e-5 * largest))
-                        fail_msg("%s: scores(%d, %d, %d, %d) is %.9g, exact %.9g, largest %g", p->c.name, b,
-                                 list, tile, j, got[at], want[at], largest);
-                }
-}
-
-/* By the library's own scores, so that even the last bit of a score decides. */
-static void check_selection(const bench *s) {
-    const nsa_problem *p = s->p;
-    const double *got = s->got.values[NSA_INDICES], *want = s->exact.values[NSA_INDICES];
-    nsa_truth_select(p, s->got.values[NSA_SCORES], s->exact.values[NSA_INDICES]);
-    for (int32_t b = 0; b < p->c.batch; b++)
-        for (int32_t list = 0; list < p->num_lists; list++)
-            for (int32_t tile = 0; tile < p->len_tiles[b]; tile++)
-                for (int32_t n = 0; n < p->c.top_k; n++) {
-                    int64_t at = nsa_tile_index(p, b, list, tile) * p->c.top_k + n;
-                    if (got[at] != want[at])
-                        fail_msg("%s: indices(%d, %d, %d, %d) is %g, expected %g", p->c.name, b, list, tile,
-                                 n, got[at], want[at]);
-                }
-}
-
 static void score_and_select(bench *s) {
     nsa_run_stage(s->p, NSA_COMPRESS, NULL, &s->got);
     nsa_run_stage(s->p, NSA_SCORE_BLOCKS, NULL, &s->got);
@@ -94,8 +60,8 @@ static void scores_by_both_rules_and_what_they_choose(void **state) {
         bench s = set_up(&c, i % 2 ? SAC_F32 : SAC_BF16);
         score_and_select(&s);
         nsa_truth_scores(s.p, s.got.values[NSA_K_CMP], s.exact.values[NSA_SCORES]);
-        check_scores(&s);
-        check_selection(&s);
+        nsa_check_scores(s.p, s.got.values[NSA_SCORES], s.exact.values[NSA_SCORES]);
+        nsa_check_selection(s.p, s.got.values[NSA_SCORES], s.got.values[NSA_INDICES]);
         tear_down(&s);
     }
 }
@@ -106,7 +72,7 @@ static void scores_by_both_rules_and_what_they_choose(void **state) {
 static void expect_blocks(const nsa_case *c, int32_t tile, const double *expected) {
     bench s = set_up(c, SAC_F32);
     score_and_select(&s);
-    check_selection(&s);
+    nsa_check_selection(s.p, s.got.values[NSA_SCORES], s.got.values[NSA_INDICES]);
     const double *got = s.got.values[NSA_INDICES] + tile * s.p->c.top_k;
     for (int32_t n = 0; n < s.p->c.top_k; n++)
         if (got[n] != expected[n])
@@ -163,7 +129,7 @@ static void expect_choice(const double score[8], int32_t top_k, const double *ex
         s.p->values[NSA_K][e] = score[e / 64];
     }
     score_and_select(&s);
-    check_selection(&s);
+    nsa_check_selection(s.p, s.got.values[NSA_SCORES], s.got.values[NSA_INDICES]);
     for (int n = 0; n < top_k; n++)
         if (s.got.values[NSA_INDICES][n] != expected[n])
             fail_msg("place %d has block %g, expected %g", n, s.got.values[NSA_INDICES][n], expected[n]);
@@ -200,8 +166,8 @@ static void choice_on_activations_of_a_trained_model(void **state) {
         bench s = set_up(&c, SAC_BF16);
         score_and_select(&s);
         nsa_truth_scores(s.p, s.got.values[NSA_K_CMP], s.exact.values[NSA_SCORES]);
-        check_scores(&s);
-        check_selection(&s);
+        nsa_check_scores(s.p, s.got.values[NSA_SCORES], s.exact.values[NSA_SCORES]);
+        nsa_check_selection(s.p, s.got.values[NSA_SCORES], s.got.values[NSA_INDICES]);
         nsa_check_choice(s.p, s.exact.values[NSA_SCORES], s.got.values[NSA_INDICES]);
         tear_down(&s);
     }

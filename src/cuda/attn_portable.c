@@ -8,7 +8,7 @@ enum { FILL_THREADS = 256, VECTOR_BYTES = 16 };
 
 static int32_t element_bytes(const sac_attention_args *args) { return args->dtype == SAC_F32 ? 4 : 2; }
 
-static bool view_aligned(const sac_view *view, int32_t bytes) {
+bool sac_view_is_aligned(const sac_view *view, int32_t bytes) {
     int64_t strides = (view->batch_stride | view->row_stride | view->head_stride) * bytes;
     return (((uintptr_t)view->data | (uint64_t)strides) & (VECTOR_BYTES - 1)) == 0;
 }
@@ -18,7 +18,7 @@ static bool all_aligned(const sac_attention_args *args) {
     const sac_view *views[] = {&args->q,    &args->k,  &args->v,  &args->out,
                                &args->dout, &args->dq, &args->dk, &args->dv};
     for (size_t i = 0; i < sizeof views / sizeof *views; i++)
-        if (!view_aligned(views[i], element_bytes(args))) return false;
+        if (!sac_view_is_aligned(views[i], element_bytes(args))) return false;
     return true;
 }
 

@@ -46,6 +46,9 @@ int64_t sac_portable_num_ctas(const sac_schedule *schedule);
 saccade_status sac_portable_fill(const sac_portable_job *job, const sac_view *view, const sac_row_view *lse,
                                  bool of_queries, int32_t num_heads, int32_t head_dim);
 
+/* Does every row begin at a multiple of 16 bytes? */
+bool sac_view_is_aligned(const sac_view *view, int32_t element_bytes);
+
 /* The next `bytes` of a workspace, aligned to 256. */
 void *sac_carve(void *workspace, size_t *used, size_t bytes);
 

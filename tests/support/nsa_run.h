@@ -38,6 +38,13 @@ void nsa_session_free(nsa_session *s);
 void nsa_check(const nsa_problem *p, nsa_operand operand, const double *got, const nsa_results *exact,
                const nsa_results *plain);
 
+/* Fails unless scores are the exact ones up to fp32 sums: 1e-5 of the largest. */
+void nsa_check_scores(const nsa_problem *p, const double *got, const double *want);
+
+/* Fails unless the chosen blocks are exactly those that these scores choose: for scores of the library's own, so that
+ * even their last bit decides. */
+void nsa_check_selection(const nsa_problem *p, const double *scores, const double *indices);
+
 /* Fails unless the chosen blocks are, by these scores, a choice that the definition allows: exact, but for scores that
  * differ by less than fp32 sums can tell. */
 void nsa_check_choice(const nsa_problem *p, const double *scores, const double *indices);

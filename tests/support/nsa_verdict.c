@@ -68,7 +68,42 @@ void nsa_check(const nsa_problem *p, nsa_operand operand, const double *got, con
                      want[e], error_of(got[e], want[e]), bound, plain_error, largest);
 }
 
-/* ---- the choice ---- */
+/* ---- scores and the choice ---- */
+
+void nsa_check_scores(const nsa_problem *p, const double *got, const double *want) {
+    test_shape shape = nsa_problem_shape(p, NSA_SCORES);
+    const double largest = largest_of(want, test_shape_size(&shape));
+    for (int32_t b = 0; b < p->c.batch; b++)
+        for (int32_t list = 0; list < p->num_lists; list++)
+            for (int32_t tile = 0; tile < p->len_tiles[b]; tile++)
+                for (int32_t j = 0; j < p->longest_cmp; j++) {
+                    int64_t at = nsa_tile_index(p, b, list, tile) * p->longest_cmp + j;
+                    bool both_nan = isnan(got[at]) && isnan(want[at]);
+                    if (!both_nan && got[at] != want[at] && !(fabs(got[at] - want[at]) <= 1e-5 * largest))
+                        fail_msg("%s in %s, seed %" PRIu64
+                                 ": scores(%d, %d, %d, %d) is %.9g, exact %.9g, largest %g",
+                                 p->c.name, dtype_text(p->dtype), p->c.seed, b, list, tile, j, got[at],
+                                 want[at], largest);
+                }
+}
+
+void nsa_check_selection(const nsa_problem *p, const double *scores, const double *indices) {
+    test_shape shape = nsa_problem_shape(p, NSA_INDICES);
+    double *want = calloc((size_t)test_shape_size(&shape) + 1, sizeof *want);
+    assert_non_null(want);
+    nsa_truth_select(p, scores, want);
+    for (int32_t b = 0; b < p->c.batch; b++)
+        for (int32_t list = 0; list < p->num_lists; list++)
+            for (int32_t tile = 0; tile < p->len_tiles[b]; tile++)
+                for (int32_t n = 0; n < p->c.top_k; n++) {
+                    int64_t at = nsa_tile_index(p, b, list, tile) * p->c.top_k + n;
+                    if (indices[at] != want[at])
+                        fail_msg("%s in %s, seed %" PRIu64 ": indices(%d, %d, %d, %d) is %g, expected %g",
+                                 p->c.name, dtype_text(p->dtype), p->c.seed, b, list, tile, n, indices[at],
+                                 want[at]);
+                }
+    free(want);
+}
 
 static void check_tile(const nsa_problem *p, int32_t b, int32_t list, int32_t tile, const double *scores,
                        const double *indices, const double *right) {

@@ -34,6 +34,16 @@ SAC_FN constexpr int power_of_two_above(int x) { return x <= 1 ? 1 : 2 * power_o
 
 /* ---- global to shared ---- */
 
+/* Starts copying 16 bytes; zeros where they are not present, and then `from` may be any address. */
+SAC_FN void chunk_load(ptx_smem to, const element *from, bool present) {
+#if ALIGNED
+    ptx_cp_async(to, from, present);
+#else
+    for (int e = 0; e < 16 / (int)sizeof(element); e++)
+        element_store_shared(to + e * sizeof(element), present ? from[e] : (element)0);
+#endif
+}
+
 /* Starts copying rows [0, num_rows) of `from` (columns [0, COLS), row_stride elements apart) into a tile of
  * PADDED columns; what the source lacks becomes zero, so that no stray NaN meets a zero weight. */
 template <int ROWS, int COLS, int PADDED>
@@ -50,12 +60,7 @@ SAC_FN void tile_load(ptx_smem tile, const element *from, int64_t row_stride, in
     for (int i = 0; i < round_up(ROWS, STEP) / STEP; i++, row += STEP) {
         if (ROWS % STEP != 0 && row >= ROWS) break;
         bool present = column_present && row < num_rows;
-#if ALIGNED
-        ptx_cp_async(to, present ? p : from, present);
-#else
-        for (int e = 0; e < CHUNK; e++)
-            element_store_shared(to + e * sizeof(element), present ? p[e] : (element)0);
-#endif
+        chunk_load(to, present ? p : from, present);
         p += STEP * row_stride;
         to += STEP * pitch_of(PADDED) * sizeof(element);
     }

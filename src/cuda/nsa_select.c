@@ -1,0 +1,145 @@
+/* nsa_select.c - tiles and launches of kernels/nsa_select.cu. */
+#include "cuda/nsa_select.h"
+
+#include "cuda/attn_portable.h"
+
+/* In order of preference; the first whose shared memory suffices is taken. */
+typedef struct select_tile {
+    int32_t element_bytes, head_dim;
+    bool means; /* their terms need room */
+    int32_t rows, kv_tile;
+} select_tile;
+
+static const select_tile tiles[] = {
+    {2, 256, false, 64, 64}, /* 64 rows: two to four CTAs an SM hide each other's waits */
+    {2, 128, true, 64, 64},  /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
+    {2, 256, true, 32, 32},  /* likewise */
+    {4, 128, false, 64, 64}, /* likewise */
+    {4, 128, true, 64, 64},  /* likewise */
+    {4, 256, false, 32, 32}, /* likewise */
+    {4, 256, true, 32, 32},  /* likewise */
+};
+
+enum { WARP_ROWS = 16, MEANS_THREADS = 256, SMEM_BYTES = 99 << 10 };
+
+/* Below this a tile's queries are multiplied one by one: their means would take as much memory as they do. */
+enum { FEWEST_FOR_MEANS = 8 };
+
+static bool takes_means(const sac_nsa_args *args) {
+    return args->score == SAC_NSA_LOGITS && args->query_tile >= FEWEST_FOR_MEANS;
+}
+
+static int32_t element_bytes(const sac_nsa_args *args) { return args->dtype == SAC_F32 ? 4 : 2; }
+
+static int32_t rows_a_tile(const sac_nsa_args *args) {
+    return takes_means(args) ? 1 : args->query_tile * args->heads_per_list;
+}
+
+/* Shared memory of a CTA that takes no query tile yet: rows, keys, values. */
+static int32_t smem_of(const select_tile *t, const sac_nsa_args *args) {
+    const int32_t pitch = sac_ceil_div(args->head_dim, 16) * 16 + 8,
+                  terms = t->means && t->element_bytes == 2 ? 3 : 1;
+    return (terms * t->rows + t->kv_tile) * pitch * t->element_bytes + t->rows * (t->kv_tile + 8) * 4;
+}
+
+static int32_t smem_of_tile(const sac_nsa_args *args) {
+    return SAC_NSA_CHOOSER_BYTES +
+           SAC_NSA_PLACE_BYTES * (args->indices.top_k + args->compressed_indices.top_k);
+}
+
+static select_tile choose_tile(const sac_nsa_args *args) {
+    const select_tile *t = tiles;
+    while (t->element_bytes != element_bytes(args) || t->head_dim < args->head_dim ||
+           t->means != takes_means(args))
+        t++;
+    select_tile chosen = *t;
+    while (chosen.rows > WARP_ROWS && smem_of(&chosen, args) + smem_of_tile(args) > SMEM_BYTES)
+        chosen.rows /= 2;
+    return chosen;
+}
+
+/* As many tiles as have rows and places; fewer where that leaves multiprocessors without work. */
+static int32_t tiles_a_cta(const select_tile *t, const sac_nsa_args *args, const sac_cuda_device *device) {
+    const int32_t by_rows = sac_max(1, t->rows / rows_a_tile(args));
+    const int32_t by_memory = (SMEM_BYTES - smem_of(t, args)) / smem_of_tile(args);
+    const int64_t all = (int64_t)args->batch * args->num_lists * args->max_tiles,
+                  each = all / device->num_sms;
+    const int32_t by_work = each < by_rows ? sac_max(1, (int32_t)each) : by_rows;
+    return sac_min(by_work, by_memory);
+}
+
+void sac_nsa_select_spec(const sac_nsa_args *args, const sac_cuda_device *device, sac_kernel_spec *spec,
+                         sac_nsa_select_plan *plan) {
+    const select_tile t = choose_tile(args);
+    const int32_t each = tiles_a_cta(&t, args, device);
+    *plan = (sac_nsa_select_plan){.rows_a_tile = rows_a_tile(args),
+                                  .tiles_a_cta = each,
+                                  .turns = sac_ceil_div(rows_a_tile(args), t.rows),
+                                  .ctas_a_list = sac_ceil_div(args->max_tiles, each)};
+    *spec = (sac_kernel_spec){.source = "cuda/kernels/nsa_select.cu",
+                              .entry = "nsa_select",
+                              .threads = t.rows / WARP_ROWS * 32,
+                              .smem_bytes = smem_of(&t, args) + each * smem_of_tile(args)};
+    sac_kernel_define(spec, "DTYPE", args->dtype);
+    sac_kernel_define(spec, "HEAD_DIM", args->head_dim);
+    sac_kernel_define(spec, "Q_TILE", t.rows);
+    sac_kernel_define(spec, "KV_TILE", t.kv_tile);
+    sac_kernel_define(spec, "ALIGNED",
+                      sac_view_is_aligned(&args->q, element_bytes(args)) &&
+                          sac_view_is_aligned(&args->k_cmp, element_bytes(args)));
+    sac_kernel_define(spec, "PROBABILITIES", args->score == SAC_NSA_PROBABILITIES);
+    sac_kernel_define(spec, "MEANS", takes_means(args));
+}
+
+void sac_nsa_means_spec(const sac_nsa_args *args, sac_kernel_spec *spec) {
+    *spec = (sac_kernel_spec){
+        .source = "cuda/kernels/nsa_means.cu", .entry = "nsa_means", .threads = MEANS_THREADS};
+    sac_kernel_define(spec, "DTYPE", args->dtype);
+    sac_kernel_define(spec, "HEAD_DIM", args->head_dim);
+    sac_kernel_define(spec, "ALIGNED", sac_view_is_aligned(&args->q, element_bytes(args)));
+}
+
+size_t sac_nsa_cuda_select_scratch(const sac_nsa_job *job) {
+    const sac_nsa_args *args = &job->args;
+    const select_tile t = choose_tile(args);
+    int64_t floats = 0;
+    if (takes_means(args)) floats = args->head_dim;
+    if (args->score == SAC_NSA_PROBABILITIES && rows_a_tile(args) > t.rows) floats = rows_a_tile(args);
+    return (size_t)(args->tiles * args->num_lists * floats) * sizeof(float);
+}
+
+static saccade_status launch(const sac_nsa_job *job, const sac_cuda_device *device,
+                             sac_nsa_select_args *args) {
+    const int64_t lists = (int64_t)args->nsa.batch * args->nsa.num_lists;
+    sac_kernel_spec spec;
+    saccade_status status = SACCADE_OK;
+    if (takes_means(&args->nsa)) {
+        sac_nsa_means_spec(&args->nsa, &spec);
+        status = sac_kernel_launch(job->ctx, device, &spec, lists * args->nsa.max_tiles, (void *[]){args});
+    }
+    if (status != SACCADE_OK) return status;
+    sac_nsa_select_spec(&args->nsa, device, &spec, &args->plan);
+    return sac_kernel_launch(job->ctx, device, &spec, lists * args->plan.ctas_a_list, (void *[]){args});
+}
+
+static saccade_status run(const sac_nsa_job *job, sac_nsa_select_args *args) {
+    const sac_cuda_device *device;
+    saccade_status status = sac_cuda_enter(job->ctx, job->device.device_id, &device);
+    if (status != SACCADE_OK) return status;
+    status = launch(job, device, args);
+    sac_cuda_leave();
+    return status;
+}
+
+saccade_status sac_nsa_cuda_select(const sac_nsa_job *job, void *scratch) {
+    sac_nsa_select_args args = {.nsa = job->args, .means = scratch, .lse = scratch};
+    return run(job, &args);
+}
+
+/* Scores are what a choice of no blocks leaves behind. */
+saccade_status sac_nsa_cuda_score(const sac_nsa_job *job, float *scores, void *scratch) {
+    sac_nsa_select_args args = {.nsa = job->args, .means = scratch, .lse = scratch, .scores = scores};
+    args.nsa.indices.data = NULL;
+    args.nsa.compressed_indices.top_k = 0;
+    return run(job, &args);
+}
