@@ -7,6 +7,7 @@
 #include "support/cmocka_all.h"
 #include "support/nsa_product.h"
 #include "support/nsa_run.h"
+#include "support/nsa_suite.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -37,6 +38,8 @@ static void any_strides_give_the_same_bits(void **state) {
     nsa_results first, got;
     for (test_layout layout = LAYOUT_ROW_MAJOR; layout <= LAYOUT_MIXED; layout++) {
         if (layout == LAYOUT_ONE_HEAD) continue;
+        /* A GPU's choice of backend may depend on the alignment of rows. */
+        if (layout == LAYOUT_ODD && nsa_here()->device != &test_host && !nsa_here()->backend) continue;
         nsa_case c = {.name = "strides",
                       .batch = 2,
                       .seqlen = 70,
@@ -177,5 +180,5 @@ int main(void) {
         cmocka_unit_test(nothing_to_do_is_fine),
         cmocka_unit_test(activations_of_a_trained_model),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return nsa_suite(tests, COUNT_OF(tests));
 }

@@ -8,6 +8,7 @@
 #include "support/cmocka_all.h"
 #include "support/nsa_product.h"
 #include "support/nsa_run.h"
+#include "support/nsa_suite.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -238,5 +239,5 @@ int main(void) {
         cmocka_unit_test(each_gradient_may_be_wanted_alone),
         cmocka_unit_test(deterministic_gradients_are_the_same_bits),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return nsa_suite(tests, COUNT_OF(tests));
 }

@@ -7,6 +7,7 @@
 
 #include "support/cmocka_all.h"
 #include "support/nsa_run.h"
+#include "support/nsa_suite.h"
 #include "support/random.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -218,6 +219,7 @@ static void *spread_out(test_tensor *t, int64_t stride, size_t bytes) {
 
 static void rows_beyond_two_to_the_31_elements(void **state) {
     (void)state;
+    nsa_host_only();
     static const nsa_operand operands[] = {NSA_Q, NSA_K, NSA_V, NSA_OUT, NSA_DOUT, NSA_DQ, NSA_DK, NSA_DV};
     nsa_case c = {.name = "far apart", .seqlen = 65, .num_heads = 2, .num_kv_heads = 1};
     nsa_problem *p = nsa_problem_create(&c, SAC_BF16);
@@ -265,5 +267,5 @@ int main(void) {
         cmocka_unit_test(first_queries_see_no_compressed_block),
         cmocka_unit_test(rows_beyond_two_to_the_31_elements),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return nsa_suite(tests, COUNT_OF(tests));
 }

@@ -7,6 +7,7 @@
 #include "api/nsa_check.h"
 #include "support/cmocka_all.h"
 #include "support/nsa_run.h"
+#include "support/nsa_suite.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -20,11 +21,9 @@ static void call(nsa_session *s, bool backward, int32_t kv_heads_at_once) {
     assert_int_equal(sac_nsa_prepare(s->ctx, &in, &c), SACCADE_OK);
     c.kv_heads_at_once = kv_heads_at_once;
     const size_t bytes = sac_nsa_workspace(s->ctx, &c);
-    c.workspace = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    assert_non_null(c.workspace);
-    memset(c.workspace, 0xff, bytes);
+    c.workspace = nsa_workspace_create(bytes);
     assert_int_equal(backward ? sac_nsa_backward(s->ctx, &c) : sac_nsa_forward(s->ctx, &c), SACCADE_OK);
-    free(c.workspace);
+    nsa_workspace_free(s->p->c.name, c.workspace, bytes);
 }
 
 static void run(const nsa_problem *p, int32_t kv_heads_at_once, nsa_results *r) {
@@ -91,5 +90,5 @@ static void any_number_of_heads_at_once_gives_the_same(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_heads_at_once_gives_the_same)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return nsa_suite(tests, COUNT_OF(tests));
 }

@@ -7,6 +7,7 @@
 #include "support/cmocka_all.h"
 #include "support/nsa_product.h"
 #include "support/nsa_run.h"
+#include "support/nsa_suite.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -219,5 +220,5 @@ int main(void) {
         cmocka_unit_test(choice_on_activations_of_a_trained_model),
         cmocka_unit_test(gates_of_all_three_forms),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return nsa_suite(tests, COUNT_OF(tests));
 }

@@ -128,8 +128,7 @@ static void a_backend_to_test_exists(void **state) {
     skip();
 }
 
-/* SACCADE_TEST_SHARD=2/8: only every eighth test, the one of index 2 first; so eight processes share a suite. */
-static size_t take_shard(struct CMUnitTest *tests, size_t count) {
+size_t test_take_shard(struct CMUnitTest *tests, size_t count) {
     const char *shard = getenv("SACCADE_TEST_SHARD");
     unsigned index, of;
     size_t kept = 0;
@@ -168,7 +167,7 @@ int attention_suite(const char *name, const attention_case *cases, size_t num_ca
             .name = entry->name, .test_func = extra->test, .initial_state = (void *)&entry->backend};
     }
     if (num_backends == 0) tests[count++] = (struct CMUnitTest)cmocka_unit_test(a_backend_to_test_exists);
-    count = take_shard(tests, count);
+    count = test_take_shard(tests, count);
     int failed = _cmocka_run_group_tests(name, tests, count, NULL, NULL);
     forget();
     free(tests);

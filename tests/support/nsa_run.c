@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "support/cmocka_all.h"
+#include "support/nsa_suite.h"
 
 enum { WORKSPACE_GUARD = 4096, NO_BLOCK_YET = 12345 };
 
@@ -40,8 +41,8 @@ static test_layout layout_of(const nsa_case *c, nsa_operand operand) {
 static void make_tensors(nsa_session *s) {
     for (nsa_operand operand = 0; operand < NSA_NUM_OPERANDS; operand++) {
         test_shape shape = nsa_problem_shape(s->p, operand);
-        test_tensor_make(&s->tensor[operand], &test_host, nsa_operand_dtype(operand, s->p->dtype), &shape,
-                         layout_of(&s->p->c, operand));
+        test_tensor_make(&s->tensor[operand], nsa_here()->device, nsa_operand_dtype(operand, s->p->dtype),
+                         &shape, layout_of(&s->p->c, operand));
         if (operand < NSA_NUM_INPUTS) test_tensor_write(&s->tensor[operand], s->p->values[operand]);
     }
     /* The usual poison is -1 in an int32, which means something in indices. */
@@ -51,6 +52,13 @@ static void make_tensors(nsa_session *s) {
     for (int64_t e = 0; e < test_shape_size(&shape); e++) poison[e] = NO_BLOCK_YET;
     test_tensor_write(&s->tensor[NSA_INDICES], poison);
     free(poison);
+}
+
+static int32_t longest_of(const nsa_problem *p) {
+    int32_t longest = 0;
+    for (int32_t b = 0; b < p->c.batch; b++)
+        if (p->len[b] > longest) longest = p->len[b];
+    return longest;
 }
 
 nsa_session *nsa_session_create(const nsa_problem *p, int32_t num_threads) {
@@ -94,7 +102,9 @@ nsa_session *nsa_session_create(const nsa_problem *p, int32_t num_threads) {
                                      .initial_blocks = c->initial_blocks,
                                      .local_blocks = c->local_blocks,
                                      .compressed_top_k = c->compressed_top_k,
-                                     .cu_seqlens = tensor_of(s, NSA_CU_SEQLENS)};
+                                     .cu_seqlens = tensor_of(s, NSA_CU_SEQLENS),
+                                     .backend = nsa_here()->backend};
+    if (c->packed && nsa_here()->device != &test_host) s->params.max_seqlen = longest_of(p);
     return s;
 }
 
@@ -104,31 +114,55 @@ void nsa_session_free(nsa_session *s) {
     free(s);
 }
 
+/* The host refuses nothing that is declared here; a backend on a GPU may. */
 static void assert_ok(const nsa_session *s, const char *what, saccade_status status) {
+    if (status == SACCADE_UNSUPPORTED && nsa_here()->device != &test_host) {
+        print_message("skipped: %s: %s\n", what, saccade_last_error());
+        skip();
+    }
     if (status != SACCADE_OK)
         fail_msg("%s: %s: %s: %s", s->p->c.name, what, saccade_status_text(status), saccade_last_error());
 }
 
-/* One call with a workspace of the size asked for, full of NaN, between guards. */
+void *nsa_workspace_create(size_t bytes) {
+    const test_device *device = nsa_here()->device;
+    const size_t all = bytes + 2 * WORKSPACE_GUARD;
+    char *memory = device->alloc(all), *poison = malloc(all);
+    assert_non_null(memory);
+    assert_non_null(poison);
+    memset(poison, 0xff, all);
+    device->upload(memory, poison, all);
+    free(poison);
+    return memory + WORKSPACE_GUARD;
+}
+
+void nsa_workspace_free(const char *name, void *workspace, size_t bytes) {
+    const test_device *device = nsa_here()->device;
+    uint8_t guard[WORKSPACE_GUARD];
+    char *memory = (char *)workspace - WORKSPACE_GUARD;
+    for (int behind = 0; behind < 2; behind++) {
+        device->download(guard, behind ? (char *)workspace + bytes : memory, WORKSPACE_GUARD);
+        for (int i = 0; i < WORKSPACE_GUARD; i++)
+            if (guard[i] != 0xff)
+                fail_msg("%s: byte %d %s a workspace of %zu bytes was written", name,
+                         behind ? i : WORKSPACE_GUARD - i, behind ? "behind" : "before", bytes);
+    }
+    device->free(memory);
+}
+
+/* One call with a workspace of the size asked for. */
 static void call(nsa_session *s, bool backward) {
     const saccade_nsa_grads *grads = backward ? &s->grads : NULL;
     size_t bytes = 0;
     assert_ok(s, "workspace", saccade_nsa_workspace(s->ctx, &s->t, grads, &s->params, &bytes));
-    uint8_t *memory = aligned_alloc(256, (bytes + 2 * WORKSPACE_GUARD + 255) / 256 * 256);
-    assert_non_null(memory);
-    memset(memory, 0xff, bytes + 2 * WORKSPACE_GUARD);
-    s->params.workspace = memory + WORKSPACE_GUARD;
+    s->params.workspace = nsa_workspace_create(bytes);
     s->params.workspace_bytes = bytes;
     assert_ok(s, backward ? "backward" : "forward",
               backward ? saccade_nsa_backward(s->ctx, &s->t, grads, &s->params)
                        : saccade_nsa_forward(s->ctx, &s->t, tensor_of(s, NSA_OUT), &s->params));
-    for (size_t i = 0; i < bytes + 2 * WORKSPACE_GUARD; i++)
-        if ((i < WORKSPACE_GUARD || i >= WORKSPACE_GUARD + bytes) && memory[i] != 0xff)
-            fail_msg("%s: byte %td of a workspace of %zu bytes was written", s->p->c.name,
-                     (ptrdiff_t)i - WORKSPACE_GUARD, bytes);
+    nsa_workspace_free(s->p->c.name, s->params.workspace, bytes);
     s->params.workspace = NULL;
     s->params.workspace_bytes = 0;
-    free(memory);
 }
 
 static void read(nsa_session *s, nsa_operand operand, nsa_results *r) {
@@ -156,7 +190,8 @@ static void run_gate(nsa_session *s, double *const branch_out[3], nsa_results *r
     test_tensor branch[3];
     test_shape shape = nsa_problem_shape(s->p, NSA_OUT);
     for (int i = 0; i < 3; i++) {
-        test_tensor_make(&branch[i], &test_host, test_dtype(s->p->dtype), &shape, (test_layout)(i + 1));
+        test_tensor_make(&branch[i], nsa_here()->device, test_dtype(s->p->dtype), &shape,
+                         (test_layout)(i + 1));
         test_tensor_write(&branch[i], branch_out[i]);
     }
     assert_ok(s, "gate",

@@ -33,6 +33,10 @@ typedef struct nsa_session {
 nsa_session *nsa_session_create(const nsa_problem *p, int32_t num_threads);
 void nsa_session_free(nsa_session *s);
 
+/* Memory where the tensors are, full of NaN, between guards that must still be so in the end. */
+void *nsa_workspace_create(size_t bytes);
+void nsa_workspace_free(const char *name, void *workspace, size_t bytes);
+
 /* Fails unless every error is at most twice that of the plain formula, plus 1e-5 of the tensor's largest, plus, for
  * gradients, 1e-6 of the largest term that may have cancelled. */
 void nsa_check(const nsa_problem *p, nsa_operand operand, const double *got, const nsa_results *exact,
