@@ -1,19 +1,24 @@
 /* nsa_stages.c - a GPU's stages in one table, and what their launchers share. */
+#include "cuda/attn_portable.h"
 #include "cuda/kernels/nsa_work.h"
 #include "cuda/nsa.h"
+#include "cuda/nsa_select.h"
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static size_t scratch_bytes(const sac_nsa_job *job, bool backward) {
-    size_t most = sac_nsa_cuda_compress_scratch(job);
-    if (!backward) return most;
-    const size_t queries = sac_nsa_cuda_query_grads_scratch(job), keys = sac_nsa_cuda_key_grads_scratch(job);
-    if (queries > most) most = queries;
-    return keys > most ? keys : most;
+    const size_t forward = larger(sac_nsa_cuda_compress_scratch(job), sac_nsa_cuda_select_scratch(job));
+    if (!backward) return forward;
+    return larger(forward,
+                  larger(sac_nsa_cuda_query_grads_scratch(job), sac_nsa_cuda_key_grads_scratch(job)));
 }
 
 const sac_nsa_stages sac_nsa_cuda_stages = {
     .scratch_bytes = scratch_bytes,
     .offsets = sac_nsa_cuda_offsets,
     .compress = sac_nsa_cuda_compress,
+    .score = sac_nsa_cuda_score,
+    .select = sac_nsa_cuda_select,
     .gate = sac_nsa_cuda_gate,
     .gate_backward = sac_nsa_cuda_gate_backward,
     .query_grads = sac_nsa_cuda_query_grads,
@@ -23,15 +28,10 @@ const sac_nsa_stages sac_nsa_cuda_stages = {
 enum { VECTOR_BYTES = 16, CTAS_AN_SM = 4, SMS_UNKNOWN = 128, SUM_THREADS = 256, SUM_COLUMNS = 32 };
 
 static bool aligned(const sac_nsa_args *args, sac_nsa_views views) {
-    const uint64_t element = args->dtype == SAC_F32 ? 4 : 2;
-    uint64_t bits = (uintptr_t)args->w_gate;
-    for (int32_t i = 0; i < views.count; i++) {
-        const sac_view *v = views.list[i];
-        if (v->data)
-            bits |=
-                (uintptr_t)v->data | (uint64_t)(v->batch_stride | v->row_stride | v->head_stride) * element;
-    }
-    return bits % VECTOR_BYTES == 0;
+    bool all = (uintptr_t)args->w_gate % VECTOR_BYTES == 0;
+    for (int32_t i = 0; i < views.count; i++)
+        all = all && sac_view_is_aligned(views.list[i], args->dtype == SAC_F32 ? 4 : 2);
+    return all;
 }
 
 sac_kernel_spec sac_nsa_cuda_spec(const sac_nsa_args *args, const char *source, const char *entry,
