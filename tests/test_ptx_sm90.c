@@ -110,7 +110,9 @@ static void fill(void) {
 }
 
 static void compile(void **cubin) {
-    const char *reason, *names[64], *texts[64], *options[] = {"--gpu-architecture=sm_90a", "--std=c++17"};
+    enum { MOST_TEXTS = 256 };
+    const char *reason, *names[MOST_TEXTS], *texts[MOST_TEXTS],
+        *options[] = {"--gpu-architecture=sm_90a", "--std=c++17"};
     const sac_nvrtc *nvrtc = sac_nvrtc_get(&reason);
     sac_nvrtc_source program = {.name = "probe.cu",
                                 .text = source,
@@ -123,7 +125,8 @@ static void compile(void **cubin) {
         not_run = reason;
         return;
     }
-    for (size_t i = 0; i < sac_embedded_count && program.num_headers < 64; i++) {
+    assert_true(sac_embedded_count <= MOST_TEXTS);
+    for (size_t i = 0; i < sac_embedded_count; i++) {
         names[program.num_headers] = sac_embedded_files[i].path;
         texts[program.num_headers++] = sac_embedded_files[i].text;
     }
