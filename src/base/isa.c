@@ -71,7 +71,7 @@ saccade_status sac_isa_check(const char *name) {
 
 sac_isa sac_isa_choose(const char *name) {
     const bool named = name && *name;
-    for (int i = named ? SAC_NUM_ISAS - 1 : SAC_ISA_DEFAULT; i > 0; i--)
+    for (int i = SAC_NUM_ISAS - 1; i > 0; i--)
         if (named ? strcmp(name, sac_isa_name((sac_isa)i)) == 0 : sac_isa_usable((sac_isa)i))
             return (sac_isa)i;
     return SAC_ISA_GENERIC;

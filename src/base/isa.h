@@ -7,9 +7,6 @@
 
 typedef enum sac_isa { SAC_ISA_GENERIC, SAC_ISA_AVX2, SAC_ISA_AVX512, SAC_ISA_AMX, SAC_NUM_ISAS } sac_isa;
 
-/* The strongest set that is taken without being named: AMX has only ever run in emulation. */
-enum { SAC_ISA_DEFAULT = SAC_ISA_AVX512 };
-
 const char *sac_isa_name(sac_isa isa);
 
 /* Does this library, and this machine as the operating system lets us use it, have it? */
@@ -18,7 +15,7 @@ bool sac_isa_usable(sac_isa isa);
 /* OK for NULL and for the name of a usable set, else INVALID_ARGUMENT. */
 saccade_status sac_isa_check(const char *name);
 
-/* The set of that name, or, for NULL or "", the strongest usable one up to the default. */
+/* The set of that name, or, for NULL or "", the strongest usable one. */
 sac_isa sac_isa_choose(const char *name);
 
 #endif
