@@ -63,10 +63,23 @@ panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, in
     return (panel){room, dim * (ptrdiff_t)sizeof(float)};
 }
 
+#if defined(__AVX2__)
+static inline void pair8(float *words, const uint16_t *low, const uint16_t *high) {
+    const __m256i lower = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)low));
+    const __m256i upper = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)high));
+    _mm256_storeu_si256((__m256i *)words, _mm256_or_si256(lower, _mm256_slli_epi32(upper, 16)));
+}
+#else
+static inline void pair8(float *words, const uint16_t *low, const uint16_t *high) {
+    uint32_t word[8];
+    for (int i = 0; i < 8; i++) word[i] = low[i] | (uint32_t)high[i] << 16;
+    memcpy(words, word, sizeof word);
+}
+#endif
+
 void sac_pair_rows(float *words, const uint16_t *low, const uint16_t *high, int dim) {
-    uint32_t *word = (uint32_t *)words;
-    for (int d = 0; high && d < dim; d++) word[d] = low[d] | (uint32_t)high[d] << 16;
-    for (int d = 0; !high && d < dim; d++) word[d] = low[d];
+    static const uint16_t zeros[8];
+    for (int d = 0; d < dim; d += 8) pair8(words + d, low + d, high ? high + d : zeros);
 }
 
 panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
