@@ -408,5 +408,6 @@ int main(void) {
         cmocka_unit_test(ties_nan_and_few_candidates),
         cmocka_unit_test(later_tokens_change_no_bit),
     };
+    cmocka_set_test_filter(getenv("SACCADE_TEST_FILTER"));
     return cmocka_run_group_tests(tests, make_context, end_context);
 }
