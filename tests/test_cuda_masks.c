@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda/kernels/mask_args.h"
-#include "cuda/mask_builder.h"
+#include "cuda/mask_lists.h"
 #include "cuda/nvrtc.h"
 #include "mask/block_mask.h"
 #include "support/cmocka_all.h"

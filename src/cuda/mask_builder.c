@@ -3,33 +3,17 @@
  * The host never learns what is listed, so the launches depend on the shape alone and the whole may be captured in a
  * graph. See kernels/mask_args.h for the kernels and their order.
  */
-#include "cuda/mask_builder.h"
-
 #include <saccade/device_mask.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/context.h"
-#include "cuda/attn_portable.h"
-#include "cuda/kernels/mask_args.h"
+#include "cuda/mask_lists.h"
 #include "mask/checks.h"
 #include "mask/predicates.h"
 #include "mod/modifier.h"
 
-enum { LANES = 32, THREADS = 256, THREADS_OF_OFFSETS = 1024, MEMORY_ALIGNMENT = 256 };
-
-const sac_kernel_spec sac_mask_kernels[SAC_NUM_MASK_KERNELS] = {
-#define KERNEL(name, num_threads)                                                                            \
-    { .source = "cuda/kernels/" name ".cu", .entry = name, .threads = (num_threads) }
-    [SAC_MASK_VALUES] = KERNEL("mask_values", THREADS),
-    [SAC_MASK_CLASSIFY] = KERNEL("mask_classify", THREADS),
-    [SAC_MASK_COUNT] = KERNEL("mask_count", THREADS),
-    [SAC_MASK_OFFSETS] = KERNEL("mask_offsets", THREADS_OF_OFFSETS),
-    [SAC_MASK_WRITE] = KERNEL("mask_write", THREADS),
-    [SAC_MASK_COLUMNS] = KERNEL("mask_columns", THREADS),
-    [SAC_MASK_TRANSPOSE] = KERNEL("mask_transpose", THREADS),
-#undef KERNEL
-};
+enum { LANES = 32, THREADS = SAC_MASK_THREADS, MEMORY_ALIGNMENT = 256 };
 
 /* A mask on its way. */
 typedef struct mask_job {
@@ -55,29 +39,22 @@ static saccade_status lists_of(const mask_job *job, int64_t *heads, int64_t *gri
     return SACCADE_OK;
 }
 
-/* Bytes of everything, and where it lies at `memory`, which may be NULL. What begins as 0 comes first. */
+/* Bytes of everything, and where it lies at `memory`, which may be NULL. */
 static saccade_status lay_out(mask_job *job, void *memory, size_t *bytes) {
     const saccade_block_mask *mask = job->mask;
     sac_mask_args *args = &job->args;
-    int64_t heads, grid;
+    int64_t heads, grid, capacity = job->params->capacity;
     saccade_status status = lists_of(job, &heads, &grid);
     if (status != SACCADE_OK) return status;
-    size_t rows = (size_t)(heads * mask->num_q_blocks), columns = (size_t)(heads * mask->num_kv_blocks);
-    size_t grouped = columns * (size_t)sac_ceil_div(mask->num_q_blocks, SAC_ROWS_A_GROUP);
-    size_t values = 2 * (size_t)sac_max(mask->shape.q_len, 1) + (size_t)mask->shape.batch;
-    size_t kinds = rows * (size_t)sac_ceil_div(mask->num_kv_blocks, SAC_KINDS_A_WORD), used = 0;
-    args->capacity = job->params->capacity && job->params->capacity < grid ? job->params->capacity : grid;
-    args->state = sac_carve(memory, &used, sizeof *args->state);
-    args->seen = sac_carve(memory, &used, grouped * sizeof *args->seen);
-    args->kinds = sac_carve(memory, &used, kinds * sizeof *args->kinds);
-    job->cleared = used;
-    args->before = sac_carve(memory, &used, grouped * sizeof *args->before);
-    args->values = sac_carve(memory, &used, values * sizeof *args->values);
-    args->row_offsets = sac_carve(memory, &used, (rows + 1) * sizeof *args->row_offsets);
-    args->col_offsets = sac_carve(memory, &used, (columns + 1) * sizeof *args->col_offsets);
-    args->row_entries = sac_carve(memory, &used, (size_t)args->capacity * sizeof *args->row_entries);
-    args->col_entries = sac_carve(memory, &used, (size_t)args->capacity * sizeof *args->col_entries);
-    *bytes = used;
+    args->batch = mask->list_batch;
+    args->num_heads = mask->list_heads;
+    args->rows = mask->num_q_blocks;
+    args->columns = mask->num_kv_blocks;
+    const sac_mask_room room = {.capacity = capacity && capacity < grid ? capacity : grid,
+                                .values = 2 * (int64_t)sac_max(mask->shape.q_len, 1) + mask->shape.batch,
+                                .kinds = true,
+                                .by_key = true};
+    *bytes = sac_mask_lists_lay_out(args, &room, memory, &job->cleared);
     return SACCADE_OK;
 }
 
@@ -129,10 +106,6 @@ static saccade_status take_memory(mask_job *job) {
     if (params->memory_bytes < needed)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "params.memory_bytes: %zu, but this mask needs %zu",
                         params->memory_bytes, needed);
-    args->batch = mask->list_batch;
-    args->num_heads = mask->list_heads;
-    args->rows = mask->num_q_blocks;
-    args->columns = mask->num_kv_blocks;
     args->q_len = mask->shape.q_len;
     args->kv_len = mask->shape.kv_len;
     args->q_block = mask->shape.q_block;
@@ -147,12 +120,6 @@ static saccade_status take_memory(mask_job *job) {
 }
 
 /* ---- queueing ---- */
-
-static saccade_status launch(mask_job *job, sac_mask_kernel kernel, int64_t items, int64_t items_a_cta) {
-    int64_t num_ctas = (items + items_a_cta - 1) / items_a_cta;
-    return sac_kernel_launch(job->ctx, job->device, &sac_mask_kernels[kernel], num_ctas,
-                             (void *[]){&job->args});
-}
 
 static saccade_status launch_values(mask_job *job) {
     if (job->values == SAC_MASK_KINDS || job->values == SAC_MASK_INDICES) return SACCADE_OK;
@@ -178,25 +145,13 @@ static saccade_status launch_classify(mask_job *job, int64_t blocks) {
     return status;
 }
 
-static saccade_status launch_offsets(mask_job *job, int64_t *offsets, int64_t n) {
-    return sac_kernel_launch(job->ctx, job->device, &sac_mask_kernels[SAC_MASK_OFFSETS], 1,
-                             (void *[]){&job->args, &offsets, &n});
-}
-
 static saccade_status queue(mask_job *job) {
-    sac_mask_args *args = &job->args;
-    int64_t heads = (int64_t)args->batch * args->num_heads, warps = THREADS / LANES;
-    int64_t rows = heads * args->rows, columns = heads * args->columns;
+    const sac_mask_args *args = &job->args;
+    const int64_t blocks = (int64_t)args->batch * args->num_heads * args->rows * args->columns;
     saccade_status status = sac_cuda_clear(job->ctx, job->params->memory, job->cleared);
     if (status == SACCADE_OK) status = launch_values(job);
-    if (status == SACCADE_OK) status = launch_classify(job, rows * args->columns);
-    if (status == SACCADE_OK) status = launch(job, SAC_MASK_COUNT, rows, warps);
-    if (status == SACCADE_OK) status = launch_offsets(job, args->row_offsets, rows);
-    if (status == SACCADE_OK) status = launch(job, SAC_MASK_WRITE, rows, warps);
-    if (status == SACCADE_OK) status = launch(job, SAC_MASK_COLUMNS, columns, THREADS);
-    if (status == SACCADE_OK) status = launch_offsets(job, args->col_offsets, columns);
-    if (status == SACCADE_OK) status = launch(job, SAC_MASK_TRANSPOSE, rows, warps);
-    return status;
+    if (status == SACCADE_OK) status = launch_classify(job, blocks);
+    return status == SACCADE_OK ? sac_mask_lists_launch(job->ctx, job->device, args) : status;
 }
 
 /* The end of every builder: queues what builds the lists and hands the mask over, or destroys it. */

@@ -9,6 +9,10 @@ extern const sac_nsa_stages sac_nsa_cuda_stages;
 
 saccade_status sac_nsa_cuda_offsets(const sac_nsa_job *job, int32_t *cu_cmp, int32_t *cu_tiles);
 saccade_status sac_nsa_cuda_compress(const sac_nsa_job *job, void *scratch);
+size_t sac_nsa_cuda_lay_out_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward, void *memory,
+                                  sac_block_mask_args *blocks);
+saccade_status sac_nsa_cuda_make_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward,
+                                       void *memory);
 saccade_status sac_nsa_cuda_gate(const sac_nsa_job *job, const sac_view branch_out[SAC_NSA_NUM_BRANCHES],
                                  const sac_view *out);
 saccade_status sac_nsa_cuda_gate_backward(const sac_nsa_job *job, const sac_nsa_gate_grads *grads);

@@ -18,7 +18,8 @@ typedef enum sac_mask_source {
     SAC_MASK_BAND,
     SAC_MASK_INTERVALS, /* documents: each query's first key and the one past its last */
     SAC_MASK_EAGLE3,
-    SAC_MASK_INDICES,
+    SAC_MASK_INDICES, /* from here on nothing is analytic */
+    SAC_MASK_CHOSEN, /* by tiles of queries, some to a row: what any of them chose, with a bit for each that did */
     SAC_MASK_KINDS, /* of every block, by mask_classify */
 } sac_mask_source;
 
@@ -44,16 +45,22 @@ typedef struct sac_mask_args {
     sac_mask_state *state;
     int64_t *row_offsets, *col_offsets; /* as in sac_block_list, but not const */
     int32_t *row_entries, *col_entries; /* (capacity) */
-    uint32_t *seen;  /* (heads, row groups, columns): bit r of group g: row 32 g + r lists the column */
+    uint32_t *row_bits, *col_bits;      /* (capacity), beside the entries; or NULL: no bits */
+    uint32_t
+        *seen; /* (heads, row groups, columns): bit r of group g: row 32 g + r lists the column; NULL: nobody
+                     * wants the lists by column */
     int32_t *before; /* likewise: how many rows of earlier groups do */
     uint32_t *kinds; /* (heads * rows, columns / 16): two bits a block; SAC_MASK_KINDS */
     int32_t *values; /* what the mask_mod reads */
     int64_t capacity;
-    const int32_t *tensor;                         /* cu_seqlens, lengths (NULL: none) or indices */
-    int64_t batch_stride, head_stride, row_stride; /* of indices */
-    int32_t tensor_size;                           /* documents, or top_k */
-    int32_t source;                                /* sac_mask_source */
-    int32_t kind;                                  /* of SAC_MASK_INDICES */
+    const int32_t *tensor; /* cu_seqlens, lengths (NULL: none) or indices */
+    int64_t batch_stride, head_stride,
+        row_stride;             /* of indices; SAC_MASK_CHOSEN: a row of them is a tile's */
+    const int32_t *cu_tiles;    /* (B + 1) where each sequence's tiles start, or NULL: all have */
+    int32_t tiles, tiles_a_row; /* so many; at most 32 a row */
+    int32_t tensor_size;        /* documents, or top_k */
+    int32_t source;             /* sac_mask_source */
+    int32_t kind;               /* of SAC_MASK_INDICES */
     int32_t batch, num_heads, rows, columns;
     int32_t q_len, kv_len, q_block, kv_block;
     sac_band band;
@@ -92,8 +99,8 @@ SAC_FN sac_listed_row sac_listed_row_of(const sac_mask_args *args, int64_t index
     row.row = (int32_t)(index % args->rows);
     row.b = head / args->num_heads;
     row.h = head % args->num_heads;
-    if (args->source == SAC_MASK_INDICES || args->source == SAC_MASK_KINDS) {
-        row.candidates = args->source == SAC_MASK_INDICES ? args->tensor_size : args->columns;
+    if (args->source >= SAC_MASK_INDICES) {
+        row.candidates = args->source == SAC_MASK_KINDS ? args->columns : args->tensor_size;
         return row;
     }
     sac_range q = sac_mask_row_queries(args, row.row);

@@ -1,6 +1,5 @@
 /* mask_count.cu - how many blocks each row lists. One warp, one row. */
-#include "cuda/kernels/mask_args.h"
-#include "cuda/kernels/warp.h"
+#include "cuda/kernels/mask_chosen.h"
 
 /* Is this lane's index one that may stand there: a block, or -1, above all that stand before it? *highest is the
  * greatest so far and is raised. */
@@ -16,6 +15,10 @@ static __device__ bool index_is_fine(const sac_mask_args *args, int32_t index, i
     return index == -1 || (index > previous && index < args->columns);
 }
 
+static __device__ void report_bad_index(const sac_mask_args *args, const sac_listed_row *row) {
+    atomicMax((unsigned long long *)&args->state->problem, SAC_MASK_PROBLEM(SAC_MASK_BAD_INDEX, row->index));
+}
+
 static __device__ int32_t count_indices(const sac_mask_args *args, const sac_listed_row *row) {
     const int32_t *indices =
         args->tensor + row->b * args->batch_stride + row->h * args->head_stride + row->row * args->row_stride;
@@ -26,9 +29,16 @@ static __device__ int32_t count_indices(const sac_mask_args *args, const sac_lis
         fine &= index_is_fine(args, index, &highest);
         count += __popc(__ballot_sync(ALL_LANES, index != -1));
     }
-    if (!fine)
-        atomicMax((unsigned long long *)&args->state->problem,
-                  SAC_MASK_PROBLEM(SAC_MASK_BAD_INDEX, row->index));
+    if (!fine) report_bad_index(args, row);
+    return count;
+}
+
+static __device__ int32_t count_chosen(const sac_mask_args *args, const sac_listed_row *row) {
+    chosen_walk walk = chosen_walk_of(args, row);
+    int32_t count = 0, block;
+    uint32_t bits;
+    while (chosen_next(args, &walk, &block, &bits)) count++;
+    if (!walk.fine) report_bad_index(args, row);
     return count;
 }
 
@@ -45,8 +55,9 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     const int64_t index = warp_index();
     if (index >= (int64_t)args.batch * args.num_heads * args.rows) return;
     const sac_listed_row row = sac_listed_row_of(&args, index);
-    const int32_t count = args.source == SAC_MASK_INDICES ? count_indices(&args, &row)
-                          : args.source == SAC_MASK_KINDS ? count_kinds(&args, &row)
-                                                          : row.candidates;
+    const int32_t count = args.source == SAC_MASK_INDICES  ? count_indices(&args, &row)
+                          : args.source == SAC_MASK_CHOSEN ? count_chosen(&args, &row)
+                          : args.source == SAC_MASK_KINDS  ? count_kinds(&args, &row)
+                                                           : row.candidates;
     if (lane_index() == 0) args.row_offsets[index] = count;
 }

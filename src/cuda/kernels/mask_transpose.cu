@@ -20,5 +20,6 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
         const int64_t place = args.col_offsets[head * args.columns + column] + args.before[group + column] +
                               __popc(args.seen[group + column] & above);
         args.col_entries[place] = SAC_ENTRY(row.row, SAC_ENTRY_KIND(entry));
+        if (args.col_bits) args.col_bits[place] = args.row_bits[i];
     }
 }

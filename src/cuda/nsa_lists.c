@@ -1,0 +1,61 @@
+/* nsa_lists.c - from chosen blocks to the block lists of an attention call, by the kernels that build block masks. */
+#include "cuda/mask_lists.h"
+#include "cuda/nsa.h"
+
+static int32_t kv_block_of(const sac_nsa_args *args, sac_nsa_branch branch) {
+    return branch == SAC_NSA_SLC ? args->block : SAC_NSA_COMPRESSED_BLOCK;
+}
+
+/* The lists' arguments, their arrays at `memory`. */
+static sac_mask_args lists_of(const sac_nsa_args *args, sac_nsa_branch branch, bool backward, void *memory,
+                              size_t *bytes, size_t *cleared) {
+    const sac_nsa_indices *indices = branch == SAC_NSA_SLC ? &args->indices : &args->compressed_indices;
+    const int32_t keys = branch == SAC_NSA_SLC ? args->len.seqlen : args->max_cmp;
+    sac_mask_args lists = {.source = SAC_MASK_CHOSEN,
+                           .kind = SAC_FULL, /* the band does the rest */
+                           .tensor = indices->data,
+                           .batch_stride = indices->batch_stride,
+                           .head_stride = indices->list_stride,
+                           .row_stride = indices->top_k,
+                           .tensor_size = indices->top_k,
+                           .cu_tiles = args->cu_tiles,
+                           .tiles = args->max_tiles,
+                           .tiles_a_row = 1,
+                           .batch = args->batch,
+                           .num_heads = args->num_lists,
+                           .rows = args->max_tiles,
+                           .columns = sac_ceil_div(keys, kv_block_of(args, branch))};
+    const sac_mask_room room = {.capacity = args->tiles * args->num_lists * indices->top_k,
+                                .by_key = backward};
+    *bytes = sac_mask_lists_lay_out(&lists, &room, memory, cleared);
+    return lists;
+}
+
+size_t sac_nsa_cuda_lay_out_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward, void *memory,
+                                  sac_block_mask_args *blocks) {
+    size_t bytes, cleared;
+    const sac_mask_args lists = lists_of(&job->args, branch, backward, memory, &bytes, &cleared);
+    *blocks = (sac_block_mask_args){.by_query = {lists.row_offsets, lists.row_entries},
+                                    .by_key = {lists.col_offsets, lists.col_entries},
+                                    .q_block = job->args.query_tile,
+                                    .kv_block = kv_block_of(&job->args, branch),
+                                    .num_q_blocks = lists.rows,
+                                    .num_kv_blocks = lists.columns,
+                                    .batch = lists.batch,
+                                    .num_heads = lists.num_heads,
+                                    .heads_per_list = job->args.heads_per_list};
+    return bytes;
+}
+
+saccade_status sac_nsa_cuda_make_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward,
+                                       void *memory) {
+    const sac_cuda_device *device;
+    size_t bytes, cleared;
+    const sac_mask_args lists = lists_of(&job->args, branch, backward, memory, &bytes, &cleared);
+    saccade_status status = sac_cuda_enter(job->ctx, job->device.device_id, &device);
+    if (status != SACCADE_OK) return status;
+    status = sac_cuda_clear(job->ctx, memory, cleared);
+    if (status == SACCADE_OK) status = sac_mask_lists_launch(job->ctx, device, &lists);
+    sac_cuda_leave();
+    return status;
+}
