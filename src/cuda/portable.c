@@ -34,14 +34,6 @@ static bool shared_memory(const saccade_request *request, const void *facts, cha
                       request->head_dim, request->head_dim_v, request->dtype.bits, bytes);
 }
 
-static bool deterministic_aux_grad(const saccade_request *request, const void *facts, char *text,
-                                   size_t size) {
-    (void)facts;
-    return request->deterministic && request->aux_grad &&
-           sac_reason(text, size,
-                      "gradients of aux tensors are summed by atomics, which deterministic forbids");
-}
-
 static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_no_gpu,
                                     sac_rule_no_compiler,
@@ -50,7 +42,7 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_head_dims_8_to_256,
                                     shared_memory,
                                     sac_rule_score_mod_grad,
-                                    deterministic_aux_grad,
+                                    sac_rule_deterministic_aux_grad,
                                     sac_rule_no_dropout,
                                     sac_rule_no_paged_kv,
                                     sac_rule_no_context_parallel,
