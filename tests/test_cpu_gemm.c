@@ -4,42 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/isa.h"
+#define SAC_ISA generic /* the struct is the same for all */
+#include "cpu/kernels.h"
+#include "cpu/kernels/gemm.h"
 #include "support/cmocka_all.h"
 #include "support/random.h"
 
-/* The header names the product of one instruction set; the others have the same form. */
-#define SAC_ISA generic
-#include "cpu/kernels/gemm.h"
-#if SAC_HAVE_ISA_AVX2
-void sac_gemm_avx2(const gemm *g);
-#endif
-#if SAC_HAVE_ISA_AVX512
-void sac_gemm_avx512(const gemm *g);
-#endif
-#if SAC_HAVE_ISA_AMX
-void sac_gemm_amx(const gemm *g);
-#endif
-
 enum { MAX_WORDS = 96 * 96, SEED = 7 };
-
-static const struct {
-    sac_isa isa;
-    int lanes;
-    bool has_pairs;
-    void (*multiply)(const gemm *g);
-} kernels[] = {
-    {SAC_ISA_GENERIC, 4, false, sac_gemm_generic},
-#if SAC_HAVE_ISA_AVX2
-    {SAC_ISA_AVX2, 8, false, sac_gemm_avx2},
-#endif
-#if SAC_HAVE_ISA_AVX512
-    {SAC_ISA_AVX512, 16, true, sac_gemm_avx512},
-#endif
-#if SAC_HAVE_ISA_AMX
-    {SAC_ISA_AMX, 16, true, sac_gemm_amx},
-#endif
-};
 
 static float half(float word, int which) {
     uint32_t bits;
@@ -75,7 +46,7 @@ static void fill(float *words, bool pairs, test_random *random) {
     }
 }
 
-static void check(size_t kernel, int m, int n, int k, int variant) {
+static void check(sac_isa isa, int m, int n, int k, int variant) {
     static float a[MAX_WORDS], b[MAX_WORDS], c[MAX_WORDS], before[MAX_WORDS];
     const bool pairs = variant & 4;
     test_random random = {SEED};
@@ -95,31 +66,30 @@ static void check(size_t kernel, int m, int n, int k, int variant) {
                     .a_transposed = variant & 1,
                     .accumulate = variant & 2,
                     .pairs = pairs};
-    kernels[kernel].multiply(&g);
+    sac_cpu_kernels_of(isa)->multiply(&g);
     for (int i = 0; i < MAX_WORDS; i++) {
         const int row = i / (n + 3), column = i % (n + 3);
         const double want = row < m && column < n ? expected(&g, before, row, column) : before[i];
         if (c[i] != want)
             fail_msg("%s, seed %d: m %d, n %d, k %d, transposed %d, accumulate %d, pairs %d: c[%d][%d] is "
                      "%g, not %g",
-                     sac_isa_name(kernels[kernel].isa), SEED, m, n, k, g.a_transposed, g.accumulate, pairs,
-                     row, column, c[i], want);
+                     sac_isa_name(isa), SEED, m, n, k, g.a_transposed, g.accumulate, pairs, row, column, c[i],
+                     want);
     }
 }
 
 static void product_is_the_sum_that_defines_it(void **state) {
     (void)state;
     static const int rows[] = {1, 2, 3, 7, 8, 13, 40}, depths[] = {0, 1, 2, 5, 21, 64};
-    for (size_t kernel = 0; kernel < sizeof kernels / sizeof *kernels; kernel++) {
-        const bool usable = sac_isa_usable(kernels[kernel].isa);
-        print_message("%s: %s\n", sac_isa_name(kernels[kernel].isa),
-                      usable ? "tested" : "not on this machine");
+    for (sac_isa isa = SAC_ISA_GENERIC; isa < SAC_NUM_ISAS; isa++) {
+        const bool usable = sac_isa_usable(isa);
+        print_message("%s: %s\n", sac_isa_name(isa), usable ? "tested" : "not on this machine");
         if (!usable) continue;
-        for (int variant = 0; variant < (kernels[kernel].has_pairs ? 8 : 4); variant++)
+        const sac_cpu_kernels *kernels = sac_cpu_kernels_of(isa);
+        for (int variant = 0; variant < (kernels->has_pairs ? 8 : 4); variant++)
             for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
                 for (size_t k = 0; k < sizeof depths / sizeof *depths; k++)
-                    for (int vecs = 0; vecs * kernels[kernel].lanes <= 96; vecs++)
-                        check(kernel, rows[m], vecs * kernels[kernel].lanes, depths[k], variant);
+                    for (int n = 0; n <= 96; n += kernels->lanes) check(isa, rows[m], n, depths[k], variant);
     }
 }
 

@@ -32,6 +32,8 @@ typedef struct sac_cpu_sums {
     const saccade_aux *aux; /* the score_mod's, with gradients of its own to add to */
 } sac_cpu_sums;
 
+struct gemm;
+
 typedef struct sac_cpu_kernels {
     /* Bytes of scratch for one thread. */
     size_t (*scratch_bytes)(const sac_attention_args *args, bool backward);
@@ -48,6 +50,11 @@ typedef struct sac_cpu_kernels {
     /* target (dim values of dtype) = factor * the sum of num_parts rows of fp32, `stride` apart. */
     void (*reduce)(void *target, const float *parts, size_t stride, int num_parts, float factor, int dtype,
                    int dim);
+    /* The product that these are made of, for whoever tests or times it alone: kernels/gemm.h says what it computes.
+     * Columns come in multiples of `lanes`. */
+    void (*multiply)(const struct gemm *g);
+    int lanes;
+    bool has_pairs;
 } sac_cpu_kernels;
 
 /* Of a usable set. */

@@ -16,4 +16,7 @@ const sac_cpu_kernels sac_cpu_kernels_ = {
     .combine = sac_forward_combine,
     .backward = sac_backward,
     .reduce = sac_reduce,
+    .multiply = sac_gemm,
+    .lanes = LANES,
+    .has_pairs = HAVE_PAIRS,
 };
