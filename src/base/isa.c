@@ -1,6 +1,7 @@
 /* isa.c - what the processor offers. */
 #include "base/isa.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -30,7 +31,7 @@ static bool f16c_present(void) {
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
 
-bool sac_isa_usable(sac_isa isa) {
+static bool ask_processor(sac_isa isa) {
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c_present();
     bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -49,8 +50,20 @@ bool sac_isa_usable(sac_isa isa) {
     }
 }
 #else
-bool sac_isa_usable(sac_isa isa) { return isa == SAC_ISA_GENERIC; }
+static bool ask_processor(sac_isa isa) { return isa == SAC_ISA_GENERIC; }
 #endif
+
+/* Asked once: on a virtual machine CPUID traps to its host, which takes ten times as long as a small attention. */
+bool sac_isa_usable(sac_isa isa) {
+    enum { UNKNOWN, UNUSABLE, USABLE };
+    static atomic_int known[SAC_NUM_ISAS];
+    int answer = atomic_load_explicit(&known[isa], memory_order_relaxed);
+    if (answer == UNKNOWN) {
+        answer = ask_processor(isa) ? USABLE : UNUSABLE;
+        atomic_store_explicit(&known[isa], answer, memory_order_relaxed);
+    }
+    return answer == USABLE;
+}
 
 const char *sac_isa_name(sac_isa isa) {
     static const char *const names[SAC_NUM_ISAS] = {"generic", "avx2", "avx512", "amx"};
