@@ -1,5 +1,7 @@
 """Python modifiers traced into C agree with themselves in Python, on any input that hypothesis finds."""
 
+import types
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -7,6 +9,7 @@ from hypothesis import given, settings, strategies as st  # noqa: E402
 
 from saccade.torch import create_block_mask, flex_attention  # noqa: E402
 from saccade.torch._trace import TraceError, trace_mask_mod, trace_score_mod  # noqa: E402
+from saccade.torch._trace_cache import trace_once  # noqa: E402
 
 N = 24
 table = torch.arange(7 * N) % 5 - 2
@@ -55,6 +58,11 @@ def test_captured_values_are_no_part_of_the_text():
     assert of(3, torch.zeros(8)) == of(5, torch.ones(9))
 
 
+def test_text_is_both_c_and_cuda():
+    text = trace_mask_mod(lambda b, h, q, kv: ((q - kv).abs() <= 3) & ~(q == kv) | (b > 0), "cpu").text
+    assert "const bool" in text and "_Bool" not in text  # CUDA's C++ knows bool only
+
+
 def test_gradients_of_every_operation_are_torchs():
     bias = torch.randn(4, requires_grad=True)
     gain = torch.tensor(0.7, requires_grad=True)
@@ -92,3 +100,51 @@ def test_what_has_no_counterpart_is_refused_by_name(mod, words):
 def test_unused_score_has_no_gradient():
     traced = trace_score_mod(lambda score, b, h, q, kv: 0.5 * q, "cpu")
     assert traced.grad_text.endswith("return v0; }") or "= 0" in traced.grad_text
+
+
+class Traces:
+    """Traces through the cache, and how often that was a real trace."""
+
+    def __init__(self):
+        self.count = 0
+
+    def _trace(self, function, device):
+        self.count += 1
+        return trace_mask_mod(function, device)
+
+    def __call__(self, function):
+        return trace_once(self._trace, function, torch.device("cpu"))
+
+
+def test_a_function_is_traced_again_only_where_its_text_may_differ():
+    def same_document(window, documents):
+        return lambda b, h, q, kv: (documents[q] == documents[kv]) & (q - kv <= window)
+
+    traces, tables = Traces(), (torch.zeros(8), torch.ones(9))
+    for documents in tables:
+        assert traces(same_document(3, documents)).aux[0] is documents
+    assert traces.count == 1
+    assert traces(same_document(5, tables[0])).aux[1].tolist() == [5]
+    assert "aux_i32" in traces(same_document(3, tables[0].int())).text
+    assert traces.count == 3
+
+
+def test_a_tensor_captured_twice_is_not_two_tensors():
+    def either(first, second):
+        return lambda b, h, q, kv: (first[q] > 0) | (second[kv] > 0)
+
+    traces, (a, b) = Traces(), (torch.zeros(8), torch.ones(8))
+    names = [traces(either(*pair)).aux_names[:-1] for pair in ((a, a), (a, b), (b, b))]  # the last holds the zeros
+    assert [len(n) for n in names] == [1, 2, 1]
+    assert traces.count == 2
+
+
+def test_what_a_trace_reads_unseen_is_read_each_time():
+    traces, window, config = Traces(), torch.tensor(3), types.SimpleNamespace(window=3)
+    for mod in (lambda b, h, q, kv: q - kv <= window.item(), lambda b, h, q, kv: q - kv <= config.window):
+        assert traces(mod).aux[0].tolist() == [3]
+        window.fill_(4)
+        config.window = 4
+        assert traces(mod).aux[0].tolist() == [4]
+        window.fill_(3)
+        config.window = 3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FLOAT, INT, BOOL = "float", "int64_t", "_Bool"
+FLOAT, INT, BOOL = "float", "int64_t", "bool"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ..modifier import Modifier
 from ._attend import attend
 from ._masks import build_from_mod
 from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
+from ._trace_cache import trace_once
 
 _LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
           "q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")  # fmt: skip
@@ -34,7 +35,8 @@ def flex_attention(
     mask, mask_mod = _as_mask(block_mask, query.device)
     out, lse = attend(
         *(t.transpose(1, 2) for t in (query, key, value)), scale=scale, block_mask=mask, mask_mod=mask_mod,
-        score_mod=_as_modifier("score", trace_score_mod, score_mod, query.device), backend=backend)  # fmt: skip
+        score_mod=_as_modifier("score", trace_score_mod, score_mod, query.device),
+        backend=backend, with_lse=return_lse)  # fmt: skip
     out = out.transpose(1, 2)
     return (out, lse) if return_lse else out
 
@@ -76,7 +78,7 @@ def _always(b, h, q_idx, kv_idx):
 def _as_modifier(kind: str, trace: Callable[..., TracedModifier], function, device) -> Optional[Modifier]:
     if function is None or isinstance(function, Modifier):
         return function
-    traced = trace(function, device)
+    traced = trace_once(trace, function, device)
     return Modifier(kind, traced.text, grad_text=traced.grad_text, aux=dict(zip(traced.aux_names, traced.aux)),
                     scalars={f"scalar_{i}": value for i, value in enumerate(traced.scalars)})
 

@@ -30,6 +30,7 @@ class TracedModifier:
     aux_names: list[str] = field(default_factory=list)
     aux: list[torch.Tensor] = field(default_factory=list)
     scalars: list[float] = field(default_factory=list)
+    repeatable: bool = True  # no torch function was computed meanwhile, whose result may differ the next time
 
 
 def trace_score_mod(function, device) -> TracedModifier:
@@ -55,6 +56,7 @@ class _Tracer:
         self.tensors: list[torch.Tensor] = []
         self.integers: list[int] = []
         self.scalars: list[float] = []
+        self.repeatable = True
 
     def run(self, function, *leading: Node) -> Node:
         indices = [self.graph.argument(name, INT) for name in ("b", "h", "q_idx", "kv_idx")]
@@ -68,7 +70,7 @@ class _Tracer:
         if self.integers:
             names.append(INTEGERS)
             aux.append(torch.tensor(self.integers, dtype=torch.int64, device=self.device))
-        return TracedModifier(text, grad_text, names, aux, self.scalars)
+        return TracedModifier(text, grad_text, names, aux, self.scalars, self.repeatable)
 
     def backward_text(self, score: Node, result: Node) -> str:
         """dL/d score, and aux_grad for every captured float tensor that asks for a gradient."""
@@ -136,6 +138,10 @@ class _Tracer:
         return operation(self, *args, **kwargs)
 
 
+# What is the same for every tensor of the same dtype and rank that asks for a gradient or does not.
+_OF_ANY_LIKE_TENSOR = (torch.Tensor.dim, torch.Tensor.dtype.__get__, torch.Tensor.requires_grad.__get__)
+
+
 class _Interception(TorchFunctionMode):
     """Sends what torch functions get to see of our stand-ins, indices of real tensors included, to the tracer."""
 
@@ -146,6 +152,7 @@ class _Interception(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if not _mentions_stand_in((*args, *kwargs.values())):
+            self.tracer.repeatable &= func in _OF_ANY_LIKE_TENSOR
             return func(*args, **kwargs)
         return self.tracer.call(func, args, kwargs)
 
