@@ -10,7 +10,7 @@ from torch import Tensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._device import autocast
-from ._ops import attention, spec_text
+from ._ops import Spec, attention
 
 
 def attend(
@@ -18,9 +18,9 @@ def attend(
     window: Optional[tuple[int, int]] = None, sink: Optional[Tensor] = None, softcap: float = 0.0,
     deterministic: bool = False, score_mod: Optional[Modifier] = None, mask_mod: Optional[Modifier] = None,
     block_mask: Optional[BlockMask] = None, backend: Optional[str] = None, max_seqlens: tuple[int, int] = (0, 0),
-    **tensors: Optional[Tensor],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """out and lse of q (B, Nq, H, D), k, v, or of packed ones. window is aligned to the bottom right corner.
+    with_lse: bool = False, **tensors: Optional[Tensor],
+) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
+    """out and, if wanted, lse of q (B, Nq, H, D), k, v, or of packed ones. window is aligned to the bottom right corner.
 
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """
@@ -32,13 +32,10 @@ def attend(
             others[f"{kind}_scalars"] = torch.tensor(list(modifier.scalars.values()), dtype=torch.float32)
     if mask_mod:
         others.update({f"mask_aux.{name}": tensor for name, tensor in mask_mod.aux.items()})
-    spec = spec_text(
-        scale=None if scale is None else float(scale).hex(), causal=causal, window=window,
-        window_align="bottom_right", softcap=float(softcap).hex(),
-        score_text=score_mod.text if score_mod else "", score_grad_text=score_mod.grad_text if score_mod else "",
-        score_aux=tuple(score_mod.aux) if score_mod else (), mask_text=mask_mod.text if mask_mod else "",
-        mask_aux=tuple(mask_mod.aux) if mask_mod else (), others=tuple(others), deterministic=deterministic,
-        backend=backend)  # fmt: skip
+    spec = Spec(
+        scale, causal, window, "bottom_right", softcap,
+        *((score_mod.text, score_mod.grad_text, tuple(score_mod.aux)) if score_mod else ("", "", ())),
+        *((mask_mod.text, tuple(mask_mod.aux)) if mask_mod else ("", ())),
+        tuple(others), deterministic, backend)  # fmt: skip
     score_aux = list(score_mod.aux.values()) if score_mod else []
-    return attention(q, k, v, sink, score_aux, list(others.values()), spec, max_seqlens,
-                     block_mask.number if block_mask else 0)
+    return attention(q, k, v, sink, score_aux, list(others.values()), spec, max_seqlens, block_mask, with_lse)

@@ -8,12 +8,15 @@ from torch import Tensor
 from .._context import context, device_context
 from .._library import ffi
 
+# torch.cuda.current_stream(device).cuda_stream, without making a Stream of it.
+_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # None: PyTorch without CUDA
+
 
 @ffi.callback("void *(size_t, int32_t, int32_t, void *)")
 def _alloc(size, device_type, device_id, user):
-    # Within a call, torch's current stream is the call's.
+    # Within a call, the current stream of the call's device is the call's.
     try:
-        return ffi.cast("void *", torch.cuda.caching_allocator_alloc(size, device_id))
+        return ffi.cast("void *", torch.cuda.caching_allocator_alloc(size, device_id, _raw_stream(device_id)))
     except torch.OutOfMemoryError:
         return ffi.NULL
 
@@ -39,4 +42,5 @@ def context_of(device: torch.device):
     """For calls on this device."""
     if device.type != "cuda":
         return context()
-    return device_context(torch.cuda.current_stream(device).cuda_stream, _ALLOCATOR)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return device_context(_raw_stream(index), _ALLOCATOR)

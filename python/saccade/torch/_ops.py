@@ -7,10 +7,9 @@ a block mask as its number.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
-from typing import Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -23,15 +22,14 @@ from ..modifier import Modifier
 from ._plan import Plan, plan_of
 
 
-@dataclasses.dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
     """The constant part of a call: AttentionOptions without its tensors, and the names of the tensors beside it."""
 
-    scale: Optional[str] = None  # floats by their hex(): torch.compile may hold them as symbols, hex() makes constants
+    scale: Optional[float] = None
     causal: Optional[str] = None
     window: Optional[tuple[int, int]] = None
     window_align: str = "top_left"
-    softcap: str = "0x0p+0"
+    softcap: float = 0.0
     score_text: str = ""
     score_grad_text: str = ""
     score_aux: tuple[str, ...] = ()
@@ -42,20 +40,23 @@ class Spec:
     backend: Optional[str] = None
 
 
-@functools.lru_cache(maxsize=1024)
-def _dump(**fields) -> str:
-    return json.dumps(dataclasses.asdict(Spec(**fields)))
-
-
 @torch.compiler.assume_constant_result
-def spec_text(**fields) -> str:
-    """A Spec as operators take it."""
-    return _dump(**fields)
+def _dump(scale: Optional[str], softcap: str, *others) -> str:
+    return json.dumps((scale, softcap, *others))
 
 
-def _load(spec: str) -> Spec:
-    fields = json.loads(spec)
-    return Spec(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+def spec_text(spec: Spec) -> str:
+    """A Spec as operators take it. Floats by their hex(): torch.compile may hold them as symbols, hex() makes
+    constants of them."""
+    scale, causal, window, window_align, softcap, *others = spec
+    return _dump(None if scale is None else float(scale).hex(), float(softcap).hex(), causal, window, window_align, *others)
+
+
+@functools.lru_cache(maxsize=1024)
+def _load(text: str) -> Spec:
+    scale, softcap, *others = (tuple(v) if isinstance(v, list) else v for v in json.loads(text))
+    causal, window, window_align, *others = others
+    return Spec(None if scale is None else float.fromhex(scale), causal, window, window_align, float.fromhex(softcap), *others)
 
 
 def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Optional[CTensor]) -> Optional[Modifier]:
@@ -65,15 +66,13 @@ def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Optiona
     return Modifier(kind, text, grad_text=grad_text, aux=dict(zip(names, aux)), scalars=places)
 
 
-def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], spec: str, max_seqlens, kept: list):
+def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: Spec, max_seqlens, kept: list):
     """A saccade_attention_params; what it points to is appended to `kept`."""
-    s = _load(spec)
     named = dict(zip(s.others, others))
     mask_aux = [named.pop(f"mask_aux.{name}") for name in s.mask_aux]
     scalars = {kind: named.pop(f"{kind}_scalars", None) for kind in ("score", "mask")}
     options = AttentionOptions(
-        scale=None if s.scale is None else float.fromhex(s.scale), causal=s.causal, window=s.window,
-        window_align=s.window_align, softcap=float.fromhex(s.softcap), sink=sink,
+        scale=s.scale, causal=s.causal, window=s.window, window_align=s.window_align, softcap=s.softcap, sink=sink,
         max_seqlen_q=max_seqlens[0], max_seqlen_k=max_seqlens[1],
         score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, scalars["score"]),
         mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, scalars["mask"]),
@@ -85,12 +84,19 @@ def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], spec
     return params
 
 
-def _new_outputs(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+# -- the calls --
+
+
+def _new_outputs(q: Tensor, v: Tensor, with_lse: bool = True) -> tuple[Tensor, Optional[Tensor]]:
+    """out is laid out in memory as q is, where it has its shape."""
+    out = torch.empty_like(q) if v.shape[-1] == q.shape[-1] else q.new_empty((*q.shape[:-1], v.shape[-1]))
+    if not with_lse:
+        return out, None
     rows = (q.shape[1], q.shape[0]) if q.dim() == 3 else (q.shape[0], q.shape[2], q.shape[1])
-    return q.new_empty((*q.shape[:-1], v.shape[-1])), q.new_empty(rows, dtype=torch.float32)
+    return out, q.new_empty(rows, dtype=torch.float32)
 
 
-def _plan_forward(inputs, outputs, num_aux: int, spec: str, max_seqlens: tuple[int, int]) -> Plan:
+def _plan_forward(inputs, outputs, num_aux: int, spec: Spec, max_seqlens: tuple[int, int], with_lse: bool) -> Plan:
     described = [CTensor(t) for t in (*inputs, *outputs)]
     q, k, v, sink, *rest, out, lse = described
     kept: list = [described]
@@ -99,23 +105,12 @@ def _plan_forward(inputs, outputs, num_aux: int, spec: str, max_seqlens: tuple[i
     return Plan(lib.saccade_attention_forward, arguments, described, params, kept)
 
 
-def _attention_forward(
-    q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
-    spec: str, max_seqlens: Sequence[int], block_mask: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """out and lse."""
-    inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v)
-    plan = plan_of(_plan_forward, inputs, outputs, len(score_aux), spec, tuple(max_seqlens))
-    plan.run((*inputs, *outputs), block_mask)
+def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool = True):
+    """out and, if wanted, lse."""
+    inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v, with_lse)
+    plan = plan_of(_plan_forward, inputs, outputs, len(score_aux), spec, max_seqlens, with_lse)
+    plan.run(q.device, (*inputs, *outputs), mask)
     return outputs
-
-
-attention_forward = torch.library.custom_op("saccade::attention_forward", _attention_forward, mutates_args=())
-
-
-@attention_forward.register_fake
-def _(q, k, v, *_):
-    return _new_outputs(q, v)
 
 
 def _new_gradients(q, k, v, sink, score_aux, aux_wanted) -> list[Tensor]:
@@ -125,35 +120,55 @@ def _new_gradients(q, k, v, sink, score_aux, aux_wanted) -> list[Tensor]:
     return results + [torch.empty(score_aux[i].shape, dtype=torch.float32, device=q.device) for i in aux_wanted]
 
 
-def _plan_backward(inputs, outputs, num_aux: int, spec: str, max_seqlens: tuple[int, int], aux_wanted) -> Plan:
+def _plan_backward(inputs, outputs, num_aux: int, aux_wanted, spec: Spec, max_seqlens: tuple[int, int]) -> Plan:
     described = [CTensor(t) for t in (*inputs, *outputs)]
     dout, dlse, out, lse, q, k, v, sink, *rest = described[: len(inputs)]
-    names = ["dq", "dk", "dv"] + ["dsink"] * (inputs[7] is not None)
-    gradients = {name: t.pointer for name, t in zip(names, described[len(inputs):])}
-    daux = {i: t.pointer for i, t in zip(aux_wanted, described[len(inputs) + len(names):])}
+    names = ["dq", "dk", "dv", *(["dsink"] if sink.pointer else [])]
+    gradients = [t.pointer for t in described[len(inputs) :]]
+    daux = dict(zip(aux_wanted, gradients[len(names) :]))
     c_daux = ffi.new("DLTensor *[]", [daux.get(i, ffi.NULL) for i in range(num_aux)]) if daux else ffi.NULL
-    grads = ffi.new("saccade_attention_grads *", {
-        "dout": dout.pointer, "dlse": dlse.pointer, "daux": c_daux, **gradients})  # fmt: skip
-    kept: list = [described, c_daux]
+    fields = {"dout": dout.pointer, "dlse": dlse.pointer, "daux": c_daux, **dict(zip(names, gradients))}
+    grads, kept = ffi.new("saccade_attention_grads *", fields), [described, c_daux]
     params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
     arguments = (*(t.pointer for t in (q, k, v, out, lse)), grads, params)
     return Plan(lib.saccade_attention_backward, arguments, described, params, kept)
 
 
-def _attention_backward(
+def _backward(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, others, spec: Spec, max_seqlens,
+              mask: Optional[BlockMask]) -> list[Tensor]:
+    """dq, dk, dv; dsink if there is a sink; the fp32 gradients of the score_aux listed in aux_wanted."""
+    inputs = (dout, dlse, out, lse, q, k, v, sink, *score_aux, *others)
+    outputs = _new_gradients(q, k, v, sink, score_aux, aux_wanted)
+    plan = plan_of(_plan_backward, inputs, outputs, len(score_aux), tuple(aux_wanted), spec, max_seqlens)
+    plan.run(q.device, (*inputs, *outputs), mask)
+    return outputs
+
+
+# -- as operators --
+
+
+@torch.library.custom_op("saccade::attention_forward", mutates_args=())
+def attention_forward(
+    q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
+    spec: str, max_seqlens: Sequence[int], block_mask: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    constants = _load(spec), tuple(max_seqlens), BlockMask.numbered(block_mask)
+    return _forward(q, k, v, sink, score_aux, others, *constants)
+
+
+@attention_forward.register_fake
+def _(q, k, v, *_):
+    return _new_outputs(q, v)
+
+
+@torch.library.custom_op("saccade::attention_backward", mutates_args=())
+def attention_backward(
     dout: Tensor, dlse: Optional[Tensor], out: Tensor, lse: Tensor, aux_wanted: Sequence[int],
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> list[Tensor]:  # fmt: skip
-    """dq, dk, dv; dsink if there is a sink; the fp32 gradients of the score_aux listed in aux_wanted."""
-    inputs = (dout, dlse, out, lse, q, k, v, sink, *score_aux, *others)
-    outputs = _new_gradients(q, k, v, sink, score_aux, aux_wanted)
-    plan = plan_of(_plan_backward, inputs, outputs, len(score_aux), spec, tuple(max_seqlens), tuple(aux_wanted))
-    plan.run((*inputs, *outputs), block_mask)
-    return outputs
-
-
-attention_backward = torch.library.custom_op("saccade::attention_backward", _attention_backward, mutates_args=())
+    constants = _load(spec), tuple(max_seqlens), BlockMask.numbered(block_mask)
+    return _backward(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, others, *constants)
 
 
 @attention_backward.register_fake
@@ -161,35 +176,43 @@ def _(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, *_):
     return _new_gradients(q, k, v, sink, score_aux, aux_wanted)
 
 
+# -- with autograd --
+
+
 def dense_rows(gradient: Tensor) -> Tensor:
     """Autograd likes to hand over expanded scalars; the library wants the last dimension contiguous."""
     return gradient if gradient.stride(-1) == 1 else gradient.contiguous()
 
 
-def _setup_context(ctx, inputs, output):
-    q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask = inputs
+def _save(ctx, inputs, output):
+    q, k, v, sink, score_aux, others, *ctx.constants = inputs
     ctx.save_for_backward(q, k, v, sink, *output, *score_aux, *others)
     ctx.set_materialize_grads(False)
-    ctx.num_aux, ctx.constants = len(score_aux), (spec, max_seqlens, block_mask)
-    ctx.mask = BlockMask.numbered(block_mask)  # alive until the backward pass
+    ctx.num_aux = len(score_aux)
     ctx.aux_wanted = [i for i, t in enumerate(score_aux) if t.requires_grad]
 
 
-def _backward(ctx, dout, dlse, operator=attention_backward):
+def _gradients(ctx, dout, dlse, backward):
+    """One for each argument of the operator."""
     q, k, v, sink, out, lse, *rest = ctx.saved_tensors
     score_aux, others = rest[: ctx.num_aux], rest[ctx.num_aux :]
     dout = torch.zeros_like(out) if dout is None else dense_rows(dout)
     dlse = None if dlse is None else dense_rows(dlse)
-    dq, dk, dv, *rest = operator(dout, dlse, out, lse, ctx.aux_wanted, q, k, v, sink, score_aux, others,
-                                           *ctx.constants)
+    dq, dk, dv, *rest = backward(
+        dout, dlse, out, lse, ctx.aux_wanted, q, k, v, sink, score_aux, others, *ctx.constants)  # fmt: skip
     dsink = rest.pop(0) if sink is not None else None
-    daux = [None] * ctx.num_aux
+    daux = [None] * len(score_aux)
     for i, gradient in zip(ctx.aux_wanted, rest):
         daux[i] = gradient.to(score_aux[i].dtype)
     return dq, dk, dv, dsink, daux, [None] * len(others), None, None, None
 
 
-attention_forward.register_autograd(_backward, setup_context=_setup_context)
+def _setup_context(ctx, inputs, output):
+    _save(ctx, inputs, output)
+    ctx.mask = BlockMask.numbered(inputs[-1])  # alive until the backward pass
+
+
+attention_forward.register_autograd(functools.partial(_gradients, backward=attention_backward), setup_context=_setup_context)
 
 
 class _Eager(torch.autograd.Function):
@@ -198,21 +221,23 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *inputs):
         # In one piece: with a setup_context of its own, apply would bind the signature at every call.
-        output = _attention_forward(*inputs)
-        _setup_context(ctx, inputs, output)
+        output = _forward(*inputs)
+        _save(ctx, inputs, output)
         return output
 
     @staticmethod
     def backward(ctx, dout, dlse):
-        gradients = _backward(ctx, dout, dlse, _attention_backward)
+        gradients = _gradients(ctx, dout, dlse, _backward)
         return tuple(None if isinstance(g, list) else g for g in gradients)
 
 
-def attention(q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask):
-    """attention_forward, by the shortest way that autograd, torch.compile and dispatch modes allow."""
-    arguments = (q, k, v, sink, score_aux, others, spec, max_seqlens, block_mask)
+def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool):
+    """out and, if wanted, lse, by the shortest way that autograd, torch.compile and dispatch modes allow."""
+    tensors, constants = (q, k, v, sink, score_aux, others), (spec, max_seqlens, mask)
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(q) is not Tensor:
-        return attention_forward(*arguments)
-    if not torch.is_grad_enabled() or not any(t is not None and t.requires_grad for t in (q, k, v, sink, *score_aux)):
-        return _attention_forward(*arguments)
-    return attention_forward(*arguments) if score_aux else _Eager.apply(*arguments)
+        return attention_forward(*tensors, spec_text(spec), max_seqlens, mask.number if mask else 0)
+    if not torch.is_grad_enabled() or not any([t.requires_grad for t in (q, k, v, sink, *score_aux) if t is not None]):
+        return _forward(*tensors, *constants, with_lse)
+    if score_aux:
+        return attention_forward(*tensors, spec_text(spec), max_seqlens, mask.number if mask else 0)
+    return _Eager.apply(*tensors, *constants)

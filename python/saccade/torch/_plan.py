@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Callable, Optional, Sequence
 
+import torch
 from torch import Tensor
 
 from .._library import check, ffi
@@ -36,13 +37,12 @@ class Plan:
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
         self._addresses = [t.address for t in described]
 
-    def run(self, tensors: Tensors, block_mask: int) -> None:
+    def run(self, device: torch.device, tensors: Tensors, mask: Optional[BlockMask]) -> None:
         for address, tensor in zip(self._addresses, tensors):
             if address is not None:
                 address[0] = tensor.data_ptr()
-        mask = BlockMask.numbered(block_mask)
         self._params.block_mask = mask.pointer if mask else ffi.NULL
-        check(self._function(context_of(tensors[0].device), *self._arguments))
+        check(self._function(context_of(device), *self._arguments))
 
 
 def _geometry(tensor: Optional[Tensor]):
