@@ -139,14 +139,16 @@ static void rows_up_to_t_do_not_depend_on_what_follows(void **state) {
     const char *backend = backend_of(state);
     for (size_t i = 0; i < COUNT_OF(causal_cases); i++)
         for (size_t d = 0; d < COUNT_OF(dtypes); d++)
-            check_causality(backend, &causal_cases[i], dtypes[d], false);
+            if (backend_takes(backend, dtypes[d], false))
+                check_causality(backend, &causal_cases[i], dtypes[d], false);
 }
 
 static void nan_stays_in_the_rows_that_see_it(void **state) {
     const char *backend = backend_of(state);
     for (size_t i = 0; i < COUNT_OF(causal_cases); i++)
         for (size_t d = 0; d < COUNT_OF(dtypes); d++)
-            check_causality(backend, &causal_cases[i], dtypes[d], true);
+            if (backend_takes(backend, dtypes[d], false))
+                check_causality(backend, &causal_cases[i], dtypes[d], true);
 }
 
 static void nan_reaches_every_row_that_sees_it(void **state) {

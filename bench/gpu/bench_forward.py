@@ -65,6 +65,12 @@ def burst(forward):
     return timed(forward, 3)
 
 
+def machine():
+    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True,
+                         text=True).stdout.strip()
+    return f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
+
+
 def error_of(forward, q, k, v, causal):
     """|out - exact| / |exact| over the first head of the first batch, exact in fp32 arithmetic."""
     out = forward()[0, :, 0].float()
@@ -89,9 +95,7 @@ def main():
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = False
     saccade = Saccade(args.library)
-    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True,
-                         text=True).stdout.strip()
-    print(f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; bf16, random data; TFLOP/s")
+    print(machine() + "; bf16, random data; TFLOP/s")
     print(f"{'B':>2}{'N':>7} {'H/Hkv':>6} {'D':>8} {'mask':6} {'contender':10}{'steady':>12}{'burst':>12}  error")
     only = [int(x) for x in args.only.split(",") if x]
     cases = [(s, causal) for s in LONG for causal in (False, True) if not only or s[4] in only]

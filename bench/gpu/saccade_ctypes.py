@@ -52,6 +52,18 @@ class ContextParams(c.Structure):
                 ("compiler", c.c_char_p), ("stream", c.c_void_p), ("allocator", c.c_void_p * 3)]
 
 
+class MaskShape(c.Structure):
+    """saccade_mask_shape."""
+    _fields_ = [(name, c.c_int32) for name in ("batch", "num_heads", "q_len", "kv_len", "q_block", "kv_block")]
+
+
+class ModifierParams(c.Structure):
+    """saccade_modifier_params."""
+    _fields_ = [("kind", c.c_int), ("name", c.c_char_p), ("text", c.c_char_p), ("grad_text", c.c_char_p),
+                ("native", c.c_void_p), ("native_grad", c.c_void_p), ("num_aux", c.c_int32), ("aux", c.c_void_p),
+                ("num_scalars", c.c_int32), ("scalars", c.c_void_p)]
+
+
 DTYPES = {torch.float32: (2, 32), torch.float16: (2, 16), torch.bfloat16: (4, 16), torch.int32: (0, 32)}
 
 
@@ -77,12 +89,27 @@ class Saccade:
         if status:
             raise RuntimeError(self.lib.saccade_last_error().decode())
 
+    def block_mask(self, kind, shape, *args):
+        """saccade_block_mask_<kind>, which lives as long as the process."""
+        mask = c.c_void_p()
+        build = getattr(self.lib, "saccade_block_mask_" + kind)
+        self.check(build(self.ctx, c.byref(mask), c.byref(shape), *args))
+        return mask
+
+    def modifier(self, kind, text):
+        """A score_mod (kind 1) or mask_mod (kind 2) of a text, which lives as long as the process."""
+        modifier = c.c_void_p()
+        params = ModifierParams(kind=kind, text=text.encode())
+        self.check(self.lib.saccade_modifier_create(self.ctx, c.byref(modifier), c.byref(params)))
+        return modifier
+
     def attention(self, q, k, v, training=True, **options):
         """Two functions without arguments, forward and backward, over tensors made once, and those tensors. Without
         training the backend need not serve the backward."""
         params = Params(**options)
         out = torch.empty(*q.shape[:-1], v.shape[-1], dtype=q.dtype, device=q.device)
-        lse = torch.empty(q.shape[0], q.shape[2], q.shape[1], dtype=torch.float32, device=q.device)
+        rows = (q.shape[0], q.shape[2], q.shape[1]) if q.dim() == 4 else (q.shape[1], q.shape[0])
+        lse = torch.empty(rows, dtype=torch.float32, device=q.device)
         dout = torch.randn_like(out)
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         results = dict(out=out, lse=lse, dout=dout, dq=dq, dk=dk, dv=dv)

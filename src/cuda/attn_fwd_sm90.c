@@ -22,8 +22,8 @@ typedef struct tile_row {
 static const tile_row tiles[] = {
     {64, 64, 3, 128, 1, 4, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
     {96, 96, 3, 96, 1, 3, 32, 160},   /* registers: 112 keys are slower */
-    {128, 128, 3, 80, 1, 4, 32, 160}, /* registers: 96 keys spill */
-    {192, 128, 3, 80, 1, 3, 32, 160}, /* registers */
+    {128, 128, 3, 80, 1, 4, 56, 152}, /* registers: 96 keys spill */
+    {192, 128, 3, 80, 1, 3, 56, 152}, /* registers */
     {256, 256, 2, 80, 1, 2, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
 
@@ -79,7 +79,7 @@ static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_atte
                                 const tile_row *t) {
     const sac_attention_args *args = &call->args;
     const sac_tensor_extent q =
-        sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, q_tile_of(t));
+        sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, 64);
     const sac_tensor_extent k =
         sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim, args->num_kv_heads, t->kv_tile);
     const sac_tensor_extent v =

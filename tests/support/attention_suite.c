@@ -35,11 +35,12 @@ const char *const *test_backends(void) {
     return names;
 }
 
-/* What any backend that works here serves. */
-static saccade_status probe(const char *backend) {
+/* A call that any backend which works here serves, but for the dtype, and for the gradients. */
+static saccade_status probe(const char *backend, DLDataType dtype, bool training) {
     saccade_context *ctx;
     saccade_request request = {.device = test_device_of(backend)->device,
-                               .dtype = SACCADE_F16,
+                               .dtype = dtype,
+                               .training = training,
                                .batch = 1,
                                .num_heads = 1,
                                .num_kv_heads = 1,
@@ -55,11 +56,15 @@ static saccade_status probe(const char *backend) {
 }
 
 void skip_unless_usable(const char *backend) {
-    saccade_status status = probe(backend);
+    saccade_status status = probe(backend, SACCADE_F16, false);
     if (status == SACCADE_OK) return;
     if (status != SACCADE_UNSUPPORTED) fail_msg("backend \"%s\": %s", backend, saccade_last_error());
     print_message("skipped: %s\n", saccade_last_error());
     skip();
+}
+
+bool backend_takes(const char *backend, sac_dtype dtype, bool training) {
+    return probe(backend, test_dtype(dtype), training) == SACCADE_OK;
 }
 
 /* The CPU serves everything that saccade promises; a refusal there is no excuse. */
@@ -117,8 +122,9 @@ void attention_verify(const attention_case *c, sac_dtype dtype, const char *back
 static void run_entry(void **state) {
     const suite_entry *entry = *state;
     skip_unless_usable(entry->backend);
+    const bool forward_only = entry->forward_only || !backend_takes(entry->backend, entry->dtype, true);
     attention_verify(entry->c, entry->dtype, entry->backend,
-                     &(run_options){.forward_only = entry->forward_only, .layout = entry->c->layout});
+                     &(run_options){.forward_only = forward_only, .layout = entry->c->layout});
 }
 
 /* Not even one backend: then that is what the program says. */

@@ -2,7 +2,7 @@
  *
  * Backends are those named in SACCADE_TEST_BACKENDS (separated by commas); by default all but the reference. A
  * backend that cannot be used on this machine, or that refuses a case by its rules, is a skipped test which says why;
- * "cpu" refuses nothing that is declared here.
+ * "cpu" refuses nothing that is declared here. One that computes no gradients is tested forward.
  */
 #ifndef TEST_ATTENTION_SUITE_H
 #define TEST_ATTENTION_SUITE_H
@@ -34,6 +34,8 @@ size_t test_take_shard(struct CMUnitTest *tests, size_t count);
 
 /* Skips the running test when this backend cannot serve a plain call here. */
 void skip_unless_usable(const char *backend);
+/* Does it serve plain calls in this dtype, with gradients? */
+bool backend_takes(const char *backend, sac_dtype dtype, bool training);
 
 /* Runs one problem on the backend with these options and holds it against reference and plain formula. Skips if
  * refused. The last problem's expectation is kept, so that cases x backends costs one of each. */

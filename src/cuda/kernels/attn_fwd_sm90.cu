@@ -40,8 +40,8 @@ SAC_FN void issue_scores(consumer *c) {
     ptx_wgmma_fence();
 #pragma unroll
     for (int i = 0; i < (HEAD_DIM + 15) / 16; i++) {
-        uint64_t q_step = q + PTX_WGMMA_ADVANCE(i / 4 * Q_TILE * ROW_BYTES + i % 4 * 32);
-        uint64_t k_step = k + PTX_WGMMA_ADVANCE(i / 4 * KV_TILE * ROW_BYTES + i % 4 * 32);
+        uint64_t q_step = ptx_wgmma_desc_advance(q, i / 4 * 64 * ROW_BYTES + i % 4 * 32);
+        uint64_t k_step = ptx_wgmma_desc_advance(k, i / 4 * KV_TILE * ROW_BYTES + i % 4 * 32);
         if (i == 0)
             mma_scores_set(c->s, q_step, k_step);
         else
@@ -62,7 +62,7 @@ SAC_FN void issue_values(consumer *c) {
     ptx_wgmma_fence();
 #pragma unroll
     for (int i = 0; i < KV_TILE / 16; i++)
-        mma_values_add(c->out, c->p + 4 * i, v + PTX_WGMMA_ADVANCE(16 * i * ROW_BYTES));
+        mma_values_add(c->out, c->p + 4 * i, ptx_wgmma_desc_advance(v, 16 * i * ROW_BYTES));
     ptx_wgmma_commit();
 }
 SAC_FN void values_arrived(consumer *c) {
@@ -93,74 +93,85 @@ SAC_FN void wait_v(consumer *c) {
     if (RAGGED && warp_has(c->v_rows < KV_TILE)) clear_unused(c);
 }
 
-SAC_FN void finish_scores(consumer *c, const kv_record *tile, int masked, float top[2]) {
-    scores_arrived(c);
+/* What the softmax is taken of: modified scores, -inf where hidden. */
+SAC_FN void finish_scores(consumer *c, const kv_record *tile) {
 #if PRESCALED
     modify(c, tile);
 #endif
-    if (masked) mask(c, tile);
-    row_max(c, top);
+    if (warp_has(tile->flags & KV_MASKED && hides(c->q, tile))) mask(c, tile);
+    c->v_rows = tile->end - tile->begin;
 }
 
 SAC_FN void first_tile(consumer *c, const kv_record *tile) {
-    float top[2];
     issue_scores(c);
     ptx_wgmma_wait(0);
-    finish_scores(c, tile, tile->flags & KV_MASKED, top);
-    raise_reference(c, top);
-    exponentials(c);
-    c->v_rows = tile->end - tile->begin;
+    scores_arrived(c);
+    finish_scores(c, tile);
+    const int outgrown[2] = {1, 1};
+    softmax_anew(c, outgrown);
 }
 
 /* The scores of this tile and the values of the one before are multiplied together; then this tile's p. */
-SAC_FN void next_tile(consumer *c, const kv_record *tile, int masked) {
-    float top[2];
+SAC_FN void next_tile(consumer *c, const kv_record *tile) {
     issue_scores(c);
     wait_v(c);
     issue_values(c);
-    ptx_wgmma_wait(1);
-    finish_scores(c, tile, masked, top);
     ptx_wgmma_wait(0);
+    scores_arrived(c);
     values_arrived(c);
-    raise_reference(c, top);
-    exponentials(c);
-    c->v_rows = tile->end - tile->begin;
+    finish_scores(c, tile);
+    softmax(c);
 }
 
-/* Passes over the tiles from this one on, which only other warpgroups see. A stage may be given back only once it is
- * full: before, its barrier may still count the turn before. */
-SAC_FN void skip_tiles(consumer *c, kv_record tile) {
-    for (;; tile = wait_k(c)) {
-        release(&c->smem->k_empty[c->k.stage]);
-        ring_next(&c->k, KV_STAGES);
-        ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity);
-        release(&c->smem->v_empty[c->v.stage]);
-        ring_next(&c->v, KV_STAGES);
-        if (warp_has(tile.flags & KV_LAST)) break;
-    }
-}
-
-SAC_FN void attend(consumer *c) {
-    c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage]) + c->warpgroup * 64 * ROW_BYTES);
-    c->key_end = key_end_of(c->args, c->q);
-    kv_record tile = wait_k(c);
-    int hidden = 0;
-    first_tile(c, &tile);
-    while (!warp_has(tile.flags & KV_LAST)) {
-        tile = wait_k(c);
-        hidden = warp_has(tile.flags & KV_MASKED && tile.begin >= c->key_end);
-        if (hidden) break;
-        if (warp_has(tile.flags & KV_MASKED))
-            next_tile(c, &tile, 1);
-        else
-            next_tile(c, &tile, 0);
-    }
-    release(&c->smem->q_empty[c->q_ring.stage]);
+SAC_FN void last_values(consumer *c) {
     wait_v(c);
     issue_values(c);
     ptx_wgmma_wait(0);
     values_arrived(c);
-    if (hidden) skip_tiles(c, tile);
+}
+
+/* Gives back a tile that only other warpgroups see. A stage may be given back only once it is full: before, its barrier
+ * may still count the turn before. */
+SAC_FN void pass_tile(consumer *c) {
+    release(&c->smem->k_empty[c->k.stage]);
+    ring_next(&c->k, KV_STAGES);
+    ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity);
+    release(&c->smem->v_empty[c->v.stage]);
+    ring_next(&c->v, KV_STAGES);
+}
+
+SAC_FN int sees(const consumer *c, const kv_record *tile) {
+    return tile->begin < c->keys.end && tile->end > c->keys.begin;
+}
+
+SAC_FN void q_read(consumer *c) { release(&c->smem->q_empty[c->q_ring.stage][c->warpgroup]); }
+
+/* Tiles that this warpgroup sees come in runs; those between are for others. */
+SAC_FN void attend(consumer *c) {
+    c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][c->warpgroup]));
+    c->keys = keys_of(c->q);
+    kv_record tile = wait_k(c);
+    for (;;) {
+        while (!warp_has(sees(c, &tile))) {
+            pass_tile(c);
+            if (warp_has(tile.flags & KV_LAST)) {
+                q_read(c);
+                return;
+            }
+            tile = wait_k(c);
+        }
+        first_tile(c, &tile);
+        int seen = 1;
+        while (!warp_has(tile.flags & KV_LAST)) {
+            tile = wait_k(c);
+            seen = warp_has(sees(c, &tile));
+            if (!seen) break;
+            next_tile(c, &tile);
+        }
+        if (seen) q_read(c);
+        last_values(c);
+        if (seen) return;
+    }
 }
 
 SAC_FN void consume(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
@@ -173,15 +184,14 @@ SAC_FN void consume(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
     c.scale_log2 = LOG2_E * (!PRESCALED                        ? c.args->scale
                              : SOFTCAP && !ALIBI && !SCORE_MOD ? c.args->softcap
                                                                : 1);
-    for (;;) {
-        ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage], c.q_ring.parity);
-        c.q = &smem->q_tile[c.q_ring.parity][c.q_ring.stage];
+    for (c.q = smem->q_tile;; c.q = record_after(smem, c.q)) {
+        ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage][c.warpgroup], c.q_ring.parity);
         if (warp_has(c.q->batch < 0)) break;
         reset(&c);
         if (warp_has(c.q->any))
             attend(&c);
         else
-            release(&smem->q_empty[c.q_ring.stage]);
+            q_read(&c);
         ring_next(&c.q_ring, Q_STAGES);
 #if SPLIT
         if (warp_has(c.q->tail < 0) || merge_parts(&c, &params->tail)) store(&c, 0);

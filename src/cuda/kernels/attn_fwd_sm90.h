@@ -18,7 +18,7 @@ typedef struct sac_tail_split {
 #define SAC_PARTIAL_VALUES(head_dim_v) ((head_dim_v) / 2 + 4)
 
 typedef struct sac_attn_fwd_sm90_params {
-    sac_tensor_map q, k, v; /* boxes: 64 columns x Q_TILE or KV_TILE rows */
+    sac_tensor_map q, k, v; /* boxes: 64 columns x 64 or KV_TILE rows */
     sac_attention_args args;
     sac_tile_order order;
     sac_tail_split tail;

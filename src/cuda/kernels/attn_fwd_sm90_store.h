@@ -46,7 +46,7 @@ SAC_FN int merge_parts(consumer *c, const sac_tail_split *tail) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         mine[(values + r) * stride] = c->sum[r];
-        mine[(values + 2 + r) * stride] = c->limit[r] == MINUS_INF ? MINUS_INF : c->ref[r];
+        mine[(values + 2 + r) * stride] = c->ref[r];
     }
 
     __threadfence();
@@ -64,19 +64,16 @@ SAC_FN int merge_parts(consumer *c, const sac_tail_split *tail) {
         float ours[2], theirs[2];
 #pragma unroll
         for (int r = 0; r < 2; r++) {
-            const float ref = __ldcg(from + (values + 2 + r) * stride), top = fmaxf(ref, c->limit[r]);
-            ours[r] = c->limit[r] == MINUS_INF ? 0 : ptx_exp2(c->limit[r] - top);
+            const float ref = __ldcg(from + (values + 2 + r) * stride), top = fmaxf(ref, c->ref[r]);
+            ours[r] = c->ref[r] == MINUS_INF ? 0 : ptx_exp2(c->ref[r] - top);
             theirs[r] = ref == MINUS_INF ? 0 : ptx_exp2(ref - top);
             c->sum[r] = c->sum[r] * ours[r] + __ldcg(from + (values + r) * stride) * theirs[r];
-            c->limit[r] = top;
+            c->ref[r] = top;
         }
 #pragma unroll
         for (int i = 0; i < values; i++)
             c->out[i] = c->out[i] * ours[i / 2 % 2] + __ldcg(from + i * stride) * theirs[i / 2 % 2];
     }
-#pragma unroll
-    for (int r = 0; r < 2; r++)
-        c->ref[r] = c->limit[r] == MINUS_INF ? 0 : c->limit[r]; /* the merged reference */
     return 1;
 }
 #endif

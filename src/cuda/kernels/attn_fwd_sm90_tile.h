@@ -10,24 +10,23 @@ typedef sac_attn_fwd_sm90_params kernel_params;
 #define V_STAGES KV_STAGES
 #include "cuda/kernels/attn_sm90_tile.h"
 
-#define MAX_GROWTH 8.0f /* base 2 */
+#define MOST_ADDED 256.0f /* to a sum, by a thread, in a tile, before its reference is too low */
 
 typedef struct consumer {
     const sac_attention_args *args;
     smem_layout *smem;
-    const q_record *q; /* the tile at hand */
+    q_record *q; /* the tile at hand */
     ring q_ring, k, v;
     uint32_t warpgroup;
     uint32_t q_rows;           /* where this warpgroup's rows of q lie */
-    int32_t key_end;           /* its rows see no key from here on */
+    sac_range keys;            /* that its rows see by the band */
     int32_t v_rows;            /* keys of the tile that p belongs to */
     float scale_log2;          /* what s is multiplied by in the exponent */
     float s[KV_TILE / 2];      /* scores */
     uint32_t p[KV_TILE / 4];   /* probabilities, packed as operands */
-    float out[HEAD_DIM_V / 2]; /* these four hold what the invariant at the top says */
+    float out[HEAD_DIM_V / 2]; /* these three hold what the invariant at the top says */
     float sum[2];              /* over this thread's columns */
-    float ref[2];              /* 0 for a row that has seen nothing */
-    float limit[2];            /* the score up to which ref serves; -inf for a row that has seen nothing */
+    float ref[2];              /* -inf for a row that has seen nothing */
 } consumer;
 
 SAC_FN void reset(consumer *c) {
@@ -35,8 +34,8 @@ SAC_FN void reset(consumer *c) {
     for (int i = 0; i < HEAD_DIM_V / 2; i++) c->out[i] = 0;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        c->ref[r] = c->sum[r] = 0;
-        c->limit[r] = MINUS_INF;
+        c->sum[r] = 0;
+        c->ref[r] = MINUS_INF;
     }
 }
 

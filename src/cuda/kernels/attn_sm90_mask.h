@@ -14,18 +14,33 @@ typedef struct tile_mask {
     sac_sequence sequence;
     int32_t row, column; /* of the thread's first score */
     int32_t asks;        /* the mask_mod decides */
-    sac_range seen[2];   /* keys that its two rows may see, as offsets from column */
+    uint32_t
+        seen[2]; /* which of its columns its two rows may see: bit i / 4 * 2 + i % 2 for the i-th score */
 } tile_mask;
 
-/* The keys of a tile, as offsets from this thread's first column, that a row may see. */
-SAC_FN sac_range visible_columns(const tile_mask *m, const kv_record *tile, int32_t row) {
-    const sac_band band = sac_band_make(&m->args->band, m->sequence.q_len, m->sequence.k_len);
-    sac_range seen = {sac_band_lo(&band, row) - m->column,
-                      sac_min(sac_band_hi(&band, row), tile->end) - m->column};
+/* May some pair of this warp's rows and the tile be hidden? */
+SAC_FN int hides(const q_record *q, const kv_record *tile) {
+    const int32_t first = q->begin + (threadIdx.x / 32 - 4) * 16;
+    const sac_range rows = {first, first + 16}, all = sac_band_keys_all(&q->band, rows);
+    return tile->begin < all.begin || tile->end > all.end || tile->end - tile->begin < KV_TILE ||
+           (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL) ||
+           (MASK_MOD && tile->flags >> KV_KIND != SAC_FULL);
+}
+
+/* Which of this thread's columns lie before the tile's column `end`. */
+SAC_FN uint32_t columns_before(int32_t end) {
+    const int32_t mine = end - first_column(), count = mine <= 0 ? 0 : mine / 8 * 2 + sac_min(mine % 8, 2);
+    static_assert(KV_TILE <= 128, "32 columns a thread");
+    return count >= 32 ? ~0u : (1u << count) - 1;
+}
+
+SAC_FN uint32_t visible_columns(const q_record *q, const kv_record *tile, int32_t row) {
+    const int32_t end = sac_min(sac_band_hi(&q->band, row), tile->end);
+    uint32_t seen =
+        columns_before(end - tile->begin) & ~columns_before(sac_band_lo(&q->band, row) - tile->begin);
     if (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL) {
-        int32_t key = row + tile->delta - m->column;
-        seen.begin = sac_max(seen.begin, key);
-        seen.end = sac_min(seen.end, key + 1);
+        const int32_t column = row + tile->delta - tile->begin;
+        seen &= columns_before(column + 1) & ~columns_before(column);
     }
     return seen;
 }
@@ -38,18 +53,19 @@ SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q,
     m.row = first_row(q);
     m.column = tile->begin + first_column();
     m.asks = tile->flags >> KV_KIND != SAC_FULL;
-    m.seen[0] = visible_columns(&m, tile, m.row);
-    m.seen[1] = visible_columns(&m, tile, m.row + 8);
+    m.seen[0] = visible_columns(q, tile, m.row);
+    m.seen[1] = visible_columns(q, tile, m.row + 8);
     return m;
 }
 
 /* Is the thread's i-th score visible? */
 SAC_FN int is_visible(const tile_mask *m, int i) {
-    int visible = COLUMN_OF(i) >= m->seen[i / 2 % 2].begin && COLUMN_OF(i) < m->seen[i / 2 % 2].end;
+    int visible = (m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2)) & 1;
 #if MASK_MOD
-    visible &=
-        !m->asks | sac_mask_mod(m->q->batch, m->q->head, sac_min(m->row + ROW_OF(i), m->sequence.q_len - 1),
-                                sac_min(m->column + COLUMN_OF(i), m->sequence.k_len - 1), &m->args->mask_aux);
+    visible = visible &&
+              (!m->asks |
+               sac_mask_mod(m->q->batch, m->q->head, sac_min(m->row + ROW_OF(i), m->sequence.q_len - 1),
+                            sac_min(m->column + COLUMN_OF(i), m->sequence.k_len - 1), &m->args->mask_aux));
 #endif
     return visible;
 }

@@ -7,28 +7,29 @@
 typedef struct producer {
     const kernel_params *params;
     smem_layout *smem;
+    q_record *tile; /* the query tile at hand */
     ring q, k, v;
     int32_t kv_head, kv_batch, kv_row; /* where the tile's keys start */
 } producer;
 
-SAC_FN void load_q(producer *w, const q_record *q) {
+/* One warpgroup's rows, as soon as it is done with those before: at the ends of tiles warpgroups drift apart. */
+SAC_FN void load_q(producer *w, int consumer) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
+    const q_record *q = w->tile;
     const uint32_t s = w->q.stage;
-    uint64_t *full = &smem->q_full[s];
-    ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
-    smem->q_tile[w->q.parity][s] = *q;
+    uint64_t *full = &smem->q_full[s][consumer];
+    ptx_mbarrier_wait(&smem->q_empty[s][consumer], w->q.parity ^ 1);
     if (q->any) {
         const sac_lengths *len = &params->args.len_q;
-        const int32_t batch = batch_of(len, q->batch), row = row_of(len, q->batch) + q->begin;
+        const int32_t batch = batch_of(len, q->batch), row = row_of(len, q->batch) + q->begin + 64 * consumer;
         ptx_mbarrier_arrive_expect(full, Q_BYTES + BACKWARD * DOUT_BYTES);
-        load_tile(smem->q[s], &params->q, full, Q_TILE, PANELS, row, q->head, batch);
+        load_tile(smem->q[s][consumer], &params->q, full, 64, PANELS, row, q->head, batch);
 #if BACKWARD
-        load_tile(smem->dout[s], &params->dout, full, Q_TILE, PANELS_V, row, q->head, batch);
+        load_tile(smem->dout[s][consumer], &params->dout, full, 64, PANELS_V, row, q->head, batch);
 #endif
     } else
         ptx_mbarrier_arrive(full);
-    ring_next(&w->q, Q_STAGES);
 }
 
 SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
@@ -90,12 +91,12 @@ SAC_FN sac_range part_of(sac_range run, int32_t part, int32_t parts) {
     return cut;
 }
 
-SAC_FN sac_walk walk_keys(const kernel_params *params, const q_record *q) {
+SAC_FN sac_walk walk_keys(const kernel_params *params, q_record *q) {
     const sac_attention_args *args = &params->args;
-    sac_sequence sequence = sequence_of(args, q->batch);
-    sac_band band = sac_band_make(&args->band, sequence.q_len, sequence.k_len);
-    sac_range rows = {q->begin, sac_min(q->end, sequence.q_len)};
-    sac_walk walk = sac_walk_keys(args, &band, q->batch, q->head, rows, KV_TILE);
+    const sac_sequence sequence = sequence_of(args, q->batch);
+    const sac_range rows = {q->begin, sac_min(q->end, sequence.q_len)};
+    q->band = sac_band_make(&args->band, sequence.q_len, sequence.k_len);
+    sac_walk walk = sac_walk_keys(args, &q->band, q->batch, q->head, rows, KV_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
     if (rows.begin >= rows.end) walk.run.end = walk.run.begin;
 #if SPLIT
@@ -104,23 +105,29 @@ SAC_FN sac_walk walk_keys(const kernel_params *params, const q_record *q) {
     return walk;
 }
 
-/* As the consumers want them: forward k leads v by one tile, backward they come together. */
-SAC_FN void produce_tile(producer *w, q_record *q) {
+/* As the consumers want them: forward k leads v by one tile, backward they come together. The first warpgroup to be free
+ * finds its first keys. */
+SAC_FN void produce_tile(producer *w) {
     const sac_attention_args *args = &w->params->args;
-    if (RAGGED && q->batch == args->batch) {
-        load_q(w, q);
-        return;
-    }
-    sac_walk walk = walk_keys(w->params, q);
+    q_record *q = w->tile;
+    sac_walk walk;
     sac_tile tile, next;
-    q->any = sac_walk_next(&walk, &tile);
-    load_q(w, q);
-    if (!q->any) return;
-    w->kv_head = q->head / args->group;
-    w->kv_batch = batch_of(&args->len_k, q->batch);
-    w->kv_row = row_of(&args->len_k, q->batch);
-    int more = sac_walk_next(&walk, &next);
-    load_k(w, &tile, !more);
+    int any = 0, more = 0;
+    if (q->batch >= 0 && q->batch < args->batch) {
+        walk = walk_keys(w->params, q);
+        any = sac_walk_next(&walk, &tile);
+        more = any && sac_walk_next(&walk, &next);
+        w->kv_head = q->head / args->group;
+        w->kv_batch = batch_of(&args->len_k, q->batch);
+        w->kv_row = row_of(&args->len_k, q->batch);
+    }
+    q->any = any;
+#pragma unroll 1
+    for (int i = 0; i < CONSUMERS; i++) {
+        load_q(w, i);
+        if (i == 0 && any) load_k(w, &tile, !more);
+    }
+    ring_next(&w->q, Q_STAGES);
     while (more) {
         int32_t begin = tile.begin;
         tile = next;
@@ -129,25 +136,31 @@ SAC_FN void produce_tile(producer *w, q_record *q) {
         load_k(w, &tile, !more);
         if (!BACKWARD) load_v(w, begin);
     }
-    load_v(w, tile.begin);
+    if (any) load_v(w, tile.begin);
 }
 
-/* Query tiles are handed out one at a time, so that the CTAs end together. */
+/* Query tiles are handed out one at a time, so that the CTAs end together. A batch of -1 says that none is left. */
 SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
-    producer w = {params, smem, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0};
-    int32_t index = blockIdx.x;
+    producer w = {params, smem, smem->q_tile, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0};
+    int32_t index = blockIdx.x, any = 1;
     int32_t total = params->order.total;
 #if SPLIT
     total += params->tail.tiles * (params->tail.parts - 1);
 #endif
-    while (index < total) {
-        int32_t next = gridDim.x + atomicAdd(params->next_tile, 1);
-        q_record q = locate(params, index);
-        if (q.begin < q.end) produce_tile(&w, &q);
+    while (any) {
+        int32_t next = 0;
+        any = index < total;
+        if (any) {
+            next = gridDim.x + atomicAdd(params->next_tile, 1);
+            *w.tile = locate(params, index);
+        } else
+            w.tile->batch = -1;
+        if (!any || w.tile->begin < w.tile->end) {
+            produce_tile(&w);
+            w.tile = record_after(smem, w.tile);
+        }
         index = next;
     }
-    q_record end = {-1, 0, 0, 0, 0, 0, 0};
-    load_q(&w, &end);
 }
 
 #endif

@@ -14,8 +14,8 @@
 #define THREADS (128 * (1 + CONSUMERS))
 #define PANELS PANELS_OF(HEAD_DIM)
 #define PANELS_V PANELS_OF(HEAD_DIM_V)
-#define Q_BYTES (Q_TILE * PANELS * ROW_BYTES)
-#define DOUT_BYTES (Q_TILE * PANELS_V * ROW_BYTES)
+#define Q_BYTES (64 * PANELS * ROW_BYTES) /* one warpgroup's rows */
+#define DOUT_BYTES (64 * PANELS_V * ROW_BYTES)
 #define K_BYTES (KV_TILE * PANELS * ROW_BYTES)
 #define V_BYTES (KV_TILE * PANELS_V * ROW_BYTES)
 
@@ -25,6 +25,7 @@ typedef struct __align__(16) q_record {
     int32_t begin, end;  /* rows of out, of their sequence */
     int32_t any;         /* some row sees some key: there are key tiles */
     int32_t tail, part;  /* which of the cut tiles, -1: none; which part of its keys */
+    sac_band band;       /* of its sequence */
 }
 q_record;
 typedef struct __align__(16) kv_record {
@@ -35,26 +36,34 @@ typedef struct __align__(16) kv_record {
 kv_record;
 enum { KV_LAST = 1, KV_MASKED = 2, KV_KIND = 2 };
 
+/* Records are read until a tile is stored, when its q is long free: while the producer writes one, warpgroups may still
+ * be at the tile before, or at as many before that as q has stages. */
+#define Q_RECORDS (Q_STAGES + 2)
+
 typedef struct smem_layout {
-    uint8_t q[Q_STAGES][Q_BYTES];
+    uint8_t q[Q_STAGES][CONSUMERS][Q_BYTES];
 #if BACKWARD
-    uint8_t dout[Q_STAGES][DOUT_BYTES];
+    uint8_t dout[Q_STAGES][CONSUMERS][DOUT_BYTES];
 #endif
     uint8_t k[K_STAGES][K_BYTES];
     uint8_t v[V_STAGES][V_BYTES];
-    uint64_t q_full[Q_STAGES], q_empty[Q_STAGES];
+    uint64_t q_full[Q_STAGES][CONSUMERS], q_empty[Q_STAGES][CONSUMERS];
     uint64_t k_full[K_STAGES], k_empty[K_STAGES];
     uint64_t v_full[V_STAGES], v_empty[V_STAGES];
-    q_record q_tile[2][Q_STAGES]; /* by parity: read until the tile is stored, when q is long free */
+    q_record q_tile[Q_RECORDS];
     kv_record kv_tile[K_STAGES];
     uint32_t parts_done[CONSUMERS];
 } smem_layout;
 
+SAC_FN q_record *record_after(smem_layout *smem, q_record *q) {
+    return q + 1 == smem->q_tile + Q_RECORDS ? smem->q_tile : q + 1;
+}
+
 SAC_FN void init_barriers(smem_layout *smem) {
-    const uint32_t warps = 4 * CONSUMERS; /* each arrives once where all have read */
-    for (int i = 0; i < Q_STAGES; i++) {
-        ptx_mbarrier_init(&smem->q_full[i], 1);
-        ptx_mbarrier_init(&smem->q_empty[i], warps);
+    const uint32_t warps = 4 * CONSUMERS; /* each arrives once it has read */
+    for (int i = 0; i < Q_STAGES * CONSUMERS; i++) {
+        ptx_mbarrier_init(&smem->q_full[0][i], 1);
+        ptx_mbarrier_init(&smem->q_empty[0][i], 4);
     }
     for (int i = 0; i < K_STAGES; i++) {
         ptx_mbarrier_init(&smem->k_full[i], 1);
@@ -81,12 +90,11 @@ SAC_FN int32_t rows_of(const kernel_params *params, int32_t b) {
 SAC_FN int32_t first_row(const q_record *q) { return q->begin + (threadIdx.x / 32 - 4) * 16 + lane_id() / 4; }
 SAC_FN int first_column(void) { return lane_id() % 4 * 2; }
 
-/* One past the last key that the band lets this warpgroup's rows see. */
-SAC_FN int32_t key_end_of(const sac_attention_args *args, const q_record *q) {
-    const sac_sequence sequence = sequence_of(args, q->batch);
-    const sac_band band = sac_band_make(&args->band, sequence.q_len, sequence.k_len);
-    const int32_t begin = q->begin + (threadIdx.x / 128 - 1) * 64, end = sac_min(begin + 64, q->end);
-    return begin < end ? sac_band_hi(&band, end - 1) : 0;
+/* Keys that some row of this warpgroup sees by the band. */
+SAC_FN sac_range keys_of(const q_record *q) {
+    const int32_t begin = q->begin + (threadIdx.x / 128 - 1) * 64;
+    const sac_range rows = {begin, sac_min(begin + 64, q->end)}, none = {0, 0};
+    return rows.begin < rows.end ? sac_band_keys_any(&q->band, rows) : none;
 }
 
 #endif

@@ -37,6 +37,10 @@ SAC_FN uint64_t ptx_wgmma_desc_k_major(uint32_t smem) { return PTX_WGMMA_DESC_TI
 SAC_FN uint64_t ptx_wgmma_desc_mn_major(uint32_t smem, uint32_t panel_bytes) {
     return PTX_WGMMA_DESC_TILE | (panel_bytes >> 4 << 16 | smem >> 4);
 }
+/* The operand that starts so many bytes further on. No carry leaves the low word, which spares a loop 64-bit sums. */
+SAC_FN uint64_t ptx_wgmma_desc_advance(uint64_t desc, uint32_t bytes) {
+    return (desc & 0xffffffff00000000ull) | ((uint32_t)desc + bytes / 16);
+}
 
 /* PTX_WGMMA_SS(name, N, TYPE, MODE) defines name(d, a_desc, b_desc), a and b K-major in shared memory.
  * PTX_WGMMA_RS(name, N, TYPE, MODE) defines name(d, a, b_desc), a in four registers, b MN-major.
