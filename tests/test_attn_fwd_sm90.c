@@ -1,17 +1,11 @@
 /* test_attn_fwd_sm90.c - the variants of the Hopper forward kernel, compiled by NVRTC, which needs no GPU for it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "cuda/attn_fwd_sm90.h"
-#include "cuda/nvrtc.h"
 #include "mod/modifier.h"
+#include "support/cmocka_all.h"
+#include "support/kernel_compile.h"
 
 static saccade_context *ctx;
 
@@ -23,28 +17,15 @@ static sac_attention_call plain_call(int32_t head_dim, int32_t head_dim_v, sac_d
         .args = {.dtype = dtype, .head_dim = head_dim, .head_dim_v = head_dim_v, .scale = 0.125f}};
 }
 
-/* Compiles the variant of this call; fails where it would be slow for a reason that the compiler knows. */
-static void assert_compiles_clean(const sac_attention_call *call, bool split) {
-    const char *reason;
-    if (!sac_nvrtc_get(&reason)) {
-        printf("skipped: %s\n", reason);
-        skip();
-    }
+static void assert_call_compiles_clean(const sac_attention_call *call, bool split) {
+    char what[64], *modifiers;
     sac_kernel_spec spec;
-    char *modifiers, *log = NULL;
-    void *cubin = NULL;
-    size_t size;
-    if (sac_attn_fwd_sm90_spec(call, split, &spec, &modifiers) != SACCADE_OK ||
-        sac_kernel_compile(&spec, "sm_90a", &cubin, &size, &log) != SACCADE_OK)
-        fail_msg("D %d/%d: %s", call->args.head_dim, call->args.head_dim_v, saccade_last_error());
-    const char *warning = strstr(log, "(C75"), *spills = strstr(log, " bytes spill stores");
-    assert_non_null(spills);
-    while (spills > log && spills[-1] >= '0' && spills[-1] <= '9') spills--;
-    if (warning || atoi(spills) > 0)
-        fail_msg("D %d/%d, dtype %d: %s", call->args.head_dim, call->args.head_dim_v, call->args.dtype, log);
+    snprintf(what, sizeof what, "D %d/%d, dtype %d", call->args.head_dim, call->args.head_dim_v,
+             call->args.dtype);
+    if (sac_attn_fwd_sm90_spec(call, split, &spec, &modifiers) != SACCADE_OK)
+        fail_msg("%s: %s", what, saccade_last_error());
+    assert_compiles_clean(&spec, what);
     free(modifiers);
-    free(cubin);
-    free(log);
 }
 
 static void every_head_dim_compiles_without_spills(void **state) {
@@ -52,21 +33,21 @@ static void every_head_dim_compiles_without_spills(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
         sac_attention_call call = plain_call(dims[i][0], dims[i][1], i % 2 ? SAC_F16 : SAC_BF16);
-        assert_compiles_clean(&call, false);
+        assert_call_compiles_clean(&call, false);
     }
 }
 
 static void split_keys_compile_without_spills(void **state) {
     (void)state;
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
-    assert_compiles_clean(&call, true);
+    assert_call_compiles_clean(&call, true);
 }
 
 static void ragged_lengths_compile_without_spills(void **state) {
     (void)state;
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
     call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
-    assert_compiles_clean(&call, false);
+    assert_call_compiles_clean(&call, false);
 }
 
 static void block_masks_compile_without_spills(void **state) {
@@ -74,7 +55,7 @@ static void block_masks_compile_without_spills(void **state) {
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
     call.args.blocks.by_query.offsets = (const int64_t *)there;
     call.args.blocks.q_block = 128;
-    assert_compiles_clean(&call, false);
+    assert_call_compiles_clean(&call, false);
 }
 
 static void softcap_and_alibi_compile_without_spills(void **state) {
@@ -82,8 +63,8 @@ static void softcap_and_alibi_compile_without_spills(void **state) {
     sac_attention_call softcap = plain_call(128, 128, SAC_BF16), alibi = softcap;
     softcap.args.softcap = 30;
     alibi.args.alibi_slopes = (const float *)there;
-    assert_compiles_clean(&softcap, false);
-    assert_compiles_clean(&alibi, false);
+    assert_call_compiles_clean(&softcap, false);
+    assert_call_compiles_clean(&alibi, false);
 }
 
 static saccade_modifier *made(saccade_modifier_kind kind, const char *text) {
@@ -101,7 +82,7 @@ static void modifiers_compile_without_spills(void **state) {
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
     call.score_mod = score;
     call.mask_mod = mask;
-    assert_compiles_clean(&call, false);
+    assert_call_compiles_clean(&call, false);
     saccade_modifier_destroy(score);
     saccade_modifier_destroy(mask);
 }

@@ -9,7 +9,7 @@
 #include "support/dense_band.h"
 #include "support/random.h"
 
-enum { LONGEST = 13, MAX_BLOCKS = LONGEST, NO_PERIOD = 0 };
+enum { LONGEST = 13, MAX_BLOCKS = LONGEST, NO_PERIOD = 0, NO_PARTS = 0 };
 
 /* One masked rectangle, dense, beside the arguments that describe it. */
 typedef struct world {
@@ -17,10 +17,12 @@ typedef struct world {
     sac_band_rule rule;
     int32_t nq, nk;
     bool band[LONGEST][LONGEST];
-    uint8_t kind[LONGEST][LONGEST]; /* sac_tile_kind of each pair's block */
+    uint8_t kind[LONGEST][LONGEST];  /* sac_tile_kind of each pair's block */
+    bool left_out[LONGEST][LONGEST]; /* the pair's part of the queries did not list the block */
     uint64_t seed;
     int64_t row_offsets[MAX_BLOCKS + 1], column_offsets[MAX_BLOCKS + 1];
     int32_t row_entries[MAX_BLOCKS * MAX_BLOCKS], column_entries[MAX_BLOCKS * MAX_BLOCKS];
+    uint32_t row_bits[MAX_BLOCKS * MAX_BLOCKS], column_bits[MAX_BLOCKS * MAX_BLOCKS];
 } world;
 
 /* One walk over it. */
@@ -68,24 +70,38 @@ static void fill_kinds(world *w, sac_tile_kind kind) {
     for (int32_t i = 0; i < w->nq; i++) memset(w->kind[i], kind, (size_t)w->nk);
 }
 
+/* The parts of a block row that list the block of key j; those without queries count in, as in the lists that devices
+ * make. */
+static uint32_t bits_of(const world *w, int32_t row, int32_t j) {
+    const sac_block_mask_args *mask = &w->args.blocks;
+    uint32_t bits = SAC_ALL_PARTS;
+    for (int32_t i = row * mask->q_block; i < sac_min((row + 1) * mask->q_block, w->nq); i++)
+        if (w->left_out[i][j]) bits &= ~(1u << (i - row * mask->q_block) / mask->part);
+    return bits;
+}
+
 /* Lists of the blocks in the dense kinds, by query and by key. */
-static void list_blocks(world *w, int32_t q_block, int32_t kv_block, int32_t period) {
+static void list_blocks(world *w, int32_t q_block, int32_t kv_block, int32_t period, int32_t part) {
     sac_block_mask_args *mask = &w->args.blocks;
-    *mask = (sac_block_mask_args){.by_query = {w->row_offsets, w->row_entries},
-                                  .by_key = {w->column_offsets, w->column_entries},
-                                  .q_block = q_block,
-                                  .kv_block = kv_block,
-                                  .heads_per_list = 1,
-                                  .num_q_blocks = sac_ceil_div(w->nq, q_block),
-                                  .num_kv_blocks = sac_ceil_div(w->nk, kv_block),
-                                  .batch = 1,
-                                  .num_heads = 1,
-                                  .period = period};
+    *mask =
+        (sac_block_mask_args){.by_query = {w->row_offsets, w->row_entries, part ? w->row_bits : NULL},
+                              .by_key = {w->column_offsets, w->column_entries, part ? w->column_bits : NULL},
+                              .q_block = q_block,
+                              .kv_block = kv_block,
+                              .heads_per_list = 1,
+                              .num_q_blocks = sac_ceil_div(w->nq, q_block),
+                              .num_kv_blocks = sac_ceil_div(w->nk, kv_block),
+                              .batch = 1,
+                              .num_heads = 1,
+                              .period = period,
+                              .part = part};
     int64_t count = 0;
     for (int32_t row = 0; row < mask->num_q_blocks; row++) {
         for (int32_t column = 0; column < mask->num_kv_blocks; column++) {
             int32_t kind = w->kind[row * q_block][column * kv_block];
-            if (kind) w->row_entries[count++] = SAC_ENTRY(column, kind);
+            if (!kind) continue;
+            if (part) w->row_bits[count] = bits_of(w, row, column * kv_block);
+            w->row_entries[count++] = SAC_ENTRY(column, kind);
         }
         w->row_offsets[row + 1] = count;
     }
@@ -93,7 +109,9 @@ static void list_blocks(world *w, int32_t q_block, int32_t kv_block, int32_t per
     for (int32_t column = 0; column < mask->num_kv_blocks; column++) {
         for (int32_t row = 0; row < mask->num_q_blocks; row++) {
             int32_t kind = w->kind[row * q_block][column * kv_block];
-            if (kind) w->column_entries[count++] = SAC_ENTRY(row, kind);
+            if (!kind) continue;
+            if (part) w->column_bits[count] = bits_of(w, row, column * kv_block);
+            w->column_entries[count++] = SAC_ENTRY(row, kind);
         }
         w->column_offsets[column + 1] = count;
     }
@@ -141,6 +159,9 @@ static void check_rectangle(const walked *k, const sac_tile *tile, sac_range que
             if (tile->kind == SAC_DIAGONAL && on_diagonal(w, i, j) != (j - i == tile->delta))
                 fail_walk(k, tile, "the diagonal of the tile is another", i, j);
             if (w->kind[i][j] != tile->kind) fail_walk(k, tile, "the kind is another", i, j);
+            bool left_out =
+                tile->bits != SAC_ALL_PARTS && !(tile->bits >> sac_part_of(&w->args.blocks, i) & 1);
+            if (left_out != w->left_out[i][j]) fail_walk(k, tile, "the bits are others", i, j);
         }
     if ((bool)tile->banded != outside) fail_walk(k, tile, "banded is wrong", queries.begin, keys.begin);
     if (!useful && tile->kind != SAC_DIAGONAL)
@@ -239,7 +260,7 @@ static void every_block_size_is_walked_exactly_whatever_the_tile(void **state) {
                 make_band(&w, &rule, 4 + 3 * length, 13 - 2 * length);
                 w.args.has_mask_mod = length % 2;
                 random_kinds(&w, block_sizes[s][0], block_sizes[s][1], seed++);
-                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], NO_PERIOD);
+                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], NO_PERIOD, NO_PARTS);
                 check_world(&w);
             }
 }
@@ -253,7 +274,7 @@ static void every_small_length_is_walked_exactly_in_blocks(void **state) {
             for (size_t s = 0; s < sizeof block_sizes / sizeof block_sizes[0]; s++) {
                 make_band(&w, &none, nq, nk);
                 random_kinds(&w, block_sizes[s][0], block_sizes[s][1], (uint64_t)(nq * 100 + nk));
-                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], NO_PERIOD);
+                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], NO_PERIOD, NO_PARTS);
                 check_world(&w);
             }
 }
@@ -268,7 +289,7 @@ static void blocks_beyond_the_used_length_are_not_walked(void **state) {
             for (int32_t nk = 0; nk < LONGEST; nk += 2) {
                 make_band(&w, &rule, LONGEST, LONGEST);
                 random_kinds(&w, 4, 3, seed++);
-                list_blocks(&w, 4, 3, NO_PERIOD);
+                list_blocks(&w, 4, 3, NO_PERIOD, NO_PARTS);
                 set_lengths(&w, nq, nk);
                 check_world(&w);
             }
@@ -284,7 +305,38 @@ static void diagonal_blocks_hold_one_key_a_row(void **state) {
             for (int32_t period = 4; period <= 12; period += 2) {
                 make_band(&w, &rule, sac_min(4 + period, LONGEST), LONGEST);
                 diagonal_kinds(&w, block_sizes[s][0], block_sizes[s][1], period, seed++);
-                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], period);
+                list_blocks(&w, block_sizes[s][0], block_sizes[s][1], period, NO_PARTS);
+                check_world(&w);
+            }
+}
+
+/* Blocks that some parts of their queries leave out, at random, neighbours often alike. */
+static void leave_out(world *w, int32_t kv_block, int32_t part, uint64_t seed) {
+    test_random random = {seed * 3 + 1};
+    for (int32_t i = 0; i < w->nq; i += part) {
+        bool left_out = false;
+        for (int32_t j = 0; j < w->nk; j += kv_block) {
+            if (random_below(&random, 2)) left_out = random_below(&random, 2);
+            for (int32_t y = i; y < sac_min(i + part, w->nq); y++)
+                for (int32_t x = j; x < sac_min(j + kv_block, w->nk); x++) w->left_out[y][x] = left_out;
+        }
+    }
+}
+
+static void bits_say_which_queries_a_tile_is_for(void **state) {
+    (void)state;
+    static const int32_t parts[][2] = {{1, 4},  {2, 4}, {1, 3}, {3, 6},
+                                       {2, 12}, {1, 1}, {1, 13}}; /* of q_block */
+    sac_band_rule rule;
+    world w;
+    uint64_t seed = 1;
+    for (int index = 0; dense_band_rule(index, &rule); index++)
+        for (size_t s = 0; s < sizeof parts / sizeof parts[0]; s++)
+            for (int32_t kv_block = 1; kv_block <= 5; kv_block += 2) {
+                make_band(&w, &rule, 3 + (int32_t)(seed % 11), 13 - (int32_t)(seed % 5));
+                random_kinds(&w, parts[s][1], kv_block, seed);
+                leave_out(&w, kv_block, parts[s][0], seed++);
+                list_blocks(&w, parts[s][1], kv_block, NO_PERIOD, parts[s][0]);
                 check_world(&w);
             }
 }
@@ -301,7 +353,7 @@ static void lists_are_found_by_batch_and_head(void **state) {
     }
     offsets[BATCH * HEADS] = BATCH * HEADS;
     sac_attention_args args = {.band = {.window_left = -1, .window_right = -1},
-                               .blocks = {.by_query = {offsets, entries},
+                               .blocks = {.by_query = {offsets, entries, NULL},
                                           .q_block = 4,
                                           .kv_block = 4,
                                           .heads_per_list = 1,
@@ -340,7 +392,7 @@ static void neighbours_of_one_kind_share_a_tile(void **state) {
     world w;
     make_band(&w, &none, 4, 12);
     fill_kinds(&w, SAC_FULL);
-    list_blocks(&w, 4, 2, NO_PERIOD);
+    list_blocks(&w, 4, 2, NO_PERIOD, NO_PARTS);
     sac_band band = sac_band_make(&none, 4, 12);
     sac_walk walk = sac_walk_keys(&w.args, &band, 0, 0, (sac_range){0, 4}, 8);
     sac_tile tile = {0};
@@ -358,6 +410,7 @@ int main(void) {
         cmocka_unit_test(every_small_length_is_walked_exactly_in_blocks),
         cmocka_unit_test(blocks_beyond_the_used_length_are_not_walked),
         cmocka_unit_test(diagonal_blocks_hold_one_key_a_row),
+        cmocka_unit_test(bits_say_which_queries_a_tile_is_for),
         cmocka_unit_test(lists_are_found_by_batch_and_head),
         cmocka_unit_test(neighbours_of_one_kind_share_a_tile),
     };

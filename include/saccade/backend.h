@@ -29,7 +29,7 @@ typedef struct saccade_request {
     saccade_causal causal;
     saccade_window window;
     bool padding_between_sequences; /* seqused given */
-    bool unaligned;                 /* some row of q, k, v or out starts at no multiple of 16 bytes */
+    bool unaligned; /* some row of q, k, v, out or a gradient starts at no multiple of 16 bytes */
     bool score_mod, score_mod_grad; /* a score_mod; one that has its backward text */
     bool mask_mod, block_mask;
     bool aux_grad; /* gradients of aux tensors wanted */

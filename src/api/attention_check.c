@@ -430,7 +430,11 @@ static bool has_unaligned_rows(const sac_attention_args *args, int32_t element_b
     return starts_unaligned(&args->q, args->batch, args->num_heads, element_bytes) ||
            starts_unaligned(&args->k, args->batch, args->num_kv_heads, element_bytes) ||
            starts_unaligned(&args->v, args->batch, args->num_kv_heads, element_bytes) ||
-           starts_unaligned(&args->out, args->batch, args->num_heads, element_bytes);
+           starts_unaligned(&args->out, args->batch, args->num_heads, element_bytes) ||
+           starts_unaligned(&args->dout, args->batch, args->num_heads, element_bytes) ||
+           starts_unaligned(&args->dq, args->batch, args->num_heads, element_bytes) ||
+           starts_unaligned(&args->dk, args->batch, args->num_kv_heads, element_bytes) ||
+           starts_unaligned(&args->dv, args->batch, args->num_kv_heads, element_bytes);
 }
 
 static void fill_request(const sac_attention_inputs *in, const sac_attention_call *call,

@@ -91,17 +91,15 @@ static bool wants_daux(const sac_attention_args *args) {
     return false;
 }
 
-/* The kernel over key tiles makes all that is summed over queries. */
-static bool walks_queries(const sac_attention_args *args) {
+bool sac_portable_walks_queries(const sac_attention_args *args) {
     return args->dk.data || args->dv.data || wants_daux(args);
 }
 
-/* Its atomics give dQ for nothing, but in no particular order. */
-static bool sums_dq(const sac_attention_args *args) {
-    return args->dq.data && !args->deterministic && walks_queries(args);
+bool sac_portable_sums_dq(const sac_attention_args *args) {
+    return args->dq.data && !args->deterministic && sac_portable_walks_queries(args);
 }
 
-size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspace, sac_portable_plan *plan) {
+size_t sac_portable_plan_rows(const sac_attention_call *call, void *workspace, sac_portable_plan *plan) {
     const sac_attention_args *args = &call->args;
     size_t used = 0, rows = (size_t)args->num_heads * (size_t)call->total_q;
     *plan = (sac_portable_plan){.total_q = call->total_q, .total_k = call->total_k};
@@ -109,11 +107,18 @@ size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspac
     plan->num_dsink_parts = (int32_t)((call->total_q + DELTA_ROWS - 1) / DELTA_ROWS);
     plan->dsink_part =
         sac_carve(workspace, &used, (size_t)args->num_heads * (size_t)plan->num_dsink_parts * sizeof(float));
+    return used;
+}
+
+size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspace, sac_portable_plan *plan) {
+    const sac_attention_args *args = &call->args;
+    size_t used = sac_portable_plan_rows(call, workspace, plan);
+    const size_t rows = (size_t)args->num_heads * (size_t)call->total_q;
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
     float *sums =
         sac_carve(workspace, &used,
                   args->deterministic ? 0 : rows * (size_t)round_up(args->head_dim, 16) * sizeof(float));
-    plan->dq_sum = sums_dq(args) ? sums : NULL;
+    plan->dq_sum = sac_portable_sums_dq(args) ? sums : NULL;
     return used;
 }
 
@@ -139,7 +144,7 @@ static bool delta_from_scores(const sac_attention_args *args) {
     return args->dtype != SAC_F32 && (args->sink || wants_daux(args) || args->len_k.seqlen <= VERY_FEW_KEYS);
 }
 
-static saccade_status launch_delta(sac_portable_job *job) {
+saccade_status sac_portable_launch_delta(sac_portable_job *job) {
     bool from_scores = delta_from_scores(&job->args);
     if (from_scores) {
         saccade_status status = launch_row_kernel(job, &job->args, true);
@@ -179,7 +184,7 @@ static saccade_status launch_keys(sac_portable_job *job) {
                        (void *[]){&job->args, &job->plan});
 }
 
-static saccade_status launch_dq(sac_portable_job *job) {
+saccade_status sac_portable_launch_dq(sac_portable_job *job) {
     sac_attention_args args = job->args;
     /* The other kernel has added to the gradients of aux tensors; once is enough. */
     for (int i = 0; i < SACCADE_MAX_AUX; i++) args.score_aux.tensor[i].grad = NULL;
@@ -194,7 +199,7 @@ static saccade_status launch_convert(sac_portable_job *job) {
                        (void *[]){&job->args, &job->plan});
 }
 
-static saccade_status clear_daux(sac_portable_job *job) {
+saccade_status sac_portable_clear_daux(sac_portable_job *job) {
     saccade_status status = SACCADE_OK;
     for (int i = 0; i < SACCADE_MAX_AUX && status == SACCADE_OK; i++) {
         const saccade_aux_slot *slot = &job->args.score_aux.tensor[i];
@@ -204,18 +209,23 @@ static saccade_status clear_daux(sac_portable_job *job) {
     return status;
 }
 
-saccade_status sac_portable_launch_backward(sac_portable_job *job) {
+saccade_status sac_portable_fill_grads(sac_portable_job *job) {
     const sac_attention_args *args = &job->args;
-    saccade_status status = clear_daux(job);
-    if (status == SACCADE_OK) status = launch_delta(job);
-    if (status == SACCADE_OK && walks_queries(args)) status = launch_keys(job);
-    if (status == SACCADE_OK && args->dq.data)
-        status = job->plan.dq_sum ? launch_convert(job) : launch_dq(job);
-    if (status == SACCADE_OK && !job->plan.dq_sum)
-        status = sac_portable_fill(job, &args->dq, NULL, true, args->num_heads, args->head_dim);
+    saccade_status status = sac_portable_fill(job, &args->dq, NULL, true, args->num_heads, args->head_dim);
     if (status == SACCADE_OK)
         status = sac_portable_fill(job, &args->dk, NULL, false, args->num_kv_heads, args->head_dim);
     if (status == SACCADE_OK)
         status = sac_portable_fill(job, &args->dv, NULL, false, args->num_kv_heads, args->head_dim_v);
+    return status;
+}
+
+saccade_status sac_portable_launch_backward(sac_portable_job *job) {
+    const sac_attention_args *args = &job->args;
+    saccade_status status = sac_portable_clear_daux(job);
+    if (status == SACCADE_OK) status = sac_portable_launch_delta(job);
+    if (status == SACCADE_OK && sac_portable_walks_queries(args)) status = launch_keys(job);
+    if (status == SACCADE_OK && args->dq.data)
+        status = job->plan.dq_sum ? launch_convert(job) : sac_portable_launch_dq(job);
+    if (status == SACCADE_OK) status = sac_portable_fill_grads(job);
     return status;
 }

@@ -32,6 +32,17 @@ size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspac
 saccade_status sac_portable_launch_forward(sac_portable_job *job);
 saccade_status sac_portable_launch_backward(sac_portable_job *job);
 
+/* Steps of the backward pass, in their order, for backends with kernels of their own for the rest. */
+size_t sac_portable_plan_rows(const sac_attention_call *call, void *workspace, sac_portable_plan *plan);
+saccade_status sac_portable_clear_daux(sac_portable_job *job);
+saccade_status sac_portable_launch_delta(sac_portable_job *job); /* and dsink */
+/* Is anything wanted that is summed over queries: dk, dv, gradients of aux tensors? */
+bool sac_portable_walks_queries(const sac_attention_args *args);
+/* Does the kernel over key tiles, which makes those, sum dq as well? Its atomics do, but in no particular order. */
+bool sac_portable_sums_dq(const sac_attention_args *args);
+saccade_status sac_portable_launch_dq(sac_portable_job *job);  /* dq alone, always summed in the same order */
+saccade_status sac_portable_fill_grads(sac_portable_job *job); /* zeroes where no sequence has a row */
+
 /* What every kernel of a job is told: DTYPE, HEAD_DIM, HEAD_DIM_V, ALIGNED. */
 sac_kernel_spec sac_portable_spec(const sac_portable_job *job, const char *source, const char *entry,
                                   int32_t threads);

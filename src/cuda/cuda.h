@@ -8,8 +8,8 @@
  *     status = sac_kernel_launch(ctx, device, &spec, num_ctas, (void *[]){&args});
  *     sac_cuda_leave();
  *
- * A kernel is compiled when a context first launches it on a device (from the disk cache, if it is there) and
- * kept with the context. Nothing that is data may be in a spec.
+ * A kernel comes from the pack of standard variants or the disk cache, or is compiled, when a context first launches it
+ * on a device, and is kept with the context. Nothing that is data may be in a spec.
  */
 #ifndef SAC_CUDA_CUDA_H
 #define SAC_CUDA_CUDA_H
@@ -35,6 +35,7 @@ typedef struct sac_cuda_facts {
     const sac_cuda_device *device; /* NULL: `no_device` says why */
     const char *no_device;
     const char *no_compiler; /* NULL: there is one */
+    const char *pack;        /* what is known of the pack of compiled kernels, in words */
 } sac_cuda_facts;
 
 const sac_cuda_facts *sac_cuda_facts_of(saccade_context *ctx, DLDevice device);
@@ -61,6 +62,9 @@ typedef struct sac_kernel_spec {
 } sac_kernel_spec;
 
 void sac_kernel_define(sac_kernel_spec *spec, const char *name, int32_t value);
+
+/* Shared memory that one CTA may have on the smallest kind of GPU of a compute capability. */
+int32_t sac_cuda_smem_of(int32_t compute_capability);
 
 /* On the context's stream; the device must have been entered. A grid has one dimension, so that no size can
  * pass 65,535 in another. num_ctas 0: does nothing.

@@ -18,7 +18,9 @@ static void destroy(void *data) {
 sac_cuda *sac_cuda_of(saccade_context *ctx) {
     sac_backend_state *state = &ctx->state[SAC_STATE_CUDA];
     if (!state->data) {
-        state->data = calloc(1, sizeof(sac_cuda));
+        sac_cuda *cuda = calloc(1, sizeof *cuda);
+        if (cuda) cuda->pack = sac_cubin_pack_of_library();
+        state->data = cuda;
         state->destroy = destroy;
     }
     return state->data;
@@ -28,6 +30,20 @@ static int attribute(const sac_driver *driver, int which, int device) {
     int value = 0;
     driver->device_attribute(&value, which, device);
     return value;
+}
+
+int32_t sac_cuda_smem_of(int32_t compute_capability) {
+    switch (compute_capability) {
+    case 80:
+    case 87:
+        return 163 << 10;
+    case 90:
+    case 100:
+    case 103:
+        return 227 << 10;
+    default:
+        return 99 << 10;
+    }
 }
 
 /* Reads the device's properties the first time. NULL and *reason: it cannot be used. */
@@ -54,13 +70,14 @@ static const sac_cuda_device *device_of(saccade_context *ctx, int32_t id, const 
 }
 
 const sac_cuda_facts *sac_cuda_facts_of(saccade_context *ctx, DLDevice device) {
-    static const sac_cuda_facts no_memory = {.no_device = "out of memory"};
+    static const sac_cuda_facts no_memory = {.no_device = "out of memory", .pack = "out of memory"};
     sac_cuda *cuda = sac_cuda_of(ctx);
     if (!cuda) return &no_memory;
     const char *reason = NULL;
     cuda->facts.device = device_of(ctx, device.device_id, &reason);
     cuda->facts.no_device = cuda->facts.device ? NULL : reason;
     cuda->facts.no_compiler = sac_nvrtc_get(&reason) ? NULL : reason;
+    cuda->facts.pack = sac_cubin_pack_words();
     return &cuda->facts;
 }
 

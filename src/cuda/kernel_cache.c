@@ -1,7 +1,8 @@
-/* kernel_cache.c - from a spec to a loaded kernel: the context's list, then the disk, then the compiler.
+/* kernel_cache.c - from a spec to a loaded kernel: the context's list, then the pack that the build made, then the disk,
+ * then the compiler.
  *
- * The list is looked up by the spec alone (the texts inside a running library do not change); the file's name
- * covers all that the machine code depends on: the texts, the defines by name, the compiler, the architecture.
+ * The list is looked up by the spec alone (the texts inside a running library do not change); a key covers all that the
+ * machine code depends on: the texts, the defines by name, the architecture, and on the disk also the compiler.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,37 +87,59 @@ saccade_status sac_kernel_compile(const sac_kernel_spec *spec, const char *archi
     return status;
 }
 
-/* The name of the cubin's file. */
-static bool file_name(char text[SAC_FILE_KEY_SIZE + 8], const sac_kernel_spec *spec, const char *architecture,
-                      const sac_nvrtc *nvrtc) {
-    char version[16];
+/* compiler "": of whichever. False: out of memory. */
+static bool make_key(char text[SAC_FILE_KEY_SIZE], const sac_kernel_spec *spec, const char *architecture,
+                     const char *compiler) {
     options o;
     make_options(&o, spec, architecture);
-    snprintf(version, sizeof version, "%d", sac_nvrtc_version(nvrtc));
     sac_file_key *key = sac_file_key_new();
     for (size_t i = 0; i < sac_embedded_count; i++)
         if (is_header(sac_embedded_files[i].path)) sac_file_key_add(key, sac_embedded_files[i].text);
     sac_file_key_add(key, sac_embedded_text(spec->source, NULL));
     sac_file_key_add(key, spec->modifiers ? spec->modifiers : "");
-    sac_file_key_add(key, version);
+    sac_file_key_add(key, compiler);
     for (int i = 0; i < o.count; i++) sac_file_key_add(key, o.list[i]);
-    bool made = sac_file_key_finish(key, text);
-    strcat(text, ".cubin");
-    return made;
+    return sac_file_key_finish(key, text);
+}
+
+static void architecture_of(char text[16], const sac_cuda_device *device, const sac_kernel_spec *spec) {
+    snprintf(text, 16, "sm_%d%s", device->compute_capability, spec->arch_specific ? "a" : "");
+}
+
+bool sac_kernel_pack_key(char text[SAC_FILE_KEY_SIZE], const sac_cuda_device *device,
+                         const sac_kernel_spec *spec) {
+    char architecture[16];
+    architecture_of(architecture, device, spec);
+    return make_key(text, spec, architecture, "");
+}
+
+static saccade_status cubin_from_pack(const sac_cubin_pack *pack, const sac_cuda_device *device,
+                                      const sac_kernel_spec *spec, void **cubin, size_t *size) {
+    char key[SAC_FILE_KEY_SIZE];
+    const void *found =
+        pack && sac_kernel_pack_key(key, device, spec) ? sac_cubin_pack_find(pack, key, size) : NULL;
+    *cubin = NULL;
+    if (!found) return SACCADE_OK;
+    if (!(*cubin = malloc(*size))) return sac_fail(SACCADE_OUT_OF_MEMORY, "%s", spec->source);
+    memcpy(*cubin, found, *size);
+    return SACCADE_OK;
 }
 
 saccade_status sac_kernel_cubin(saccade_context *ctx, const sac_cuda_device *device,
                                 const sac_kernel_spec *spec, void **cubin, size_t *size) {
-    char architecture[16], name[SAC_FILE_KEY_SIZE + 8];
+    char architecture[16], compiler[16], key[SAC_FILE_KEY_SIZE], name[SAC_FILE_KEY_SIZE + 8];
     const char *reason;
-    snprintf(architecture, sizeof architecture, "sm_%d%s", device->compute_capability,
-             spec->arch_specific ? "a" : "");
+    saccade_status status = cubin_from_pack(sac_cuda_of(ctx)->pack, device, spec, cubin, size);
+    if (status != SACCADE_OK || *cubin) return status;
     const sac_nvrtc *nvrtc = sac_nvrtc_get(&reason);
     if (!nvrtc) return sac_fail(SACCADE_COMPILE_FAILED, "%s: %s", spec->source, reason);
-    const char *dir = file_name(name, spec, architecture, nvrtc) ? ctx->cache_dir : NULL;
+    architecture_of(architecture, device, spec);
+    snprintf(compiler, sizeof compiler, "%d", sac_nvrtc_version(nvrtc));
+    const char *dir = make_key(key, spec, architecture, compiler) ? ctx->cache_dir : NULL;
+    snprintf(name, sizeof name, "%s.cubin", key);
     *cubin = sac_file_cache_read(dir, name, size);
     if (*cubin) return SACCADE_OK;
-    saccade_status status = sac_kernel_compile(spec, architecture, cubin, size, NULL);
+    status = sac_kernel_compile(spec, architecture, cubin, size, NULL);
     if (status == SACCADE_OK) sac_file_cache_write(dir, name, *cubin, *size);
     return status;
 }

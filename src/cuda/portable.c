@@ -16,20 +16,10 @@ static bool too_old(const saccade_request *request, const void *facts, char *tex
            sac_reason(text, size, "compute capability %d.%d is below 8.0", capability / 10, capability % 10);
 }
 
-/* Shared memory of the smallest kind of GPU that each capability has, for requests about a device not present. */
+/* For a request about a device that is not present, what its capability has. */
 static int32_t smem_bytes(const saccade_request *request, const sac_cuda_facts *facts) {
     if (!request->compute_capability && facts && facts->device) return facts->device->smem_bytes;
-    switch (request->compute_capability) {
-    case 80:
-    case 87:
-        return 163 << 10;
-    case 90:
-    case 100:
-    case 103:
-        return 227 << 10;
-    default:
-        return 99 << 10;
-    }
+    return sac_cuda_smem_of(request->compute_capability);
 }
 
 static bool shared_memory(const saccade_request *request, const void *facts, char *text, size_t size) {
@@ -44,14 +34,6 @@ static bool shared_memory(const saccade_request *request, const void *facts, cha
                       request->head_dim, request->head_dim_v, request->dtype.bits, bytes);
 }
 
-static bool deterministic_aux_grad(const saccade_request *request, const void *facts, char *text,
-                                   size_t size) {
-    (void)facts;
-    return request->deterministic && request->aux_grad &&
-           sac_reason(text, size,
-                      "gradients of aux tensors are summed by atomics, which deterministic forbids");
-}
-
 static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_no_gpu,
                                     sac_rule_no_compiler,
@@ -60,7 +42,7 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_head_dims_8_to_256,
                                     shared_memory,
                                     sac_rule_score_mod_grad,
-                                    deterministic_aux_grad,
+                                    sac_rule_deterministic_aux_grad,
                                     sac_rule_no_dropout,
                                     sac_rule_no_paged_kv,
                                     sac_rule_no_context_parallel,
@@ -75,7 +57,7 @@ static int rank(const saccade_request *request) {
 static void title(saccade_context *ctx, char *text, size_t size) {
     const sac_cuda_facts *facts = sac_cuda_facts_of(ctx, (DLDevice){kDLCUDA, 0});
     const char *name = facts->device ? facts->device->name : "no GPU here";
-    snprintf(text, size, "portable CUDA kernels (sm_80 and up): %s", name);
+    snprintf(text, size, "portable CUDA kernels (sm_80 and up): %s; %s", name, facts->pack);
 }
 
 /* ---- one call ---- */

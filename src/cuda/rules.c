@@ -28,3 +28,11 @@ bool sac_rule_no_compiler(const saccade_request *request, const void *facts, cha
     (void)request;
     return f && f->no_compiler && sac_reason(text, size, "%s", f->no_compiler);
 }
+
+bool sac_rule_deterministic_aux_grad(const saccade_request *request, const void *facts, char *text,
+                                     size_t size) {
+    (void)facts;
+    return request->deterministic && request->aux_grad &&
+           sac_reason(text, size,
+                      "gradients of aux tensors are summed by atomics, which deterministic forbids");
+}

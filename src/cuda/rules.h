@@ -13,5 +13,7 @@ int32_t sac_cuda_capability(const saccade_request *request, const sac_cuda_facts
 bool sac_rule_not_on_gpu(const saccade_request *request, const void *facts, char *text, size_t size);
 bool sac_rule_no_gpu(const saccade_request *request, const void *facts, char *text, size_t size);
 bool sac_rule_no_compiler(const saccade_request *request, const void *facts, char *text, size_t size);
+bool sac_rule_deterministic_aux_grad(const saccade_request *request, const void *facts, char *text,
+                                     size_t size);
 
 #endif

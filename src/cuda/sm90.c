@@ -5,6 +5,7 @@
 
 #include "base/dtype.h"
 #include "base/rules.h"
+#include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_fwd_sm90.h"
 #include "cuda/rules.h"
 
@@ -21,32 +22,45 @@ static bool wide_dtype(const saccade_request *request, const void *facts, char *
     return sac_reason(text, size, "dtype %s is neither bf16 nor f16", sac_dtype_text(t));
 }
 
-static bool wants_backward(const saccade_request *request, const void *facts, char *text, size_t size) {
+static bool wide_backward(const saccade_request *request, const void *facts, char *text, size_t size) {
     (void)facts;
-    return request->training && sac_reason(text, size, "it computes no gradients");
+    return request->training && !sac_attn_bwd_sm90_serves(request->head_dim, request->head_dim_v) &&
+           sac_reason(text, size, "its backward has no tile for head_dim %d with head_dim_v %d",
+                      request->head_dim, request->head_dim_v);
 }
 
 static bool unaligned_rows(const saccade_request *request, const void *facts, char *text, size_t size) {
     (void)facts;
     return request->unaligned && sac_reason(text, size,
-                                            "a row of q, k, v or out does not start at a multiple of 16 "
-                                            "bytes, which its copies need");
+                                            "a row of q, k, v, out or a gradient does not start at a "
+                                            "multiple of 16 bytes, which its copies need");
 }
 
 static bool too_many_tiles(const saccade_request *request, const void *facts, char *text, size_t size) {
-    int64_t count = sac_attn_fwd_sm90_most_tiles(request);
+    const int64_t count = sac_attn_fwd_sm90_most_tiles(request), keys = sac_attn_bwd_sm90_most_tiles(request);
     (void)facts;
+    if (request->training && keys > INT32_MAX)
+        return sac_reason(text, size, "%lld key tiles are above 2^31 - 1", (long long)keys);
     return count > INT32_MAX &&
            sac_reason(text, size, "%lld query tiles are above 2^31 - 1", (long long)count);
 }
 
-static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,  sac_rule_no_gpu,
-                                    sac_rule_no_compiler, not_hopper,
-                                    wide_dtype,           sac_rule_head_dims_8_to_256,
-                                    wants_backward,       unaligned_rows,
-                                    too_many_tiles,       sac_rule_no_dropout,
-                                    sac_rule_no_paged_kv, sac_rule_no_context_parallel,
-                                    sac_rule_no_fp8,      NULL};
+static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
+                                    sac_rule_no_gpu,
+                                    sac_rule_no_compiler,
+                                    not_hopper,
+                                    wide_dtype,
+                                    sac_rule_head_dims_8_to_256,
+                                    wide_backward,
+                                    sac_rule_score_mod_grad,
+                                    sac_rule_deterministic_aux_grad,
+                                    unaligned_rows,
+                                    too_many_tiles,
+                                    sac_rule_no_dropout,
+                                    sac_rule_no_paged_kv,
+                                    sac_rule_no_context_parallel,
+                                    sac_rule_no_fp8,
+                                    NULL};
 
 static void title(saccade_context *ctx, char *text, size_t size) {
     const sac_cuda_facts *facts = sac_cuda_facts_of(ctx, (DLDevice){kDLCUDA, 0});
@@ -59,8 +73,7 @@ static int rank(const saccade_request *request) {
 }
 
 static size_t workspace(saccade_context *ctx, const sac_attention_call *call, bool backward) {
-    (void)backward;
-    return sac_attn_fwd_sm90_workspace(ctx, call);
+    return backward ? sac_attn_bwd_sm90_workspace(call) : sac_attn_fwd_sm90_workspace(ctx, call);
 }
 
 const sac_backend sac_cuda_sm90_backend = {
@@ -73,4 +86,5 @@ const sac_backend sac_cuda_sm90_backend = {
     .free = sac_cuda_free,
     .workspace = workspace,
     .forward = sac_attn_fwd_sm90,
+    .backward = sac_attn_bwd_sm90,
 };

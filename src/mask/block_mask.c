@@ -106,8 +106,8 @@ int64_t sac_mask_row_index(const saccade_block_mask *mask, int32_t b, int32_t h,
 
 sac_block_mask_args sac_block_mask_view(const saccade_block_mask *mask) {
     return (sac_block_mask_args){
-        .by_query = {mask->row_offsets, mask->row_entries},
-        .by_key = {mask->col_offsets, mask->col_entries},
+        .by_query = {mask->row_offsets, mask->row_entries, NULL},
+        .by_key = {mask->col_offsets, mask->col_entries, NULL},
         .q_block = mask->shape.q_block,
         .kv_block = mask->shape.kv_block,
         .num_q_blocks = mask->num_q_blocks,
@@ -191,7 +191,7 @@ int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32
         column >= mask->num_kv_blocks)
         return 0;
     if (!on_host(mask)) return -1;
-    const sac_block_list list = {mask->row_offsets, mask->row_entries};
+    const sac_block_list list = {mask->row_offsets, mask->row_entries, NULL};
     int64_t found = sac_block_list_find(&list, sac_mask_row_index(mask, b, h, row), column);
     return found < 0 ? 0 : SAC_ENTRY_KIND(list.entries[found]);
 }

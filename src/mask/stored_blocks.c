@@ -36,7 +36,7 @@ static saccade_status set_blocks(saccade_context *ctx, saccade_block_mask *mask,
 void sac_stored_blocks_row(uint8_t *visible, int32_t n, int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,
                            const saccade_aux *aux) {
     const int32_t *geometry = aux->tensor[0].data, *slots = aux->tensor[3].data;
-    const sac_block_list list = {aux->tensor[1].data, aux->tensor[2].data};
+    const sac_block_list list = {aux->tensor[1].data, aux->tensor[2].data, NULL};
     int32_t q_block = geometry[0], kv_block = geometry[1], batch = geometry[3], heads = geometry[4];
     int64_t head = (int64_t)(batch > 1 ? b : 0) * heads + (heads > 1 ? h : 0);
     int64_t row = head * geometry[2] + q_idx / q_block;

@@ -112,14 +112,15 @@ size_t sac_nsa_host_lay_out_lists(const sac_nsa_job *job, sac_nsa_branch branch,
     const int32_t kv_block = branch == SAC_NSA_SLC ? args->block : SAC_NSA_COMPRESSED_BLOCK;
     const int32_t seqlen_k = branch == SAC_NSA_SLC ? args->len.seqlen : args->max_cmp;
     (void)backward;
-    *blocks = (sac_block_mask_args){.by_query = {memory, (int32_t *)((char *)memory + offset_bytes)},
-                                    .q_block = args->query_tile,
-                                    .kv_block = kv_block,
-                                    .num_q_blocks = args->max_tiles,
-                                    .num_kv_blocks = sac_ceil_div(seqlen_k, kv_block),
-                                    .batch = args->batch,
-                                    .num_heads = args->num_lists,
-                                    .heads_per_list = args->heads_per_list};
+    *blocks = (sac_block_mask_args){
+        .by_query = {.offsets = memory, .entries = (int32_t *)((char *)memory + offset_bytes)},
+        .q_block = args->query_tile,
+        .kv_block = kv_block,
+        .num_q_blocks = args->max_tiles,
+        .num_kv_blocks = sac_ceil_div(seqlen_k, kv_block),
+        .batch = args->batch,
+        .num_heads = args->num_lists,
+        .heads_per_list = args->heads_per_list};
     return offset_bytes +
            (size_t)(args->tiles * args->num_lists * indices_of(args, branch)->top_k) * sizeof(int32_t);
 }

@@ -37,6 +37,7 @@ typedef struct sac_lengths {
 typedef struct sac_block_list {
     const int64_t *offsets; /* (batch * num_heads * rows + 1), heads as listed */
     const int32_t *entries; /* block index << 2 | kind, ascending in each row */
+    const uint32_t *bits;   /* NULL; or of each entry, the parts of the query block that it is for */
 } sac_block_list;
 
 #define SAC_ENTRY(index, kind) (((index) << 2) | (kind))
@@ -51,6 +52,7 @@ typedef struct sac_block_mask_args {
     int32_t batch, num_heads; /* listed; 1: broadcast */
     int32_t heads_per_list;   /* neighbouring query heads that share one list, where num_heads is not 1 */
     int32_t period;           /* DIAGONAL: kv_idx - q_idx is a multiple of it */
+    int32_t part; /* lists with bits: queries a part; q_block is a multiple of it, at most 32 times it */
 } sac_block_mask_args;
 
 typedef struct sac_attention_args {

@@ -10,7 +10,8 @@
  *   FULL      the mask_mod, if any, is true throughout and not asked
  *   PARTIAL   the mask_mod, if any, decides pair by pair
  *   DIAGONAL  at most the pair kv_idx == q_idx + delta of each row is visible; the mask_mod, if any, decides it
- * and, beside the kind, `banded` says whether the band hides some pair of the tile.
+ * and, beside the kind, `banded` says whether the band hides some pair of the tile, and `bits`, unless all are set,
+ * which parts of a query block the tile is for: a list with bits is the union of those that its parts would have.
  * A query tile must lie within one block row when there is a block mask (sac_tile_rows cuts it so); blocks and
  * tiles are otherwise independent: runs of neighbouring blocks of one kind are walked as one.
  */
@@ -26,19 +27,23 @@ typedef struct sac_tile {
     int32_t kind;
     int32_t banded; /* some pair lies outside the band */
     int32_t delta;  /* DIAGONAL: kv_idx - q_idx */
+    uint32_t bits;  /* SAC_ALL_PARTS, or only those of sac_part_of(query) */
 } sac_tile;
+#define SAC_ALL_PARTS 0xffffffffu
 
 typedef struct sac_walk {
     sac_range any, all;               /* by the band: what some / every row of the tile sees */
     sac_range fixed;                  /* the tile that walks: its own rows */
     sac_range run;                    /* what is left of the current run of blocks */
     const int32_t *entry, *entry_end; /* NULL: no block mask */
+    const uint32_t *bits;             /* of entry; NULL: none */
     int32_t block;                    /* tokens a listed block */
     int32_t next;                     /* block index that would continue the run */
     int32_t run_kind;
     int32_t step;
     int32_t period; /* signed: negative when walking queries */
     int32_t delta;  /* of the current DIAGONAL run */
+    uint32_t run_bits;
 } sac_walk;
 
 /* Tiles of `tile` rows, cut so that none crosses a block row: how many there are for `len` rows in blocks of
@@ -68,19 +73,29 @@ SAC_FN void sac_walk_lists(sac_walk *walk, const sac_block_mask_args *mask, cons
     int64_t r = ((int64_t)(mask->batch == 1 ? 0 : b) * mask->num_heads + head) * rows + row;
     walk->entry = list->entries + list->offsets[r];
     walk->entry_end = list->entries + list->offsets[r + 1];
+    walk->bits = list->bits ? list->bits + list->offsets[r] : 0;
     walk->block = block;
+}
+
+/* The bit of a tile's bits that stands for query i. */
+SAC_FN int32_t sac_part_of(const sac_block_mask_args *mask, int32_t i) {
+    return i % mask->q_block / mask->part;
+}
+
+/* What is walked where there is no block mask: the whole band. */
+SAC_FN sac_walk sac_walk_band(const sac_attention_args *args, sac_range any, sac_range all, sac_range fixed,
+                              int32_t step, int32_t period) {
+    const int32_t kind = args->has_mask_mod ? SAC_PARTIAL : SAC_FULL;
+    sac_walk walk = {any, all, fixed, any, 0, 0, 0, 0, 0, kind, step, period, 0, SAC_ALL_PARTS};
+    return walk;
 }
 
 /* The keys that queries [q.begin, q.end) of sequence b and head h visit. */
 SAC_FN sac_walk sac_walk_keys(const sac_attention_args *args, const sac_band *band, int32_t b, int32_t h,
                               sac_range q, int32_t step) {
     const sac_block_mask_args *mask = &args->blocks;
-    sac_walk walk = {
-        sac_band_keys_any(band, q), sac_band_keys_all(band, q), q, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
-    walk.step = step;
-    walk.period = mask->period;
-    walk.run = walk.any;
-    walk.run_kind = args->has_mask_mod ? SAC_PARTIAL : SAC_FULL;
+    sac_walk walk =
+        sac_walk_band(args, sac_band_keys_any(band, q), sac_band_keys_all(band, q), q, step, mask->period);
     if (mask->by_query.offsets) {
         walk.run.end = walk.run.begin;
         sac_walk_lists(&walk, mask, &mask->by_query, b, h, mask->num_q_blocks, q.begin / mask->q_block,
@@ -93,12 +108,8 @@ SAC_FN sac_walk sac_walk_keys(const sac_attention_args *args, const sac_band *ba
 SAC_FN sac_walk sac_walk_queries(const sac_attention_args *args, const sac_band *band, int32_t b, int32_t h,
                                  sac_range k, int32_t step) {
     const sac_block_mask_args *mask = &args->blocks;
-    sac_walk walk = {
-        sac_band_queries_any(band, k), sac_band_queries_all(band, k), k, {0, 0}, 0, 0, 0, 0, 0, 0, 0, 0};
-    walk.step = step;
-    walk.period = -mask->period;
-    walk.run = walk.any;
-    walk.run_kind = args->has_mask_mod ? SAC_PARTIAL : SAC_FULL;
+    sac_walk walk = sac_walk_band(args, sac_band_queries_any(band, k), sac_band_queries_all(band, k), k, step,
+                                  -mask->period);
     if (mask->by_key.offsets) {
         walk.run.end = walk.run.begin;
         sac_walk_lists(&walk, mask, &mask->by_key, b, h, mask->num_kv_blocks, k.begin / mask->kv_block,
@@ -137,6 +148,7 @@ SAC_FN int sac_walk_run(sac_walk *walk) {
         int32_t entry = *walk->entry++, first = SAC_ENTRY_INDEX(entry) * walk->block;
         walk->next = SAC_ENTRY_INDEX(entry) + 1;
         walk->run_kind = SAC_ENTRY_KIND(entry);
+        if (walk->bits) walk->run_bits = *walk->bits++;
         walk->run.begin = sac_max(first, walk->any.begin);
         walk->run.end = sac_min(first + walk->block, walk->any.end);
         if (walk->run.begin >= walk->run.end) continue;
@@ -151,10 +163,12 @@ SAC_FN int sac_walk_run(sac_walk *walk) {
 SAC_FN void sac_walk_extend(sac_walk *walk) {
     if (walk->run_kind == SAC_DIAGONAL) return;
     while (walk->run.end - walk->run.begin < walk->step && walk->entry < walk->entry_end &&
-           *walk->entry == SAC_ENTRY(walk->next, walk->run_kind)) {
+           *walk->entry == SAC_ENTRY(walk->next, walk->run_kind) &&
+           (!walk->bits || *walk->bits == walk->run_bits)) {
         walk->run.end = sac_min((walk->next + 1) * walk->block, walk->any.end);
         walk->next++;
         walk->entry++;
+        if (walk->bits) walk->bits++;
     }
 }
 
@@ -166,6 +180,7 @@ SAC_FN int sac_walk_next(sac_walk *walk, sac_tile *tile) {
     tile->kind = walk->run_kind;
     tile->banded = tile->begin < walk->all.begin || tile->end > walk->all.end;
     tile->delta = walk->period < 0 ? -walk->delta : walk->delta;
+    tile->bits = walk->run_bits;
     walk->run.begin = tile->end;
     return 1;
 }

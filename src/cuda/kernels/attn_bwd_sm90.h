@@ -19,9 +19,10 @@ typedef struct sac_attn_bwd_sm90_params {
     sac_attention_args args;
     sac_tile_order order; /* of the tiles that CTAs own */
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
-    const float *delta;   /* (H, total_q): rowsum(out * dout) - dlse */
-    float *dq_sum;        /* (H, sum_rows / 8, D / 16 rounded up, 8, 16); NULL: dQ is not summed here */
-    int64_t sum_rows;     /* of one head: the sequences, each from a multiple of 8 on */
+    float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
+    float *dq_sum; /* (H, sum_rows / 8, D / 16 rounded up, 8, 16); NULL: dQ is not summed here */
+    int64_t sum_rows;    /* of one head: the sequences, each from a multiple of 8 on */
+    uint32_t *next_tile; /* how many query tiles were handed out beyond each CTA's first; 0 at launch */
 } sac_attn_bwd_sm90_params;
 
 /* The row of the sums where sequence b starts. */

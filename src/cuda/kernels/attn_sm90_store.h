@@ -21,19 +21,7 @@ SAC_FN void store_row(const float *sums, int columns, int r, float factor, const
     uint16_t *to = (uint16_t *)view->data + batch_of(&args->len_q, q->batch) * view->batch_stride +
                    q->head * view->head_stride +
                    (row_of(&args->len_q, q->batch) + (int64_t)row) * view->row_stride;
-#pragma unroll
-    for (int j = 0; j < columns / 8; j += 4) {
-        uint32_t w[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int at = j + i < columns / 8 ? 4 * (j + i) + 2 * r : 0;
-            w[i] = factor == 0 ? 0 : pack(sums[at] * factor, sums[at + 1] * factor);
-        }
-        quad_transpose(w);
-        const int chunk = j + lane_id() % 4;
-        if (row < q->end && chunk < columns / 8)
-            *(uint4 *)(to + 8 * chunk) = make_uint4(w[0], w[1], w[2], w[3]);
-    }
+    store_sums(to, sums, columns, r, factor, row < q->end);
 }
 
 #endif

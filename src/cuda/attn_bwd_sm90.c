@@ -1,0 +1,197 @@
+/* attn_bwd_sm90.c - the backward pass on Hopper: tiles by head_dim, and the order of its kernels. delta and dsink are
+ * the portable kernels'; then dK, dV and the sums of dQ, and those sums to dq. */
+#include "cuda/attn_bwd_sm90.h"
+
+#include <stdlib.h>
+
+#include "base/context.h"
+#include "cuda/attn_portable.h"
+#include "cuda/attn_sm90.h"
+#include "cuda/device_mask.h"
+#include "cuda/kernels/attn_bwd_sm90.h"
+#include "cuda/modifier_text.h"
+#include "shared/tile_walk.h"
+
+enum { CONSUMERS = 2, KV_TILE = 64 * CONSUMERS, DS_BUFFERS = 3, CONVERT_THREADS = 256 };
+
+/* A row serves head dims up to its own. Registers a thread: producer + 2 consumers are at most 504. Last column: what
+ * stops the next larger tile. */
+typedef struct tile_row {
+    int32_t head_dim;
+    int32_t q_tile, q_stages;
+    int32_t producer_regs, consumer_regs;
+} tile_row;
+
+static const tile_row tiles[] = {
+    {64, 128, 2, 24, 240}, /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
+    {128, 64, 2, 24, 240}, /* registers: 128 of dK and dV */
+};
+
+static const tile_row *choose_tile(int32_t head_dim, int32_t head_dim_v) {
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
+        if (sac_max(head_dim, head_dim_v) <= tiles[i].head_dim) return &tiles[i];
+    return NULL;
+}
+
+bool sac_attn_bwd_sm90_serves(int32_t head_dim, int32_t head_dim_v) {
+    return choose_tile(head_dim, head_dim_v) != NULL;
+}
+
+int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request) {
+    const int64_t rows_a_tile = request->block_mask ? 1 : KV_TILE; /* a tile never crosses a block of keys */
+    return request->batch * request->num_kv_heads * (request->seqlen_k / rows_a_tile + 1);
+}
+
+/* k, v; q and dout with their rows of lse and delta as often as there are stages; dS; and 1 KiB for the rest. */
+static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args, bool sum_dq) {
+    const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
+    return 2 * (KV_TILE + t->q_stages * t->q_tile) * columns + 8 * t->q_stages * t->q_tile +
+           (sum_dq ? 2 * DS_BUFFERS * t->q_tile * KV_TILE : 0) + 1024;
+}
+
+sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq) {
+    const sac_attention_args *args = &call->args;
+    const tile_row *t = choose_tile(args->head_dim, args->head_dim_v);
+    sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_sm90.cu",
+                            .entry = "attn_bwd_sm90",
+                            .arch_specific = true,
+                            .threads = 128 * (1 + CONSUMERS),
+                            .smem_bytes = smem_bytes(t, args, sum_dq)};
+    sac_sm90_define(&spec, call);
+    sac_kernel_define(&spec, "Q_TILE", t->q_tile);
+    sac_kernel_define(&spec, "Q_STAGES", t->q_stages);
+    sac_kernel_define(
+        &spec, "DQ_COLUMNS",
+        t->q_tile == 64 * CONSUMERS ? sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS) * SAC_SUM_COLUMNS : 64);
+    sac_kernel_define(&spec, "PRODUCER_REGS", t->producer_regs);
+    sac_kernel_define(&spec, "CONSUMER_REGS", t->consumer_regs);
+    sac_kernel_define(&spec, "SUM_DQ", sum_dq);
+    return spec;
+}
+
+/* A call on its way through the kernels. */
+typedef struct backward_job {
+    sac_portable_job portable;
+    const sac_attention_call *call;
+    sac_attn_bwd_sm90_params params;
+} backward_job;
+
+/* Places delta and the sums in the workspace, which may be NULL; its bytes. */
+static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
+                   sac_attn_bwd_sm90_params *params) {
+    const sac_attention_args *args = &call->args;
+    size_t used = sac_portable_plan_rows(call, call->workspace, rows);
+    const int64_t packed_rows =
+        (call->total_q + (int64_t)SAC_SUM_ROWS * args->batch) / SAC_SUM_ROWS * SAC_SUM_ROWS;
+    params->sum_rows = args->len_q.cu_seqlens ? packed_rows : sac_sum_row(&args->len_q, args->batch);
+    params->delta = rows->delta;
+    params->total_q = call->total_q;
+    const size_t row_bytes =
+        sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
+    /* Asked for also where pointers are not known yet; wanting less later is no harm. */
+    float *sums =
+        sac_carve(call->workspace, &used,
+                  args->deterministic ? 0 : (size_t)args->num_heads * (size_t)params->sum_rows * row_bytes);
+    params->dq_sum = sac_portable_sums_dq(args) ? sums : NULL;
+    return used;
+}
+
+size_t sac_attn_bwd_sm90_workspace(const sac_attention_call *call) {
+    sac_attention_call unplaced = *call;
+    sac_attn_bwd_sm90_params params;
+    sac_portable_plan rows;
+    unplaced.workspace = NULL;
+    return plan(&unplaced, &rows, &params);
+}
+
+static saccade_status make_maps(backward_job *job, const tile_row *t) {
+    const sac_attention_call *call = job->call;
+    const sac_attention_args *args = &call->args;
+    sac_attn_bwd_sm90_params *params = &job->params;
+    const int64_t total_q = call->total_q, total_k = call->total_k;
+    const sac_tensor_extent q =
+        sac_sm90_extent(args, &args->len_q, total_q, args->head_dim, args->num_heads, t->q_tile);
+    const sac_tensor_extent dout =
+        sac_sm90_extent(args, &args->len_q, total_q, args->head_dim_v, args->num_heads, t->q_tile);
+    const sac_tensor_extent k =
+        sac_sm90_extent(args, &args->len_k, total_k, args->head_dim, args->num_kv_heads, KV_TILE);
+    const sac_tensor_extent v =
+        sac_sm90_extent(args, &args->len_k, total_k, args->head_dim_v, args->num_kv_heads, KV_TILE);
+    saccade_status status = sac_tensor_map_make(&params->q, &args->q, &q);
+    if (status == SACCADE_OK) status = sac_tensor_map_make(&params->dout, &args->dout, &dout);
+    if (status == SACCADE_OK) status = sac_tensor_map_make(&params->k, &args->k, &k);
+    return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
+}
+
+/* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
+ * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. */
+static sac_tile_order key_order(const sac_attention_args *args, const sac_cuda_device *device) {
+    const int32_t kv_block = args->blocks.by_query.offsets ? args->blocks.kv_block : 0;
+    const int32_t num_heads = args->batch * args->num_kv_heads;
+    const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, KV_TILE, kv_block);
+    sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
+    if (!args->band.causal || num_heads == 0) return order;
+    const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
+    const int64_t sections =
+        (int64_t)args->batch * args->num_heads * args->len_q.seqlen * row_bytes / device->l2_bytes;
+    order.section_heads = sac_ceil_div(num_heads, sections < 1           ? 1
+                                                  : sections > num_heads ? num_heads
+                                                                         : (int32_t)sections);
+    return order;
+}
+
+static saccade_status launch_keys(backward_job *job) {
+    sac_portable_job *portable = &job->portable;
+    sac_attn_bwd_sm90_params *params = &job->params;
+    const sac_attention_args *args = &portable->args;
+    const size_t sum_bytes = (size_t)args->num_heads * (size_t)params->sum_rows * sizeof(float) *
+                             SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
+    saccade_status status =
+        params->dq_sum ? sac_cuda_clear(portable->ctx, params->dq_sum, sum_bytes) : SACCADE_OK;
+    if (status == SACCADE_OK) status = make_maps(job, choose_tile(args->head_dim, args->head_dim_v));
+    if (status != SACCADE_OK) return status;
+    params->order = key_order(args, portable->device);
+    sac_kernel_spec spec = sac_attn_bwd_sm90_spec(job->call, params->dq_sum != NULL);
+    spec.modifiers = portable->modifiers;
+    return portable->launch(portable->ctx, portable->device, &spec, params->order.total, (void *[]){params});
+}
+
+static saccade_status launch_convert(backward_job *job) {
+    sac_portable_job *portable = &job->portable;
+    sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_dq_convert_sm90.cu",
+                            .entry = "attn_bwd_dq_convert_sm90",
+                            .arch_specific = true,
+                            .threads = CONVERT_THREADS};
+    sac_sm90_define(&spec, job->call);
+    const int64_t groups = job->params.sum_rows / SAC_SUM_ROWS * portable->args.num_heads,
+                  warps = CONVERT_THREADS / 32;
+    return portable->launch(portable->ctx, portable->device, &spec, (groups + warps - 1) / warps,
+                            (void *[]){&job->params});
+}
+
+static saccade_status launch(backward_job *job) {
+    sac_portable_job *portable = &job->portable;
+    const sac_attention_args *args = &portable->args;
+    saccade_status status = sac_portable_clear_daux(portable);
+    if (status == SACCADE_OK) status = sac_portable_launch_delta(portable);
+    if (status == SACCADE_OK && sac_portable_walks_queries(args)) status = launch_keys(job);
+    if (status == SACCADE_OK && args->dq.data)
+        status = job->params.dq_sum ? launch_convert(job) : sac_portable_launch_dq(portable);
+    return status == SACCADE_OK ? sac_portable_fill_grads(portable) : status;
+}
+
+saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call *call) {
+    backward_job job = {.portable = {.ctx = ctx, .launch = sac_kernel_launch, .args = call->args},
+                        .call = call};
+    sac_portable_job *portable = &job.portable;
+    saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &portable->device);
+    if (status != SACCADE_OK) return status;
+    plan(call, &portable->plan, &job.params);
+    status = sac_device_mask(ctx, portable->device, call, &portable->args);
+    job.params.args = portable->args;
+    if (status == SACCADE_OK) status = sac_cuda_modifier_text(call, &portable->modifiers);
+    if (status == SACCADE_OK) status = launch(&job);
+    free(portable->modifiers);
+    sac_cuda_leave();
+    return status;
+}

@@ -1,0 +1,51 @@
+/* attn_bwd_dq_convert_sm90.cu - the fp32 sums of dQ, times scale, into the rows of dq that a sequence uses. One warp, 8 rows
+ * of one head. Grid: ceil(H * sum_rows / 8 / warps). Needs DTYPE HEAD_DIM RAGGED NUM_THREADS. */
+#include "cuda/kernels/attn_bwd_sm90.h"
+#include "cuda/kernels/attn_sm90.h"
+
+enum {
+    COLUMN_GROUPS = (HEAD_DIM + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS,
+    GROUP_SIZE = SAC_SUM_ROWS * SAC_SUM_COLUMNS,
+};
+
+/* The last sequence that starts at or before a row of the sums. */
+SAC_FN int32_t sequence_at(const sac_attention_args *args, int64_t sum_row) {
+    int32_t low = 0, high = args->batch;
+    while (high - low > 1) {
+        const int32_t middle = (low + high) / 2;
+        if (sac_sum_row(&args->len_q, middle) <= sum_row)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+SAC_FN float4 sums_at(const float *group) { return *(const float4 *)(group + lane_id() * 4); }
+
+extern "C" __global__ void __launch_bounds__(NUM_THREADS)
+    attn_bwd_dq_convert_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
+    const sac_attention_args *args = &params.args;
+    const int64_t groups = params.sum_rows / SAC_SUM_ROWS;
+    const int64_t group = (int64_t)blockIdx.x * (NUM_THREADS / 32) + threadIdx.x / 32;
+    if (group >= args->num_heads * groups) return;
+    const int32_t h = (int32_t)(group / groups);
+    const int64_t sum_row = (group - h * groups) * SAC_SUM_ROWS;
+    const int32_t b = sequence_at(args, sum_row);
+    const int32_t row = (int32_t)(sum_row - sac_sum_row(&args->len_q, b)) + lane_id() / 4;
+    const int there = row < sequence_of(args, b).q_len;
+    uint16_t *to = (uint16_t *)args->dq.data + batch_of(&args->len_q, b) * args->dq.batch_stride +
+                   h * args->dq.head_stride + (row_of(&args->len_q, b) + (int64_t)row) * args->dq.row_stride;
+    const float *from = params.dq_sum + group * COLUMN_GROUPS * GROUP_SIZE;
+#pragma unroll
+    for (int j = 0; j < COLUMN_GROUPS; j += 2) {
+        const float4 x = sums_at(from + j * GROUP_SIZE);
+        const float4 y = j + 1 < COLUMN_GROUPS ? sums_at(from + (j + 1) * GROUP_SIZE) : x;
+        const float scale = args->scale;
+        uint32_t w[4] = {pack(x.x * scale, x.y * scale), pack(x.z * scale, x.w * scale),
+                         pack(y.x * scale, y.y * scale), pack(y.z * scale, y.w * scale)};
+        quad_transpose(w);
+        const int chunk = 2 * j + lane_id() % 4;
+        if (there && chunk < HEAD_DIM / 8) *(uint4 *)(to + 8 * chunk) = make_uint4(w[0], w[1], w[2], w[3]);
+    }
+}

@@ -1,0 +1,254 @@
+/* attn_bwd_sm90.cu - attention backward on Hopper: one CTA, the dK and dV of one key tile, while the queries of all heads
+ * of the group walk by.
+ *
+ *   producer (one warp)                  consumers (two warpgroups, 64 keys each)
+ *   load k, v                            for each query tile i:
+ *   walk the key tile's queries:           s = k q(i)^T,  dp = v dout(i)^T       keys x queries
+ *     load q, lse, dout, delta             p = exp(s - lse),  ds = p (dp - delta)   operands in registers
+ *                                          ds(i) to shared memory, for the other warpgroup
+ *                                          dq(i-1) = ds(i-1) k,  dv += p dout(i),  dk += ds q(i)
+ *                                          add dq(i-1) to its sums
+ *                                        store dk, dv
+ *
+ * What decides its speed: dQ is summed over key tiles in memory, which the L2 does at 3.8 TB/s and only by whole lines,
+ * and a warp that must wait for its additions waits for all of them. So dQ is one tile late: it is multiplied when all
+ * dS of its tile have long been written, and added while other products run. Scores are keys x queries so that P and
+ * dS, as they lie in registers, are operands of dV and dK.
+ *
+ * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; Q_TILE, Q_STAGES, DQ_COLUMNS,
+ * PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant computes: SUM_DQ, BLOCK_MASK,
+ * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a
+ * scale that is not positive), RAGGED (lengths come from device memory).
+ */
+#include "cuda/kernels/attn_bwd_sm90_producer.h"
+#include "cuda/kernels/attn_bwd_sm90_score.h"
+#include "cuda/kernels/attn_bwd_sm90_store.h"
+#include "cuda/kernels/ptx/warpgroup.h"
+#include "cuda/kernels/ptx/wgmma.h"
+
+PTX_WGMMA_SS(mma_scores_set, Q_TILE, INPUT_TYPE, PTX_WGMMA_SET)
+PTX_WGMMA_SS(mma_scores_add, Q_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS(mma_dk_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS(mma_dv_add, HEAD_DIM_V, INPUT_TYPE, PTX_WGMMA_ADD)
+#if SUM_DQ
+PTX_WGMMA_SS_MN(mma_dq_set, DQ_COLUMNS, INPUT_TYPE, PTX_WGMMA_SET)
+PTX_WGMMA_SS_MN(mma_dq_add, DQ_COLUMNS, INPUT_TYPE, PTX_WGMMA_ADD)
+#endif
+
+/* ---- products, all asynchronous ---- */
+
+/* d = keys queries^T: this warpgroup's rows of k or v, and q or dout. */
+SAC_FN void issue_scores(float *d, uint32_t keys, const uint8_t *queries, int head_dim) {
+    const uint64_t k = ptx_wgmma_desc_k_major(keys), q = ptx_wgmma_desc_k_major(ptx_smem_of(queries));
+    ptx_wgmma_pin(d, Q_TILE / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < (head_dim + 15) / 16; i++) {
+        const uint64_t k_step = k + PTX_WGMMA_ADVANCE(i / 4 * KV_TILE * ROW_BYTES + i % 4 * 32);
+        const uint64_t q_step = q + PTX_WGMMA_ADVANCE(i / 4 * Q_TILE * ROW_BYTES + i % 4 * 32);
+        if (i == 0)
+            mma_scores_set(d, k_step, q_step);
+        else
+            mma_scores_add(d, k_step, q_step);
+    }
+    ptx_wgmma_commit();
+}
+
+SAC_FN uint64_t queries_by_row(const uint8_t *queries) {
+    return ptx_wgmma_desc_mn_major(ptx_smem_of(queries), Q_TILE * ROW_BYTES);
+}
+
+/* dv += p dout */
+SAC_FN void issue_dv(consumer *c) {
+    const uint64_t dout = queries_by_row(c->smem->dout[c->q.stage]);
+    ptx_wgmma_pin(c->dv, HEAD_DIM_V / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 16; i++)
+        mma_dv_add(c->dv, c->p + 4 * i, dout + PTX_WGMMA_ADVANCE(16 * i * ROW_BYTES));
+    ptx_wgmma_commit();
+}
+
+/* dk += ds q */
+SAC_FN void issue_dk(consumer *c) {
+    const uint64_t q = queries_by_row(c->smem->q[c->q.stage]);
+    ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 16; i++)
+        mma_dk_add(c->dk, c->ds_packed + 4 * i, q + PTX_WGMMA_ADVANCE(16 * i * ROW_BYTES));
+    ptx_wgmma_commit();
+}
+
+#if SUM_DQ
+/* dq = ds k: half of its rows, or half of its columns. Before the first tile there is no dS yet: what then lies in the
+ * buffer is multiplied for nothing, which costs less than a branch around asynchronous products. */
+SAC_FN void issue_dq(consumer *c) {
+    smem_layout *smem = c->smem;
+    const uint32_t rows = DQ_BY_ROWS ? c->warpgroup * 64 * ROW_BYTES : 0;
+    const uint32_t columns = DQ_BY_ROWS ? 0 : c->warpgroup * KV_TILE * ROW_BYTES;
+    const uint64_t ds = ptx_wgmma_desc_k_major(ptx_smem_of(smem->ds[c->ds.stage]) + rows);
+    const uint64_t k = ptx_wgmma_desc_mn_major(ptx_smem_of(smem->k) + columns, KV_TILE * ROW_BYTES);
+    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 16; i++) {
+        const uint64_t ds_step = ds + PTX_WGMMA_ADVANCE(i / 4 * Q_TILE * ROW_BYTES + i % 4 * 32);
+        const uint64_t k_step = k + PTX_WGMMA_ADVANCE(16 * i * ROW_BYTES);
+        if (i == 0)
+            mma_dq_set(c->dq, ds_step, k_step);
+        else
+            mma_dq_add(c->dq, ds_step, k_step);
+    }
+    ptx_wgmma_commit();
+}
+#endif
+
+/* ---- one query tile ---- */
+
+/* Behind a sequence's last row may lie anything, and 0 times NaN is NaN: every warpgroup clears those rows for itself.
+ * Where lengths are the tensor's own, the copy engine has written zeros there. */
+SAC_FN void clear_rows(const consumer *c, uint8_t *tile, int first, int rows, int panels) {
+    const int missing = rows - first;
+    for (int i = threadIdx.x % 128; i < missing * panels * 8; i += 128) {
+        const int row = first + i / 8 % missing, panel = i / 8 / missing;
+        *(uint4 *)(tile + (panel * rows + row) * ROW_BYTES + i % 8 * 16) = make_uint4(0, 0, 0, 0);
+    }
+    ptx_fence_proxy_async_shared();
+    ptx_barrier_sync(1 + c->warpgroup, 128);
+}
+
+SAC_FN void clear_unused_queries(const consumer *c, const q_record *tile, uint8_t *rows, int panels) {
+#if RAGGED
+    const int32_t used = sac_length_of(&c->params->args.len_q, c->smem->own.batch) - tile->origin;
+    if (warp_has(used < Q_TILE)) clear_rows(c, rows, used, Q_TILE, panels);
+#endif
+}
+
+SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
+    smem_layout *smem = c->smem;
+    const uint32_t stage = c->q.stage;
+    clear_unused_queries(c, tile, smem->q[stage], PANELS);
+    issue_scores(c->s, c->k_rows, smem->q[stage], HEAD_DIM);
+    ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
+    clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
+    issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->s, Q_TILE / 2);
+    ptx_wgmma_pin(c->dp, Q_TILE / 2);
+    prepare_scores(c, tile);
+    score_grads(c, tile, masked);
+#if SUM_DQ
+    put_ds(c, tile);
+    issue_dq(c);
+#endif
+    issue_dv(c);
+    issue_dk(c);
+#if SUM_DQ
+    ptx_wgmma_wait(2);
+    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
+    add_dq(c);
+    ring_next(&c->ds, DS_BUFFERS);
+#endif
+    ptx_wgmma_wait(1);
+    ptx_wgmma_pin(c->dv, HEAD_DIM_V / 2);
+    release(&smem->dout_empty[stage]);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
+    release(&smem->q_empty[stage]);
+    ring_next(&c->q, Q_STAGES);
+}
+
+#if SUM_DQ
+SAC_FN void add_last_dq(consumer *c) {
+    ptx_mbarrier_wait(&c->smem->ds_full[c->ds.stage], c->ds.parity);
+    issue_dq(c);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
+    add_dq(c);
+}
+#endif
+
+SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
+    const sac_attention_args *args = &params->args;
+    const ring first = {0, 0};
+    c->params = params;
+    c->smem = smem;
+    c->q = first;
+    c->warpgroup = threadIdx.x / 128 - 1;
+    c->k_rows = ptx_warp_uniform(ptx_smem_of(smem->k) + c->warpgroup * 64 * ROW_BYTES);
+    c->v_rows = ptx_warp_uniform(ptx_smem_of(smem->v) + c->warpgroup * 64 * ROW_BYTES);
+    c->scale_log2 = score_to_log2(args);
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM / 2; i++) c->dk[i] = 0;
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM_V / 2; i++) c->dv[i] = 0;
+#if SUM_DQ
+    const ring before_first = {DS_BUFFERS - 1, 1}; /* a phase that counts as over */
+    c->ds = before_first;
+    c->ds_lane = ds_lane_offset();
+#endif
+}
+
+SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
+    consumer c;
+    start(&c, params, smem);
+    ptx_mbarrier_wait(&smem->kv_full, 0);
+    const int32_t num_keys = smem->own.keys.end - smem->own.keys.begin;
+    if (RAGGED && warp_has(num_keys < KV_TILE)) {
+        clear_rows(&c, smem->k, num_keys, KV_TILE, PANELS);
+        clear_rows(&c, smem->v, num_keys, KV_TILE, PANELS_V);
+    }
+    for (;;) {
+        ptx_mbarrier_wait(&smem->q_full[c.q.stage], c.q.parity);
+        const q_record *tile = &smem->q_tile[c.q.stage];
+        if (warp_has(tile->head < 0)) break;
+        if (KEEPS_PRODUCT && warp_has(tile->flags & Q_MASKED))
+            attend(&c, tile, 1);
+        else
+            attend(&c, tile, 0);
+    }
+#if SUM_DQ
+    add_last_dq(&c);
+#endif
+    store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->args.scale);
+    store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, 1);
+}
+
+/* ---- the kernel ---- */
+
+SAC_FN void init_barriers(smem_layout *smem) {
+    const uint32_t warps = 4 * CONSUMERS; /* each arrives once where all have read, or written */
+    ptx_mbarrier_init(&smem->kv_full, 1);
+    for (int i = 0; i < Q_STAGES; i++) {
+        ptx_mbarrier_init(&smem->q_full[i], 1);
+        ptx_mbarrier_init(&smem->dout_full[i], 1);
+        ptx_mbarrier_init(&smem->q_empty[i], warps);
+        ptx_mbarrier_init(&smem->dout_empty[i], warps);
+    }
+#if SUM_DQ
+    for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_full[i], warps);
+    smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
+#endif
+    ptx_mbarrier_fence_init();
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    attn_bwd_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
+    extern __shared__ __align__(1024) uint8_t dynamic_smem[];
+    smem_layout *smem = (smem_layout *)dynamic_smem;
+    const key_tile own = key_tile_of(&params);
+    if (own.keys.begin >= own.keys.end) return;
+    if (threadIdx.x == 0) {
+        smem->own = own;
+        init_barriers(smem);
+    }
+    __syncthreads();
+    if (threadIdx.x < 128) {
+        ptx_give_registers(PRODUCER_REGS);
+        if (threadIdx.x < 32) produce(&params, smem, &own);
+    } else {
+        ptx_take_registers(CONSUMER_REGS);
+        consume(&params, smem);
+    }
+}

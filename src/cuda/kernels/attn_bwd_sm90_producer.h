@@ -1,0 +1,127 @@
+/* attn_bwd_sm90_producer.h - one warp that walks the queries of the CTA's keys and loads what the consumers need: q and
+ * dout by the copy engine, issued by one lane; lse and delta by all lanes, in the form in which they are used. */
+#ifndef SAC_ATTN_BWD_SM90_PRODUCER_H
+#define SAC_ATTN_BWD_SM90_PRODUCER_H
+
+#include "cuda/kernels/attn_bwd_sm90_tile.h"
+
+enum { LANE_ROWS = Q_TILE / 32 };
+
+typedef struct producer {
+    const sac_attn_bwd_sm90_params *params;
+    smem_layout *smem;
+    key_tile own;
+    sac_sequence sequence;
+    ring q;
+} producer;
+
+SAC_FN void load_keys(const producer *w) {
+    const sac_attn_bwd_sm90_params *params = w->params;
+    const sac_lengths *len = &params->args.len_k;
+    const int32_t row = row_of(len, w->own.batch) + w->own.keys.begin, batch = batch_of(len, w->own.batch);
+    uint64_t *full = &w->smem->kv_full;
+    if (lane_id() > 0) return;
+    ptx_mbarrier_arrive_expect(full, K_BYTES + V_BYTES);
+    load_tile(w->smem->k, &params->k, full, KV_TILE, PANELS, row, w->own.head, batch);
+    load_tile(w->smem->v, &params->v, full, KV_TILE, PANELS_V, row, w->own.head, batch);
+}
+
+/* The rows of the tile that this lane looks after. */
+SAC_FN void load_rows(const producer *w, const q_record *tile, float lse[LANE_ROWS], float delta[LANE_ROWS]) {
+    const sac_attention_args *args = &w->params->args;
+    const int32_t b = w->own.batch, first = row_of(&args->len_q, b);
+    const float *lse_row = args->lse.data + batch_of(&args->len_q, b) * args->lse.batch_stride +
+                           tile->head * args->lse.head_stride;
+    const float *delta_row = w->params->delta + tile->head * w->params->total_q +
+                             (args->len_q.cu_seqlens ? 0 : (int64_t)b * args->len_q.seqlen);
+#pragma unroll
+    for (int i = 0; i < LANE_ROWS; i++) {
+        const int32_t row = tile->origin + 32 * i + lane_id();
+        const int there = row >= tile->begin && row < tile->end;
+        lse[i] = there ? lse_row[(first + row) * args->lse.row_stride] : -MINUS_INF;
+        delta[i] = there ? delta_row[first + row] : 0;
+    }
+}
+
+/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. */
+SAC_FN float lse_log2(float lse) { return lse == MINUS_INF ? 0 : lse * LOG2_E; }
+
+SAC_FN void load_queries(producer *w, const q_record *tile) {
+    const sac_attn_bwd_sm90_params *params = w->params;
+    const sac_lengths *len = &params->args.len_q;
+    const int32_t row = row_of(len, w->own.batch) + tile->origin, batch = batch_of(len, w->own.batch);
+    smem_layout *smem = w->smem;
+    const uint32_t s = w->q.stage;
+    float lse[LANE_ROWS], delta[LANE_ROWS];
+    load_rows(w, tile, lse, delta);
+
+    ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
+#pragma unroll
+    for (int i = 0; i < LANE_ROWS; i++) smem->lse[s][32 * i + lane_id()] = lse_log2(lse[i]);
+    if (lane_id() == 0) smem->q_tile[s] = *tile;
+    __syncwarp();
+    if (lane_id() == 0) {
+        ptx_mbarrier_arrive_expect(&smem->q_full[s], Q_BYTES);
+        load_tile(smem->q[s], &params->q, &smem->q_full[s], Q_TILE, PANELS, row, tile->head, batch);
+    }
+
+    ptx_mbarrier_wait(&smem->dout_empty[s], w->q.parity ^ 1);
+#pragma unroll
+    for (int i = 0; i < LANE_ROWS; i++) smem->delta[s][32 * i + lane_id()] = delta[i];
+    __syncwarp();
+    if (lane_id() == 0) {
+        ptx_mbarrier_arrive_expect(&smem->dout_full[s], DOUT_BYTES);
+        load_tile(smem->dout[s], &params->dout, &smem->dout_full[s], Q_TILE, PANELS_V, row, tile->head,
+                  batch);
+    }
+    ring_next(&w->q, Q_STAGES);
+}
+
+SAC_FN void end_queries(producer *w) {
+    ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
+    if (lane_id() > 0) return;
+    w->smem->q_tile[w->q.stage].head = -1;
+    ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
+}
+
+SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
+    const sac_attention_args *args = &w->params->args;
+    const sac_band band = sac_band_make(&args->band, w->sequence.q_len, w->sequence.k_len);
+    sac_walk walk = sac_walk_queries(args, &band, w->own.batch, head, w->own.keys, Q_TILE);
+    if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
+    return walk;
+}
+
+/* The walk's next tile; it ends early where it starts inside a group of rows. */
+SAC_FN int next_queries(const producer *w, sac_walk *walk, q_record *record) {
+    sac_tile tile;
+    if (!sac_walk_next(walk, &tile)) return 0;
+    record->origin = tile.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
+    record->begin = tile.begin;
+    record->end = walk->run.begin = sac_min(tile.end, record->origin + Q_TILE);
+    const int masked = tile.banded || (MASK_MOD && tile.kind == SAC_PARTIAL) || tile.kind == SAC_DIAGONAL ||
+                       w->own.keys.end - w->own.keys.begin < KV_TILE ||
+                       (PRESCALED && record->end - record->begin < Q_TILE);
+    record->flags = (masked ? Q_MASKED : 0) | tile.kind << Q_KIND;
+    record->delta = tile.delta;
+    return 1;
+}
+
+SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem, const key_tile *own) {
+    const sac_attention_args *args = &params->args;
+    producer w = {params, smem, *own, sequence_of(args, own->batch), {0, 0}};
+    load_keys(&w);
+    q_record record;
+    for (int32_t i = 0; i < args->group; i++) {
+        record.head = own->head * args->group + i;
+        const int64_t first = record.head * params->sum_rows + sac_sum_row(&args->len_q, own->batch);
+        sac_walk walk = walk_queries(&w, record.head);
+        while (next_queries(&w, &walk, &record)) {
+            record.sum = (first + record.origin) / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE;
+            load_queries(&w, &record);
+        }
+    }
+    end_queries(&w);
+}
+
+#endif

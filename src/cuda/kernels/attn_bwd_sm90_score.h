@@ -1,0 +1,150 @@
+/* attn_bwd_sm90_score.h - from products to P and dS, element by element:
+ *
+ *   P = exp(score - lse)        dS = P (dP - delta), and from there back through the score's modifications
+ *
+ * Hidden pairs get P = 0 and dS = 0.
+ */
+#ifndef SAC_ATTN_BWD_SM90_SCORE_H
+#define SAC_ATTN_BWD_SM90_SCORE_H
+
+#include "cuda/kernels/attn_bwd_sm90_tile.h"
+#include "cuda/kernels/attn_sm90_score.h"
+
+/* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything else
+ * is done to them; that leaves one path for all tiles. */
+#define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
+
+/* A tile as one thread sees it. */
+typedef struct score_tile {
+    const sac_attention_args *args;
+    int32_t b, h, query, key; /* of the thread's first score */
+    sac_sequence sequence;
+    int asks;              /* the mask_mod is asked */
+    uint32_t seen[2];      /* of each of the thread's keys: a bit for every query that sees it */
+    float distance, slope; /* ALiBi */
+} score_tile;
+
+/* How many of this thread's queries lie before the offset from its first. */
+SAC_FN int32_t queries_before(int32_t offset) {
+    const int32_t x = sac_max(0, sac_min(offset, Q_TILE));
+    return x / 8 * 2 + sac_min(x % 8, 2);
+}
+
+SAC_FN uint32_t visible_queries(const consumer *c, const score_tile *t, const q_record *tile, int32_t key) {
+    const sac_band band = sac_band_make(&t->args->band, t->sequence.q_len, t->sequence.k_len);
+    int32_t begin = sac_max(tile->begin, sac_band_first_query(&band, key));
+    int32_t end = sac_min(tile->end, sac_band_end_query(&band, key));
+    if (BLOCK_MASK && tile->flags >> Q_KIND == SAC_DIAGONAL) {
+        begin = sac_max(begin, key - tile->delta);
+        end = sac_min(end, key - tile->delta + 1);
+    }
+    const int32_t low = queries_before(begin - t->query), high = queries_before(end - t->query);
+    return key < c->smem->own.keys.end && low < high ? ~0u << low & ~0u >> (32 - high) : 0;
+}
+
+SAC_FN score_tile score_tile_of(const consumer *c, const q_record *tile) {
+    score_tile t;
+    t.args = &c->params->args;
+    t.b = c->smem->own.batch;
+    t.h = tile->head;
+    t.query = tile->origin + first_query();
+    t.key = first_key(c);
+    t.sequence = sequence_of(t.args, t.b);
+    t.asks = tile->flags >> Q_KIND != SAC_FULL;
+    t.seen[0] = visible_queries(c, &t, tile, t.key);
+    t.seen[1] = visible_queries(c, &t, tile, t.key + 8);
+#if ALIBI
+    t.distance = (float)(t.query + t.sequence.k_len - t.sequence.q_len - t.key);
+    t.slope = t.args->alibi_slopes[t.b * t.args->alibi_batch_stride + t.h];
+#endif
+    return t;
+}
+
+/* Indices of the thread's i-th score as modifiers are asked about: the largest legal ones at most. */
+SAC_FN int32_t query_of(const score_tile *t, int i) {
+    return sac_min(t->query + COLUMN_OF(i), t->sequence.q_len - 1);
+}
+SAC_FN int32_t key_of(const score_tile *t, int i) {
+    return sac_min(t->key + ROW_OF(i), t->sequence.k_len - 1);
+}
+
+SAC_FN int is_visible(const score_tile *t, int i) {
+    int visible = t->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1;
+#if MASK_MOD
+    visible &= !t->asks | sac_mask_mod(t->b, t->h, query_of(t, i), key_of(t, i), &t->args->mask_aux);
+#endif
+    return visible;
+}
+
+#if PRESCALED
+SAC_FN score_place place_of(const score_tile *t, int i) {
+    const score_place at = {t->b, t->h, query_of(t, i), key_of(t, i),
+                            ALIBI ? t->slope * fabsf(t->distance + (COLUMN_OF(i) - ROW_OF(i))) : 0};
+    return at;
+}
+#endif
+
+#if !KEEPS_PRODUCT
+#if PRESCALED
+SAC_FN void modify_scores(consumer *c, const q_record *tile) {
+    const score_tile t = score_tile_of(c, tile);
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i++) {
+        const score_place at = place_of(&t, i);
+        c->s[i] = modify_score(t.args, &at, c->s[i]).score;
+    }
+}
+#endif
+/* Hidden scores become -inf. */
+SAC_FN void hide_scores(consumer *c, const q_record *tile) {
+    const score_tile t = score_tile_of(c, tile);
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i++)
+        if (!is_visible(&t, i)) c->s[i] = MINUS_INF;
+}
+#endif
+
+/* Before scores are used: what can be done in their place. */
+SAC_FN void prepare_scores(consumer *c, const q_record *tile) {
+#if !KEEPS_PRODUCT
+#if PRESCALED
+    modify_scores(c, tile);
+#endif
+    if (warp_has(tile->flags & Q_MASKED)) hide_scores(c, tile);
+#endif
+}
+
+/* P and dS of the thread's i-th pair. */
+SAC_FN float2 score_pair(const consumer *c, const score_tile *t, int i, int masked, float lse, float delta) {
+#if KEEPS_PRODUCT
+    const score_place at = place_of(t, i);
+    const modified_score m = modify_score(t->args, &at, c->s[i]);
+    if (masked && !is_visible(t, i)) return make_float2(0, 0);
+    const float p = ptx_exp2(fmaf(m.score, c->scale_log2, -lse));
+    return make_float2(p, modify_gradient(t->args, &at, &m, p * (c->dp[i] - delta)));
+#else
+    const float p = ptx_exp2(fmaf(c->s[i], c->scale_log2, -lse)), ds = p * (c->dp[i] - delta);
+    /* A score is here tanh, whose slope is 1 - tanh^2, or -inf, which has none. */
+    return make_float2(p, SOFTCAP ? ds * fmaxf(1 - c->s[i] * c->s[i], 0) : ds);
+#endif
+}
+
+/* P and dS of a tile, packed as operands. */
+SAC_FN void score_grads(consumer *c, const q_record *tile, int masked) {
+    const score_tile t = score_tile_of(c, tile);
+    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query()),
+                   delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
+#pragma unroll
+    for (int j = 0; j < Q_TILE / 8; j++) {
+        const float2 l = ptx_ld_f32x2(lse + 32 * j), d = ptx_ld_f32x2(delta + 32 * j);
+#pragma unroll
+        for (int i = 4 * j; i < 4 * j + 4; i += 2) {
+            const float2 low = score_pair(c, &t, i, masked, l.x, d.x);
+            const float2 high = score_pair(c, &t, i + 1, masked, l.y, d.y);
+            c->p[i / 2] = pack(low.x, high.x);
+            c->ds_packed[i / 2] = pack(low.y, high.y);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,69 @@
+/* attn_bwd_sm90_store.h - what leaves a consumer: dS to shared memory, dQ to its sums, dK and dV to memory. */
+#ifndef SAC_ATTN_BWD_SM90_STORE_H
+#define SAC_ATTN_BWD_SM90_STORE_H
+
+#include "cuda/kernels/attn_bwd_sm90_tile.h"
+#include "cuda/kernels/ptx/fence.h"
+#include "cuda/kernels/ptx/reduce.h"
+
+#if SUM_DQ
+/* Where a lane's address of a 16 x 16 block of dS lies, in the swizzled panel of this warpgroup's keys: matrices 0 and 1
+ * hold the first 8 queries, 0 and 2 the first 8 keys. */
+SAC_FN uint32_t ds_lane_offset(void) {
+    const int lane = lane_id(), row = lane % 8, key_chunk = threadIdx.x / 32 % 4 * 2 + lane / 8 % 2;
+    return (threadIdx.x / 128 - 1) * Q_TILE * ROW_BYTES + (row + lane / 16 * 8) * ROW_BYTES +
+           (key_chunk ^ row) * 16;
+}
+
+/* dS for the products of dQ, which need the keys of all warpgroups. Whoever has waited for the dS of the tile before knows
+ * that all are done with that of three tiles ago, and may write over it. */
+SAC_FN void put_ds(const consumer *c, const q_record *tile) {
+    smem_layout *smem = c->smem;
+    const uint32_t buffer = c->ds.stage + 1 == DS_BUFFERS ? 0 : c->ds.stage + 1;
+    const ptx_smem to = ptx_smem_of(smem->ds[buffer]) + c->ds_lane;
+    ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 16; i++) ptx_stmatrix_trans(to + 16 * i * ROW_BYTES, c->ds_packed + 4 * i);
+    ptx_fence_proxy_async_shared();
+    if (threadIdx.x == 128) {
+        const dq_place place = {tile->sum, (tile->end - tile->origin + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS};
+        smem->dq_place[buffer] = place;
+    }
+    __syncwarp();
+    release(&smem->ds_full[buffer]);
+}
+
+/* Adds this warp's part of dQ, two groups of rows, to the sums. */
+SAC_FN void add_dq(const consumer *c) {
+    const dq_place *place = &c->smem->dq_place[c->ds.stage];
+    const int row_group = (DQ_BY_ROWS ? threadIdx.x / 32 - 4 : threadIdx.x / 32 % 4) * 2;
+    const int column_group = DQ_BY_ROWS ? 0 : (threadIdx.x / 128 - 1) * (DQ_COLUMNS / SAC_SUM_COLUMNS);
+    float *to = c->params->dq_sum + place->sum + (row_group * SUM_GROUPS + column_group) * SUM_GROUP_SIZE +
+                lane_id() * 4;
+    const int rows = place->row_groups - row_group, columns = SUM_GROUPS - column_group;
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int j = 0; j < DQ_COLUMNS / SAC_SUM_COLUMNS; j++)
+            if (half < rows && j < columns)
+                ptx_add_f32x4(to + (half * SUM_GROUPS + j) * SUM_GROUP_SIZE, c->dq[8 * j + 2 * half],
+                              c->dq[8 * j + 2 * half + 1], c->dq[8 * j + 4 + 2 * half],
+                              c->dq[8 * j + 4 + 2 * half + 1]);
+}
+#endif
+
+/* dK or dV: the rows of this warp's keys. */
+SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const sac_view *view, float scale) {
+    const sac_lengths *len = &c->params->args.len_k;
+    const int32_t b = c->smem->own.batch, first = row_of(len, b);
+    if (!view->data) return;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int32_t row = first_key(c) + 8 * r;
+        uint16_t *to = (uint16_t *)view->data + batch_of(len, b) * view->batch_stride +
+                       c->smem->own.head * view->head_stride + (int64_t)(first + row) * view->row_stride;
+        store_sums(to, acc, columns, r, scale, row < c->smem->own.keys.end);
+    }
+}
+
+#endif

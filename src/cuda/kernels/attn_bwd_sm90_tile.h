@@ -1,0 +1,107 @@
+/* attn_bwd_sm90_tile.h - the sizes of a variant, what lies in shared memory, and what a consumer thread holds. */
+#ifndef SAC_ATTN_BWD_SM90_TILE_H
+#define SAC_ATTN_BWD_SM90_TILE_H
+
+#include "cuda/kernels/attn_bwd_sm90.h"
+#include "cuda/kernels/attn_sm90.h"
+#include "shared/tile_walk.h"
+
+#define CONSUMERS 2
+#define KV_TILE (64 * CONSUMERS)
+#define THREADS (128 * (1 + CONSUMERS))
+#define PANELS PANELS_OF(HEAD_DIM)
+#define PANELS_V PANELS_OF(HEAD_DIM_V)
+#define K_BYTES (KV_TILE * PANELS * ROW_BYTES)
+#define V_BYTES (KV_TILE * PANELS_V * ROW_BYTES)
+#define Q_BYTES (Q_TILE * PANELS * ROW_BYTES)
+#define DOUT_BYTES (Q_TILE * PANELS_V * ROW_BYTES)
+#define DS_BYTES (Q_TILE * PANELS_OF(KV_TILE) * ROW_BYTES)
+#define DS_BUFFERS 3 /* a warpgroup may be one tile ahead of the other, and dQ is one tile late */
+#define DQ_BY_ROWS                                                                                           \
+    (Q_TILE == 64 * CONSUMERS) /* the warpgroups share the rows of dQ; else its columns, a panel each */
+#define SUM_GROUPS ((HEAD_DIM + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS)
+#define SUM_GROUP_SIZE (SAC_SUM_ROWS * SAC_SUM_COLUMNS)
+
+/* What the producer tells the consumers about a query tile. It lies in Q_TILE rows from origin on; the sums of dQ want
+ * that to be a multiple of 8. */
+typedef struct __align__(16) q_record {
+    int32_t head; /* -1: no more queries */
+    int32_t origin, begin, end;
+    int32_t flags; /* Q_MASKED, and the kind << Q_KIND */
+    int32_t delta; /* DIAGONAL */
+    int64_t sum;   /* where in dq_sum the tile's rows start */
+}
+q_record;
+enum { Q_MASKED = 1, Q_KIND = 1 };
+
+/* The keys of a CTA. */
+typedef struct key_tile {
+    int32_t batch, head;
+    sac_range keys;
+} key_tile;
+
+/* Where in dq_sum the dQ of a tile goes, which is known one tile later. */
+typedef struct dq_place {
+    int64_t sum;
+    int32_t row_groups; /* of 8 */
+} dq_place;
+
+typedef struct smem_layout {
+    uint8_t k[K_BYTES];
+    uint8_t v[V_BYTES];
+    uint8_t q[Q_STAGES][Q_BYTES];
+    uint8_t dout[Q_STAGES][DOUT_BYTES];
+#if SUM_DQ
+    uint8_t ds[DS_BUFFERS][DS_BYTES]; /* queries x keys */
+    dq_place dq_place[DS_BUFFERS];
+    uint64_t ds_full[DS_BUFFERS];
+#endif
+    float lse[Q_STAGES][Q_TILE]; /* base 2; +inf for rows outside the tile, whose P is 0 then */
+    float delta[Q_STAGES][Q_TILE];
+    q_record q_tile[Q_STAGES];
+    key_tile own;
+    uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
+} smem_layout;
+
+/* Long tiles first: under a causal mask those of the first keys. */
+SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
+    const sac_tile_place place = sac_tile_place_of(&params->order, blockIdx.x);
+    const int32_t index = params->order.num_tiles - 1 - place.tile;
+    key_tile t;
+    t.batch = place.head / params->args.num_kv_heads;
+    t.head = place.head % params->args.num_kv_heads;
+    t.keys = sac_tile_rows(index, sequence_of(&params->args, t.batch).k_len, KV_TILE,
+                           BLOCK_MASK ? params->args.blocks.kv_block : 0);
+    return t;
+}
+
+typedef struct consumer {
+    const sac_attn_bwd_sm90_params *params;
+    smem_layout *smem;
+    ring q; /* of the buffers of q and dout */
+    uint32_t warpgroup;
+    uint32_t k_rows, v_rows;        /* where this warpgroup's keys lie */
+    float scale_log2;               /* what s is multiplied by in the exponent */
+    float s[Q_TILE / 2];            /* scores, keys x queries */
+    float dp[Q_TILE / 2];           /* their gradients */
+    uint32_t p[Q_TILE / 4];         /* probabilities, packed as operands */
+    uint32_t ds_packed[Q_TILE / 4]; /* gradients of scores, likewise */
+    float dk[HEAD_DIM / 2];         /* keys x columns */
+    float dv[HEAD_DIM_V / 2];
+#if SUM_DQ
+    ring ds;                  /* the dS that dq is made of; the next buffer takes that of this tile */
+    uint32_t ds_lane;         /* offset of this lane in a store of dS */
+    float dq[DQ_COLUMNS / 2]; /* queries x columns, of the tile before */
+#endif
+} consumer;
+
+/* A thread holds two keys of its warpgroup's 64 and, of each eight queries of a tile, two: s[i] is the score of key
+ * first_key + ROW_OF(i) and of query first_query + COLUMN_OF(i) of the tile. */
+#define ROW_OF(i) ((i) / 2 % 2 * 8)
+#define COLUMN_OF(i) ((i) / 4 * 8 + (i) % 2)
+SAC_FN int32_t first_key(const consumer *c) {
+    return c->smem->own.keys.begin + (threadIdx.x / 32 - 4) * 16 + lane_id() / 4;
+}
+SAC_FN int first_query(void) { return lane_id() % 4 * 2; }
+
+#endif

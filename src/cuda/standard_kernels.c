@@ -1,0 +1,116 @@
+/* standard_kernels.c - standard calls x families of kernels.
+ *
+ * The one list of what is compiled beforehand. A new kind of call is a row of `kinds`, a new family of kernels a row of
+ * `families`. Nothing with a modifier's text is standard, and fp32 is not: it is for checking.
+ */
+#include "cuda/standard_kernels.h"
+
+#include <stdlib.h>
+
+#include "cuda/attn_fwd_sm90.h"
+#include "cuda/mask_lists.h"
+
+/* ---- the calls ---- */
+
+static const sac_dtype dtypes[] = {SAC_BF16, SAC_F16};
+
+static const int32_t head_dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}};
+
+/* What makes another kernel of the same dtype and head dims. Causal masks, windows and lengths are data. */
+typedef struct call_kind {
+    int32_t seqlen_q;
+    bool ragged, block_mask, deterministic;
+} call_kind;
+
+static const call_kind kinds[] = {
+    {.seqlen_q = 8192},
+    {.seqlen_q = 1}, /* decoding: the keys are split */
+    {.seqlen_q = 8192, .ragged = true},
+    {.seqlen_q = 8192, .block_mask = true}, /* of lists alone, as native sparse attention makes them */
+    {.seqlen_q = 8192, .deterministic = true},
+};
+
+/* Only which pointers are there matters. */
+static char there[64] __attribute__((aligned(64)));
+
+static sac_attention_call make_call(const call_kind *kind, sac_dtype dtype, int32_t head_dim,
+                                    int32_t head_dim_v) {
+    enum { HEADS = 8, SEQLEN_K = 8192 };
+    const sac_view view = {.data = there, .batch_stride = 1 << 20, .row_stride = 256, .head_stride = 1 << 12};
+    const sac_lengths q = {.cu_seqlens = kind->ragged ? (const int32_t *)there : NULL,
+                           .seqlen = kind->seqlen_q};
+    const sac_lengths k = {.cu_seqlens = q.cu_seqlens, .seqlen = SEQLEN_K};
+    sac_attention_call call = {.total_q = kind->seqlen_q, .total_k = SEQLEN_K};
+    call.args = (sac_attention_args){.q = view,
+                                     .k = view,
+                                     .v = view,
+                                     .out = view,
+                                     .dout = view,
+                                     .dq = view,
+                                     .dk = view,
+                                     .dv = view,
+                                     .len_q = q,
+                                     .len_k = k,
+                                     .dtype = dtype,
+                                     .batch = 1,
+                                     .num_heads = HEADS,
+                                     .num_kv_heads = HEADS,
+                                     .group = 1,
+                                     .head_dim = head_dim,
+                                     .head_dim_v = head_dim_v,
+                                     .deterministic = kind->deterministic,
+                                     .scale = 1};
+    if (kind->block_mask)
+        call.args.blocks = (sac_block_mask_args){
+            .by_query.offsets = (const int64_t *)there, .q_block = 128, .kv_block = 128};
+    return call;
+}
+
+/* ---- the families ---- */
+
+static saccade_status portable(const sac_cuda_device *device, const sac_attention_call *call,
+                               sac_launch_fn visit) {
+    sac_portable_job job = {.device = device, .launch = visit, .args = call->args};
+    int32_t dtype = call->args.dtype, d = call->args.head_dim, dv = call->args.head_dim_v;
+    sac_portable_plan_forward(device, call, there, &job.plan);
+    if (sac_portable_serves_forward(dtype, d, dv, device->smem_bytes))
+        SAC_TRY(sac_portable_launch_forward(&job));
+    sac_portable_plan_backward(call, there, &job.plan);
+    return sac_portable_serves_backward(dtype, d, dv, device->smem_bytes) ? sac_portable_launch_backward(&job)
+                                                                          : SACCADE_OK;
+}
+
+static saccade_status hopper_forward(const sac_cuda_device *device, const sac_attention_call *call,
+                                     sac_launch_fn visit) {
+    if (device->compute_capability != 90) return SACCADE_OK;
+    for (int split = 0; split < 2; split++) {
+        sac_kernel_spec spec;
+        char *modifiers;
+        saccade_status status = sac_attn_fwd_sm90_spec(call, split, &spec, &modifiers);
+        if (status == SACCADE_OK) status = visit(NULL, device, &spec, 1, NULL);
+        free(modifiers);
+        if (status != SACCADE_OK) return status;
+    }
+    return SACCADE_OK;
+}
+
+static saccade_status (*const families[])(const sac_cuda_device *device, const sac_attention_call *call,
+                                          sac_launch_fn visit) = {portable, hopper_forward};
+
+saccade_status sac_standard_kernels(int32_t compute_capability, sac_launch_fn visit) {
+    const sac_cuda_device device = {.compute_capability = compute_capability,
+                                    .num_sms = 132,
+                                    .smem_bytes = sac_cuda_smem_of(compute_capability),
+                                    .l2_bytes = 50 << 20};
+    for (int i = 0; i < SAC_NUM_MASK_KERNELS; i++)
+        if (i != SAC_MASK_CLASSIFY) SAC_TRY(visit(NULL, &device, &sac_mask_kernels[i], 1, NULL));
+#define EACH(item, list) for (size_t item = 0; item < sizeof(list) / sizeof *(list); item++)
+    EACH(t, dtypes)
+    EACH(d, head_dims)
+    EACH(k, kinds) {
+        sac_attention_call call = make_call(&kinds[k], dtypes[t], head_dims[d][0], head_dims[d][1]);
+        EACH(f, families) SAC_TRY(families[f](&device, &call, visit));
+    }
+#undef EACH
+    return SACCADE_OK;
+}
