@@ -1,6 +1,7 @@
 /* test_cpu.c - what the CPU backend promises beyond its results: the accuracy of its functions, independence of
  * threads, and that a NaN stays where it is seen. On every instruction set of this machine. */
 #include <saccade/attention.h>
+#include <saccade/block_mask.h>
 
 #include <math.h>
 #include <stdlib.h>
@@ -120,27 +121,51 @@ static void assert_same(const char *what, const char *isa, const float *a, const
 }
 
 /* Few queries, many keys: the keys are split among the threads, and the parts combined. */
+static void compare_split(const char *isa, int32_t q_len, const saccade_attention_params *params) {
+    problem *whole = problem_make(q_len, MAX_K), *split = problem_make(q_len, MAX_K);
+    solve(whole, isa, 1, false, params);
+    solve(split, isa, 7, false, params);
+    for (int32_t i = 0; i < q_len * HEADS * DIM; i++)
+        if (!(fabsf(whole->out[i] - split->out[i]) <= 1e-6f))
+            fail_msg("%s, seed %d, Nq %d: out %d is %.9g on one thread, %.9g on seven", isa, SEED, q_len, i,
+                     whole->out[i], split->out[i]);
+    for (int32_t i = 0; i < q_len * HEADS; i++)
+        if (!(fabsf(whole->lse[i] - split->lse[i]) <= 2e-6f))
+            fail_msg("%s, seed %d, Nq %d: lse %d is %.9g on one thread, %.9g on seven", isa, SEED, q_len, i,
+                     whole->lse[i], split->lse[i]);
+    free(whole);
+    free(split);
+}
+
 static void split_on(const char *isa) {
     const saccade_attention_params causal = {.causal = SACCADE_CAUSAL_BOTTOM_RIGHT, .backend = "cpu"};
-    for (int32_t q_len = 1; q_len <= 33; q_len += 16) {
-        problem *whole = problem_make(q_len, MAX_K), *split = problem_make(q_len, MAX_K);
-        solve(whole, isa, 1, false, &causal);
-        solve(split, isa, 7, false, &causal);
-        for (int32_t i = 0; i < q_len * HEADS * DIM; i++)
-            if (!(fabsf(whole->out[i] - split->out[i]) <= 1e-6f))
-                fail_msg("%s, seed %d, Nq %d: out %d is %.9g on one thread, %.9g on seven", isa, SEED, q_len,
-                         i, whole->out[i], split->out[i]);
-        for (int32_t i = 0; i < q_len * HEADS; i++)
-            if (!(fabsf(whole->lse[i] - split->lse[i]) <= 2e-6f))
-                fail_msg("%s, seed %d, Nq %d: lse %d is %.9g on one thread, %.9g on seven", isa, SEED, q_len,
-                         i, whole->lse[i], split->lse[i]);
-        free(whole);
-        free(split);
-    }
+    for (int32_t q_len = 1; q_len <= 33; q_len += 16) compare_split(isa, q_len, &causal);
 }
 static void keys_split_among_threads_combine_to_the_same(void **state) {
     (void)state;
     on_every_isa(split_on);
+}
+
+/* Many listed blocks at the beginning, then gaps, then nothing; and a head that sees two blocks. */
+static void split_blocks_on(const char *isa) {
+    enum { BLOCK = 64, Q_LEN = 16, LISTED = 40 };
+    int32_t indices[HEADS][LISTED];
+    for (int32_t h = 0; h < HEADS; h++)
+        for (int32_t i = 0; i < LISTED; i++) indices[h][i] = h == 1 && i > 1 ? -1 : i < 30 ? i : 2 * i - 29;
+    saccade_context *ctx = context(isa, 1);
+    saccade_block_mask *mask;
+    must(saccade_block_mask_from_indices(
+        ctx, &mask,
+        &(saccade_mask_shape){
+            .num_heads = HEADS, .q_len = Q_LEN, .kv_len = MAX_K, .q_block = BLOCK, .kv_block = BLOCK},
+        SACCADE_TENSOR(indices, SACCADE_I32, 1, HEADS, 1, LISTED), SACCADE_FULL));
+    compare_split(isa, Q_LEN, &(saccade_attention_params){.block_mask = mask, .backend = "cpu"});
+    saccade_block_mask_destroy(mask);
+    saccade_context_destroy(ctx);
+}
+static void listed_blocks_split_among_threads_combine_to_the_same(void **state) {
+    (void)state;
+    on_every_isa(split_blocks_on);
 }
 
 static void threads_on(const char *isa) {
@@ -221,6 +246,7 @@ int main(void) {
         cmocka_unit_test(probabilities_are_exact_to_fp32),
         cmocka_unit_test(softcap_is_exact_to_fp32),
         cmocka_unit_test(keys_split_among_threads_combine_to_the_same),
+        cmocka_unit_test(listed_blocks_split_among_threads_combine_to_the_same),
         cmocka_unit_test(deterministic_results_do_not_depend_on_threads),
         cmocka_unit_test(gradients_repeat_bit_for_bit_without_being_asked),
         cmocka_unit_test(nan_stays_in_rows_that_see_it),

@@ -3,9 +3,10 @@
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
 #include "cpu/plan.h"
+#include "shared/tile_walk.h"
 
-/* Parts are no shorter: a combination costs about as much as a key tile. */
-enum { MIN_PART = 4 * SAC_CPU_KV_TILE, DETERMINISTIC_THREADS = 16 };
+/* Parts have no fewer key tiles: a combination costs about as much as one. */
+enum { MIN_PART = 4, DETERMINISTIC_THREADS = 16 };
 
 /* How many threads' worth of pieces to make. What is asked to be deterministic does not depend on the machine. */
 static int32_t threads_to_feed(const saccade_context *ctx, const sac_attention_args *args) {
@@ -18,11 +19,31 @@ static int64_t max_parts(const saccade_context *ctx, const sac_attention_args *a
                        : 0; /* fewer than 2 * threads tiles, rounded up to twice as many */
 }
 
-static int32_t parts_per_tile(const saccade_context *ctx, const sac_attention_args *args, int64_t num_tiles) {
+static sac_walk walk_of(const sac_attention_args *args, const sac_cpu_tile *tile) {
+    const sac_sequence seq = sac_sequence_of(args, tile->b);
+    const sac_band band = sac_band_make(&args->band, seq.q_len, seq.k_len);
+    return sac_walk_keys(args, &band, tile->b, tile->h, tile->q, SAC_CPU_KV_TILE);
+}
+
+/* Key tiles that the query tile visits. */
+static int32_t num_key_tiles(const sac_attention_args *args, const sac_cpu_tile *tile) {
+    sac_walk walk = walk_of(args, tile);
+    int32_t count = 0;
+    for (sac_tile keys; sac_walk_next(&walk, &keys);) count++;
+    return count;
+}
+
+static int32_t parts_per_tile(const saccade_context *ctx, const sac_attention_args *args,
+                              const sac_cpu_plan *plan) {
     const int64_t wanted = 2 * (int64_t)threads_to_feed(ctx, args);
-    if (max_parts(ctx, args) == 0 || num_tiles == 0 || num_tiles >= wanted) return 1;
-    const int64_t parts = (wanted + num_tiles - 1) / num_tiles;
-    return sac_max(1, sac_min((int32_t)parts, args->len_k.seqlen / MIN_PART));
+    if (max_parts(ctx, args) == 0 || plan->num_tiles == 0 || plan->num_tiles >= wanted) return 1;
+    int32_t longest = 0;
+    for (int64_t i = 0; i < plan->num_tiles; i++) {
+        const sac_cpu_tile tile = sac_cpu_tile_at(plan, args, i);
+        longest = sac_max(longest, num_key_tiles(args, &tile));
+    }
+    const int64_t parts = (wanted + plan->num_tiles - 1) / plan->num_tiles;
+    return sac_max(1, sac_min((int32_t)parts, longest / MIN_PART));
 }
 
 typedef struct forward_work {
@@ -47,16 +68,19 @@ size_t sac_cpu_forward_workspace(saccade_context *ctx, const sac_attention_call 
            sac_cpu_align(kernels->scratch_bytes(&call->args, false)) * (size_t)ctx->num_threads;
 }
 
-/* The part-th share of the keys that the tile's band lets through, in whole key tiles. */
+/* The part-th share of the key tiles that the query tile visits, as the keys from its first tile to the next share's. */
 static sac_range keys_of_part(const sac_attention_args *args, const sac_cpu_tile *tile, int32_t part,
                               int32_t parts) {
-    const sac_sequence seq = sac_sequence_of(args, tile->b);
-    const sac_band band = sac_band_make(&args->band, seq.q_len, seq.k_len);
-    const sac_range keys = sac_band_keys_any(&band, tile->q);
-    const int64_t key_tiles = sac_ceil_div(sac_max(keys.end - keys.begin, 0), SAC_CPU_KV_TILE);
-    return (sac_range){
-        keys.begin + (int32_t)(key_tiles * part / parts) * SAC_CPU_KV_TILE,
-        sac_min(keys.end, keys.begin + (int32_t)(key_tiles * (part + 1) / parts) * SAC_CPU_KV_TILE)};
+    const int64_t count = num_key_tiles(args, tile);
+    const int64_t first = count * part / parts, end = count * (part + 1) / parts;
+    sac_range keys = {SAC_FAR, SAC_FAR};
+    sac_walk walk = walk_of(args, tile);
+    sac_tile visited;
+    for (int64_t i = 0; i <= end && sac_walk_next(&walk, &visited); i++) {
+        if (i == first) keys.begin = visited.begin;
+        if (i == end) keys.end = visited.begin;
+    }
+    return keys;
 }
 
 static void whole_tile(void *data, int64_t index, int thread) {
@@ -90,7 +114,7 @@ saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *c
     char *memory = call->workspace;
     forward_work work = {.call = call};
     work.plan = sac_cpu_plan_make(ctx, call, (int64_t *)memory);
-    work.parts = parts_per_tile(ctx, args, work.plan.num_tiles);
+    work.parts = parts_per_tile(ctx, args, &work.plan);
     work.states = (float *)(memory + first_tile_bytes(args));
     work.scratch = memory + first_tile_bytes(args) + states_bytes(ctx, args);
     work.scratch_bytes = sac_cpu_align(work.plan.kernels->scratch_bytes(args, false));
