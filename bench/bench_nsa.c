@@ -56,7 +56,7 @@ static void *random_rows(int64_t n, int heads, bool bf16) {
 
 typedef struct problem {
     saccade_context *ctx;
-    DLTensor *q, *k, *v, *dout, *out, *dq, *dk, *dv, *lse;
+    DLTensor *q, *k, *v, *dout, *out, *dq, *dk, *dv, *lse, *sparse_out;
     saccade_nsa_tensors nsa;
 } problem;
 
@@ -71,7 +71,7 @@ static void sparse(const problem *p, bool backward) {
     const saccade_nsa_params params = {.backend = "cpu"};
     const saccade_nsa_grads grads = {.dout = p->dout, .dq = p->dq, .dk = p->dk, .dv = p->dv};
     check(backward ? saccade_nsa_backward(p->ctx, &p->nsa, &grads, &params)
-                   : saccade_nsa_forward(p->ctx, &p->nsa, p->out, &params));
+                   : saccade_nsa_forward(p->ctx, &p->nsa, p->sparse_out, &params));
 }
 
 /* Pairs of one head: the selected blocks of whole tiles, the window, the compressed keys. */
@@ -110,6 +110,7 @@ static void run(saccade_context *ctx, int64_t n, bool bf16) {
                  .v = SACCADE_TENSOR(random_rows(n, HKV, bf16), dtype, 1, n, HKV, D),
                  .dout = SACCADE_TENSOR(random_rows(n, H, bf16), dtype, 1, n, H, D),
                  .out = SACCADE_TENSOR(allocated(n * H * D, 4), dtype, 1, n, H, D),
+                 .sparse_out = SACCADE_TENSOR(allocated(n * H * D, 4), dtype, 1, n, H, D),
                  .dq = SACCADE_TENSOR(allocated(n * H * D, 4), dtype, 1, n, H, D),
                  .dk = SACCADE_TENSOR(allocated(n * HKV * D, 4), dtype, 1, n, HKV, D),
                  .dv = SACCADE_TENSOR(allocated(n * HKV * D, 4), dtype, 1, n, HKV, D),
@@ -125,9 +126,10 @@ static void run(saccade_context *ctx, int64_t n, bool bf16) {
         .lse_slc = SACCADE_TENSOR(allocated(n * H, 4), SACCADE_F32, 1, H, n),
         .lse_win = SACCADE_TENSOR(allocated(n * H, 4), SACCADE_F32, 1, H, n)};
     for (int backward = 0; backward < 2; backward++) time_pass(&p, n, bf16 ? "bf16" : "fp32", backward);
-    DLTensor *const owners[] = {p.q,         p.k,           p.v,           p.dout,        p.out,
-                                p.dq,        p.dk,          p.dv,          p.lse,         p.nsa.k_cmp,
-                                p.nsa.v_cmp, p.nsa.indices, p.nsa.lse_cmp, p.nsa.lse_slc, p.nsa.lse_win};
+    DLTensor *const owners[] = {p.sparse_out,  p.q,           p.k,           p.v,
+                                p.dout,        p.out,         p.dq,          p.dk,
+                                p.dv,          p.lse,         p.nsa.k_cmp,   p.nsa.v_cmp,
+                                p.nsa.indices, p.nsa.lse_cmp, p.nsa.lse_slc, p.nsa.lse_win};
     for (size_t i = 0; i < sizeof owners / sizeof *owners; i++) free(owners[i]->data);
 }
 

@@ -5,8 +5,6 @@
 #include "nsa/host.h"
 #include "nsa/rows.h"
 
-enum { MOST_DIMS = 256 };
-
 saccade_status sac_nsa_host_offsets(const sac_nsa_job *job, int32_t *cu_cmp, int32_t *cu_tiles) {
     const sac_nsa_args *args = &job->args;
     cu_cmp[0] = cu_tiles[0] = 0;
@@ -27,23 +25,19 @@ typedef struct side {
 
 static void block_mean(const sac_nsa_args *args, const side *s, int32_t b, int64_t first_row, int32_t h,
                        float *mean) {
-    float row[MOST_DIMS];
     memset(mean, 0, (size_t)s->dim * sizeof *mean);
     for (int32_t i = 0; i < args->block; i++) {
-        sac_row_load(row, s->tokens->data, sac_view_offset(s->tokens, b, first_row + i, h), s->dim,
-                     args->dtype);
-        sac_row_add(mean, 1, row, s->dim);
+        sac_row_add_from(mean, 1, s->tokens->data, sac_view_offset(s->tokens, b, first_row + i, h), s->dim,
+                         args->dtype);
     }
     for (int32_t d = 0; d < s->dim; d++) mean[d] /= (float)args->block;
 }
 
 /* result = row w[h] */
 static void times_w(const sac_nsa_args *args, const side *s, int32_t h, const float *row, float *result) {
-    float w_row[MOST_DIMS];
     memset(result, 0, (size_t)s->dim * sizeof *result);
     for (int32_t i = 0; i < s->dim; i++) {
-        sac_row_load(w_row, s->w, ((int64_t)h * s->dim + i) * s->dim, s->dim, args->dtype);
-        sac_row_add(result, row[i], w_row, s->dim);
+        sac_row_add_from(result, row[i], s->w, ((int64_t)h * s->dim + i) * s->dim, s->dim, args->dtype);
     }
 }
 
@@ -59,7 +53,7 @@ static place place_of(const sac_nsa_args *args, int32_t b, int32_t j) {
 }
 
 static void compress_row(const sac_nsa_args *args, const side *s, int32_t b, int32_t j, int32_t h) {
-    float mean[MOST_DIMS], mapped[MOST_DIMS];
+    float mean[SAC_NSA_MOST_DIMS], mapped[SAC_NSA_MOST_DIMS];
     place p = place_of(args, b, j);
     block_mean(args, s, b, p.token, h, mean);
     if (s->w) times_w(args, s, h, mean, mapped);
@@ -74,7 +68,9 @@ saccade_status sac_nsa_host_compress(const sac_nsa_job *job, void *scratch) {
     (void)scratch;
     for (int32_t b = 0; b < args->batch; b++) {
         const int32_t count = sac_length_of(&args->len, b) / args->block;
-#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(static)
+        const int64_t elements =
+            (int64_t)count * args->block * args->num_kv_heads * (args->head_dim + args->head_dim_v);
+#pragma omp parallel for num_threads(sac_nsa_threads(job, elements)) schedule(static)
         for (int32_t j = 0; j < count; j++)
             for (int32_t h = 0; h < args->num_kv_heads; h++) {
                 compress_row(args, &keys, b, j, h);
@@ -89,7 +85,7 @@ saccade_status sac_nsa_host_compress(const sac_nsa_job *job, void *scratch) {
 /* What each token of a block gets from its compressed row's gradient: through w, and shared out evenly. Adds to dw. */
 static void mean_backward(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads, int32_t b,
                           int32_t j, int32_t h, float *share) {
-    float dmapped[MOST_DIMS], mean[MOST_DIMS], w_row[MOST_DIMS];
+    float dmapped[SAC_NSA_MOST_DIMS], mean[SAC_NSA_MOST_DIMS], w_row[SAC_NSA_MOST_DIMS];
     const place p = place_of(args, b, j);
     const sac_view *grad = &grads->branch[SAC_NSA_CMP];
     sac_row_load(dmapped, grad->data, sac_view_offset(grad, b, p.compressed, h), s->dim, args->dtype);
@@ -105,12 +101,11 @@ static void mean_backward(const sac_nsa_args *args, const side *s, const sac_nsa
 /* One token's row: its share of the block's mean (NULL: its block has none), and what the other branches give. */
 static void sum_row(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads, int32_t b,
                     int64_t token, int32_t h, const float *share) {
-    float row[MOST_DIMS], sum[MOST_DIMS] = {0};
+    float sum[SAC_NSA_MOST_DIMS] = {0};
     if (share) memcpy(sum, share, (size_t)s->dim * sizeof *sum);
     for (int branch = SAC_NSA_SLC; branch <= SAC_NSA_WIN; branch++) {
         const sac_view *grad = &grads->branch[branch];
-        sac_row_load(row, grad->data, sac_view_offset(grad, b, token, h), s->dim, args->dtype);
-        sac_row_add(sum, 1, row, s->dim);
+        sac_row_add_from(sum, 1, grad->data, sac_view_offset(grad, b, token, h), s->dim, args->dtype);
     }
     sac_row_store(grads->sum.data, sac_view_offset(&grads->sum, b, token, h), sum, s->dim, args->dtype);
 }
@@ -119,7 +114,7 @@ static void side_grads(const sac_nsa_args *args, const side *s, const sac_nsa_ke
                        int32_t h) {
     const int32_t len = sac_length_of(&args->len, b);
     for (int32_t j = 0; j < sac_ceil_div(len, args->block); j++) {
-        float share[MOST_DIMS];
+        float share[SAC_NSA_MOST_DIMS];
         const bool whole = j < len / args->block;
         const int64_t first = place_of(args, b, j).token;
         if (whole) mean_backward(args, s, grads, b, j, h, share);
@@ -142,7 +137,8 @@ saccade_status sac_nsa_host_key_grads(const sac_nsa_job *job, const sac_nsa_key_
     clear_dw(args, &key_side, keys);
     clear_dw(args, &value_side, values);
     /* A thread takes whole heads, so that nobody else adds to its w. */
-#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
+    const int64_t elements = args->rows * args->num_kv_heads * args->head_dim;
+#pragma omp parallel for num_threads(sac_nsa_threads(job, elements)) schedule(dynamic)
     for (int32_t h = 0; h < args->num_kv_heads; h++)
         for (int32_t b = 0; b < args->batch; b++) {
             side_grads(args, &key_side, keys, b, h);

@@ -6,8 +6,6 @@
 #include "nsa/host.h"
 #include "nsa/rows.h"
 
-enum { MOST_DIMS = 256 };
-
 /* A row of the batch: its batch entry and its row there. Packed rows are numbered through. */
 typedef struct row_place {
     int32_t b;
@@ -26,7 +24,7 @@ static void gates_of(const sac_nsa_args *args, row_place p, int32_t h, const flo
         sac_row_load(gate, args->gates.data, sac_view_offset(&args->gates, p.b, p.row, h), 3, args->dtype);
         return;
     }
-    float w[MOST_DIMS];
+    float w[SAC_NSA_MOST_DIMS];
     for (int32_t c = 0; c < 3; c++) {
         if (args->w_gate)
             sac_row_load(w, args->w_gate, ((int64_t)h * 3 + c) * args->head_dim, args->head_dim, args->dtype);
@@ -42,17 +40,18 @@ static void load_q(const sac_nsa_args *args, row_place p, int32_t h, float *q) {
 saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_out[SAC_NSA_NUM_BRANCHES],
                                  const sac_view *out) {
     const sac_nsa_args *args = &job->args;
-#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(static)
+#pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim_v))  \
+    schedule(static)
     for (int64_t i = 0; i < args->rows; i++)
         for (int32_t h = 0; h < args->num_heads; h++) {
-            float q[MOST_DIMS], row[MOST_DIMS], sum[MOST_DIMS] = {0}, gate[3];
+            float q[SAC_NSA_MOST_DIMS], sum[SAC_NSA_MOST_DIMS] = {0}, gate[3];
             row_place p = row_of(args, i);
             load_q(args, p, h, q);
             gates_of(args, p, h, q, gate);
             for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
-                sac_row_load(row, branch_out[c].data, sac_view_offset(&branch_out[c], p.b, p.row, h),
-                             args->head_dim_v, args->dtype);
-                sac_row_add(sum, gate[c], row, args->head_dim_v);
+                sac_row_add_from(sum, gate[c], branch_out[c].data,
+                                 sac_view_offset(&branch_out[c], p.b, p.row, h), args->head_dim_v,
+                                 args->dtype);
             }
             sac_row_store(out->data, sac_view_offset(out, p.b, p.row, h), sum, args->head_dim_v, args->dtype);
         }
@@ -63,10 +62,11 @@ saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_o
 
 saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_gate_grads *g) {
     const sac_nsa_args *args = &job->args;
-#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(static)
+#pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim_v))  \
+    schedule(static)
     for (int64_t i = 0; i < args->rows; i++)
         for (int32_t h = 0; h < args->num_heads; h++) {
-            float q[MOST_DIMS], dout[MOST_DIMS], row[MOST_DIMS], gate[3];
+            float q[SAC_NSA_MOST_DIMS], dout[SAC_NSA_MOST_DIMS], row[SAC_NSA_MOST_DIMS], gate[3];
             const row_place p = row_of(args, i);
             load_q(args, p, h, q);
             gates_of(args, p, h, q, gate);
@@ -88,18 +88,16 @@ saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_
 /* One query and head: what its three logits pass on to dw_gate, and its row of dq. */
 static void query_row_grads(const sac_nsa_args *args, const sac_nsa_query_grads *g, int64_t index,
                             int32_t h) {
-    float q[MOST_DIMS], row[MOST_DIMS], sum[MOST_DIMS] = {0};
+    float q[SAC_NSA_MOST_DIMS], sum[SAC_NSA_MOST_DIMS] = {0};
     const row_place p = row_of(args, index);
     load_q(args, p, h, q);
     for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
         const sac_view *dq = &g->branch_dq[c];
-        sac_row_load(row, dq->data, sac_view_offset(dq, p.b, p.row, h), args->head_dim, args->dtype);
-        sac_row_add(sum, 1, row, args->head_dim);
+        sac_row_add_from(sum, 1, dq->data, sac_view_offset(dq, p.b, p.row, h), args->head_dim, args->dtype);
         if (!args->w_gate) continue;
         const int64_t w = ((int64_t)h * 3 + c) * args->head_dim;
         const float dlogit = g->dgates.data[index * g->dgates.row_stride + h * 3 + c];
-        sac_row_load(row, args->w_gate, w, args->head_dim, args->dtype);
-        sac_row_add(sum, dlogit, row, args->head_dim);
+        sac_row_add_from(sum, dlogit, args->w_gate, w, args->head_dim, args->dtype);
         if (g->dw_gate) sac_row_add(g->dw_gate + w, dlogit, q, args->head_dim);
     }
     if (g->dq.data)
@@ -113,7 +111,8 @@ saccade_status sac_nsa_host_query_grads(const sac_nsa_job *job, const sac_nsa_qu
     if (grads->dw_gate)
         memset(grads->dw_gate, 0, (size_t)args->num_heads * 3 * (size_t)args->head_dim * sizeof(float));
         /* A thread takes whole heads, so that nobody else adds to its part of w_gate. */
-#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
+#pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim_v))  \
+    schedule(dynamic)
     for (int32_t h = 0; h < args->num_heads; h++)
         for (int64_t i = 0; i < args->rows; i++) query_row_grads(args, grads, i, h);
     return SACCADE_OK;

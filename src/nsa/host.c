@@ -10,6 +10,11 @@ static size_t scratch_bytes(const sac_nsa_job *job, bool backward) {
            sizeof(float);
 }
 
+/* A team of threads costs microseconds, and spins when it is done: a few thousand elements are sooner done by one. */
+int sac_nsa_threads(const sac_nsa_job *job, int64_t elements) {
+    return elements < 1 << 15 ? 1 : job->ctx->num_threads;
+}
+
 const sac_nsa_stages sac_nsa_host_stages = {
     .scratch_bytes = scratch_bytes,
     .offsets = sac_nsa_host_offsets,

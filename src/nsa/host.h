@@ -6,6 +6,9 @@
 
 extern const sac_nsa_stages sac_nsa_host_stages;
 
+/* Threads for a loop over so many elements of tensors. */
+int sac_nsa_threads(const sac_nsa_job *job, int64_t elements);
+
 saccade_status sac_nsa_host_offsets(const sac_nsa_job *job, int32_t *cu_cmp, int32_t *cu_tiles);
 saccade_status sac_nsa_host_compress(const sac_nsa_job *job, void *scratch);
 saccade_status sac_nsa_host_score(const sac_nsa_job *job, float *scores, void *scratch);

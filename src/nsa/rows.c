@@ -61,6 +61,23 @@ static void add(float *sum, float factor, const float *row, int32_t n) {
     for (int32_t i = 0; i < n; i++) sum[i] += factor * row[i];
 }
 
+SAC_CLONES
+static void add_bf16(float *sum, float factor, const uint16_t *row, int32_t n) {
+    for (int32_t i = 0; i < n; i++) sum[i] += factor * sac_float_of_bf16(row[i]);
+}
+
 float sac_row_dot(const float *a, const float *b, int32_t n) { return dot(a, b, n); }
 
 void sac_row_add(float *sum, float factor, const float *row, int32_t n) { add(sum, factor, row, n); }
+
+void sac_row_add_from(float *sum, float factor, const void *data, int64_t offset, int32_t n, int32_t dtype) {
+    float row[SAC_NSA_MOST_DIMS];
+    if (dtype == SAC_F32) {
+        add(sum, factor, (const float *)data + offset, n);
+    } else if (dtype == SAC_BF16) {
+        add_bf16(sum, factor, (const uint16_t *)data + offset, n);
+    } else {
+        sac_row_load(row, data, offset, n, dtype);
+        add(sum, factor, row, n);
+    }
+}

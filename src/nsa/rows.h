@@ -4,6 +4,8 @@
 
 #include "shared/attention_args.h"
 
+enum { SAC_NSA_MOST_DIMS = 256 };
+
 /* n elements from element `offset` of data on. */
 void sac_row_load(float *row, const void *data, int64_t offset, int32_t n, int32_t dtype);
 void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int32_t dtype);
@@ -11,6 +13,8 @@ void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int3
 float sac_row_dot(const float *a, const float *b, int32_t n);
 /* sum += factor * row */
 void sac_row_add(float *sum, float factor, const float *row, int32_t n);
+/* The same with n <= SAC_NSA_MOST_DIMS elements of data. */
+void sac_row_add_from(float *sum, float factor, const void *data, int64_t offset, int32_t n, int32_t dtype);
 
 size_t sac_dtype_bytes(int32_t dtype);
 

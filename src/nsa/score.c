@@ -41,9 +41,8 @@ static void score_logits(const sac_nsa_args *args, const tile_rows *rows, int32_
     memset(sum, 0, (size_t)args->head_dim * sizeof *sum);
     for (int32_t h = list * args->heads_per_list; h < (list + 1) * args->heads_per_list; h++)
         for (int32_t i = 0; i < rows->num_queries; i++) {
-            sac_row_load(row, args->q.data, sac_view_offset(&args->q, b, rows->first_query + i, h),
-                         args->head_dim, args->dtype);
-            sac_row_add(sum, 1, row, args->head_dim);
+            sac_row_add_from(sum, 1, args->q.data, sac_view_offset(&args->q, b, rows->first_query + i, h),
+                             args->head_dim, args->dtype);
         }
     dots(args, rows, b, list * args->heads_per_list / args->group, sum, row,
          args->scale / (float)rows->num_queries, scores);
@@ -91,7 +90,8 @@ saccade_status sac_nsa_host_score(const sac_nsa_job *job, float *scores, void *s
     for (int32_t b = 0; b < args->batch; b++) {
         const int32_t count = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
         const int64_t first = packed ? args->cu_tiles[b] : b * args->num_lists * tiles;
-#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
+#pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim))    \
+    schedule(dynamic)
         for (int64_t i = 0; i < (int64_t)count * args->num_lists; i++) {
             const int32_t list = (int32_t)(i % args->num_lists), tile = (int32_t)(i / args->num_lists);
             sac_nsa_score_tile(args, b, list, tile, scores + (first + list * tiles + tile) * args->max_cmp,

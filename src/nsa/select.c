@@ -89,7 +89,8 @@ saccade_status sac_nsa_host_select(const sac_nsa_job *job, void *scratch) {
     for (int32_t b = 0; b < args->batch; b++) {
         const int32_t tiles = sac_ceil_div(sac_length_of(&args->len, b), args->query_tile);
         const int64_t count = (int64_t)tiles * args->num_lists;
-#pragma omp parallel for num_threads(job->ctx->num_threads) schedule(dynamic)
+#pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim))    \
+    schedule(dynamic)
         for (int64_t i = 0; i < count; i++) /* the last tiles have most candidates */
             select_tile(args, b, (int32_t)(i % args->num_lists), tiles - 1 - (int32_t)(i / args->num_lists),
                         (float *)scratch + omp_get_thread_num() * each);

@@ -188,14 +188,17 @@ void sac_tile_gather_keys(const q_tile *t, float *target, const sac_view *view, 
     sac_transpose_in(target, LANES, s->rows, s->row_words, padded);
 }
 
-void sac_tile_store(const q_tile *t, const sac_view *view, const float *source, const float *factor,
-                    int dim) {
+void sac_tile_store(const q_tile *t, const sac_view *view, float *source, const float *factor, int dim) {
     const tile_scratch *s = &t->scratch;
     for (int first = 0; first < t->rows; first += LANES) {
+        const vec scale = vload(factor + first);
+        for (int d = 0; d < dim; d++) {
+            float *at = source + d * Q_TILE + first;
+            vstore(at, vload(at) * scale);
+        }
         sac_transpose_out(s->rows, s->row_words, source + first, Q_TILE, round_up(dim, LANES));
         for (int lane = first; lane < first + LANES && lane < t->rows; lane++) {
             float *row = s->rows + (lane - first) * s->row_words;
-            for (int d = 0; d < dim; d++) row[d] *= factor[lane];
             sac_narrow(sac_lane_row(t, view, lane), row, t->args->dtype, dim);
         }
     }

@@ -120,8 +120,8 @@ void sac_tile_load(const q_tile *t, float *target, const sac_view *view, int dim
  * with zeros to whole vectors both ways. */
 void sac_tile_load_rows(const q_tile *t, float *target, const sac_view *view, int dim);
 
-/* factor[lane] * source[d][lane] into the tile's rows of a tensor. */
-void sac_tile_store(const q_tile *t, const sac_view *view, const float *source, const float *factor, int dim);
+/* source[d][lane], which becomes factor[lane] times itself, into the tile's rows of a tensor. */
+void sac_tile_store(const q_tile *t, const sac_view *view, float *source, const float *factor, int dim);
 
 /* For LANES lanes from `first` on, the row of k or v that a DIAGONAL tile shows them, transposed:
  * target[word][lane - first], zeros for lanes that are not `wanted`. `widened`: fp32 values, not words. */
