@@ -1,4 +1,5 @@
-/* test_cuda_device.c - a GPU backend as a guest: in the caller's stream, graph, context and memory. Skips without a GPU. */
+/* test_cuda_device.c - the GPU backends as guests: in the caller's stream, graph, context and memory. Each test runs on each
+ * backend of SACCADE_TEST_BACKENDS that is one of them, and skips where there is no GPU for it. */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <saccade/attention.h>
@@ -8,10 +9,10 @@
 #include <string.h>
 
 #include "cuda/driver.h"
-#include "support/cmocka_all.h"
+#include "support/attention_suite.h"
 #include "support/device.h"
 
-enum { BATCH = 2, SEQLEN = 200, HEADS = 4, KV_HEADS = 2, HEAD_DIM = 64 };
+enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2, HEAD_DIM = 64 };
 
 /* Entry points that only this test needs. */
 static struct {
@@ -43,16 +44,16 @@ static const struct {
 
 #define CU(call) assert_int_equal(call, 0)
 
-enum { Q, K, V, OUT, LSE, DOUT, DQ, DK, DV, NUM_TENSORS };
+static const test_operand inputs[] = {Q, K, V, DOUT}, outputs[] = {OUT, LSE, DQ, DK, DV};
 
 typedef struct fixture {
     const sac_driver *driver;
     CUcontext primary;
     char dir[64];
     saccade_context *ctx;
-    int64_t shape[NUM_TENSORS][4];
-    DLTensor tensor[NUM_TENSORS];
-    size_t bytes[NUM_TENSORS];
+    int64_t shape[NUM_OPERANDS][4];
+    DLTensor tensor[NUM_OPERANDS];
+    size_t bytes[NUM_OPERANDS];
     saccade_attention_params params;
     saccade_attention_grads grads;
 } fixture;
@@ -77,7 +78,17 @@ static void make_tensor(fixture *f, int i, DLDataType dtype, int64_t a, int64_t 
     free(values);
 }
 
+static void make_operand(fixture *f, test_operand i) {
+    const bool of_keys = i == K || i == V || i == DK || i == DV;
+    if (i == LSE)
+        make_tensor(f, i, SACCADE_F32, BATCH, HEADS, SEQLEN, 0);
+    else
+        make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS, HEAD_DIM);
+}
+
+/* *state is the backend's name, and becomes the fixture. */
 static int set_up(void **state) {
+    const char *backend = *state;
     fixture *f = calloc(1, sizeof *f);
     if (!f) return -1;
     *state = f;
@@ -91,14 +102,9 @@ static int set_up(void **state) {
     CU(f->driver->primary_retain(&f->primary, 0));
     assert_int_equal(saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir}),
                      SACCADE_OK);
-    for (int i = 0; i < NUM_TENSORS; i++) {
-        bool of_keys = i == K || i == V || i == DK || i == DV;
-        if (i == LSE)
-            make_tensor(f, i, SACCADE_F32, BATCH, HEADS, SEQLEN, 0);
-        else
-            make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS, HEAD_DIM);
-    }
-    f->params = (saccade_attention_params){.causal = SACCADE_CAUSAL_TOP_LEFT, .backend = "cuda-portable"};
+    for (size_t i = 0; i < COUNT_OF(inputs); i++) make_operand(f, inputs[i]);
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(f, outputs[i]);
+    f->params = (saccade_attention_params){.causal = SACCADE_CAUSAL_TOP_LEFT, .backend = backend};
     f->grads = (saccade_attention_grads){
         .dout = &f->tensor[DOUT], .dq = &f->tensor[DQ], .dk = &f->tensor[DK], .dv = &f->tensor[DV]};
     return 0;
@@ -108,7 +114,7 @@ static int tear_down(void **state) {
     fixture *f = *state;
     char command[96];
     snprintf(command, sizeof command, "rm -rf %s", f->dir);
-    for (int i = 0; i < NUM_TENSORS; i++)
+    for (int i = 0; i < NUM_OPERANDS; i++)
         if (f->tensor[i].data) test_device_of("cuda")->free(f->tensor[i].data);
     saccade_context_destroy(f->ctx);
     free(f);
@@ -117,7 +123,10 @@ static int tear_down(void **state) {
 
 static void skip_without_gpu(const fixture *f) {
     const char *reason;
-    if (f->driver) return;
+    if (f->driver) {
+        skip_unless_usable(f->params.backend);
+        return;
+    }
     sac_driver_get(&reason);
     print_message("skipped: %s\n", reason);
     skip();
@@ -153,15 +162,14 @@ static void *give_workspace(fixture *f) {
 }
 
 /* Every result, in one buffer to be freed. */
-static char *results(fixture *f, size_t *size) {
-    static const int which[] = {OUT, LSE, DQ, DK, DV};
+static char *all_results(fixture *f, size_t *size) {
     *size = 0;
-    for (int i = 0; i < 5; i++) *size += f->bytes[which[i]];
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) *size += f->bytes[outputs[i]];
     char *all = malloc(*size), *at = all;
     assert_non_null(all);
-    for (int i = 0; i < 5; i++) {
-        test_device_of("cuda")->download(at, f->tensor[which[i]].data, f->bytes[which[i]]);
-        at += f->bytes[which[i]];
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) {
+        test_device_of("cuda")->download(at, f->tensor[outputs[i]].data, f->bytes[outputs[i]]);
+        at += f->bytes[outputs[i]];
     }
     return all;
 }
@@ -170,8 +178,8 @@ static void poison(fixture *f) {
     char *bytes = malloc(f->bytes[OUT]);
     assert_non_null(bytes);
     memset(bytes, 0xff, f->bytes[OUT]);
-    for (int i = OUT; i < NUM_TENSORS; i++)
-        if (i != DOUT) test_device_of("cuda")->upload(f->tensor[i].data, bytes, f->bytes[i]);
+    for (size_t i = 0; i < COUNT_OF(outputs); i++)
+        test_device_of("cuda")->upload(f->tensor[outputs[i]].data, bytes, f->bytes[outputs[i]]);
     free(bytes);
 }
 
@@ -187,7 +195,7 @@ static void graph_replay_gives_the_same_bits(void **state) {
     f->params.deterministic = true;
     forward(f);
     backward(f);
-    char *expected = results(f, &size);
+    char *expected = all_results(f, &size);
 
     CU(f->driver->context_push(f->primary));
     CU(cu.stream_create(&stream, 1));
@@ -201,7 +209,7 @@ static void graph_replay_gives_the_same_bits(void **state) {
         poison(f);
         CU(cu.graph_launch(exec, stream));
         CU(f->driver->stream_sync(stream));
-        char *got = results(f, &size);
+        char *got = all_results(f, &size);
         assert_memory_equal(got, expected, size);
         free(got);
     }
@@ -256,11 +264,10 @@ static void deterministic_gradients_are_the_same_a_thousand_times(void **state) 
     f->params.deterministic = true;
     forward(f);
     backward(f);
-    char *expected = results(f, &size);
+    char *expected = all_results(f, &size);
     for (int run = 0; run < 1000; run++) {
         backward(f);
-        if (run % 50) continue;
-        char *got = results(f, &size);
+        char *got = all_results(f, &size);
         assert_memory_equal(got, expected, size);
         free(got);
     }
@@ -335,8 +342,11 @@ static void new_lengths_and_scales_compile_nothing(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
-    const struct CMUnitTest tests[] = {
+    static const struct {
+        const char *name;
+        CMUnitTestFunction run;
+    } all[] = {
+#define TEST(name) {#name, name}
         TEST(graph_replay_gives_the_same_bits),
         TEST(kernels_may_be_compiled_during_capture),
         TEST(callers_context_is_current_afterwards),
@@ -344,5 +354,16 @@ int main(void) {
         TEST(ten_thousand_calls_leave_memory_as_it_was),
         TEST(new_lengths_and_scales_compile_nothing),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    static struct CMUnitTest tests[COUNT_OF(all) * TEST_MAX_BACKENDS];
+    static char names[COUNT_OF(all) * TEST_MAX_BACKENDS][96];
+    size_t count = 0;
+    for (const char *const *backend = test_backends(); *backend; backend++) {
+        if (strncmp(*backend, "cuda-", 5) != 0) continue;
+        for (size_t i = 0; i < COUNT_OF(all); i++, count++) {
+            snprintf(names[count], sizeof names[count], "%s [%s]", all[i].name, *backend);
+            tests[count] =
+                (struct CMUnitTest){names[count], all[i].run, set_up, tear_down, (void *)(uintptr_t)*backend};
+        }
+    }
+    return _cmocka_run_group_tests("cuda_device", tests, count, NULL, NULL);
 }

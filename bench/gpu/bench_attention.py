@@ -2,8 +2,9 @@
 
     python bench/gpu/bench_attention.py [--backends cuda-portable,cuda-sm90] [--shapes 0,1]
 
-Random data; every contender is checked against fp32 arithmetic before it is timed. A figure is the median over rounds
-in which all contenders take turns, each with as many calls as fill about 10 ms.
+A backend's name followed by ! asks it for deterministic gradients. Random data; every contender is checked against fp32
+arithmetic before it is timed. A figure is the median over rounds in which all contenders take turns, each with as many
+calls as fill about 10 ms.
 FLOP: forward 2 B H Nq Nk (D + Dv), half of it causal; backward 2.5 times that.
 """
 import argparse
@@ -65,10 +66,14 @@ def fa4_contender(q, k, v, causal):
     return forward, lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True), (q, k, v, dout)
 
 
+def asked_of(name):
+    return {"backend": name.rstrip("!").encode(), "deterministic": name.endswith("!")}
+
+
 def contenders(saccade, backends, peers, tensors, causal):
     made = {}
     for name in backends:
-        made[name] = lambda name=name: saccade.attention(*tensors, causal=int(causal), backend=name.encode())[:2]
+        made[name] = lambda name=name: saccade.attention(*tensors, causal=int(causal), **asked_of(name))[:2]
     if "flash" in peers:
         made["torch flash"] = lambda: torch_contender(SDPBackend.FLASH_ATTENTION, *tensors, causal)[:2]
     if "cudnn" in peers:
@@ -107,7 +112,7 @@ def check(saccade, backend, shape, causal):
     """Largest of |x - exact| / |exact| over out and the gradients."""
     b, n, h, hkv, d, dv = shape
     q, k, v = random_inputs((1, min(n, CHECKED), h, hkv, d, dv))
-    forward, backward, r = saccade.attention(q, k, v, causal=int(causal), backend=backend.encode())
+    forward, backward, r = saccade.attention(q, k, v, causal=int(causal), **asked_of(backend))
     for x in (r["out"], r["dq"], r["dk"], r["dv"]):
         x.fill_(float("nan"))
     forward()

@@ -139,21 +139,16 @@ static saccade_status launch_row_kernel(sac_portable_job *job, const sac_attenti
 }
 
 /* A sink alone decides, whether or not its gradient is wanted: dQ must not depend on what else is. */
-static bool delta_from_scores(const sac_attention_args *args) {
+bool sac_portable_delta_from_scores(const sac_attention_args *args) {
     enum { VERY_FEW_KEYS = 64 };
     return args->dtype != SAC_F32 && (args->sink || wants_daux(args) || args->len_k.seqlen <= VERY_FEW_KEYS);
 }
 
-saccade_status sac_portable_launch_delta(sac_portable_job *job) {
-    bool from_scores = delta_from_scores(&job->args);
-    if (from_scores) {
-        saccade_status status = launch_row_kernel(job, &job->args, true);
-        if (status != SACCADE_OK) return status;
-    }
+saccade_status sac_portable_finish_delta(sac_portable_job *job, bool is_there) {
     sac_kernel_spec spec =
         sac_portable_spec(job, "cuda/kernels/attn_bwd_delta.cu", "attn_bwd_delta", DELTA_THREADS);
     sac_kernel_define(&spec, "ROWS_PER_CTA", DELTA_ROWS);
-    sac_kernel_define(&spec, "DELTA_IS_THERE", from_scores);
+    sac_kernel_define(&spec, "DELTA_IS_THERE", is_there);
     void *params[] = {&job->args, &job->plan};
     int64_t parts = job->plan.num_dsink_parts;
     saccade_status status = job->launch(job->ctx, job->device, &spec, parts * job->args.num_heads, params);
@@ -161,6 +156,12 @@ saccade_status sac_portable_launch_delta(sac_portable_job *job) {
     sac_kernel_spec sum = {
         .source = "cuda/kernels/attn_bwd_dsink.cu", .entry = "attn_bwd_dsink", .threads = DSINK_THREADS};
     return job->launch(job->ctx, job->device, &sum, job->args.num_heads, params);
+}
+
+static saccade_status launch_delta(sac_portable_job *job) {
+    const bool from_scores = sac_portable_delta_from_scores(&job->args);
+    saccade_status status = from_scores ? launch_row_kernel(job, &job->args, true) : SACCADE_OK;
+    return status == SACCADE_OK ? sac_portable_finish_delta(job, from_scores) : status;
 }
 
 static saccade_status launch_keys(sac_portable_job *job) {
@@ -184,7 +185,7 @@ static saccade_status launch_keys(sac_portable_job *job) {
                        (void *[]){&job->args, &job->plan});
 }
 
-saccade_status sac_portable_launch_dq(sac_portable_job *job) {
+static saccade_status launch_dq(sac_portable_job *job) {
     sac_attention_args args = job->args;
     /* The other kernel has added to the gradients of aux tensors; once is enough. */
     for (int i = 0; i < SACCADE_MAX_AUX; i++) args.score_aux.tensor[i].grad = NULL;
@@ -222,10 +223,10 @@ saccade_status sac_portable_fill_grads(sac_portable_job *job) {
 saccade_status sac_portable_launch_backward(sac_portable_job *job) {
     const sac_attention_args *args = &job->args;
     saccade_status status = sac_portable_clear_daux(job);
-    if (status == SACCADE_OK) status = sac_portable_launch_delta(job);
+    if (status == SACCADE_OK) status = launch_delta(job);
     if (status == SACCADE_OK && sac_portable_walks_queries(args)) status = launch_keys(job);
     if (status == SACCADE_OK && args->dq.data)
-        status = job->plan.dq_sum ? launch_convert(job) : sac_portable_launch_dq(job);
+        status = job->plan.dq_sum ? launch_convert(job) : launch_dq(job);
     if (status == SACCADE_OK) status = sac_portable_fill_grads(job);
     return status;
 }

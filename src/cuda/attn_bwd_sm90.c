@@ -1,10 +1,12 @@
 /* attn_bwd_sm90.c - the backward pass on Hopper: tiles by head_dim, and the order of its kernels. delta and dsink are
- * the portable kernels'; then dK, dV and the sums of dQ, and those sums to dq. */
+ * the portable kernels'; then dK, dV and the sums of dQ, and those sums to dq; or, where dQ must not be summed by
+ * atomics, dQ by the kernel that walks keys, which also makes delta where that must come from scores. */
 #include "cuda/attn_bwd_sm90.h"
 
 #include <stdlib.h>
 
 #include "base/context.h"
+#include "cuda/attn_bwd_dq_sm90.h"
 #include "cuda/attn_portable.h"
 #include "cuda/attn_sm90.h"
 #include "cuda/device_mask.h"
@@ -85,6 +87,7 @@ static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
         (call->total_q + (int64_t)SAC_SUM_ROWS * args->batch) / SAC_SUM_ROWS * SAC_SUM_ROWS;
     params->sum_rows = args->len_q.cu_seqlens ? packed_rows : sac_sum_row(&args->len_q, args->batch);
     params->delta = rows->delta;
+    params->next_tile = sac_carve(call->workspace, &used, sizeof *params->next_tile);
     params->total_q = call->total_q;
     const size_t row_bytes =
         sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
@@ -169,14 +172,27 @@ static saccade_status launch_convert(backward_job *job) {
                             (void *[]){&job->params});
 }
 
+/* attn_bwd_dq_sm90.cu: dq, or only delta. */
+static saccade_status launch_queries(backward_job *job, bool only_delta) {
+    sac_portable_job *portable = &job->portable;
+    return sac_attn_bwd_dq_sm90(portable->ctx, portable->device, job->call, &job->params, portable->modifiers,
+                                only_delta);
+}
+
+static saccade_status launch_delta(backward_job *job) {
+    const bool from_scores = sac_portable_delta_from_scores(&job->portable.args);
+    saccade_status status = from_scores ? launch_queries(job, true) : SACCADE_OK;
+    return status == SACCADE_OK ? sac_portable_finish_delta(&job->portable, from_scores) : status;
+}
+
 static saccade_status launch(backward_job *job) {
     sac_portable_job *portable = &job->portable;
     const sac_attention_args *args = &portable->args;
     saccade_status status = sac_portable_clear_daux(portable);
-    if (status == SACCADE_OK) status = sac_portable_launch_delta(portable);
+    if (status == SACCADE_OK) status = launch_delta(job);
     if (status == SACCADE_OK && sac_portable_walks_queries(args)) status = launch_keys(job);
     if (status == SACCADE_OK && args->dq.data)
-        status = job->params.dq_sum ? launch_convert(job) : sac_portable_launch_dq(portable);
+        status = job->params.dq_sum ? launch_convert(job) : launch_queries(job, false);
     return status == SACCADE_OK ? sac_portable_fill_grads(portable) : status;
 }
 

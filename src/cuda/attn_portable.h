@@ -35,12 +35,14 @@ saccade_status sac_portable_launch_backward(sac_portable_job *job);
 /* Steps of the backward pass, in their order, for backends with kernels of their own for the rest. */
 size_t sac_portable_plan_rows(const sac_attention_call *call, void *workspace, sac_portable_plan *plan);
 saccade_status sac_portable_clear_daux(sac_portable_job *job);
-saccade_status sac_portable_launch_delta(sac_portable_job *job); /* and dsink */
+/* Is rowsum(out * dout) too coarse, so that delta has to be rowsum(P * dP)? */
+bool sac_portable_delta_from_scores(const sac_attention_args *args);
+/* delta, less dlse, and dsink. is_there: plan.delta holds rowsum(P * dP). */
+saccade_status sac_portable_finish_delta(sac_portable_job *job, bool is_there);
 /* Is anything wanted that is summed over queries: dk, dv, gradients of aux tensors? */
 bool sac_portable_walks_queries(const sac_attention_args *args);
 /* Does the kernel over key tiles, which makes those, sum dq as well? Its atomics do, but in no particular order. */
 bool sac_portable_sums_dq(const sac_attention_args *args);
-saccade_status sac_portable_launch_dq(sac_portable_job *job);  /* dq alone, always summed in the same order */
 saccade_status sac_portable_fill_grads(sac_portable_job *job); /* zeroes where no sequence has a row */
 
 /* What every kernel of a job is told: DTYPE, HEAD_DIM, HEAD_DIM_V, ALIGNED. */

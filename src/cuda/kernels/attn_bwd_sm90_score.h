@@ -8,6 +8,8 @@
 #define SAC_ATTN_BWD_SM90_SCORE_H
 
 #include "cuda/kernels/attn_bwd_sm90_tile.h"
+
+#define BACKWARD 1
 #include "cuda/kernels/attn_sm90_score.h"
 
 /* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything else

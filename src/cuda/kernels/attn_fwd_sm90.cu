@@ -93,12 +93,11 @@ SAC_FN void wait_v(consumer *c) {
     if (RAGGED && warp_has(c->v_rows < KV_TILE)) clear_unused(c);
 }
 
-/* What the softmax is taken of: modified scores, -inf where hidden. */
 SAC_FN void finish_scores(consumer *c, const kv_record *tile) {
 #if PRESCALED
-    modify(c, tile);
+    modify_scores(c->s, c->args, c->q, tile);
 #endif
-    if (warp_has(tile->flags & KV_MASKED && hides(c->q, tile))) mask(c, tile);
+    hide(c->s, MINUS_INF, c->args, c->q, tile);
     c->v_rows = tile->end - tile->begin;
 }
 
@@ -181,9 +180,7 @@ SAC_FN void consume(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
     c.smem = smem;
     c.q_ring = c.k = c.v = start;
     c.warpgroup = threadIdx.x / 128 - 1;
-    c.scale_log2 = LOG2_E * (!PRESCALED                        ? c.args->scale
-                             : SOFTCAP && !ALIBI && !SCORE_MOD ? c.args->softcap
-                                                               : 1);
+    c.scale_log2 = score_to_log2(c.args);
     for (c.q = smem->q_tile;; c.q = record_after(smem, c.q)) {
         ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage][c.warpgroup], c.q_ring.parity);
         if (warp_has(c.q->batch < 0)) break;

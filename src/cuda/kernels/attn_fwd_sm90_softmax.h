@@ -1,42 +1,9 @@
-/* attn_fwd_sm90_softmax.h - from a tile of scores to probabilities: modify, mask, maxima, exponentials. */
+/* attn_fwd_sm90_softmax.h - from a tile of scores to probabilities: exponentials, and maxima where they are needed. */
 #ifndef SAC_ATTN_FWD_SM90_SOFTMAX_H
 #define SAC_ATTN_FWD_SM90_SOFTMAX_H
 
 #include "cuda/kernels/attn_fwd_sm90_tile.h"
 #include "cuda/kernels/attn_sm90_mask.h"
-
-#if PRESCALED
-/* Scores become what the softmax is taken of: scale, softcap, ALiBi, score_mod. */
-SAC_FN void modify(consumer *c, const kv_record *tile) {
-    const sac_attention_args *args = c->args;
-    const int b = c->q->batch, h = c->q->head;
-    const int32_t row = first_row(c->q), column = tile->begin + first_column();
-    const sac_sequence sequence = sequence_of(args, b);
-    const float scale = SOFTCAP ? args->scale / args->softcap : args->scale;
-    const float slope = ALIBI ? args->alibi_slopes[b * args->alibi_batch_stride + h] : 0;
-    const float distance = (float)(row + sequence.k_len - sequence.q_len - column);
-#pragma unroll
-    for (int i = 0; i < KV_TILE / 2; i++) {
-        float *s = &c->s[i];
-        *s *= scale;
-        if (SOFTCAP) *s = ptx_tanh(*s);
-        if (SOFTCAP && (ALIBI || SCORE_MOD)) *s *= args->softcap;
-        if (ALIBI) *s -= slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i)));
-#if SCORE_MOD
-        *s = sac_score_mod(*s, b, h, sac_min(row + ROW_OF(i), sequence.q_len - 1),
-                           sac_min(column + COLUMN_OF(i), sequence.k_len - 1), &args->score_aux);
-#endif
-    }
-}
-#endif
-
-/* Hidden scores become -inf. */
-SAC_FN void mask(consumer *c, const kv_record *tile) {
-    const tile_mask m = tile_mask_of(c->args, c->q, tile);
-#pragma unroll
-    for (int i = 0; i < KV_TILE / 2; i++)
-        if (!is_visible(&m, i)) c->s[i] = MINUS_INF;
-}
 
 /* Of a row, which four lanes share. */
 SAC_FN float row_max(const consumer *c, int r) {

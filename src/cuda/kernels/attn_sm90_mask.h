@@ -1,11 +1,9 @@
-/* attn_sm90_mask.h - which of a thread's scores are hidden. */
+/* attn_sm90_mask.h - from products to scores: what modifies them, and which of them are hidden. */
 #ifndef SAC_ATTN_SM90_MASK_H
 #define SAC_ATTN_SM90_MASK_H
 
+#include "cuda/kernels/attn_sm90_score.h"
 #include "cuda/kernels/attn_sm90_tile.h"
-#if MASK_MOD || SCORE_MOD
-#include <modifiers.h> /* sac_score_mod, sac_mask_mod: made for the call */
-#endif
 
 /* A key tile as one thread sees it. */
 typedef struct tile_mask {
@@ -14,8 +12,8 @@ typedef struct tile_mask {
     sac_sequence sequence;
     int32_t row, column; /* of the thread's first score */
     int32_t asks;        /* the mask_mod decides */
-    uint32_t
-        seen[2]; /* which of its columns its two rows may see: bit i / 4 * 2 + i % 2 for the i-th score */
+    /* Which of its columns its two rows may see: bit i / 4 * 2 + i % 2 for the i-th score. */
+    uint32_t seen[2];
 } tile_mask;
 
 /* May some pair of this warp's rows and the tile be hidden? */
@@ -58,16 +56,54 @@ SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q,
     return m;
 }
 
+/* Indices of the thread's i-th score as modifiers are asked about: the largest legal ones at most. */
+SAC_FN int32_t query_of(const tile_mask *m, int i) {
+    return sac_min(m->row + ROW_OF(i), m->sequence.q_len - 1);
+}
+SAC_FN int32_t key_of(const tile_mask *m, int i) {
+    return sac_min(m->column + COLUMN_OF(i), m->sequence.k_len - 1);
+}
+
 /* Is the thread's i-th score visible? */
 SAC_FN int is_visible(const tile_mask *m, int i) {
     int visible = (m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2)) & 1;
 #if MASK_MOD
-    visible = visible &&
-              (!m->asks |
-               sac_mask_mod(m->q->batch, m->q->head, sac_min(m->row + ROW_OF(i), m->sequence.q_len - 1),
-                            sac_min(m->column + COLUMN_OF(i), m->sequence.k_len - 1), &m->args->mask_aux));
+    visible = visible && (!m->asks | sac_mask_mod(m->q->batch, m->q->head, query_of(m, i), key_of(m, i),
+                                                  &m->args->mask_aux));
 #endif
     return visible;
 }
+
+/* What belongs to hidden scores becomes `value`. */
+SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
+                 const kv_record *tile) {
+    if (!warp_has(tile->flags & KV_MASKED && hides(q, tile))) return;
+    const tile_mask m = tile_mask_of(args, q, tile);
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++)
+        if (!is_visible(&m, i)) of_scores[i] = value;
+}
+
+#if PRESCALED
+SAC_FN score_place place_of(const tile_mask *m, int i) {
+    const float slope =
+        ALIBI ? m->args->alibi_slopes[m->q->batch * m->args->alibi_batch_stride + m->q->head] : 0;
+    const float distance = (float)(m->row + m->sequence.k_len - m->sequence.q_len - m->column);
+    const score_place at = {m->q->batch, m->q->head, query_of(m, i), key_of(m, i),
+                            slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i)))};
+    return at;
+}
+
+/* Products become what the softmax is taken of. */
+SAC_FN void modify_scores(float *s, const sac_attention_args *args, const q_record *q,
+                          const kv_record *tile) {
+    const tile_mask m = tile_mask_of(args, q, tile);
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++) {
+        const score_place at = place_of(&m, i);
+        s[i] = modify_score(args, &at, s[i]).score;
+    }
+}
+#endif
 
 #endif

@@ -1,4 +1,5 @@
-/* attn_sm90_score.h - what happens to a product before the softmax, with what the way back needs. */
+/* attn_sm90_score.h - what happens to a product before the softmax, with what the way back needs. The including file
+ * defines BACKWARD: there is a way back, and the modifiers' text says how. */
 #ifndef SAC_ATTN_SM90_SCORE_H
 #define SAC_ATTN_SM90_SCORE_H
 
@@ -37,6 +38,7 @@ SAC_FN modified_score modify_score(const sac_attention_args *args, const score_p
     return m;
 }
 
+#if BACKWARD
 /* From the gradient of the modified score to that of the scaled product. */
 SAC_FN float modify_gradient(const sac_attention_args *args, const score_place *at, const modified_score *m,
                              float gradient) {
@@ -47,6 +49,7 @@ SAC_FN float modify_gradient(const sac_attention_args *args, const score_place *
 #endif
     return gradient * m->factor;
 }
+#endif
 #endif
 
 /* From a score to the exponent of 2. */

@@ -1,0 +1,341 @@
+/* attn_bwd_dq_sm90.cu - dQ on Hopper, from the queries' side: no sum leaves a CTA, so none depends on an order.
+ *
+ *   producer (one thread)                         consumers (CONSUMERS warpgroups, 64 query rows each)
+ *   for each query tile handed out:               for each query tile:
+ *     load q, dout                                  for j = 0 ..:
+ *     walk its key tiles:                             s = q k(j)^T,  dp = dout v(j)^T,  dq += ds k(j-1), at one time
+ *       load k(j), v(j)                               p = exp2(s - lse)      beside the products of dp and dq
+ *                                                     ds = p (dp - delta)    beside that of dq
+ *                                                   dq += ds k(last);  store dq
+ *
+ * The walk is the forward's. The maxima of a softmax, and their way through the warp, are not needed here: lse is known.
+ * So all arithmetic of a tile runs beside products of its own warpgroup but for packing ds, whose registers the product
+ * of dq reads to its end.
+ *
+ * ONLY_DELTA stops at delta = rowsum(p dp), for where rowsum(out dout) is not exact enough (attn_bwd_sm90.c says where).
+ *
+ * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
+ * K_STAGES, V_STAGES, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, BLOCK_MASK, MASK_MOD,
+ * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED (as in attn_fwd_sm90.cu) and ONLY_DELTA.
+ */
+#include "cuda/kernels/attn_bwd_sm90.h"
+
+typedef sac_attn_bwd_sm90_params kernel_params;
+#define BACKWARD 1
+#define SPLIT 0
+#include "cuda/kernels/attn_sm90_mask.h"
+#include "cuda/kernels/attn_sm90_producer.h"
+#include "cuda/kernels/attn_sm90_store.h"
+#include "cuda/kernels/ptx/fence.h"
+#include "cuda/kernels/ptx/warpgroup.h"
+#include "cuda/kernels/ptx/wgmma.h"
+
+PTX_WGMMA_SS(mma_pairs_set, KV_TILE, INPUT_TYPE, PTX_WGMMA_SET)
+PTX_WGMMA_SS(mma_pairs_add, KV_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS(mma_dq_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
+
+/* The way back needs the product itself. Otherwise scores are modified in their place. */
+#define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
+
+typedef struct consumer {
+    const sac_attention_args *args;
+    smem_layout *smem;
+    q_record *q; /* the tile at hand */
+    ring q_ring, k, v;
+    float scale_log2;         /* what s is multiplied by in the exponent */
+    float s[KV_TILE / 2];     /* scores, then probabilities */
+    float dp[KV_TILE / 2];    /* their gradients, then those of scores */
+    uint32_t ds[KV_TILE / 4]; /* packed as operands */
+    float dq[HEAD_DIM / 2];
+    float lse_log2[2], delta[2]; /* of this thread's rows */
+} consumer;
+
+SAC_FN int warpgroup(void) { return threadIdx.x / 128 - 1; }
+
+/* ---- products, all asynchronous ---- */
+
+/* d = a b^T over rows of `columns` columns: this warpgroup's rows of a query tile by a key tile. The addresses are made
+ * anew each time: all those of an unrolled loop would not fit in registers. */
+SAC_FN void issue_pairs(float *d, const uint8_t *query_rows, const uint8_t *key_rows, int columns) {
+    const uint64_t a = ptx_wgmma_desc_k_major(ptx_warp_uniform(ptx_smem_of(query_rows)));
+    const uint64_t b = ptx_wgmma_desc_k_major(ptx_warp_uniform(ptx_smem_of(key_rows)));
+    ptx_wgmma_pin(d, KV_TILE / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < (columns + 15) / 16; i++) {
+        const uint64_t a_step = ptx_wgmma_desc_advance(a, i / 4 * 64 * ROW_BYTES + i % 4 * 32);
+        const uint64_t b_step = ptx_wgmma_desc_advance(b, i / 4 * KV_TILE * ROW_BYTES + i % 4 * 32);
+        if (i == 0)
+            mma_pairs_set(d, a_step, b_step);
+        else
+            mma_pairs_add(d, a_step, b_step);
+    }
+    ptx_wgmma_commit();
+}
+
+/* Of k: the tile that ds belongs to. */
+SAC_FN uint32_t ds_stage(const consumer *c) { return (c->k.stage == 0 ? K_STAGES : c->k.stage) - 1; }
+
+/* Behind a sequence's last key may lie anything, and 0 times NaN is NaN: every warpgroup clears those rows of k for
+ * itself. Where lengths are the tensor's own, the copy engine has written zeros there. */
+SAC_FN void clear_unused(const consumer *c, const kv_record *tile) {
+    const int first = tile->end - tile->begin, missing = KV_TILE - first;
+#pragma unroll 1
+    for (int i = threadIdx.x % 128; i < missing * PANELS * 8; i += 128) {
+        const int row = first + i / 8 % missing, panel = i / 8 / missing;
+        *(uint4 *)(c->smem->k[c->k.stage] + (panel * KV_TILE + row) * ROW_BYTES + i % 8 * 16) =
+            make_uint4(0, 0, 0, 0);
+    }
+    ptx_fence_proxy_async_shared();
+    ptx_barrier_sync(1 + warpgroup(), 128);
+}
+
+SAC_FN kv_record wait_k(const consumer *c) {
+    ptx_mbarrier_wait(&c->smem->k_full[c->k.stage], c->k.parity);
+    return c->smem->kv_tile[c->k.stage];
+}
+
+/* s = q k^T */
+SAC_FN void issue_scores(consumer *c, const kv_record *tile) {
+    smem_layout *smem = c->smem;
+    if (RAGGED && !ONLY_DELTA && warp_has(tile->end - tile->begin < KV_TILE)) clear_unused(c, tile);
+    issue_pairs(c->s, smem->q[c->q_ring.stage][warpgroup()], smem->k[c->k.stage], HEAD_DIM);
+}
+
+/* dp = dout v^T */
+SAC_FN void issue_dp(consumer *c) {
+    smem_layout *smem = c->smem;
+    ptx_mbarrier_wait(&smem->v_full[c->v.stage], c->v.parity);
+    issue_pairs(c->dp, smem->dout[c->q_ring.stage][warpgroup()], smem->v[c->v.stage], HEAD_DIM_V);
+}
+SAC_FN void dp_arrived(consumer *c) {
+    ptx_wgmma_pin(c->dp, KV_TILE / 2);
+    release(&c->smem->v_empty[c->v.stage]);
+    ring_next(&c->v, V_STAGES);
+}
+
+/* dq += ds k; only delta: no product, but what waits counts it. */
+SAC_FN void issue_dq(consumer *c) {
+    const uint64_t k =
+        ptx_wgmma_desc_mn_major(ptx_smem_of(c->smem->k) + ds_stage(c) * K_BYTES, KV_TILE * ROW_BYTES);
+    ptx_wgmma_pin(c->dq, HEAD_DIM / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 16 && !ONLY_DELTA; i++)
+        mma_dq_add(c->dq, c->ds + 4 * i, ptx_wgmma_desc_advance(k, 16 * i * ROW_BYTES));
+    ptx_wgmma_commit();
+}
+SAC_FN void dq_arrived(consumer *c) {
+    ptx_wgmma_pin(c->dq, HEAD_DIM / 2);
+    release(&c->smem->k_empty[ds_stage(c)]);
+}
+
+/* ---- a tile's arithmetic ---- */
+
+/* Early, while other products run; where the way back needs the products, later. With a softcap p already has the factor
+ * that its gradient is multiplied by on the way back: 1 - tanh^2. */
+SAC_FN void probabilities(consumer *c, const kv_record *tile) {
+    ptx_wgmma_pin(c->s, KV_TILE / 2);
+    if (KEEPS_PRODUCT) return;
+#if PRESCALED
+    modify_scores(c->s, c->args, c->q, tile);
+#endif
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++) {
+        const float p = ptx_exp2(fmaf(c->s[i], c->scale_log2, -c->lse_log2[i / 2 % 2]));
+        c->s[i] = SOFTCAP && !ONLY_DELTA ? p * (1 - c->s[i] * c->s[i]) : p;
+    }
+}
+
+/* ds of the thread's i-th pair, visible or not; only delta: what it adds to that. */
+SAC_FN float score_gradient(const consumer *c, const tile_mask *m, int i) {
+    const int r = i / 2 % 2;
+#if KEEPS_PRODUCT
+    const score_place at = place_of(m, i);
+    const modified_score score = modify_score(c->args, &at, c->s[i]);
+    const float p = ptx_exp2(fmaf(score.score, c->scale_log2, -c->lse_log2[r]));
+    return ONLY_DELTA ? p * c->dp[i] : modify_gradient(c->args, &at, &score, p * (c->dp[i] - c->delta[r]));
+#else
+    return c->s[i] * (ONLY_DELTA ? c->dp[i] : c->dp[i] - c->delta[r]);
+#endif
+}
+
+SAC_FN void score_gradients(consumer *c, const kv_record *tile) {
+    const tile_mask m = tile_mask_of(c->args, c->q, tile);
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++) c->dp[i] = score_gradient(c, &m, i);
+    hide(c->dp, 0, c->args, c->q, tile);
+#if ONLY_DELTA
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++) c->delta[i / 2 % 2] += c->dp[i];
+#endif
+}
+
+/* The tile's scores are used; its keys still stand in the next product. */
+SAC_FN void pack_gradients(consumer *c) {
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i += 2) c->ds[i / 2] = pack(c->dp[i], c->dp[i + 1]);
+    ring_next(&c->k, K_STAGES);
+}
+
+/* What comes before stays before. The assembler would move a wait for products up, ahead of the arithmetic that should
+ * run beside them, but moves nothing over a branch; this one is in a wait for what has long been there. */
+SAC_FN void keep_order(const consumer *c) { ptx_mbarrier_wait(&c->smem->k_full[c->k.stage], c->k.parity); }
+
+/* ---- query tiles ---- */
+
+SAC_FN void first_tile(consumer *c, const kv_record *tile) {
+    issue_scores(c, tile);
+    issue_dp(c);
+    ptx_wgmma_wait(0);
+    probabilities(c, tile);
+    dp_arrived(c);
+    score_gradients(c, tile);
+    pack_gradients(c);
+}
+
+SAC_FN void next_tile(consumer *c, const kv_record *tile) {
+    issue_scores(c, tile);
+    issue_dp(c);
+    issue_dq(c);
+    ptx_wgmma_wait(2);
+    probabilities(c, tile);
+    keep_order(c);
+    ptx_wgmma_wait(1);
+    dp_arrived(c);
+    score_gradients(c, tile);
+    keep_order(c);
+    ptx_wgmma_wait(0);
+    dq_arrived(c);
+    pack_gradients(c);
+}
+
+SAC_FN void last_dq(consumer *c) {
+    issue_dq(c);
+    ptx_wgmma_wait(0);
+    dq_arrived(c);
+}
+
+/* Gives back a tile that only other warpgroups see. A stage may be given back only once it is full: before, its barrier
+ * may still count the turn before. */
+SAC_FN void pass_tile(consumer *c) {
+    release(&c->smem->k_empty[c->k.stage]);
+    ring_next(&c->k, K_STAGES);
+    ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity);
+    release(&c->smem->v_empty[c->v.stage]);
+    ring_next(&c->v, V_STAGES);
+}
+
+/* Does some row of this warpgroup see the tile, by the band? */
+SAC_FN int sees(const consumer *c, const kv_record *tile) {
+    if (!(tile->flags & KV_MASKED)) return 1;
+    const sac_range keys = keys_of(c->q);
+    return tile->begin < keys.end && tile->end > keys.begin;
+}
+
+SAC_FN void q_read(const consumer *c) { release(&c->smem->q_empty[c->q_ring.stage][warpgroup()]); }
+
+/* Tiles that this warpgroup sees come in runs; those between are for others. */
+SAC_FN void attend(consumer *c) {
+    kv_record tile = wait_k(c);
+    for (;;) {
+        while (!warp_has(sees(c, &tile))) {
+            pass_tile(c);
+            if (warp_has(tile.flags & KV_LAST)) {
+                q_read(c);
+                return;
+            }
+            tile = wait_k(c);
+        }
+        first_tile(c, &tile);
+        int seen = 1;
+        while (!warp_has(tile.flags & KV_LAST)) {
+            tile = wait_k(c);
+            seen = warp_has(sees(c, &tile));
+            if (!seen) break;
+            next_tile(c, &tile);
+        }
+        if (seen) q_read(c);
+        last_dq(c);
+        if (seen) return;
+    }
+}
+
+/* Where delta keeps a row. */
+SAC_FN float *delta_of(const kernel_params *params, const q_record *q, int32_t row) {
+    const sac_lengths *len = &params->args.len_q;
+    const int64_t first =
+        RAGGED && len->cu_seqlens ? len->cu_seqlens[q->batch] : (int64_t)q->batch * len->seqlen;
+    return params->delta + q->head * params->total_q + first + row;
+}
+
+SAC_FN void start_rows(consumer *c, const kernel_params *params) {
+    const int32_t used = used_rows(c->args, c->q);
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM / 2; i++) c->dq[i] = 0;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int32_t row = first_row(c->q) + 8 * r;
+        c->lse_log2[r] = MINUS_INF;
+        c->delta[r] = 0;
+        if (row >= sac_min(used, c->q->end)) continue;
+        c->lse_log2[r] = *row_value_of(&c->args->lse, c->args, c->q, row) * LOG2_E;
+        if (!ONLY_DELTA) c->delta[r] = *delta_of(params, c->q, row);
+    }
+}
+
+/* This warpgroup's rows, row_shift rows behind those of the tile. A row that saw nothing has gradient 0. */
+SAC_FN void store(const consumer *c, const kernel_params *params, int32_t row_shift) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int32_t row = first_row(c->q) + 8 * r + row_shift;
+        const int empty = c->lse_log2[r] == MINUS_INF || row_shift > 0;
+#if ONLY_DELTA
+        float delta = c->delta[r] + __shfl_xor_sync(~0u, c->delta[r], 1);
+        delta += __shfl_xor_sync(~0u, delta, 2);
+        if (row < c->q->end && lane_id() % 4 == 0) *delta_of(params, c->q, row) = empty ? 0 : delta;
+#else
+        store_row(c->dq, HEAD_DIM, r, empty ? 0 : c->args->scale, &c->args->dq, c->args, c->q, row);
+#endif
+    }
+}
+
+SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
+    const ring start = {0, 0};
+    consumer c;
+    c.args = &params->args;
+    c.smem = smem;
+    c.q_ring = c.k = c.v = start;
+    c.scale_log2 = score_to_log2(c.args);
+    for (c.q = smem->q_tile;; c.q = record_after(smem, c.q)) {
+        ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage][warpgroup()], c.q_ring.parity);
+        if (warp_has(c.q->batch < 0)) break;
+        start_rows(&c, params);
+        if (warp_has(c.q->any))
+            attend(&c);
+        else
+            q_read(&c);
+        ring_next(&c.q_ring, Q_STAGES);
+        store(&c, params, 0);
+#if RAGGED /* a call may have more packed rows behind its last sequence than a sequence has */
+        const int32_t turn = params->order.num_tiles * Q_TILE;
+        if (c.q->batch == c.args->batch)
+            for (int32_t shift = turn; c.q->begin + shift < c.q->end; shift += turn) store(&c, params, shift);
+#endif
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    attn_bwd_dq_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
+    extern __shared__ __align__(1024) uint8_t dynamic_smem[];
+    smem_layout *smem = (smem_layout *)dynamic_smem;
+    if (threadIdx.x == 0) init_barriers(smem);
+    __syncthreads();
+    if (threadIdx.x < 128) {
+        ptx_give_registers(PRODUCER_REGS);
+        if (threadIdx.x == 0) produce(&params, smem);
+    } else {
+        ptx_take_registers(CONSUMER_REGS);
+        consume(&params, smem);
+    }
+}
