@@ -168,6 +168,37 @@ static void listed_blocks_split_among_threads_combine_to_the_same(void **state) 
     on_every_isa(split_blocks_on);
 }
 
+/* Four queries with a choice of blocks each; all but the first choose otherwise in the second run. */
+static void neighbours_on(const char *isa) {
+    enum { BLOCK = 64, Q_LEN = 4, LISTED = 5 };
+    static const int32_t choices[2][Q_LEN][LISTED] = {
+        {{0, 1, 2, 9, 30}, {0, 1, 2, 9, 30}, {0, 3, 9, 10, 31}, {5, 6, 7, 8, 9}},
+        {{0, 1, 2, 9, 30}, {1, 4, 9, 30, 31}, {2, 11, 12, 13, 14}, {0, 1, 2, 3, -1}}};
+    problem *runs[2];
+    saccade_context *ctx = context(isa, 1);
+    for (int run = 0; run < 2; run++) {
+        saccade_block_mask *mask;
+        must(saccade_block_mask_from_indices(
+            ctx, &mask,
+            &(saccade_mask_shape){.q_len = Q_LEN, .kv_len = MAX_K, .q_block = 1, .kv_block = BLOCK},
+            SACCADE_TENSOR((void *)choices[run], SACCADE_I32, 1, 1, Q_LEN, LISTED), SACCADE_FULL));
+        runs[run] = problem_make(Q_LEN, MAX_K);
+        solve(runs[run], isa, 1, true, &(saccade_attention_params){.block_mask = mask, .backend = "cpu"});
+        saccade_block_mask_destroy(mask);
+    }
+    const size_t row = HEADS * DIM * sizeof(float);
+    assert_same("out", isa, runs[0]->out, runs[1]->out, row);
+    assert_same("dq", isa, runs[0]->dq, runs[1]->dq, row);
+    assert_memory_not_equal((char *)runs[0]->out + row, (char *)runs[1]->out + row, row);
+    free(runs[0]);
+    free(runs[1]);
+    saccade_context_destroy(ctx);
+}
+static void row_does_not_depend_on_the_blocks_of_its_neighbours(void **state) {
+    (void)state;
+    on_every_isa(neighbours_on);
+}
+
 static void threads_on(const char *isa) {
     const saccade_attention_params params = {
         .causal = SACCADE_CAUSAL_TOP_LEFT, .deterministic = true, .backend = "cpu"};
@@ -247,6 +278,7 @@ int main(void) {
         cmocka_unit_test(softcap_is_exact_to_fp32),
         cmocka_unit_test(keys_split_among_threads_combine_to_the_same),
         cmocka_unit_test(listed_blocks_split_among_threads_combine_to_the_same),
+        cmocka_unit_test(row_does_not_depend_on_the_blocks_of_its_neighbours),
         cmocka_unit_test(deterministic_results_do_not_depend_on_threads),
         cmocka_unit_test(gradients_repeat_bit_for_bit_without_being_asked),
         cmocka_unit_test(nan_stays_in_rows_that_see_it),

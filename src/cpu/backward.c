@@ -149,7 +149,7 @@ static void run_unit(const backward_work *work, int64_t unit, const saccade_aux 
     if (sums.dsink) memset(sums.dsink, 0, sizeof(float) * (size_t)args->group);
 
     const int32_t head_tiles = args->group / work->plan.heads_per_tile;
-    const int64_t tiles = (int64_t)sac_cpu_row_tiles(args, b) * head_tiles;
+    const int64_t tiles = (int64_t)sac_cpu_row_tiles(&work->plan, args, b) * head_tiles;
     for (int64_t i = share; i < tiles; i += work->shares) {
         const int32_t h = kv_head * args->group + (int32_t)(i % head_tiles) * work->plan.heads_per_tile;
         const sac_cpu_tile tile = sac_cpu_tile_of(&work->plan, args, b, h, (int32_t)(i / head_tiles));

@@ -1,9 +1,9 @@
 /* forward.c - the forward pass: query tiles to threads, or, where there are fewer tiles than it takes to keep the
  * threads busy (decoding), parts of the keys of each tile, combined afterwards. */
 #include "cpu/cpu.h"
+#include "cpu/key_walk.h"
 #include "cpu/parallel.h"
 #include "cpu/plan.h"
-#include "shared/tile_walk.h"
 
 /* Parts have no fewer key tiles: a combination costs about as much as one. */
 enum { MIN_PART = 4, DETERMINISTIC_THREADS = 16 };
@@ -19,17 +19,11 @@ static int64_t max_parts(const saccade_context *ctx, const sac_attention_args *a
                        : 0; /* fewer than 2 * threads tiles, rounded up to twice as many */
 }
 
-static sac_walk walk_of(const sac_attention_args *args, const sac_cpu_tile *tile) {
-    const sac_sequence seq = sac_sequence_of(args, tile->b);
-    const sac_band band = sac_band_make(&args->band, seq.q_len, seq.k_len);
-    return sac_walk_keys(args, &band, tile->b, tile->h, tile->q, SAC_CPU_KV_TILE);
-}
-
 /* Key tiles that the query tile visits. */
 static int32_t num_key_tiles(const sac_attention_args *args, const sac_cpu_tile *tile) {
-    sac_walk walk = walk_of(args, tile);
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(args, tile, (sac_range){0, SAC_FAR});
     int32_t count = 0;
-    for (sac_tile keys; sac_walk_next(&walk, &keys);) count++;
+    for (sac_tile keys; sac_cpu_next_keys(&walk, &keys);) count++;
     return count;
 }
 
@@ -74,9 +68,9 @@ static sac_range keys_of_part(const sac_attention_args *args, const sac_cpu_tile
     const int64_t count = num_key_tiles(args, tile);
     const int64_t first = count * part / parts, end = count * (part + 1) / parts;
     sac_range keys = {SAC_FAR, SAC_FAR};
-    sac_walk walk = walk_of(args, tile);
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(args, tile, (sac_range){0, SAC_FAR});
     sac_tile visited;
-    for (int64_t i = 0; i <= end && sac_walk_next(&walk, &visited); i++) {
+    for (int64_t i = 0; i <= end && sac_cpu_next_keys(&walk, &visited); i++) {
         if (i == first) keys.begin = visited.begin;
         if (i == end) keys.end = visited.begin;
     }

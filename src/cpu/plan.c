@@ -6,6 +6,9 @@
 
 #include "shared/tile_walk.h"
 
+/* Merged blocks are walked one by one: shorter ones are better walked in runs, by a single list. */
+enum { MIN_MERGED = 16 };
+
 /* Neighbouring heads share a tile when one head's queries leave room for them: K and V are then read once for the
  * group. Only heads with the same walk may. */
 static int32_t heads_per_tile(const sac_attention_args *args) {
@@ -18,8 +21,14 @@ static int32_t heads_per_tile(const sac_attention_args *args) {
     return sac_max(heads, 1);
 }
 
-static int32_t q_block(const sac_attention_args *args) {
-    return args->blocks.by_query.offsets ? args->blocks.q_block : 0;
+/* Rows that query tiles must not cross the multiples of; 0: none. Several query blocks go together where one leaves
+ * most lanes of a vector empty, up to one vector: rows that choose different blocks then cost no more than alone. */
+static int32_t row_block(const sac_attention_args *args, const sac_cpu_plan *plan) {
+    const sac_block_mask_args *mask = &args->blocks;
+    if (!mask->by_query.offsets) return 0;
+    const int32_t lists = plan->kernels->lanes / (plan->heads_per_tile * mask->q_block);
+    const bool together = lists > 1 && mask->kv_block >= MIN_MERGED && !mask->by_query.bits && !mask->period;
+    return together ? lists * mask->q_block : mask->q_block;
 }
 
 sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call,
@@ -30,15 +39,16 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
                          .first_tile = first_tile,
                          .num_threads = ctx->num_threads};
     plan.head_tiles = args->num_heads / plan.heads_per_tile;
+    plan.row_block = row_block(args, &plan);
     first_tile[0] = 0;
     for (int32_t b = 0; b < args->batch; b++)
-        first_tile[b + 1] = first_tile[b] + (int64_t)sac_cpu_row_tiles(args, b) * plan.head_tiles;
+        first_tile[b + 1] = first_tile[b] + (int64_t)sac_cpu_row_tiles(&plan, args, b) * plan.head_tiles;
     plan.num_tiles = first_tile[args->batch];
     return plan;
 }
 
-int32_t sac_cpu_row_tiles(const sac_attention_args *args, int32_t b) {
-    return sac_num_tiles(sac_length_of(&args->len_q, b), SAC_CPU_Q_TILE, q_block(args));
+int32_t sac_cpu_row_tiles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b) {
+    return sac_num_tiles(sac_length_of(&args->len_q, b), SAC_CPU_Q_TILE, plan->row_block);
 }
 
 sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b, int32_t h,
@@ -47,7 +57,7 @@ sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args 
     return (sac_cpu_tile){.b = b,
                           .h = h,
                           .num_heads = plan->heads_per_tile,
-                          .q = sac_tile_rows(row_tile, len, SAC_CPU_Q_TILE, q_block(args))};
+                          .q = sac_tile_rows(row_tile, len, SAC_CPU_Q_TILE, plan->row_block)};
 }
 
 sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index) {

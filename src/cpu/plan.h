@@ -10,6 +10,7 @@ typedef struct sac_cpu_plan {
     const sac_cpu_kernels *kernels;
     int32_t heads_per_tile;
     int32_t head_tiles;        /* num_heads / heads_per_tile */
+    int32_t row_block;         /* no query tile crosses a multiple of it; 0: no such limit */
     const int64_t *first_tile; /* (B + 1) number of each sequence's first tile, then of all */
     int64_t num_tiles;
     int32_t num_threads;
@@ -20,7 +21,7 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
                                int64_t *first_tile);
 
 /* Row tiles of sequence b: what each head has of them. */
-int32_t sac_cpu_row_tiles(const sac_attention_args *args, int32_t b);
+int32_t sac_cpu_row_tiles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b);
 
 /* The tile of these rows and of heads_per_tile heads from h on. */
 sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b, int32_t h,

@@ -291,8 +291,8 @@ static bool wants_aux_grad(const sac_cpu_sums *sums) {
  * rows, would inherit the errors of all. Costs a walk of its own. */
 static void refine_delta(const q_tile *t) {
     const tile_scratch *s = &t->scratch;
-    sac_walk walk = sac_walk_keys(t->args, &t->band, t->at.b, t->at.h, t->at.q, KV_TILE);
-    for (sac_tile keys; sac_walk_next(&walk, &keys);) probabilities(t, &keys);
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(t->args, &t->at, (sac_range){0, SAC_FAR});
+    for (sac_tile keys; sac_cpu_next_keys(&walk, &keys);) probabilities(t, &keys);
     for (int lane = 0; lane < t->lanes; lane++) {
         s->delta[lane] = s->p_dp[lane] - s->dlse[lane];
         s->p_dp[lane] = 0;
@@ -313,8 +313,8 @@ void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, cons
     memset(s->dq_t, 0, sizeof(float) * (size_t)(Q_TILE * round_up(args->head_dim, LANES)));
 
     if (args->dtype != SAC_F32 && wants_aux_grad(sums)) refine_delta(&t);
-    sac_walk walk = sac_walk_keys(args, &t.band, tile->b, tile->h, tile->q, KV_TILE);
-    for (sac_tile keys; sac_walk_next(&walk, &keys);) {
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(args, tile, (sac_range){0, SAC_FAR});
+    for (sac_tile keys; sac_cpu_next_keys(&walk, &keys);) {
         if (keys.kind == SAC_DIAGONAL)
             differentiate_diagonal(&t, &keys, sums);
         else

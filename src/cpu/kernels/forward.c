@@ -127,9 +127,8 @@ static void attend_diagonal(const q_tile *t, const sac_tile *tile) {
 }
 
 static void attend_keys(const q_tile *t, sac_range keys) {
-    sac_walk walk = sac_walk_keys(t->args, &t->band, t->at.b, t->at.h, t->at.q, KV_TILE);
-    sac_walk_clip(&walk, keys);
-    for (sac_tile tile; sac_walk_next(&walk, &tile);) {
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(t->args, &t->at, keys);
+    for (sac_tile tile; sac_cpu_next_keys(&walk, &tile);) {
         if (tile.kind == SAC_DIAGONAL)
             attend_diagonal(t, &tile);
         else

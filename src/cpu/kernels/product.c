@@ -43,7 +43,8 @@ static void product_skipping_zeros(const gemm *g) {
 }
 
 void sac_product(const q_tile *t, const sac_tile *tile, const gemm *g) {
-    const bool hides = tile->banded || (tile->kind == SAC_PARTIAL && t->call->mask_mod);
+    const bool hides =
+        tile->banded || tile->bits != SAC_ALL_PARTS || (tile->kind == SAC_PARTIAL && t->call->mask_mod);
     const panel other = g->a_transposed ? (panel){g->a, g->lda} : (panel){g->b, 4 * g->ldb};
     if (hides && !sac_panel_finite(&other, g->pairs, g->k, g->a_transposed ? g->m : g->n))
         product_skipping_zeros(g);

@@ -37,6 +37,17 @@ static void hide_outside_band(const q_tile *t, const sac_tile *tile, float *scor
     }
 }
 
+/* The key tile is not on the lists of all the rows. */
+static void hide_unlisted(const q_tile *t, const sac_tile *tile, float *scores) {
+    for (int lane = 0; lane < t->lanes; lane += LANES) {
+        const ivec listed = (iload(t->scratch.list_bit + lane) & iset((int32_t)tile->bits)) != 0;
+        for (int j = 0; j < tile->end - tile->begin; j++) {
+            float *at = scores + j * Q_TILE + lane;
+            vstore(at, vselect(listed, vload(at), vset(-INFINITY)));
+        }
+    }
+}
+
 /* Modifiers see rows of keys. LANES lanes at a time turn into rows and back. */
 static void ask_modifiers(const q_tile *t, const sac_tile *tile, bool masked, float *scores) {
     const tile_scratch *s = &t->scratch;
@@ -79,7 +90,9 @@ void sac_scores_finish(const q_tile *t, const sac_tile *tile, float *scores, flo
         memcpy(unmodified + j * Q_TILE, scores + j * Q_TILE, sizeof(float) * (size_t)t->lanes);
     if (t->call->score_mod || masked) ask_modifiers(t, tile, masked, scores);
     if (tile->banded) hide_outside_band(t, tile, scores);
-    if (unmodified && (masked || tile->banded)) hide_where_hidden(t, n, scores, unmodified);
+    if (tile->bits != SAC_ALL_PARTS) hide_unlisted(t, tile, scores);
+    if (unmodified && (masked || tile->banded || tile->bits != SAC_ALL_PARTS))
+        hide_where_hidden(t, n, scores, unmodified);
 }
 
 void sac_scores_finish_diagonal(const q_tile *t, const sac_tile *tile, float *scores, float *unmodified) {
@@ -92,8 +105,8 @@ void sac_scores_finish_diagonal(const q_tile *t, const sac_tile *tile, float *sc
     if (unmodified) memcpy(unmodified, scores, sizeof(float) * (size_t)t->lanes);
     for (int lane = 0; lane < t->lanes; lane++) {
         const int32_t i = s->query[lane], j = i + tile->delta, b = t->at.b;
-        bool visible =
-            lane < t->rows && j >= tile->begin && j < tile->end && j >= s->lo[lane] && j < s->hi[lane];
+        bool visible = lane < t->rows && j >= tile->begin && j < tile->end && j >= s->lo[lane] &&
+                       j < s->hi[lane] && ((uint32_t)s->list_bit[lane] & tile->bits);
         if (visible && call->score_mod)
             sac_score_row(call->score_mod, scores + lane, 1, b, sac_lane_head(t, lane), i, j,
                           &call->args.score_aux);

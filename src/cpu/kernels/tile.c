@@ -54,6 +54,7 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *bas
     s->query = take(&a, Q_TILE * sizeof(int32_t));
     s->lo = take(&a, Q_TILE * sizeof(int32_t));
     s->hi = take(&a, Q_TILE * sizeof(int32_t));
+    s->list_bit = take(&a, Q_TILE * sizeof(int32_t));
     s->visible = take(&a, KV_TILE);
     if (backward) lay_out_backward(&a, args, dim, dim_v, s);
     return a.used;
@@ -68,6 +69,7 @@ static void set_lanes(q_tile *t) {
         t->scratch.query[lane] = i;
         t->scratch.lo[lane] = sac_band_lo(&t->band, i);
         t->scratch.hi[lane] = used ? sac_band_hi(&t->band, i) : 0;
+        t->scratch.list_bit[lane] = (int32_t)sac_cpu_list_bit(args, &t->at, i);
         t->scratch.slope[lane] = 0;
         if (used && args->alibi_slopes)
             t->scratch.slope[lane] =
@@ -107,6 +109,7 @@ static q_tile strip_of(const q_tile *t, int first) {
     s->query += first;
     s->lo += first;
     s->hi += first;
+    s->list_bit += first;
     if (s->q_rows) {
         const int step = t->pairs ? 2 : 1;
         s->q_rows += first / step * round_up(t->args->head_dim, LANES);

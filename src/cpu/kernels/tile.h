@@ -9,9 +9,9 @@
 #define SAC_CPU_KERNELS_TILE_H
 
 #include "cpu/kernels.h"
+#include "cpu/key_walk.h"
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/panel.h"
-#include "shared/tile_walk.h"
 
 enum { Q_TILE = SAC_CPU_Q_TILE, KV_TILE = SAC_CPU_KV_TILE };
 
@@ -29,6 +29,7 @@ typedef struct tile_scratch {
     float *k_room, *v_room;   /* panels of a key tile, where they are not read in place */
     float *slope;             /* (Q_TILE) ALiBi */
     int32_t *query, *lo, *hi; /* (Q_TILE) position; first and one past the last visible key */
+    int32_t *list_bit;        /* (Q_TILE) the one that must be among a key tile's bits */
     uint8_t *visible;         /* (KV_TILE) */
     /* backward only */
     float *dout_t, *dq_t;      /* like q_t, out_t */
