@@ -29,7 +29,8 @@ static void assert_call_compiles_clean(const sac_attention_call *call, bool sum_
     free(modifiers);
 }
 
-static const int32_t dims[][2] = {{64, 64}, {128, 128}, {96, 96}, {128, 64}, {64, 128}, {72, 40}, {8, 8}};
+static const int32_t dims[][2] = {{64, 64}, {128, 128}, {256, 256}, {192, 128}, {192, 192}, {136, 256},
+                                  {96, 96}, {128, 64},  {64, 128},  {72, 40},   {8, 8}};
 
 static void every_head_dim_compiles_without_spills(void **state) {
     (void)state;
@@ -49,7 +50,7 @@ static void kernels_that_leave_dq_to_another_compile_without_spills(void **state
 
 static void ragged_lengths_compile_without_spills(void **state) {
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 4; i++) {
         sac_attention_call call = plain_call(dims[i][0], dims[i][1], SAC_BF16);
         call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
         assert_call_compiles_clean(&call, true);
@@ -58,7 +59,7 @@ static void ragged_lengths_compile_without_spills(void **state) {
 
 static void block_masks_compile_without_spills(void **state) {
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 4; i++) {
         sac_attention_call call = plain_call(dims[i][0], dims[i][1], SAC_BF16);
         call.args.blocks.by_query.offsets = (const int64_t *)there;
         call.args.blocks.q_block = call.args.blocks.kv_block = 128;
@@ -68,7 +69,7 @@ static void block_masks_compile_without_spills(void **state) {
 
 static void softcap_and_alibi_compile_without_spills(void **state) {
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 4; i++) {
         sac_attention_call softcap = plain_call(dims[i][0], dims[i][1], SAC_BF16), alibi = softcap;
         softcap.args.softcap = 30;
         alibi.args.alibi_slopes = (const float *)there;

@@ -17,22 +17,26 @@
 #include "cuda/tensor_map.h"
 #include "shared/embedded.h"
 
-/* a (M x D) and p (M x BOX) times b (ROWS x D), which is loaded in a box of BOX rows: the last ones lie outside. D is two
- * panels, BOX no power of two. */
+/* a (M x D) and p (M x BOX) times b (ROWS x D), which is loaded in a box of BOX rows: the last ones lie outside; and the
+ * first M columns of p, stored transposed, times the first M rows of b. D is two panels, BOX no power of two. */
 enum { M = 64, D = 128, ROWS = 70, BOX = 80, PANEL = 64, THREADS = 128 };
 
 static const char source[] =
+    "#include \"cuda/kernels/ptx/fence.h\"\n"
     "#include \"cuda/kernels/ptx/mbarrier.h\"\n"
     "#include \"cuda/kernels/ptx/tma.h\"\n"
     "#include \"cuda/kernels/ptx/wgmma.h\"\n"
     "#include \"cuda/kernels/tensor_map.h\"\n"
     "PTX_WGMMA_SS(scores_set, 80, \"bf16\", PTX_WGMMA_SET)\n"
     "PTX_WGMMA_SS(scores_add, 80, \"bf16\", PTX_WGMMA_ADD)\n"
+    "PTX_WGMMA_SS_MN(turned_set, 128, \"bf16\", PTX_WGMMA_SET)\n"
+    "PTX_WGMMA_SS_MN(turned_add, 128, \"bf16\", PTX_WGMMA_ADD)\n"
     "PTX_WGMMA_RS(values_set, 128, \"bf16\", PTX_WGMMA_SET)\n"
     "PTX_WGMMA_RS(values_add, 128, \"bf16\", PTX_WGMMA_ADD)\n"
     "extern \"C\" __global__ void __launch_bounds__(128)\n"
     "probe(const __grid_constant__ sac_tensor_map map_a, const __grid_constant__ sac_tensor_map map_b,\n"
-    "      const uint32_t *p, float *scores, float *values, uint8_t *raw) {\n"
+    "      const uint32_t *p, float *scores, float *values, float *turned,\n"
+    "      uint8_t *raw) {\n"
     "    extern __shared__ __align__(1024) uint8_t a[];\n"
     "    uint8_t *b = a + 64 * 256;\n"
     "    uint64_t *full = (uint64_t *)(b + 80 * 256);\n"
@@ -76,12 +80,30 @@ static const char source[] =
     "    ptx_wgmma_wait(0);\n"
     "    ptx_wgmma_pin(o, 64);\n"
     "    for (int i = 0; i < 64; i++) values[64 * threadIdx.x + i] = o[i];\n"
+    "    uint8_t *t = b + 81 * 256 + 768;\n" /* 80 rows of one panel */
+    "    int lane = threadIdx.x % 32, chunk = threadIdx.x / 32 * 2 + lane / 8 % 2;\n"
+    "    ptx_smem to = ptx_smem_of(t) + (lane % 8 + lane / 16 * 8) * 128 + (chunk ^ lane % 8) * 16;\n"
+    "#pragma unroll\n"
+    "    for (int i = 0; i < 5; i++) ptx_stmatrix_trans(to + 16 * i * 128, mine + 4 * i);\n"
+    "    ptx_fence_proxy_async_shared();\n"
+    "    __syncthreads();\n"
+    "    uint64_t dt = ptx_wgmma_desc_k_major(ptx_smem_of(t));\n"
+    "    ptx_wgmma_fence();\n"
+    "#pragma unroll\n"
+    "    for (int i = 0; i < 4; i++) {\n"
+    "        uint64_t x = dt + PTX_WGMMA_ADVANCE(i * 32), y = dv + PTX_WGMMA_ADVANCE(i * 16 * 128);\n"
+    "        if (i == 0) turned_set(o, x, y); else turned_add(o, x, y);\n"
+    "    }\n"
+    "    ptx_wgmma_commit();\n"
+    "    ptx_wgmma_wait(0);\n"
+    "    ptx_wgmma_pin(o, 64);\n"
+    "    for (int i = 0; i < 64; i++) turned[64 * threadIdx.x + i] = o[i];\n"
     "}\n";
 
 static int a[M][D], b[BOX][D], p[M][BOX]; /* b: rows from ROWS on are 0 */
 static uint16_t a_bf16[M][D], b_bf16[ROWS][D], raw[BOX * D];
 static uint32_t p_regs[THREADS][BOX / 4];
-static float scores[THREADS][BOX / 2], values[THREADS][D / 2];
+static float scores[THREADS][BOX / 2], values[THREADS][D / 2], turned[THREADS][D / 2];
 static const char *not_run; /* why the results are not there; NULL: they are */
 
 static uint16_t bf16_of(int small) {
@@ -160,7 +182,7 @@ static void map_of(sac_tensor_map *map, CUdeviceptr data, int64_t rows, int32_t 
 
 static void run(const void *cubin) {
     const sac_driver *driver = sac_driver_get(NULL);
-    const int smem_bytes = (M + BOX) * D * 2 + 64;
+    const int smem_bytes = (M + BOX) * D * 2 + 1024 + BOX * PANEL * 2;
     CUmodule module;
     CUfunction probe;
     sac_tensor_map map_a, map_b;
@@ -169,14 +191,16 @@ static void run(const void *cubin) {
     must(driver->function_set(probe, SAC_CU_FUNCTION_DYNAMIC_SMEM, smem_bytes), "shared memory");
     CUdeviceptr da = upload(a_bf16, sizeof a_bf16), db = upload(b_bf16, sizeof b_bf16),
                 dp = upload(p_regs, sizeof p_regs), ds = upload(scores, sizeof scores),
-                dv = upload(values, sizeof values), dr = upload(raw, sizeof raw);
+                dv = upload(values, sizeof values), dt = upload(turned, sizeof turned),
+                dr = upload(raw, sizeof raw);
     map_of(&map_a, da, M, M);
     map_of(&map_b, db, ROWS, BOX);
     must(driver->launch(probe, 1, 1, 1, THREADS, 1, 1, (unsigned)smem_bytes, NULL,
-                        (void *[]){&map_a, &map_b, &dp, &ds, &dv, &dr}, NULL),
+                        (void *[]){&map_a, &map_b, &dp, &ds, &dv, &dt, &dr}, NULL),
          "launch");
     download(scores, ds, sizeof scores);
     download(values, dv, sizeof values);
+    download(turned, dt, sizeof turned);
     download(raw, dr, sizeof raw);
     must(driver->free(da), "free");
     must(driver->free(db), "free");
@@ -191,6 +215,7 @@ static int set_up(void **state) {
     (void)state;
     memset(scores, 0xff, sizeof scores); /* NaN */
     memset(values, 0xff, sizeof values);
+    memset(turned, 0xff, sizeof turned);
     memset(raw, 0xff, sizeof raw);
     fill();
     compile(&cubin);
@@ -250,11 +275,24 @@ static void registers_times_mn_major_give_p_times_b(void **state) {
         }
 }
 
+static void transposed_stores_times_mn_major_give_p_transposed_times_b(void **state) {
+    (void)state;
+    skip_unless_run();
+    for (int t = 0; t < THREADS; t++)
+        for (int i = 0; i < D / 2; i++) {
+            int row = row_of(t, i), column = column_of(t, i), sum = 0;
+            for (int k = 0; k < M; k++) sum += p[k][row] * b[k][column];
+            if (turned[t][i] != (float)sum)
+                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)turned[t][i], sum);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(boxes_arrive_swizzled_with_zeros_outside),
         cmocka_unit_test(k_major_operands_give_a_times_b_transposed),
         cmocka_unit_test(registers_times_mn_major_give_p_times_b),
+        cmocka_unit_test(transposed_stores_times_mn_major_give_p_transposed_times_b),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -13,7 +13,7 @@ import statistics
 
 import torch
 
-from bench_forward import machine, timed
+from protocols import machine, timed
 from saccade_ctypes import BoundModifier, MaskShape, Saccade, Window, tensor
 
 HEADS, DIM, DOCUMENT, WINDOW, ROUNDS = 16, 128, 2048, 1024, 5

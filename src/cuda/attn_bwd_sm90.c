@@ -14,52 +14,64 @@
 #include "cuda/modifier_text.h"
 #include "shared/tile_walk.h"
 
-enum { CONSUMERS = 2, KV_TILE = 64 * CONSUMERS, DS_BUFFERS = 3, CONVERT_THREADS = 256 };
+enum { CONSUMERS = 2, MOST_KEYS = 64 * CONSUMERS, DS_BUFFERS = 3, P_BUFFERS = 2, CONVERT_THREADS = 256 };
 
 /* A row serves head dims up to its own. Registers a thread: producer + 2 consumers are at most 504. Last column: what
  * stops the next larger tile. */
 typedef struct tile_row {
-    int32_t head_dim;
-    int32_t q_tile, q_stages;
+    int32_t head_dim, head_dim_v;
+    int32_t kv_tile, q_tile, q_stages; /* 64 keys: the warpgroups split their roles */
+    bool sums_dq;                      /* where dq is wanted and may be summed by atomics */
     int32_t producer_regs, consumer_regs;
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 128, 2, 24, 240}, /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
-    {128, 64, 2, 24, 240}, /* registers: 128 of dK and dV */
+    {64, 64, 128, 128, 2, true, 24, 240},   /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
+    {128, 128, 128, 64, 2, true, 24, 240},  /* registers: 128 of dK and dV */
+    {192, 128, 128, 48, 2, false, 24, 240}, /* registers: 160 of dK and dV */
+    {256, 256, 64, 64, 2, false, 24, 240},  /* shared memory: 209 of 227 KiB */
 };
 
 static const tile_row *choose_tile(int32_t head_dim, int32_t head_dim_v) {
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
-        if (sac_max(head_dim, head_dim_v) <= tiles[i].head_dim) return &tiles[i];
+        if (head_dim <= tiles[i].head_dim && head_dim_v <= tiles[i].head_dim_v) return &tiles[i];
     return NULL;
 }
 
-bool sac_attn_bwd_sm90_serves(int32_t head_dim, int32_t head_dim_v) {
-    return choose_tile(head_dim, head_dim_v) != NULL;
+static bool splits_roles(const tile_row *t) { return t->kv_tile < MOST_KEYS; }
+
+/* Words of P that cross between the warpgroups; of the scores themselves twice as many. */
+static int32_t crossing_bytes(const tile_row *t, const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    const bool keeps_product = call->score_mod || (args->softcap > 0 && args->alibi_slopes);
+    return splits_roles(t) ? P_BUFFERS * t->q_tile * t->kv_tile * (keeps_product ? 4 : 2) : 0;
 }
 
 int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request) {
-    const int64_t rows_a_tile = request->block_mask ? 1 : KV_TILE; /* a tile never crosses a block of keys */
+    const int64_t rows_a_tile = request->block_mask ? 1 : 64; /* a tile never crosses a block of keys */
     return request->batch * request->num_kv_heads * (request->seqlen_k / rows_a_tile + 1);
 }
 
-/* k, v; q and dout with their rows of lse and delta as often as there are stages; dS; and 1 KiB for the rest. */
-static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args, bool sum_dq) {
+/* k, v; q and dout with their rows of lse and delta as often as there are stages; dS; P; and 1 KiB for the rest. */
+static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
+    const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
-    return 2 * (KV_TILE + t->q_stages * t->q_tile) * columns + 8 * t->q_stages * t->q_tile +
-           (sum_dq ? 2 * DS_BUFFERS * t->q_tile * KV_TILE : 0) + 1024;
+    return 2 * (t->kv_tile + t->q_stages * t->q_tile) * columns +
+           8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
+           (sum_dq ? 2 * DS_BUFFERS * t->q_tile * t->kv_tile : 0) + crossing_bytes(t, call) + 1024;
 }
 
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const tile_row *t = choose_tile(args->head_dim, args->head_dim_v);
+    sum_dq = sum_dq && t->sums_dq;
     sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_sm90.cu",
                             .entry = "attn_bwd_sm90",
                             .arch_specific = true,
                             .threads = 128 * (1 + CONSUMERS),
-                            .smem_bytes = smem_bytes(t, args, sum_dq)};
+                            .smem_bytes = smem_bytes(t, call, sum_dq)};
     sac_sm90_define(&spec, call);
+    sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
     sac_kernel_define(&spec, "Q_TILE", t->q_tile);
     sac_kernel_define(&spec, "Q_STAGES", t->q_stages);
     sac_kernel_define(
@@ -91,11 +103,12 @@ static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
     params->total_q = call->total_q;
     const size_t row_bytes =
         sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
+    const bool sums_dq = choose_tile(args->head_dim, args->head_dim_v)->sums_dq;
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
-    float *sums =
-        sac_carve(call->workspace, &used,
-                  args->deterministic ? 0 : (size_t)args->num_heads * (size_t)params->sum_rows * row_bytes);
-    params->dq_sum = sac_portable_sums_dq(args) ? sums : NULL;
+    float *sums = sac_carve(
+        call->workspace, &used,
+        args->deterministic || !sums_dq ? 0 : (size_t)args->num_heads * (size_t)params->sum_rows * row_bytes);
+    params->dq_sum = sums_dq && sac_portable_sums_dq(args) ? sums : NULL;
     return used;
 }
 
@@ -117,9 +130,9 @@ static saccade_status make_maps(backward_job *job, const tile_row *t) {
     const sac_tensor_extent dout =
         sac_sm90_extent(args, &args->len_q, total_q, args->head_dim_v, args->num_heads, t->q_tile);
     const sac_tensor_extent k =
-        sac_sm90_extent(args, &args->len_k, total_k, args->head_dim, args->num_kv_heads, KV_TILE);
+        sac_sm90_extent(args, &args->len_k, total_k, args->head_dim, args->num_kv_heads, t->kv_tile);
     const sac_tensor_extent v =
-        sac_sm90_extent(args, &args->len_k, total_k, args->head_dim_v, args->num_kv_heads, KV_TILE);
+        sac_sm90_extent(args, &args->len_k, total_k, args->head_dim_v, args->num_kv_heads, t->kv_tile);
     saccade_status status = sac_tensor_map_make(&params->q, &args->q, &q);
     if (status == SACCADE_OK) status = sac_tensor_map_make(&params->dout, &args->dout, &dout);
     if (status == SACCADE_OK) status = sac_tensor_map_make(&params->k, &args->k, &k);
@@ -128,10 +141,11 @@ static saccade_status make_maps(backward_job *job, const tile_row *t) {
 
 /* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
  * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. */
-static sac_tile_order key_order(const sac_attention_args *args, const sac_cuda_device *device) {
+static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
+                                const sac_cuda_device *device) {
     const int32_t kv_block = args->blocks.by_query.offsets ? args->blocks.kv_block : 0;
     const int32_t num_heads = args->batch * args->num_kv_heads;
-    const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, KV_TILE, kv_block);
+    const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, kv_tile, kv_block);
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
     if (!args->band.causal || num_heads == 0) return order;
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
@@ -151,9 +165,10 @@ static saccade_status launch_keys(backward_job *job) {
                              SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
     saccade_status status =
         params->dq_sum ? sac_cuda_clear(portable->ctx, params->dq_sum, sum_bytes) : SACCADE_OK;
-    if (status == SACCADE_OK) status = make_maps(job, choose_tile(args->head_dim, args->head_dim_v));
+    const tile_row *t = choose_tile(args->head_dim, args->head_dim_v);
+    if (status == SACCADE_OK) status = make_maps(job, t);
     if (status != SACCADE_OK) return status;
-    params->order = key_order(args, portable->device);
+    params->order = key_order(args, t->kv_tile, portable->device);
     sac_kernel_spec spec = sac_attn_bwd_sm90_spec(job->call, params->dq_sum != NULL);
     spec.modifiers = portable->modifiers;
     return portable->launch(portable->ctx, portable->device, &spec, params->order.total, (void *[]){params});

@@ -7,9 +7,6 @@
 #include "base/attention_call.h"
 #include "cuda/cuda.h"
 
-/* Is there a tile for these head dimensions? */
-bool sac_attn_bwd_sm90_serves(int32_t head_dim, int32_t head_dim_v);
-
 /* A bound of the number of key tiles. */
 int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request);
 
@@ -17,7 +14,7 @@ size_t sac_attn_bwd_sm90_workspace(const sac_attention_call *call);
 
 saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call *call);
 
-/* The variant over key tiles that serves a call; sum_dq: dQ is summed there too. spec->modifiers is left to the caller. */
+/* The variant over key tiles that serves a call; sum_dq: dQ is summed there too, if its tile can. spec->modifiers is left to the caller. */
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq);
 
 #endif

@@ -22,13 +22,6 @@ static bool wide_dtype(const saccade_request *request, const void *facts, char *
     return sac_reason(text, size, "dtype %s is neither bf16 nor f16", sac_dtype_text(t));
 }
 
-static bool wide_backward(const saccade_request *request, const void *facts, char *text, size_t size) {
-    (void)facts;
-    return request->training && !sac_attn_bwd_sm90_serves(request->head_dim, request->head_dim_v) &&
-           sac_reason(text, size, "its backward has no tile for head_dim %d with head_dim_v %d",
-                      request->head_dim, request->head_dim_v);
-}
-
 static bool unaligned_rows(const saccade_request *request, const void *facts, char *text, size_t size) {
     (void)facts;
     return request->unaligned && sac_reason(text, size,
@@ -51,7 +44,6 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     not_hopper,
                                     wide_dtype,
                                     sac_rule_head_dims_8_to_256,
-                                    wide_backward,
                                     sac_rule_score_mod_grad,
                                     sac_rule_deterministic_aux_grad,
                                     unaligned_rows,

@@ -15,7 +15,7 @@
  * dS of its tile have long been written, and added while other products run. Scores are keys x queries so that P and
  * dS, as they lie in registers, are operands of dV and dK.
  *
- * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; Q_TILE, Q_STAGES, DQ_COLUMNS,
+ * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; KV_TILE, Q_TILE, Q_STAGES, DQ_COLUMNS,
  * PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant computes: SUM_DQ, BLOCK_MASK,
  * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a
  * scale that is not positive), RAGGED (lengths come from device memory).
@@ -125,6 +125,9 @@ SAC_FN void clear_unused_queries(const consumer *c, const q_record *tile, uint8_
 #endif
 }
 
+#if SPLIT_ROLES
+#include "cuda/kernels/attn_bwd_sm90_roles.h"
+#else
 SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
@@ -158,6 +161,7 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     release(&smem->q_empty[stage]);
     ring_next(&c->q, Q_STAGES);
 }
+#endif
 
 #if SUM_DQ
 SAC_FN void add_last_dq(consumer *c) {
@@ -176,8 +180,12 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
     c->smem = smem;
     c->q = first;
     c->warpgroup = threadIdx.x / 128 - 1;
-    c->k_rows = ptx_warp_uniform(ptx_smem_of(smem->k) + c->warpgroup * 64 * ROW_BYTES);
-    c->v_rows = ptx_warp_uniform(ptx_smem_of(smem->v) + c->warpgroup * 64 * ROW_BYTES);
+    const uint32_t rows = SPLIT_ROLES ? 0 : c->warpgroup * 64 * ROW_BYTES;
+    c->k_rows = ptx_warp_uniform(ptx_smem_of(smem->k) + rows);
+    c->v_rows = ptx_warp_uniform(ptx_smem_of(smem->v) + rows);
+#if SPLIT_ROLES
+    c->p_ring = first;
+#endif
     c->scale_log2 = score_to_log2(args);
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 2; i++) c->dk[i] = 0;
@@ -190,6 +198,22 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
 #endif
 }
 
+/* The tile at hand once it is there, or NULL: there are no more. */
+SAC_FN const q_record *next_tile(const consumer *c) {
+    const q_record *tile = &c->smem->q_tile[c->q.stage];
+    ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
+    return warp_has(tile->head < 0) ? nullptr : tile;
+}
+
+/* What a consumer does with each tile. Code for hidden pairs is kept out of the way of tiles that have none, where it is
+ * more than a branch. */
+#define WALK(attend)                                                                                         \
+    for (const q_record *tile; (tile = next_tile(&c));)                                                      \
+        if (KEEPS_PRODUCT && warp_has(tile->flags & Q_MASKED))                                               \
+            attend(&c, tile, 1);                                                                             \
+        else                                                                                                 \
+            attend(&c, tile, 0)
+
 SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     consumer c;
     start(&c, params, smem);
@@ -199,20 +223,22 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
         clear_rows(&c, smem->k, num_keys, KV_TILE, PANELS);
         clear_rows(&c, smem->v, num_keys, KV_TILE, PANELS_V);
     }
-    for (;;) {
-        ptx_mbarrier_wait(&smem->q_full[c.q.stage], c.q.parity);
-        const q_record *tile = &smem->q_tile[c.q.stage];
-        if (warp_has(tile->head < 0)) break;
-        if (KEEPS_PRODUCT && warp_has(tile->flags & Q_MASKED))
-            attend(&c, tile, 1);
-        else
-            attend(&c, tile, 0);
+#if SPLIT_ROLES
+    if (warp_has(c.warpgroup == 0)) {
+        WALK(add_to_dv);
+        store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, 1);
+    } else {
+        WALK(add_to_dk);
+        store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->args.scale);
     }
+#else
+    WALK(attend);
 #if SUM_DQ
     add_last_dq(&c);
 #endif
     store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->args.scale);
     store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, 1);
+#endif
 }
 
 /* ---- the kernel ---- */
@@ -226,6 +252,12 @@ SAC_FN void init_barriers(smem_layout *smem) {
         ptx_mbarrier_init(&smem->q_empty[i], warps);
         ptx_mbarrier_init(&smem->dout_empty[i], warps);
     }
+#if SPLIT_ROLES
+    for (int i = 0; i < P_BUFFERS; i++) {
+        ptx_mbarrier_init(&smem->p_full[i], 4);
+        ptx_mbarrier_init(&smem->p_empty[i], 4);
+    }
+#endif
 #if SUM_DQ
     for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_full[i], warps);
     smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */

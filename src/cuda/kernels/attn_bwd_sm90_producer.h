@@ -5,8 +5,6 @@
 
 #include "cuda/kernels/attn_bwd_sm90_tile.h"
 
-enum { LANE_ROWS = Q_TILE / 32 };
-
 typedef struct producer {
     const sac_attn_bwd_sm90_params *params;
     smem_layout *smem;

@@ -12,10 +12,6 @@
 #define BACKWARD 1
 #include "cuda/kernels/attn_sm90_score.h"
 
-/* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything else
- * is done to them; that leaves one path for all tiles. */
-#define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
-
 /* A tile as one thread sees it. */
 typedef struct score_tile {
     const sac_attention_args *args;
@@ -106,6 +102,14 @@ SAC_FN void hide_scores(consumer *c, const q_record *tile) {
 }
 #endif
 
+#if !KEEPS_PRODUCT
+SAC_FN float probability(const consumer *c, int i, float lse) {
+    return ptx_exp2(fmaf(c->s[i], c->scale_log2, -lse));
+}
+/* Of the softcap: a score is here tanh, whose slope is 1 - tanh^2, or -inf, which has none. */
+SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->s[i] * c->s[i], 0) : 1; }
+#endif
+
 /* Before scores are used: what can be done in their place. */
 SAC_FN void prepare_scores(consumer *c, const q_record *tile) {
 #if !KEEPS_PRODUCT
@@ -116,6 +120,14 @@ SAC_FN void prepare_scores(consumer *c, const q_record *tile) {
 #endif
 }
 
+#if KEEPS_PRODUCT
+SAC_FN float probability(const consumer *c, const score_tile *t, int i, int masked, float lse) {
+    const score_place at = place_of(t, i);
+    const float score = modify_score(t->args, &at, c->s[i]).score;
+    return masked && !is_visible(t, i) ? 0 : ptx_exp2(fmaf(score, c->scale_log2, -lse));
+}
+#endif
+
 /* P and dS of the thread's i-th pair. */
 SAC_FN float2 score_pair(const consumer *c, const score_tile *t, int i, int masked, float lse, float delta) {
 #if KEEPS_PRODUCT
@@ -125,9 +137,8 @@ SAC_FN float2 score_pair(const consumer *c, const score_tile *t, int i, int mask
     const float p = ptx_exp2(fmaf(m.score, c->scale_log2, -lse));
     return make_float2(p, modify_gradient(t->args, &at, &m, p * (c->dp[i] - delta)));
 #else
-    const float p = ptx_exp2(fmaf(c->s[i], c->scale_log2, -lse)), ds = p * (c->dp[i] - delta);
-    /* A score is here tanh, whose slope is 1 - tanh^2, or -inf, which has none. */
-    return make_float2(p, SOFTCAP ? ds * fmaxf(1 - c->s[i] * c->s[i], 0) : ds);
+    const float p = probability(c, i, lse), ds = p * (c->dp[i] - delta);
+    return make_float2(p, SOFTCAP ? ds * slope_at(c, i) : ds);
 #endif
 }
 

@@ -7,7 +7,11 @@
 #include "shared/tile_walk.h"
 
 #define CONSUMERS 2
-#define KV_TILE (64 * CONSUMERS)
+#define SPLIT_ROLES                                                                                          \
+    (KV_TILE == 64) /* both warpgroups have the same keys: one makes P and dV, the other dS and dK */
+/* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything else
+ * is done to them; that leaves one path for all tiles. */
+#define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
 #define THREADS (128 * (1 + CONSUMERS))
 #define PANELS PANELS_OF(HEAD_DIM)
 #define PANELS_V PANELS_OF(HEAD_DIM_V)
@@ -17,8 +21,11 @@
 #define DOUT_BYTES (Q_TILE * PANELS_V * ROW_BYTES)
 #define DS_BYTES (Q_TILE * PANELS_OF(KV_TILE) * ROW_BYTES)
 #define DS_BUFFERS 3 /* a warpgroup may be one tile ahead of the other, and dQ is one tile late */
+#define P_BUFFERS 2
+#define P_WORDS (KEEPS_PRODUCT ? Q_TILE / 2 : Q_TILE / 4) /* that cross from thread to thread */
 #define DQ_BY_ROWS                                                                                           \
     (Q_TILE == 64 * CONSUMERS) /* the warpgroups share the rows of dQ; else its columns, a panel each */
+#define LANE_ROWS ((Q_TILE + 31) / 32) /* rows of a tile whose lse and delta a lane of the producer loads */
 #define SUM_GROUPS ((HEAD_DIM + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS)
 #define SUM_GROUP_SIZE (SAC_SUM_ROWS * SAC_SUM_COLUMNS)
 
@@ -56,8 +63,12 @@ typedef struct smem_layout {
     dq_place dq_place[DS_BUFFERS];
     uint64_t ds_full[DS_BUFFERS];
 #endif
-    float lse[Q_STAGES][Q_TILE]; /* base 2; +inf for rows outside the tile, whose P is 0 then */
-    float delta[Q_STAGES][Q_TILE];
+#if SPLIT_ROLES
+    uint4 p[P_BUFFERS][P_WORDS / 4][128]; /* P, as the threads that make it hold it */
+    uint64_t p_full[P_BUFFERS], p_empty[P_BUFFERS];
+#endif
+    float lse[Q_STAGES][32 * LANE_ROWS]; /* base 2; +inf for rows outside the tile, whose P is 0 then */
+    float delta[Q_STAGES][32 * LANE_ROWS];
     q_record q_tile[Q_STAGES];
     key_tile own;
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
@@ -88,6 +99,9 @@ typedef struct consumer {
     uint32_t ds_packed[Q_TILE / 4]; /* gradients of scores, likewise */
     float dk[HEAD_DIM / 2];         /* keys x columns */
     float dv[HEAD_DIM_V / 2];
+#if SPLIT_ROLES
+    ring p_ring;
+#endif
 #if SUM_DQ
     ring ds;                  /* the dS that dq is made of; the next buffer takes that of this tile */
     uint32_t ds_lane;         /* offset of this lane in a store of dS */
@@ -100,7 +114,8 @@ typedef struct consumer {
 #define ROW_OF(i) ((i) / 2 % 2 * 8)
 #define COLUMN_OF(i) ((i) / 4 * 8 + (i) % 2)
 SAC_FN int32_t first_key(const consumer *c) {
-    return c->smem->own.keys.begin + (threadIdx.x / 32 - 4) * 16 + lane_id() / 4;
+    const int warp = SPLIT_ROLES ? threadIdx.x / 32 % 4 : threadIdx.x / 32 - 4;
+    return c->smem->own.keys.begin + warp * 16 + lane_id() / 4;
 }
 SAC_FN int first_query(void) { return lane_id() % 4 * 2; }
 

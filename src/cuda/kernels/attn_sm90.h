@@ -20,9 +20,11 @@
 #if DTYPE == 2
 #define INPUT_TYPE "bf16"
 #define pack ptx_pack_bf16
+#define unpack ptx_unpack_bf16
 #else
 #define INPUT_TYPE "f16"
 #define pack ptx_pack_f16
+#define unpack ptx_unpack_f16
 #endif
 
 SAC_FN int lane_id(void) { return threadIdx.x % 32; }

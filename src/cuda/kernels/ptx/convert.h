@@ -23,6 +23,15 @@ SAC_FN float ptx_f32_of_f16(uint16_t x) {
     return d;
 }
 
+/* The two halves, the lower one first. */
+SAC_FN float2 ptx_unpack_bf16(uint32_t x) {
+    return make_float2(__int_as_float((int)(x << 16)), __int_as_float((int)(x & 0xffff0000)));
+}
+
+SAC_FN float2 ptx_unpack_f16(uint32_t x) {
+    return make_float2(ptx_f32_of_f16((uint16_t)x), ptx_f32_of_f16((uint16_t)(x >> 16)));
+}
+
 /* fp32 with the 10-bit mantissa of tf32, to nearest. */
 SAC_FN uint32_t ptx_tf32(float x) {
     uint32_t d;

@@ -1,0 +1,90 @@
+"""What the benchmarks of one pass share: shapes, the two protocols, and the table.
+
+Fast kernels run at the GPU's power limit, so that a figure means nothing without its protocol:
+  steady   0.5 s of the same contender as warm-up, then 0.4 s measured
+  burst    three calls after 0.4 s of idling
+Contenders take turns; every round starts with another one, since each runs on the heat that the one before left.
+"""
+import argparse
+import subprocess
+import time
+
+import torch
+
+from saccade_ctypes import Saccade
+
+# B, N, H, Hkv, D, Dv
+LONG = [(1, 16384, 16, 16, 128, 128), (1, 16384, 32, 32, 64, 64), (1, 16384, 16, 16, 192, 128), (1, 16384, 8, 8, 256, 256)]
+SHORT = [(1, 2048, 32, 8, 128, 128), (1, 4096, 32, 8, 128, 128)]
+
+
+def machine():
+    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True,
+                         text=True).stdout.strip()
+    return f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
+
+
+def timed(call, calls):
+    """Seconds a call."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(calls):
+        call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000 / calls
+
+
+def steady(call):
+    one = timed(call, 2)
+    timed(call, max(1, int(0.5 / one)))
+    return timed(call, max(3, int(0.4 / one)))
+
+
+def burst(call):
+    torch.cuda.synchronize()
+    time.sleep(0.4)
+    return timed(call, 3)
+
+
+def measure(contenders, rounds, flop):
+    """TFLOP/s of the (name, call) pairs: by name, the rounds' steady figures and those of bursts."""
+    for _, call in contenders:  # compiles and plans, so that no warm-up is cut short by it
+        call()
+    figures = {name: ([], []) for name, _ in contenders}
+    for protocol, seconds in enumerate((steady, burst)):
+        for r in range(rounds):
+            for name, call in contenders[r:] + contenders[:r]:
+                figures[name][protocol].append(flop / seconds(call) / 1e12)
+    return figures
+
+
+def run(description, products, contenders_of):
+    """The table, best and worst of the rounds. products: flop of a call over 2 B H Nq Nk (D + Dv), of which causal counts half.
+    contenders_of(saccade, args, shape, causal) gives a list of (name, call), the first of them ours, and its error."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", default="cuda-sm90")
+    parser.add_argument("--peers", default="cudnn", help="of cudnn, fa4")
+    parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
+    parser.add_argument("--only", default="", help="head dims, for example 128,64")
+    parser.add_argument("--short", action="store_true", help="also 2 K and 4 K tokens, grouped heads, causal")
+    parser.add_argument("--rounds", type=int, default=2)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    saccade = Saccade(args.library)
+    print(machine() + "; bf16, random data; TFLOP/s")
+    print(f"{'B':>2}{'N':>7} {'H/Hkv':>6} {'D':>8} {'mask':6} {'contender':10}{'steady':>12}{'burst':>12}  error")
+    only = [int(x) for x in args.only.split(",") if x]
+    cases = [(s, causal) for s in LONG for causal in (False, True) if not only or s[4] in only]
+    cases += [(s, True) for s in SHORT if args.short]
+    for shape, causal in cases:
+        b, n, h, hkv, d, dv = shape
+        contenders, error = contenders_of(saccade, args, shape, causal)
+        figures = measure(contenders, args.rounds, products * 2 * b * h * n * n * (d + dv) * (0.5 if causal else 1))
+        for name, samples in figures.items():
+            spread = [f"{max(x):.0f} / {min(x):.0f}" for x in samples]
+            print(f"{b:2}{n:7} {f'{h}/{hkv}':>6} {f'{d}/{dv}':>8} {'causal' if causal else 'full':6} {name:10}"
+                  f"{spread[0]:>12}{spread[1]:>12}  {f'{error:.1e}' if name == args.backend else ''}", flush=True)
+        del contenders, figures
+        torch.cuda.empty_cache()

@@ -1,0 +1,122 @@
+/* attn_bwd_sm90_roles.h - where dK and dV of 128 keys are too many registers: both warpgroups have the same 64 keys, the first
+ * makes P and dV, the second dS and dK. P, or what it is made of, crosses through shared memory. Included by attn_bwd_sm90.cu. */
+#ifndef SAC_ATTN_BWD_SM90_ROLES_H
+#define SAC_ATTN_BWD_SM90_ROLES_H
+
+/* Words that a thread of the second warpgroup gets from its counterpart in the first, which waits until they were read
+ * P_BUFFERS tiles ago. */
+SAC_FN void put_words(consumer *c, const uint32_t *words) {
+    smem_layout *smem = c->smem;
+    const uint32_t buffer = c->p_ring.stage;
+    ptx_mbarrier_wait(&smem->p_empty[buffer], c->p_ring.parity ^ 1);
+#pragma unroll
+    for (int i = 0; i < P_WORDS; i += 4)
+        smem->p[buffer][i / 4][threadIdx.x % 128] =
+            make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
+    __syncwarp();
+    release(&smem->p_full[buffer]);
+    ring_next(&c->p_ring, P_BUFFERS);
+}
+
+SAC_FN void take_words(consumer *c, uint32_t *words) {
+    smem_layout *smem = c->smem;
+    const uint32_t buffer = c->p_ring.stage;
+    ptx_mbarrier_wait(&smem->p_full[buffer], c->p_ring.parity);
+#pragma unroll
+    for (int i = 0; i < P_WORDS; i += 4) {
+        const uint4 four = smem->p[buffer][i / 4][threadIdx.x % 128];
+        words[i] = four.x, words[i + 1] = four.y, words[i + 2] = four.z, words[i + 3] = four.w;
+    }
+    __syncwarp();
+    release(&smem->p_empty[buffer]);
+    ring_next(&c->p_ring, P_BUFFERS);
+}
+
+#if KEEPS_PRODUCT
+/* The products themselves cross, and both warpgroups modify them. */
+SAC_FN void make_p(consumer *c, const q_record *tile, int masked) {
+    const score_tile t = score_tile_of(c, tile);
+    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
+    uint32_t words[P_WORDS];
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i++) words[i] = (uint32_t)__float_as_int(c->s[i]);
+    put_words(c, words);
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i += 2) {
+        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
+        c->p[i / 2] = pack(probability(c, &t, i, masked, l.x), probability(c, &t, i + 1, masked, l.y));
+    }
+}
+
+SAC_FN void make_ds(consumer *c, const q_record *tile, int masked) {
+    uint32_t words[P_WORDS];
+    take_words(c, words);
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i++) c->s[i] = __int_as_float((int)words[i]);
+    score_grads(c, tile, masked);
+}
+#else
+/* P crosses, packed, times what else dP - delta is multiplied by: the slope of the softcap. */
+SAC_FN void make_p(consumer *c, const q_record *tile, int masked) {
+    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
+    uint32_t words[P_WORDS];
+    prepare_scores(c, tile);
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i += 2) {
+        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
+        const float low = probability(c, i, l.x), high = probability(c, i + 1, l.y);
+        c->p[i / 2] = pack(low, high);
+        words[i / 2] = SOFTCAP ? pack(low * slope_at(c, i), high * slope_at(c, i + 1)) : c->p[i / 2];
+    }
+    put_words(c, words);
+}
+
+SAC_FN void make_ds(consumer *c, const q_record *tile, int masked) {
+    const ptx_smem delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
+    uint32_t words[P_WORDS];
+    take_words(c, words);
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i += 2) {
+        const float2 d = ptx_ld_f32x2(delta + 32 * (i / 4)), p = unpack(words[i / 2]);
+        c->ds_packed[i / 2] = pack(p.x * (c->dp[i] - d.x), p.y * (c->dp[i + 1] - d.y));
+    }
+}
+#endif
+
+SAC_FN void add_to_dv(consumer *c, const q_record *tile, int masked) {
+    smem_layout *smem = c->smem;
+    const uint32_t stage = c->q.stage;
+    clear_unused_queries(c, tile, smem->q[stage], PANELS);
+    issue_scores(c->s, c->k_rows, smem->q[stage], HEAD_DIM);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->s, Q_TILE / 2);
+    make_p(c, tile, masked);
+    ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
+    clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
+    issue_dv(c);
+    release(&smem->q_empty[stage]);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->dv, HEAD_DIM_V / 2);
+    release(&smem->dout_empty[stage]);
+    ring_next(&c->q, Q_STAGES);
+}
+
+SAC_FN void add_to_dk(consumer *c, const q_record *tile, int masked) {
+    smem_layout *smem = c->smem;
+    const uint32_t stage = c->q.stage;
+    ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
+    clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
+    issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
+    clear_unused_queries(c, tile, smem->q[stage], PANELS);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->dp, Q_TILE / 2);
+    make_ds(c, tile, masked);
+    release(&smem->dout_empty[stage]);
+    issue_dk(c);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
+    release(&smem->q_empty[stage]);
+    ring_next(&c->q, Q_STAGES);
+}
+
+#endif
