@@ -3,8 +3,9 @@
     SACCADE_LIBRARY_DIR=build PYTHONPATH=python python bench/python/call_overhead.py [--device cuda]
 
 Each contender is called many times without waiting for the device, so on a GPU the time is the CPU's; contenders take
-turns, and the best of the rounds is printed. "C call" is the library's function through cffi with every argument
-prepared; from PyTorch, outputs are allocated too. Import is of the package without PyTorch, in a fresh process.
+turns, and the best of the rounds is printed. "C" is the library's function through cffi with every argument prepared
+and outputs there; the last column is the time over that of the C calls that do the same. Import is of the package
+without PyTorch, in a fresh process.
 """
 
 import argparse
@@ -13,39 +14,39 @@ import sys
 import time
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from saccade._call import AttentionOptions
-from saccade._library import check, lib
+from saccade._library import check, ffi, lib
 from saccade._tensor import Tensor
-from saccade.torch import flash_attn_func
-from saccade.torch._device import context_of
+from saccade.torch import create_block_mask, flash_attn_func, flex_attention
 
-CALLS, ROUNDS = 200, 15
-
-
-def prepared_c_call(q, k, v):
-    out, lse = torch.empty_like(q), torch.empty(q.shape[0], q.shape[2], q.shape[1], device=q.device)
-    kept = []
-    params = AttentionOptions(causal="bottom_right").to_c(kept)
-    tensors = [Tensor(t) for t in (q, k, v, out, lse)]
-    arguments = (context_of(q.device), *(t.pointer for t in tensors), params)
-
-    def call():
-        check(lib.saccade_attention_forward(*arguments))
-
-    call.kept = tensors, kept, out, lse
-    return call, out
+CALLS, ROUNDS = 100, 15
 
 
-def with_gradient(q, k, v):
-    wanted = [t.detach().requires_grad_() for t in (q, k, v)]
-    return lambda: flash_attn_func(*wanted, causal=True)
+class CCalls:
+    """Forward and backward with every argument made beforehand, in a context of its own."""
 
+    def __init__(self, q, k, v, dout):
+        stream = torch.cuda.current_stream().cuda_stream if q.is_cuda else 0
+        created = ffi.new("saccade_context **")
+        check(lib.saccade_context_create(created, ffi.new("saccade_context_params *", {"stream": ffi.cast("void *", stream)})))
+        self.out, self.grads = torch.empty_like(q), [torch.empty_like(t) for t in (q, k, v)]
+        self.kept = [q, k, v, dout, torch.empty(q.shape[0], q.shape[2], q.shape[1], device=q.device)]
+        tensors = [Tensor(t) for t in (q, k, v, self.out, self.kept[-1])]
+        fields = {name: Tensor(t) for name, t in zip(("dout", "dq", "dk", "dv"), (dout, *self.grads))}
+        grads = ffi.new("saccade_attention_grads *", {name: t.pointer for name, t in fields.items()})
+        params = AttentionOptions(causal="bottom_right").to_c(self.kept)
+        self.kept += [tensors, fields, ffi.gc(created[0], lib.saccade_context_destroy)]
+        self._forward = (created[0], *(t.pointer for t in tensors), params)
+        self._backward = (*self._forward[:-1], grads, params)
 
-def forward_and_backward(q, k, v):
-    wanted = [t.detach().requires_grad_() for t in (q, k, v)]
-    weight = torch.randn_like(q)
-    return lambda: torch.autograd.grad(flash_attn_func(*wanted, causal=True), wanted, weight)
+    def forward(self):
+        check(lib.saccade_attention_forward(*self._forward))
+
+    def both(self):
+        check(lib.saccade_attention_forward(*self._forward))
+        check(lib.saccade_attention_backward(*self._backward))
 
 
 def microseconds(call, synchronize):
@@ -65,36 +66,60 @@ def import_milliseconds(module):
     return 1e3 * (time.perf_counter() - start)
 
 
+def score_mod(score, b, h, q_idx, kv_idx):
+    return score + (kv_idx - q_idx) * 0.1
+
+
+def causal(b, h, q_idx, kv_idx):
+    return q_idx >= kv_idx
+
+
+def contenders(q, k, v):
+    """Name, call, and the name of the C call that does the same."""
+    wanted, dout = [t.clone().requires_grad_() for t in (q, k, v)], torch.randn_like(q)
+    transposed, wanted_transposed = ([t.transpose(1, 2) for t in tensors] for tensors in ((q, k, v), wanted))
+    mask = create_block_mask(causal, None, None, q.shape[1], q.shape[1], device=q.device)
+    c_calls = CCalls(q, k, v, dout)
+
+    def both(function, *inputs, **options):
+        return lambda: torch.autograd.grad(function(*inputs, **options), wanted, dout if inputs[0].shape == dout.shape else dout.transpose(1, 2))
+
+    yield "C forward", c_calls.forward, None
+    yield "C forward, backward", c_calls.both, None
+    yield "flash_attn_func", lambda: flash_attn_func(q, k, v, causal=True), "C forward"
+    yield "flash_attn_func, inputs that ask for gradients", lambda: flash_attn_func(*wanted, causal=True), "C forward"
+    yield "flash_attn_func, backward", both(flash_attn_func, *wanted, causal=True), "C forward, backward"
+    yield "flex_attention, score_mod, block_mask", lambda: flex_attention(
+        *transposed, score_mod=score_mod, block_mask=mask), "C forward"  # fmt: skip
+    yield "create_block_mask", lambda: create_block_mask(
+        causal, None, None, q.shape[1], q.shape[1], device=q.device), None  # fmt: skip
+    yield "PyTorch's scaled_dot_product_attention", lambda: scaled_dot_product_attention(
+        *transposed, is_causal=True), None  # fmt: skip
+    yield "the same, backward", both(scaled_dot_product_attention, *wanted_transposed, is_causal=True), None
+
+    c_calls.both()
+    out = flash_attn_func(*wanted, causal=True)
+    for mine, in_c in zip((out, *torch.autograd.grad(out, wanted, dout)), (c_calls.out, *c_calls.grads)):
+        torch.testing.assert_close(mine, in_c, atol=1e-5, rtol=0.01)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(parser.parse_args().device)
     shape, dtype = ((2, 128, 8, 64), torch.bfloat16) if device.type == "cuda" else ((1, 8, 2, 16), torch.float32)
     torch.manual_seed(0)
-    qkv = [torch.randn(shape, device=device, dtype=dtype) for _ in range(3)]
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-
-    c_call, c_out = prepared_c_call(*qkv)
-    sdpa_inputs = [t.transpose(1, 2) for t in qkv]
-    contenders = {
-        "C call": c_call,
-        "flash_attn_func": lambda: flash_attn_func(*qkv, causal=True),
-        "flash_attn_func, gradients asked for": with_gradient(*qkv),
-        "flash_attn_func and its backward": forward_and_backward(*qkv),
-        "PyTorch's scaled_dot_product_attention": lambda: torch.nn.functional.scaled_dot_product_attention(
-            *sdpa_inputs, is_causal=True)}  # fmt: skip
-    c_call()
-    assert torch.equal(c_out, flash_attn_func(*qkv, causal=True)), "the C call and the Python call differ"
-    best = {name: float("inf") for name in contenders}
+    calls = list(contenders(*(torch.randn(shape, device=device, dtype=dtype) for _ in range(3))))
+    best = {name: float("inf") for name, *_ in calls}
     for _ in range(ROUNDS):
-        for name, call in contenders.items():
-            best[name] = min(best[name], microseconds(call, synchronize))
+        for name, call, _ in calls:
+            best[name] = min(best[name], microseconds(call, torch.cuda.synchronize if device.type == "cuda" else int))
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, {tuple(shape)} {dtype}, causal, torch {torch.__version__}, Python {sys.version.split()[0]}")
-    print(f"{'call':40} {'us':>8} {'over the C call':>16}")
-    for contender, us in best.items():
-        print(f"{contender:40} {us:8.1f} {us - best['C call']:16.1f}")
+    print(f"{'call':48} {'us':>8} {'over C':>8}")
+    for name, _, in_c in calls:
+        print(f"{name:48} {best[name]:8.1f}", f"{best[name] - best[in_c]:8.1f}" if in_c else "")
     nothing, package = (min(import_milliseconds(module) for _ in range(7)) for module in ("sys", "saccade"))
     print(f"import saccade: {package - nothing:.0f} ms over an empty Python ({nothing:.0f} ms)")
 
