@@ -30,7 +30,8 @@ class CCalls:
     def __init__(self, q, k, v, dout):
         stream = torch.cuda.current_stream().cuda_stream if q.is_cuda else 0
         created = ffi.new("saccade_context **")
-        check(lib.saccade_context_create(created, ffi.new("saccade_context_params *", {"stream": ffi.cast("void *", stream)})))
+        on_stream = ffi.new("saccade_context_params *", {"stream": ffi.cast("void *", stream)})
+        check(lib.saccade_context_create(created, on_stream))
         self.out, self.grads = torch.empty_like(q), [torch.empty_like(t) for t in (q, k, v)]
         self.kept = [q, k, v, dout, torch.empty(q.shape[0], q.shape[2], q.shape[1], device=q.device)]
         tensors = [Tensor(t) for t in (q, k, v, self.out, self.kept[-1])]
@@ -81,24 +82,29 @@ def contenders(q, k, v):
     mask = create_block_mask(causal, None, None, q.shape[1], q.shape[1], device=q.device)
     c_calls = CCalls(q, k, v, dout)
 
-    def both(function, *inputs, **options):
-        return lambda: torch.autograd.grad(function(*inputs, **options), wanted, dout if inputs[0].shape == dout.shape else dout.transpose(1, 2))
+    def both(function, inputs, dout):
+        return lambda: torch.autograd.grad(function(*inputs), wanted, dout)
+
+    def flash(q, k, v):
+        return flash_attn_func(q, k, v, causal=True)
+
+    def torchs(q, k, v):
+        return scaled_dot_product_attention(q, k, v, is_causal=True)
 
     yield "C forward", c_calls.forward, None
     yield "C forward, backward", c_calls.both, None
-    yield "flash_attn_func", lambda: flash_attn_func(q, k, v, causal=True), "C forward"
-    yield "flash_attn_func, inputs that ask for gradients", lambda: flash_attn_func(*wanted, causal=True), "C forward"
-    yield "flash_attn_func, backward", both(flash_attn_func, *wanted, causal=True), "C forward, backward"
+    yield "flash_attn_func", lambda: flash(q, k, v), "C forward"
+    yield "flash_attn_func, inputs that ask for gradients", lambda: flash(*wanted), "C forward"
+    yield "flash_attn_func, backward", both(flash, wanted, dout), "C forward, backward"
     yield "flex_attention, score_mod, block_mask", lambda: flex_attention(
         *transposed, score_mod=score_mod, block_mask=mask), "C forward"  # fmt: skip
     yield "create_block_mask", lambda: create_block_mask(
         causal, None, None, q.shape[1], q.shape[1], device=q.device), None  # fmt: skip
-    yield "PyTorch's scaled_dot_product_attention", lambda: scaled_dot_product_attention(
-        *transposed, is_causal=True), None  # fmt: skip
-    yield "the same, backward", both(scaled_dot_product_attention, *wanted_transposed, is_causal=True), None
+    yield "PyTorch's scaled_dot_product_attention", lambda: torchs(*transposed), None
+    yield "the same, backward", both(torchs, wanted_transposed, dout.transpose(1, 2)), None
 
     c_calls.both()
-    out = flash_attn_func(*wanted, causal=True)
+    out = flash(*wanted)
     for mine, in_c in zip((out, *torch.autograd.grad(out, wanted, dout)), (c_calls.out, *c_calls.grads)):
         torch.testing.assert_close(mine, in_c, atol=1e-5, rtol=0.01)
 

@@ -32,7 +32,7 @@ def _load():
     folder = pathlib.Path(os.environ.get("SACCADE_LIBRARY_DIR", pathlib.Path(__file__).parent))
     declarations = folder / "saccade_declarations.h"
     if not declarations.exists():
-        raise ImportError(f"{declarations} is missing: install the package, or name a build folder in SACCADE_LIBRARY_DIR")
+        raise ImportError(f"{declarations} is missing: install the package, or set SACCADE_LIBRARY_DIR to a build tree")
     interface = cffi.FFI()
     interface.cdef(declarations.read_text())
     return interface, interface.dlopen(str(next(folder.glob("libsaccade.so*"))))

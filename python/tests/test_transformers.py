@@ -18,8 +18,9 @@ def test_a_real_encoder_gives_the_same_embeddings(device):
     sentences = ["A saccade is the eye's jump to what matters.", "Attention.", "Padding makes rows differ " * 12]
     batch = tokenizer(sentences, padding=True, return_tensors="pt").to(device)
     with torch.no_grad():
-        models = (transformers.AutoModel.from_pretrained(model, attn_implementation=name) for name in ("eager", "saccade"))
-        expected, out = (model.to(device)(**batch).last_hidden_state for model in models)
+        load = transformers.AutoModel.from_pretrained
+        models = (load(model, attn_implementation=name).to(device) for name in ("eager", "saccade"))
+        expected, out = (model(**batch).last_hidden_state for model in models)
     used = batch["attention_mask"].bool()
     torch.testing.assert_close(out[used], expected[used], atol=2e-5, rtol=1e-4)
 

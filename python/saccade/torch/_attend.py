@@ -20,7 +20,7 @@ def attend(
     block_mask: Optional[BlockMask] = None, backend: Optional[str] = None, max_seqlens: tuple[int, int] = (0, 0),
     with_lse: bool = False, **tensors: Optional[Tensor],
 ) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
-    """out and, if wanted, lse of q (B, Nq, H, D), k, v, or of packed ones. window is aligned to the bottom right corner.
+    """out and, if wanted, lse of q (B, Nq, H, D), k, v, or of packed ones. window is aligned to the bottom right.
 
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """

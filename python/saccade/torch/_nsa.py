@@ -133,7 +133,8 @@ def _new_gradients(q, k, v, *weights) -> list[Tensor]:
 @torch.library.custom_op("saccade::nsa_backward", mutates_args=())
 def nsa_backward(
     dout: Tensor, saved: Sequence[Tensor], q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor],
-    w_v: Optional[Tensor], w_gate: Optional[Tensor], gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str, max_seqlen: int,
+    w_v: Optional[Tensor], w_gate: Optional[Tensor], gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str,
+    max_seqlen: int,
 ) -> list[Tensor]:  # fmt: skip
     """dq, dk, dv, then the fp32 gradients of those of w_k, w_v, w_gate, gates that there are."""
     weights = dict(w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates)

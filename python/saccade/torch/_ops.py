@@ -41,22 +41,22 @@ class Spec(NamedTuple):
 
 
 @torch.compiler.assume_constant_result
-def _dump(scale: Optional[str], softcap: str, *others) -> str:
-    return json.dumps((scale, softcap, *others))
+def _dump(*spec) -> str:
+    return json.dumps(spec)
 
 
 def spec_text(spec: Spec) -> str:
     """A Spec as operators take it. Floats by their hex(): torch.compile may hold them as symbols, hex() makes
     constants of them."""
-    scale, causal, window, window_align, softcap, *others = spec
-    return _dump(None if scale is None else float(scale).hex(), float(softcap).hex(), causal, window, window_align, *others)
+    scale = None if spec.scale is None else float(spec.scale).hex()
+    return _dump(*spec._replace(scale=scale, softcap=float(spec.softcap).hex()))
 
 
 @functools.lru_cache(maxsize=1024)
 def _load(text: str) -> Spec:
-    scale, softcap, *others = (tuple(v) if isinstance(v, list) else v for v in json.loads(text))
-    causal, window, window_align, *others = others
-    return Spec(None if scale is None else float.fromhex(scale), causal, window, window_align, float.fromhex(softcap), *others)
+    spec = Spec(*(tuple(value) if isinstance(value, list) else value for value in json.loads(text)))
+    scale = None if spec.scale is None else float.fromhex(spec.scale)
+    return spec._replace(scale=scale, softcap=float.fromhex(spec.softcap))
 
 
 def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Optional[CTensor]) -> Optional[Modifier]:
@@ -105,7 +105,7 @@ def _plan_forward(inputs, outputs, num_aux: int, spec: Spec, max_seqlens: tuple[
     return Plan(lib.saccade_attention_forward, arguments, described, params, kept)
 
 
-def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool = True):
+def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse=True):
     """out and, if wanted, lse."""
     inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v, with_lse)
     plan = plan_of(_plan_forward, inputs, outputs, len(score_aux), spec, max_seqlens, with_lse)
@@ -236,7 +236,8 @@ def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: O
     tensors, constants = (q, k, v, sink, score_aux, others), (spec, max_seqlens, mask)
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(q) is not Tensor:
         return attention_forward(*tensors, spec_text(spec), max_seqlens, mask.number if mask else 0)
-    if not torch.is_grad_enabled() or not any([t.requires_grad for t in (q, k, v, sink, *score_aux) if t is not None]):
+    asked = [t for t in (q, k, v, sink, *score_aux) if t is not None and t.requires_grad]
+    if not asked or not torch.is_grad_enabled():
         return _forward(*tensors, *constants, with_lse)
     if score_aux:
         return attention_forward(*tensors, spec_text(spec), max_seqlens, mask.number if mask else 0)

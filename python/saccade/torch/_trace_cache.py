@@ -2,8 +2,8 @@
 
 A trace depends on a function's code and on what that code can reach: its closure, the globals it names, its defaults.
 Of these, numbers count by their value; tensors by dtype, rank, whether they ask for a gradient, and which of them are
-the same one, since their contents are read when the kernel runs. A function that reaches anything else, or that computes
-with a tensor while it is traced, is traced anew each time.
+the same one, since their contents are read when the kernel runs. A function that reaches anything else, or that
+computes with a tensor while it is traced, is traced anew each time.
 """
 
 from __future__ import annotations
