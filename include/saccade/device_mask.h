@@ -18,7 +18,7 @@
  * time is linear in the listed blocks, and one bit each of the others. The memory, and tensors where a builder says
  * so, must live as long as the mask is used. The host knows the shape of such a mask, but not its blocks:
  * saccade_block_mask_get_info says -1 for their numbers, saccade_block_mask_kind says -1, and what reads lists on the
- * host (and / or / not, visible, export) is refused with INVALID_ARGUMENT.
+ * host (and / or / not, visible, saccade_block_mask_export) is refused with INVALID_ARGUMENT.
  *
  * A tensor that holds what is not allowed, and more blocks than the capacity, are found on the device, where no
  * status can be returned: such a mask lists no block at all, and saccade_device_mask_check says why.
@@ -73,6 +73,16 @@ SACCADE_API saccade_status saccade_device_mask_from_indices(saccade_context *ctx
 SACCADE_API saccade_status saccade_device_mask_from_mod(saccade_context *ctx, saccade_block_mask **mask,
                                                         const saccade_device_mask_params *params,
                                                         const saccade_bound_modifier *mask_mod);
+
+/* PyTorch's BlockMask: the kv_ four of saccade/block_mask.h on the device, the full pair or NULL, the q_ four NULL. Order
+ * within a row does not matter. They may change once the lists are built. The mask carries no mask_mod. */
+SACCADE_API saccade_status saccade_device_mask_import(saccade_context *ctx, saccade_block_mask **mask,
+                                                      const saccade_device_mask_params *params,
+                                                      const saccade_block_mask_tensors *tensors);
+/* Queues the writing of those tensors, on the mask's device, that are not NULL: what saccade_block_mask_export writes of
+ * a mask on the host. Errors: INVALID_ARGUMENT (a mask on the host too), DEVICE_ERROR, COMPILE_FAILED. */
+SACCADE_API saccade_status saccade_device_mask_export(saccade_context *ctx, const saccade_block_mask *mask,
+                                                      const saccade_block_mask_tensors *tensors);
 
 /* Waits for the context's stream and says what was listed (info may be NULL). Errors: INVALID_ARGUMENT (what the
  * device found wrong, or a mask on the host), DEVICE_ERROR. */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/context.h"
-#include "cuda/mask_lists.h"
+#include "cuda/mask_exchange.h"
 #include "mask/checks.h"
 #include "mask/predicates.h"
 #include "mod/modifier.h"
@@ -22,8 +22,9 @@ typedef struct mask_job {
     const saccade_device_mask_params *params;
     saccade_block_mask *mask;
     sac_mask_args args;
-    sac_mask_source values; /* whose values mask_values makes; SAC_MASK_KINDS: none are needed */
-    size_t cleared;         /* bytes at the start of the memory that begin as 0 */
+    sac_mask_source values;       /* whose values mask_values makes; SAC_MASK_KINDS: none are needed */
+    size_t cleared;               /* bytes at the start of the memory that begin as 0 */
+    const sac_exchange *imported; /* whose lists mask_import reads; NULL: none */
 } mask_job;
 
 /* ---- memory ---- */
@@ -132,7 +133,7 @@ static saccade_status launch_values(mask_job *job) {
 }
 
 static saccade_status launch_classify(mask_job *job, int64_t blocks) {
-    if (job->args.source != SAC_MASK_KINDS) return SACCADE_OK;
+    if (job->args.source != SAC_MASK_KINDS || job->imported) return SACCADE_OK;
     char *text;
     saccade_status status = sac_modifier_device_text(job->mask->mask_mod, &text);
     if (status != SACCADE_OK) return status;
@@ -145,12 +146,21 @@ static saccade_status launch_classify(mask_job *job, int64_t blocks) {
     return status;
 }
 
+static saccade_status launch_import(mask_job *job) {
+    if (!job->imported) return SACCADE_OK;
+    sac_exchange_args args = sac_exchange_args_of(job->mask, job->imported, false);
+    args.state = job->args.state;
+    args.kinds = job->args.kinds;
+    return sac_exchange_launch(job->ctx, job->device, SAC_MASK_IMPORT, &args);
+}
+
 static saccade_status queue(mask_job *job) {
     const sac_mask_args *args = &job->args;
     const int64_t blocks = (int64_t)args->batch * args->num_heads * args->rows * args->columns;
     saccade_status status = sac_cuda_clear(job->ctx, job->params->memory, job->cleared);
     if (status == SACCADE_OK) status = launch_values(job);
     if (status == SACCADE_OK) status = launch_classify(job, blocks);
+    if (status == SACCADE_OK) status = launch_import(job);
     return status == SACCADE_OK ? sac_mask_lists_launch(job->ctx, job->device, args) : status;
 }
 
@@ -281,6 +291,28 @@ saccade_status saccade_device_mask_from_mod(saccade_context *ctx, saccade_block_
     return finish(&job, result, status);
 }
 
+saccade_status saccade_device_mask_import(saccade_context *ctx, saccade_block_mask **result,
+                                          const saccade_device_mask_params *params,
+                                          const saccade_block_mask_tensors *tensors) {
+    mask_job job;
+    sac_exchange x = {0};
+    if (!tensors) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: NULL");
+    saccade_status status = open_job(&job, ctx, params, SAC_MASK_KINDS);
+    if (status != SACCADE_OK) return status;
+    job.mask->list_batch = job.mask->shape.batch;
+    job.mask->list_heads = job.mask->shape.num_heads;
+    job.imported = &x;
+    status = sac_exchange_open(&x, job.mask, tensors);
+    if (status == SACCADE_OK) status = sac_exchange_check_pairs(&x);
+    if (status == SACCADE_OK && (x.partial[1].has_counts || x.full[1].has_counts))
+        status =
+            sac_fail(SACCADE_INVALID_ARGUMENT,
+                     "q_num_blocks, full_q_num_blocks: given, but a device does not hold them against the "
+                     "kv_ tensors; leave the q_ ones NULL");
+    if (status == SACCADE_OK) status = take_memory(&job);
+    return finish(&job, result, status);
+}
+
 /* ---- looking at what was built ---- */
 
 static saccade_status download(void *to, const void *from, size_t bytes) {
@@ -308,6 +340,16 @@ static saccade_status explain(const saccade_block_mask *mask, uint64_t problem) 
                         "indices[%lld, %lld, %lld]: blocks are numbered 0 to %d and ascend; -1 is none",
                         head / mask->list_heads, head % mask->list_heads, where % rows,
                         mask->num_kv_blocks - 1);
+    case SAC_MASK_BAD_COUNT:
+        return sac_fail(SACCADE_INVALID_ARGUMENT,
+                        "kv_num_blocks, full_kv_num_blocks[%lld, %lld, %lld]: a row has 0 to %d blocks",
+                        head / mask->list_heads, head % mask->list_heads, where % rows, mask->num_kv_blocks);
+    case SAC_MASK_BAD_BLOCK:
+        return sac_fail(
+            SACCADE_INVALID_ARGUMENT,
+            "kv_indices, full_kv_indices[%lld, %lld, %lld]: blocks are numbered 0 to %d, and none "
+            "occurs twice in a row of both",
+            head / mask->list_heads, head % mask->list_heads, where % rows, mask->num_kv_blocks - 1);
     default:
         return SACCADE_OK;
     }

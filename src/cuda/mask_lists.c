@@ -15,6 +15,8 @@ const sac_kernel_spec sac_mask_kernels[SAC_NUM_MASK_KERNELS] = {
     [SAC_MASK_WRITE] = KERNEL("mask_write", THREADS),
     [SAC_MASK_COLUMNS] = KERNEL("mask_columns", THREADS),
     [SAC_MASK_TRANSPOSE] = KERNEL("mask_transpose", THREADS),
+    [SAC_MASK_IMPORT] = KERNEL("mask_import", THREADS),
+    [SAC_MASK_EXPORT] = KERNEL("mask_export", THREADS),
 #undef KERNEL
 };
 

@@ -14,6 +14,8 @@ typedef enum sac_mask_kernel {
     SAC_MASK_WRITE,
     SAC_MASK_COLUMNS,
     SAC_MASK_TRANSPOSE,
+    SAC_MASK_IMPORT, /* these two take sac_exchange_args */
+    SAC_MASK_EXPORT,
     SAC_NUM_MASK_KERNELS
 } sac_mask_kernel;
 

@@ -1,23 +1,17 @@
 /* exchange.c - the eight tensors of PyTorch's BlockMask, and lists of chosen blocks. */
+#include "mask/exchange.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "mask/lists.h"
-#include "mask/tensor.h"
 
-/* One list of the exchange: counts (B, H, rows), indices (B, H, rows, columns). */
-typedef struct block_tensors {
-    sac_mask_tensor counts, indices;
-    const char *counts_name, *indices_name;
-    bool has_counts, has_indices;
-} block_tensors;
-
-static int32_t *count_at(const block_tensors *t, int64_t b, int64_t h, int64_t row) {
+static int32_t *count_at(const sac_block_tensors *t, int64_t b, int64_t h, int64_t row) {
     return (int32_t *)t->counts.data + b * t->counts.stride[0] + h * t->counts.stride[1] + row;
 }
 
-static int32_t *indices_at(const block_tensors *t, int64_t b, int64_t h, int64_t row) {
+static int32_t *indices_at(const sac_block_tensors *t, int64_t b, int64_t h, int64_t row) {
     return (int32_t *)t->indices.data + sac_tensor_row(&t->indices, b, h, row);
 }
 
@@ -30,31 +24,33 @@ static saccade_status check_extents(const char *name, const sac_mask_tensor *ten
     return SACCADE_OK;
 }
 
+static saccade_status open_tensor(sac_mask_tensor *checked, const char *name, const DLTensor *tensor,
+                                  DLDevice device, int32_t ndim) {
+    return device.device_type == kDLCPU
+               ? sac_host_tensor_of(checked, name, tensor, SACCADE_I32, ndim)
+               : sac_mask_tensor_of(checked, name, tensor, device, SACCADE_I32, ndim);
+}
+
 /* Those tensors of a list that are there, checked. rows and columns are the mask's in the list's direction. */
-static saccade_status open_list(block_tensors *t, const saccade_block_mask *mask, int32_t rows,
+static saccade_status open_list(sac_block_tensors *t, const saccade_block_mask *mask, int32_t rows,
                                 int32_t columns, const DLTensor *counts, const char *counts_name,
                                 const DLTensor *indices, const char *indices_name) {
     const int64_t extents[] = {mask->shape.batch, mask->shape.num_heads, rows, columns};
     saccade_status status = SACCADE_OK;
-    *t = (block_tensors){.counts_name = counts_name,
-                         .indices_name = indices_name,
-                         .has_counts = counts != NULL,
-                         .has_indices = indices != NULL};
-    if (counts) status = sac_host_tensor_of(&t->counts, counts_name, counts, SACCADE_I32, 3);
+    *t = (sac_block_tensors){.counts_name = counts_name,
+                             .indices_name = indices_name,
+                             .has_counts = counts != NULL,
+                             .has_indices = indices != NULL};
+    if (counts) status = open_tensor(&t->counts, counts_name, counts, mask->device, 3);
     if (counts && status == SACCADE_OK) status = check_extents(counts_name, &t->counts, extents, 3);
     if (indices && status == SACCADE_OK)
-        status = sac_host_tensor_of(&t->indices, indices_name, indices, SACCADE_I32, 4);
+        status = open_tensor(&t->indices, indices_name, indices, mask->device, 4);
     if (indices && status == SACCADE_OK) status = check_extents(indices_name, &t->indices, extents, 4);
     return status;
 }
 
-/* The four lists of the layout: by query and by key, PARTIAL and FULL of each. */
-typedef struct exchange {
-    block_tensors partial[2], full[2]; /* [0] kv_: rows are query blocks; [1] q_: rows are key blocks */
-} exchange;
-
-static saccade_status open_exchange(exchange *x, const saccade_block_mask *mask,
-                                    const saccade_block_mask_tensors *t) {
+saccade_status sac_exchange_open(sac_exchange *x, const saccade_block_mask *mask,
+                                 const saccade_block_mask_tensors *t) {
     int32_t queries = mask->num_q_blocks, keys = mask->num_kv_blocks;
     saccade_status status;
     status = open_list(&x->partial[0], mask, queries, keys, t->kv_num_blocks, "kv_num_blocks", t->kv_indices,
@@ -87,7 +83,7 @@ static bool exports_as_full(const saccade_block_mask *mask, bool by_key, int32_t
     return !mask->mask_mod || !(by_key ? is_cut(mask, column, row) : is_cut(mask, row, column));
 }
 
-static void export_row(const block_tensors *t, int64_t b, int64_t h, int32_t row, const int32_t *chosen,
+static void export_row(const sac_block_tensors *t, int64_t b, int64_t h, int32_t row, const int32_t *chosen,
                        int32_t count) {
     if (t->has_counts) *count_at(t, b, h, row) = count;
     if (!t->has_indices || t->indices.extent[3] == 0) return;
@@ -97,8 +93,8 @@ static void export_row(const block_tensors *t, int64_t b, int64_t h, int32_t row
 }
 
 /* One direction; partial_row and full_row (columns) are scratch. */
-static void export_lists(const saccade_block_mask *mask, bool by_key, const block_tensors *partial,
-                         const block_tensors *full, int32_t *partial_row, int32_t *full_row) {
+static void export_lists(const saccade_block_mask *mask, bool by_key, const sac_block_tensors *partial,
+                         const sac_block_tensors *full, int32_t *partial_row, int32_t *full_row) {
     int32_t rows = by_key ? mask->num_kv_blocks : mask->num_q_blocks;
     const int64_t *offsets = by_key ? mask->col_offsets : mask->row_offsets;
     const int32_t *entries = by_key ? mask->col_entries : mask->row_entries;
@@ -121,9 +117,9 @@ static void export_lists(const saccade_block_mask *mask, bool by_key, const bloc
 
 saccade_status saccade_block_mask_export(const saccade_block_mask *mask,
                                          const saccade_block_mask_tensors *tensors) {
-    exchange x;
+    sac_exchange x;
     saccade_status status = sac_mask_on_host(mask, "mask", "export");
-    if (status == SACCADE_OK) status = open_exchange(&x, mask, tensors);
+    if (status == SACCADE_OK) status = sac_exchange_open(&x, mask, tensors);
     if (status != SACCADE_OK) return status;
     size_t width = (size_t)sac_max(mask->num_q_blocks, mask->num_kv_blocks) + 1;
     int32_t *rows = malloc(2 * width * sizeof *rows);
@@ -142,7 +138,7 @@ static int compare_entries(const void *a, const void *b) {
 }
 
 /* Appends what one list says of a row to `entries`; how many there are now in *count. */
-static saccade_status read_row(const block_tensors *t, const sac_mask_piece *at, int32_t kind,
+static saccade_status read_row(const sac_block_tensors *t, const sac_mask_piece *at, int32_t kind,
                                int32_t columns, int32_t *entries, int32_t *count) {
     if (!t->has_counts) return SACCADE_OK;
     int32_t listed = *count_at(t, at->b, at->h, at->row);
@@ -161,7 +157,7 @@ static saccade_status read_row(const block_tensors *t, const sac_mask_piece *at,
 }
 
 /* Reads both lists of a row into `entries` (2 * columns), ascending, without repeats. */
-static saccade_status read_lists(const block_tensors *partial, const block_tensors *full,
+static saccade_status read_lists(const sac_block_tensors *partial, const sac_block_tensors *full,
                                  const sac_mask_piece *at, int32_t columns, int32_t *entries,
                                  int32_t *count) {
     *count = 0;
@@ -179,7 +175,7 @@ static saccade_status read_lists(const block_tensors *partial, const block_tenso
 }
 
 typedef struct import_rule {
-    const exchange *x;
+    const sac_exchange *x;
     int32_t columns;
     int32_t *entries; /* (2 * columns) scratch */
 } import_rule;
@@ -197,8 +193,9 @@ static saccade_status list_imported(const void *context, const sac_mask_piece *p
 }
 
 /* A given q_ list must say what the kv_ lists say. A missing one is not looked at. */
-static saccade_status check_transpose(const saccade_block_mask *mask, const exchange *x, int32_t *entries) {
-    const block_tensors *partial = &x->partial[1], *full = &x->full[1];
+static saccade_status check_transpose(const saccade_block_mask *mask, const sac_exchange *x,
+                                      int32_t *entries) {
+    const sac_block_tensors *partial = &x->partial[1], *full = &x->full[1];
     int32_t rows = mask->num_kv_blocks, columns = mask->num_q_blocks;
     for (int64_t r = 0, total = (int64_t)mask->shape.batch * mask->shape.num_heads * rows; r < total; r++) {
         int64_t head = r / rows;
@@ -225,10 +222,10 @@ static saccade_status check_transpose(const saccade_block_mask *mask, const exch
     return SACCADE_OK;
 }
 
-static saccade_status check_pairs(const exchange *x) {
+saccade_status sac_exchange_check_pairs(const sac_exchange *x) {
     if (!x->partial[0].has_counts && !x->partial[0].has_indices)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "kv_num_blocks, kv_indices: NULL");
-    const block_tensors *lists[] = {&x->partial[0], &x->full[0], &x->partial[1], &x->full[1]};
+    const sac_block_tensors *lists[] = {&x->partial[0], &x->full[0], &x->partial[1], &x->full[1]};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         if (lists[i]->has_counts != lists[i]->has_indices)
             return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL, but %s is given",
@@ -245,12 +242,12 @@ saccade_status saccade_block_mask_import(saccade_context *ctx, saccade_block_mas
     if (status != SACCADE_OK) return status;
     mask->list_batch = mask->shape.batch;
     mask->list_heads = mask->shape.num_heads;
-    exchange x;
+    sac_exchange x;
     size_t width = (size_t)sac_max(mask->num_q_blocks, mask->num_kv_blocks) + 1;
     int32_t *entries = malloc(2 * width * sizeof *entries);
     if (!entries) status = sac_fail(SACCADE_OUT_OF_MEMORY, "import: %zu bytes", 2 * width * sizeof *entries);
-    if (status == SACCADE_OK) status = open_exchange(&x, mask, tensors);
-    if (status == SACCADE_OK) status = check_pairs(&x);
+    if (status == SACCADE_OK) status = sac_exchange_open(&x, mask, tensors);
+    if (status == SACCADE_OK) status = sac_exchange_check_pairs(&x);
     if (status == SACCADE_OK) {
         import_rule rule = {&x, mask->num_kv_blocks, entries};
         status = sac_mask_list(ctx, mask, &(sac_lister){.list = list_imported, .rule = &rule});

@@ -3,6 +3,7 @@
  * They run one after the other, each over all (batch, head, block row) or all (batch, head, block column):
  *   mask_values     what the mask's own mask_mod reads
  *   mask_classify   the kind of every block, by asking; for a mask_mod only
+ *   mask_import     the kind of every block, from PyTorch's lists; for those only
  *   mask_count      blocks of each row, into row_offsets
  *   mask_offsets    counts to offsets
  *   mask_write      row_entries; and in `seen`, for each column, which rows list it
@@ -20,7 +21,7 @@ typedef enum sac_mask_source {
     SAC_MASK_EAGLE3,
     SAC_MASK_INDICES, /* from here on nothing is analytic */
     SAC_MASK_CHOSEN, /* by tiles of queries, some to a row: what any of them chose, with a bit for each that did */
-    SAC_MASK_KINDS, /* of every block, by mask_classify */
+    SAC_MASK_KINDS, /* of every block, by mask_classify or mask_import */
 } sac_mask_source;
 
 typedef enum sac_mask_problem {
@@ -29,6 +30,8 @@ typedef enum sac_mask_problem {
     SAC_MASK_BAD_LENGTH,    /* where: which of lengths is negative */
     SAC_MASK_BAD_DOCUMENT,  /* where: the place in cu_seqlens */
     SAC_MASK_BAD_INDEX,     /* where: the row in indices */
+    SAC_MASK_BAD_COUNT,     /* where: the row in *kv_num_blocks */
+    SAC_MASK_BAD_BLOCK,     /* where: the row in *kv_indices */
 } sac_mask_problem;
 
 /* In device memory. Of several problems the greatest is kept, so that every run finds the same. */
