@@ -32,7 +32,9 @@ class BlockMaskInfo:
 
 
 class BlockMask:
-    """Made by this module's functions; combined with & | ~."""
+    """Made by this module's functions; combined with & | ~. device: where its lists lie."""
+
+    device = "cpu"
 
     def __init__(self, pointer, kept=()):
         self.pointer = ffi.gc(pointer, lib.saccade_block_mask_destroy)
@@ -63,9 +65,11 @@ class BlockMask:
 
     def export(self, tensors: dict) -> None:
         """Fills PyTorch's eight tensors (int32, by their BlockMask names; those that are given)."""
-        kept = {name: Tensor(array) for name, array in tensors.items()}
-        out = ffi.new("saccade_block_mask_tensors *", {name: t.pointer for name, t in kept.items()})
-        check(lib.saccade_block_mask_export(self.pointer, out))
+        out, _kept = exchange_tensors(tensors)
+        self._export(out)
+
+    def _export(self, tensors) -> None:
+        check(lib.saccade_block_mask_export(self.pointer, tensors))
 
     def __and__(self, other: "BlockMask") -> "BlockMask":
         return _made(lib.saccade_block_mask_and, self.pointer, other.pointer, kept=(self, other))
@@ -81,6 +85,12 @@ def _made(builder, *args, kept=()) -> BlockMask:
     created = ffi.new("saccade_block_mask **")
     check(builder(context(), created, *args))
     return BlockMask(created[0], kept)
+
+
+def exchange_tensors(tensors: dict):
+    """A saccade_block_mask_tensors of those that are not None, and what it points to."""
+    described = {name: Tensor(array) for name, array in tensors.items() if array is not None}
+    return ffi.new("saccade_block_mask_tensors *", {name: t.pointer for name, t in described.items()}), described
 
 
 def mask_shape(q_len, kv_len, block_size, batch=1, num_heads=1):
@@ -125,6 +135,5 @@ def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -
 def from_tensors(tensors: dict, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
                  block_size=DEFAULT_BLOCK) -> BlockMask:
     """From PyTorch's eight tensors, or the four of the kv_ side. The mask carries no mask_mod: give it at the call."""
-    kept = {name: Tensor(array) for name, array in tensors.items() if array is not None}
-    given = ffi.new("saccade_block_mask_tensors *", {name: t.pointer for name, t in kept.items()})
+    given, _kept = exchange_tensors(tensors)
     return _made(lib.saccade_block_mask_import, mask_shape(q_len, kv_len, block_size, batch, num_heads), given)

@@ -53,16 +53,28 @@ def assert_same_lists(mine, other):
 
 @pytest.mark.parametrize("block_size", [32, (64, 32), (32, 64)])
 @pytest.mark.parametrize("mask", MASKS)
-def test_block_mask_lists_are_torchs(mask, block_size):
-    args = (MASKS[mask], B, H, N, N)
-    other = theirs.create_block_mask(*args, device="cpu", BLOCK_SIZE=block_size)
-    assert_same_lists(to_torch_block_mask(create_block_mask(*args, BLOCK_SIZE=block_size)), other)
+def test_block_mask_lists_are_torchs(device, mask, block_size):
+    args = (MASKS[mask], B, H, N, N, device)
+    other = theirs.create_block_mask(*args, BLOCK_SIZE=block_size)
+    mine = to_torch_block_mask(create_block_mask(*args, BLOCK_SIZE=block_size))
+    assert mine.kv_indices.device.type == device
+    assert_same_lists(mine, other)
 
 
 @pytest.mark.parametrize("block_size", [(32, 32), (64, 32), (64, 16)])
-def test_eagle3_lists_are_torchs(block_size):
-    other = theirs.create_block_mask(eagle3, 1, 1, 64, 320, device="cpu", BLOCK_SIZE=block_size)
-    assert_same_lists(to_torch_block_mask(eagle3_block_mask(64, 320, BLOCK_SIZE=block_size)), other)
+def test_eagle3_lists_are_torchs(device, block_size):
+    other = theirs.create_block_mask(eagle3, 1, 1, 64, 320, device, BLOCK_SIZE=block_size)
+    assert_same_lists(to_torch_block_mask(eagle3_block_mask(64, 320, BLOCK_SIZE=block_size, device=device)), other)
+
+
+def test_a_torch_mask_that_changes_in_place_is_read_again(device):
+    q, k, v = (t.detach() for t in tensors(device))
+    whole = theirs.create_block_mask(lambda b, h, i, j: j >= 0, None, None, N, N, device, BLOCK_SIZE=32)
+    before = flex_attention(q, k, v, block_mask=whole)
+    whole.full_kv_num_blocks.fill_(1)  # of each row the first block
+    after = flex_attention(q, k, v, block_mask=whole)
+    torch.testing.assert_close(before, dense(q, k, v, lambda score, *_: score, lambda b, h, i, j: j >= 0))
+    torch.testing.assert_close(after, dense(q, k, v, lambda score, *_: score, lambda b, h, i, j: j < 32))
 
 
 def tensors(device, dtype=torch.float32, kv_heads=H, n=N):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Callable, Optional, Union
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
-from .. import block_mask as masks
 from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._attend import attend
-from ._masks import build_from_mod
+from ._masks import build_from_mod, from_torch_lists
 from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
 from ._trace_cache import trace_once
 
@@ -55,20 +55,21 @@ def create_block_mask(
     return build_from_mod(modifier, Q_LEN, KV_LEN, B or 1, H or 1, block_size, torch.device(device), capacity)
 
 
-def to_torch_block_mask(mask: BlockMask, mask_mod: Optional[Callable] = None, device="cpu") -> TorchBlockMask:
-    """The mask as PyTorch's BlockMask; mask_mod is the Python function that decides its PARTIAL blocks."""
+def to_torch_block_mask(mask: BlockMask, mask_mod: Optional[Callable] = None, device=None) -> TorchBlockMask:
+    """The mask as PyTorch's BlockMask; mask_mod is the Python function that decides its PARTIAL blocks. device: None
+    leaves it where the mask lies."""
     info = mask.info
     tensors = {}
     blocks = info.num_q_blocks, info.num_kv_blocks
     for side, rows, columns in (("kv", *blocks), ("q", *reversed(blocks))):
         for prefix in ("", "full_"):
             shape = (info.batch, info.num_heads, rows)
-            tensors[f"{prefix}{side}_num_blocks"] = torch.empty(shape, dtype=torch.int32)
-            tensors[f"{prefix}{side}_indices"] = torch.empty((*shape, columns), dtype=torch.int32)
+            tensors[f"{prefix}{side}_num_blocks"] = torch.empty(shape, dtype=torch.int32, device=mask.device)
+            tensors[f"{prefix}{side}_indices"] = torch.empty((*shape, columns), dtype=torch.int32, device=mask.device)
     mask.export(tensors)
     return TorchBlockMask(
         seq_lengths=(info.q_len, info.kv_len), BLOCK_SIZE=info.block_size, mask_mod=mask_mod or _always,
-        **{name: tensors[name].to(device) for name in _LISTS})  # fmt: skip
+        **{name: tensors[name].to(device or mask.device) for name in _LISTS})  # fmt: skip
 
 
 def _always(b, h, q_idx, kv_idx):
@@ -83,13 +84,27 @@ def _as_modifier(kind: str, trace: Callable[..., TracedModifier], function, devi
                     scalars={f"scalar_{i}": value for i, value in enumerate(traced.scalars)})
 
 
+_imported: "weakref.WeakKeyDictionary[TorchBlockMask, tuple[list, dict, BlockMask]]" = weakref.WeakKeyDictionary()
+
+
+def _import(block_mask: TorchBlockMask) -> BlockMask:
+    """Ours of PyTorch's lists, made once for as long as they stay the same."""
+    lists = {name: getattr(block_mask, name) for name in _LISTS[:4]}
+    state = [None if t is None else (id(t), _version(t)) for t in lists.values()]
+    known_state, _, mask = _imported.get(block_mask, (None, None, None))
+    if state != known_state:
+        mask = from_torch_lists(lists, *block_mask.seq_lengths, tuple(block_mask.BLOCK_SIZE))
+        _imported[block_mask] = state, lists, mask  # the lists are kept, so that nobody else gets their ids
+    return mask
+
+
+def _version(tensor: Tensor):
+    """Changes when the tensor is written to; torch does not count that of inference tensors."""
+    return object() if tensor.is_inference() else tensor._version
+
+
 def _as_mask(block_mask, device) -> tuple[Optional[BlockMask], Optional[Modifier]]:
     """A block mask of ours, and the mask_mod that decides its PARTIAL blocks unless it carries its own."""
     if block_mask is None or isinstance(block_mask, BlockMask):
         return block_mask, None
-    batch, heads = block_mask.kv_num_blocks.shape[:2]
-    lists = {name: getattr(block_mask, name) for name in _LISTS[:4]}
-    lists = {name: tensor.cpu() for name, tensor in lists.items() if tensor is not None}
-    imported = masks.from_tensors(lists, *block_mask.seq_lengths, batch=batch, num_heads=heads,
-                                  block_size=tuple(block_mask.BLOCK_SIZE))  # fmt: skip
-    return imported, _as_modifier("mask", trace_mask_mod, block_mask.mask_mod, device)
+    return _import(block_mask), _as_modifier("mask", trace_mask_mod, block_mask.mask_mod, device)

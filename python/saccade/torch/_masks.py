@@ -36,6 +36,9 @@ class DeviceBlockMask(BlockMask):
     def _read_info(self, info) -> None:
         check(lib.saccade_device_mask_check(context_of(self.device), self.pointer, info))
 
+    def _export(self, tensors) -> None:
+        check(lib.saccade_device_mask_export(context_of(self.device), self.pointer, tensors))
+
     def raise_what_the_device_found(self) -> None:
         """Waits for the device, unless a graph is being captured."""
         if not torch.cuda.is_current_stream_capturing():
@@ -55,6 +58,17 @@ def build_from_mod(mask_mod: Modifier, q_len: int, kv_len: int, batch: int, num_
     if capacity:
         mask.raise_what_the_device_found()
     return mask
+
+
+def from_torch_lists(lists: dict[str, Optional[Tensor]], q_len: int, kv_len: int, block_size) -> BlockMask:
+    """A block mask of the kv_ tensors of PyTorch's BlockMask, on their device."""
+    batch, heads = lists["kv_num_blocks"].shape[:2]
+    device = lists["kv_num_blocks"].device
+    if device.type != "cuda":
+        return masks.from_tensors(lists, q_len, kv_len, batch=batch, num_heads=heads, block_size=block_size)
+    shape = masks.mask_shape(q_len, kv_len, block_size, batch, heads)
+    tensors, kept = masks.exchange_tensors(lists)
+    return DeviceBlockMask(lib.saccade_device_mask_import, shape, device, tensors, kept=(kept, lists))
 
 
 def eagle3_block_mask(
