@@ -150,3 +150,18 @@ def test_what_cannot_be_served_says_why():
         flash_attn_func(q, k, v)
     reports = get_attention_backend(q, k, v)
     assert any("260" in reason for report in reports for reason in report.reasons)
+
+
+def test_dispatch_modes_see_the_operators():
+    """Selective checkpointing and flop counters work through these modes."""
+
+    class Log(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    names, inputs = [], qkv("cpu", 5, 5)
+    with Log():
+        torch.autograd.grad(flash_attn_func(*inputs).sum(), inputs)
+    ours = [name for name in names if name.startswith("saccade")]
+    assert ours == ["saccade.attention_forward.default", "saccade.attention_backward.default"]

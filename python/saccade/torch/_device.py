@@ -8,25 +8,33 @@ from torch import Tensor
 from .._context import context, device_context
 from .._library import ffi
 
-# torch.cuda.current_stream(device).cuda_stream, without making a Stream of it.
+# What torch.cuda has Python functions for, without the device and Stream objects that those make.
 _raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # None: PyTorch without CUDA
+_current_device = getattr(torch._C, "_cuda_getDevice", None)
+_raw_alloc = getattr(torch._C, "_cuda_cudaCachingAllocator_raw_alloc", None)
 
 
-@ffi.callback("void *(size_t, int32_t, int32_t, void *)")
+# Addresses as integers on Python's side, which makes no cffi object of them.
+@ffi.callback("uintptr_t (size_t, int32_t, int32_t, void *)")
 def _alloc(size, device_type, device_id, user):
     # Within a call, the current stream of the call's device is the call's.
     try:
-        return ffi.cast("void *", torch.cuda.caching_allocator_alloc(size, device_id, _raw_stream(device_id)))
+        if device_id == _current_device():
+            return _raw_alloc(size, _raw_stream(device_id))
+        return torch.cuda.caching_allocator_alloc(size, device_id, _raw_stream(device_id))
     except torch.OutOfMemoryError:
-        return ffi.NULL
+        return 0
 
 
-@ffi.callback("void(void *, size_t, int32_t, int32_t, void *)")
-def _free(pointer, size, device_type, device_id, user):
-    torch.cuda.caching_allocator_delete(int(ffi.cast("uintptr_t", pointer)))
+@ffi.callback("void(uintptr_t, size_t, int32_t, int32_t, void *)")
+def _free(address, size, device_type, device_id, user):
+    torch.cuda.caching_allocator_delete(address)
 
 
-_ALLOCATOR = {"alloc": _alloc, "free": _free}
+_ALLOCATOR = {
+    "alloc": ffi.cast("void *(*)(size_t, int32_t, int32_t, void *)", _alloc),
+    "free": ffi.cast("void(*)(void *, size_t, int32_t, int32_t, void *)", _free),
+}
 
 
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

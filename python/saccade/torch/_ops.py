@@ -216,29 +216,33 @@ attention_forward.register_autograd(functools.partial(_gradients, backward=atten
 
 
 class _Eager(torch.autograd.Function):
-    """The same without the dispatcher, which costs more than a small attention. Sees no tensors inside lists."""
+    """The same without the dispatcher, which costs more than a small attention, and without score_aux: a Function sees
+    no tensors inside others of its arguments."""
 
     @staticmethod
-    def forward(ctx, *inputs):
-        # In one piece: with a setup_context of its own, apply would bind the signature at every call.
-        output = _forward(*inputs)
-        _save(ctx, inputs, output)
-        return output
+    def forward(ctx, q, k, v, sink, rest):
+        # In one piece: with a setup_context of its own, apply would bind the signature at every call. And what are no
+        # inputs in one argument, since each costs.
+        others, *constants, with_lse = rest
+        out, lse = _forward(q, k, v, sink, (), others, *constants)
+        _save(ctx, (q, k, v, sink, (), others, *constants), (out, lse))
+        return (out, lse) if with_lse else out
 
     @staticmethod
-    def backward(ctx, dout, dlse):
-        gradients = _gradients(ctx, dout, dlse, _backward)
-        return tuple(None if isinstance(g, list) else g for g in gradients)
+    def backward(ctx, dout, dlse=None):
+        dq, dk, dv, dsink, *_ = _gradients(ctx, dout, dlse, _backward)
+        return dq, dk, dv, dsink, None
 
 
 def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool):
     """out and, if wanted, lse, by the shortest way that autograd, torch.compile and dispatch modes allow."""
     tensors, constants = (q, k, v, sink, score_aux, others), (spec, max_seqlens, mask)
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(q) is not Tensor:
-        return attention_forward(*tensors, spec_text(spec), max_seqlens, mask.number if mask else 0)
+    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(q) is not Tensor
     asked = [t for t in (q, k, v, sink, *score_aux) if t is not None and t.requires_grad]
-    if not asked or not torch.is_grad_enabled():
+    differentiated = asked and torch.is_grad_enabled()
+    if not watched and not differentiated:
         return _forward(*tensors, *constants, with_lse)
-    if score_aux:
+    if watched or score_aux:
         return attention_forward(*tensors, spec_text(spec), max_seqlens, mask.number if mask else 0)
-    return _Eager.apply(*tensors, *constants)
+    result = _Eager.apply(q, k, v, sink, (others, *constants, with_lse))
+    return result if with_lse else (result, None)

@@ -35,24 +35,20 @@ class Plan:
 
     def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept):
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
-        self._addresses = [t.address for t in described]
+        self._addresses = [(i, t.address) for i, t in enumerate(described) if t.address]
 
     def run(self, device: torch.device, tensors: Tensors, mask: Optional[BlockMask]) -> None:
-        for address, tensor in zip(self._addresses, tensors):
-            if address is not None:
-                address[0] = tensor.data_ptr()
+        for i, address in self._addresses:
+            address[0] = tensors[i].data_ptr()
         self._params.block_mask = mask.pointer if mask else ffi.NULL
         check(self._function(context_of(device), *self._arguments))
-
-
-def _geometry(tensor: Optional[Tensor]):
-    return tensor if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype, tensor.get_device())
 
 
 def plan_of(make: Callable[..., Plan], inputs: Tensors, outputs: Tensors, *constants) -> Plan:
     """This thread's plan for a call: make(inputs, outputs, *constants), or one made earlier from the like of them.
     outputs: tensors whose geometry follows from the rest."""
-    key = (make, constants, *map(_geometry, inputs))
+    geometry = [t if t is None else (t.shape, t.stride(), t.dtype, t.get_device()) for t in inputs]
+    key = (make, constants, *geometry)
     plans = _plans.by_key
     plan = plans.get(key)
     if plan is None:
