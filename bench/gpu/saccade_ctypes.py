@@ -47,6 +47,27 @@ class Grads(c.Structure):
     _fields_ = [("dout", P), ("dlse", P), ("dq", P), ("dk", P), ("dv", P), ("dsink", P), ("daux", c.c_void_p)]
 
 
+class NsaParams(c.Structure):
+    """saccade_nsa_params."""
+    _fields_ = [("has_scale", c.c_bool), ("scale", c.c_float), ("block", c.c_int32), ("top_k", c.c_int32),
+                ("window", c.c_int32), ("query_tile", c.c_int32), ("score", c.c_int), ("select_per", c.c_int),
+                ("visibility", c.c_int), ("initial_blocks", c.c_int32), ("local_blocks", c.c_int32),
+                ("compressed_top_k", c.c_int32), ("cu_seqlens", P), ("max_seqlen", c.c_int32),
+                ("deterministic", c.c_bool), ("backend", c.c_char_p), ("workspace", c.c_void_p),
+                ("workspace_bytes", c.c_size_t)]
+
+
+class NsaTensors(c.Structure):
+    """saccade_nsa_tensors."""
+    _fields_ = [(name, P) for name in ("q", "k", "v", "w_k", "w_v", "w_gate", "gates", "k_cmp", "v_cmp", "indices",
+                                       "lse_cmp", "lse_slc", "lse_win")]
+
+
+class NsaGrads(c.Structure):
+    """saccade_nsa_grads."""
+    _fields_ = [(name, P) for name in ("dout", "dq", "dk", "dv", "dw_k", "dw_v", "dw_gate", "dgates")]
+
+
 class ContextParams(c.Structure):
     _fields_ = [("num_threads", c.c_int32), ("isa", c.c_char_p), ("cache_dir", c.c_char_p),
                 ("compiler", c.c_char_p), ("stream", c.c_void_p), ("allocator", c.c_void_p * 3)]
@@ -135,3 +156,47 @@ class Saccade:
                                                            c.byref(grads), c.byref(params)))
 
         return forward, backward, results
+
+    def nsa(self, q, k, v, w_gate=None, dout=None, save=True, training=True, **options):
+        """Forward and backward without arguments, over tensors made once; those tensors, and the bytes of workspace.
+        Without training there are no gradients, and without save nothing is kept for them."""
+        params = NsaParams(**options)
+        block, tile, top_k = (options.get(name) or default
+                              for name, default in (("block", 64), ("query_tile", 256), ("top_k", 16)))
+        b, n, h, _ = q.shape
+        lists = k.shape[2] if options.get("select_per", 2 if tile == 1 else 1) == 2 else h
+        new = dict(dtype=q.dtype, device=q.device)
+        r = dict(out=torch.empty(b, n, h, v.shape[3], **new))
+        if save:
+            r |= dict(k_cmp=torch.empty(b, n // block, *k.shape[2:], **new),
+                      v_cmp=torch.empty(b, n // block, *v.shape[2:], **new),
+                      indices=torch.empty(b, lists, -(-n // tile), top_k, dtype=torch.int32, device=q.device))
+            r |= {f"lse_{branch}": torch.empty(b, h, n, dtype=torch.float32, device=q.device)
+                  for branch in ("cmp", "slc", "win")}
+        if training:
+            r |= dict(dout=torch.randn_like(r["out"]) if dout is None else dout, dq=torch.empty_like(q),
+                      dk=torch.empty_like(k), dv=torch.empty_like(v))
+            if w_gate is not None:
+                r["dw_gate"] = torch.empty(w_gate.shape, dtype=torch.float32, device=q.device)
+        t = {name: tensor(x) for name, x in dict(r, q=q, k=k, v=v, w_gate=w_gate).items()}
+        tensors = NsaTensors(**{name: t.get(name) for name, _ in NsaTensors._fields_})
+        grads = NsaGrads(**{name: t.get(name) for name, _ in NsaGrads._fields_})
+        bytes_, need = c.c_size_t(), 0
+        for g in (None, c.byref(grads))[:1 + training]:
+            self.check(self.lib.saccade_nsa_workspace(self.ctx, c.byref(tensors), g, c.byref(params), c.byref(bytes_)))
+            need = max(need, bytes_.value)
+        workspace = torch.empty(max(need, 256), dtype=torch.uint8, device=q.device)
+        params.workspace, params.workspace_bytes = workspace.data_ptr(), need
+        keep = (workspace, t, q, k, v, w_gate)
+
+        def forward():
+            self.check(self.lib.saccade_nsa_forward(self.ctx, c.byref(tensors), t["out"], c.byref(params)))
+            return keep and r["out"]
+
+        def backward():
+            self.check(self.lib.saccade_nsa_backward(self.ctx, c.byref(tensors), c.byref(grads), c.byref(params)))
+
+        return forward, backward, r, need
+
+    def set_stream(self, stream):
+        self.check(self.lib.saccade_context_set_stream(self.ctx, c.c_void_p(stream.cuda_stream)))
