@@ -88,9 +88,6 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
         return sac_fail(SACCADE_UNSUPPORTED,
                         "q: is on device type %d; native sparse attention reads host or CUDA memory",
                         (int)call->whole.device.device_type);
-    const sac_nsa_stages *stages = sac_nsa_stages_on(call->whole.device);
-    if (in->purpose != SAC_NSA_FOR_STAGE && (!stages->select || !stages->make_lists))
-        return sac_fail(SACCADE_UNSUPPORTED, "q: is on a device on which no blocks can be selected yet");
     request->block_mask = true;
     request->training = in->purpose == SAC_NSA_FOR_BACKWARD;
     sac_nsa_args *args = &call->args;

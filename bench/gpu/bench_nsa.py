@@ -1,0 +1,239 @@
+"""Native sparse attention on one GPU beside dense attention, interleaved in one process. Prints tables, draws a chart.
+
+    python bench/gpu/bench_nsa.py [--lengths 1024,...] [--backward] [--stages] [--svg FILE]
+
+B 1, H 32, Hkv 8, D 128, causal, bf16, random data, w_gate, and the defaults of saccade/nsa.h: 16 blocks of 64, a window
+of 512, tiles of 256 queries. "nsa" visits all compressed keys, "nsa sparse" the best 8 of their 128-wide blocks, "graph"
+is nsa replayed from a CUDA graph. Dense is the fastest of FlashAttention-4 (where it is installed), cuDNN and saccade.
+Each contender's rows are held against fp64 (nsa_rows.py) at the shortest length. A figure is the median over rounds in
+which all contenders take turns; calls above a second are made once.
+"""
+import argparse
+import json
+import statistics
+import subprocess
+
+import torch
+from torch.nn.attention import SDPBackend
+
+from bench_attention import fa4_contender, torch_contender
+from nsa_rows import Rows, error
+from saccade_ctypes import Saccade
+
+HEADS, KV_HEADS, DIM = 32, 8, 128
+DENSE, SPARSE = ("FA4", "cuDNN", "saccade dense"), {"nsa": {}, "nsa sparse": dict(compressed_top_k=8)}
+ROUNDS, LONG_MS, GRAPH_TOKENS = 5, 1000, 65536
+
+
+def inputs(n):
+    new = dict(dtype=torch.bfloat16, device="cuda")
+    q, k, v = (torch.randn(1, n, h, DIM, **new) for h in (HEADS, KV_HEADS, KV_HEADS))
+    return q, k, v, torch.randn(HEADS, 3, DIM, **new) / DIM**0.5
+
+
+def graph_of(saccade, forward):
+    """The call, replayed."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    saccade.set_stream(stream)
+    with torch.cuda.graph(graph, stream=stream):
+        forward()
+    saccade.set_stream(torch.cuda.current_stream())
+    return graph.replay
+
+
+def contenders(saccade, n, names, tensors, backward):
+    """Functions without arguments by name; who cannot serve is left out, by name."""
+    q, k, v, w_gate = tensors
+    made = {"FA4": lambda: fa4_contender(q, k, v, True),
+            "cuDNN": lambda: torch_contender(SDPBackend.CUDNN_ATTENTION, q, k, v, True),
+            "saccade dense": lambda: saccade.attention(q, k, v, causal=1, training=backward)}
+    for name, options in SPARSE.items():
+        made[name] = lambda options=options: saccade.nsa(q, k, v, w_gate, training=backward, **options)
+    if n <= GRAPH_TOKENS:
+        made["graph"] = lambda: [graph_of(saccade, f) for f in
+                                 saccade.nsa(q, k, v, w_gate, training=backward)[:1 + backward]]
+    result = {}
+    for name in names:
+        if name not in made:
+            continue
+        try:
+            pair = made[name]()
+            pair[0]()
+            result[name] = pair[1] if backward else pair[0]
+            if n < 262144:
+                result[name]()
+            torch.cuda.synchronize()
+        except Exception as failure:
+            print(f"# {name}, {n} tokens: {(str(failure).splitlines() or [type(failure).__name__])[0][:200]}")
+            result.pop(name, None)
+    return result
+
+
+def milliseconds(f, calls=1):
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(calls):
+        f()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / calls
+
+
+def time_interleaved(functions):
+    first = {name: milliseconds(f) for name, f in functions.items()}
+    calls = {name: max(1, int(10 / t)) for name, t in first.items()}
+    samples = {name: [t] if t > LONG_MS else [] for name, t in first.items()}
+    for _ in range(ROUNDS):
+        for name, f in functions.items():
+            if first[name] <= LONG_MS:
+                samples[name].append(milliseconds(f, calls[name]))
+    return {name: statistics.median(x) for name, x in samples.items()}
+
+
+def check(saccade, n=4096):
+    """Of sampled rows and heads, the largest error against fp64."""
+    q, k, v, w_gate = inputs(n)
+    at = torch.tensor([0, 63, 64, n // 2, n - 1], device="cuda")
+    dout = torch.zeros_like(q)
+    dout[0, at] = torch.randn_like(dout[0, at])
+    forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, dout)
+    forward()
+    backward()
+    rows, worst = Rows(q, k, v, w_gate, r, at), {}
+    for h in (0, HEADS - 1):
+        out, dq, dw, *_ = rows.head(h, dout[0, at, h].double())
+        for name, got, want in (("out", r["out"][0, at, h], out), ("dq", r["dq"][0, at, h], dq),
+                                ("dw_gate", r["dw_gate"][h], dw)):
+            worst[name] = max(worst.get(name, 0), error(got, want))
+    print("# against fp64: " + ", ".join(f"{name} {e:.1e}" for name, e in worst.items()), flush=True)
+
+
+# ---- breakdown ----
+
+def stage_of(kernel, attentions):
+    """A kernel's stage by its name, where branches follow each other."""
+    branch = ("cmp", "slc", "win")[max(attentions - 1, 0) % 3]
+    known = (("nsa_compress", "compress"), ("nsa_weights", "compress"), ("nsa_offsets", "compress"),
+             ("nsa_means", "select"), ("nsa_select", "select"), ("mask_", "lists"), ("nsa_gate", "gate"),
+             ("nsa_", "sum gradients"), ("attn_fwd", f"{branch} forward"), ("attn_bwd", f"{branch} backward"),
+             ("attn_", f"{branch} forward"))
+    return next((stage for start, stage in known if kernel.startswith(start)), "copies and clears")
+
+
+def breakdown(f):
+    """Microseconds on the GPU by stage, of one call; how many kernels."""
+    from torch.profiler import ProfilerActivity, profile
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        f()
+        torch.cuda.synchronize()
+    events = sorted((e for e in profiler.events() if e.device_type == torch.autograd.DeviceType.CUDA),
+                    key=lambda e: e.time_range.start)
+    total, attentions = {}, 0
+    for e in events:
+        attentions += e.name.startswith("attn_fwd")
+        stage = stage_of(e.name, attentions)
+        total[stage] = total.get(stage, 0) + e.time_range.elapsed_us()
+    return total, len(events)
+
+
+def print_stages(saccade, n, backward):
+    q, k, v, w_gate = inputs(n)
+    for name, options in SPARSE.items():
+        pair = saccade.nsa(q, k, v, w_gate, training=backward, **options)
+        for op, f in (("forward", pair[0]), ("backward", pair[1]))[:1 + backward]:
+            f()
+            total, count = breakdown(f)
+            parts = ", ".join(f"{stage} {us:.0f}" for stage, us in sorted(total.items(), key=lambda x: -x[1]))
+            print(f"{n:8} {name:11} {op:8} {sum(total.values()):9.0f} us in {count} kernels: {parts}", flush=True)
+
+
+# ---- chart ----
+
+COLOURS = {"FA4": "#7f7f7f", "cuDNN": "#b0b0b0", "saccade dense": "#1f77b4", "nsa": "#2ca02c", "nsa sparse": "#d62728"}
+
+
+def chart(rows, title):
+    """Milliseconds over tokens, both by powers of two, as SVG text."""
+    import math
+    width, height, left, bottom = 720, 420, 70, 60
+    xs = sorted({row["tokens"] for row in rows})
+    times = [row["ms"] for row in rows]
+    x0, x1 = math.log2(xs[0]), math.log2(xs[-1])
+    y0, y1 = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+
+    def x(n):
+        return left + (math.log2(n) - x0) / max(x1 - x0, 1) * (width - left - 150)
+
+    def y(ms):
+        return height - bottom - (math.log10(ms) - y0) / max(y1 - y0, 1) * (height - bottom - 50)
+
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+             f'font-size="12"><rect width="{width}" height="{height}" fill="white"/>'
+             f'<text x="{left}" y="24" font-size="14">{title}</text>']
+    for decade in range(y0, y1 + 1):
+        parts.append(f'<path d="M{left} {y(10**decade):.1f}H{width - 150}" stroke="#e0e0e0"/>'
+                     f'<text x="{left - 8}" y="{y(10**decade) + 4:.1f}" text-anchor="end">{10.0**decade:g} ms</text>')
+    for n in xs:
+        label = f"{n // 1024}K" if n < 1 << 20 else f"{n >> 20}M"
+        parts.append(f'<text x="{x(n):.1f}" y="{height - bottom + 20}" text-anchor="middle">{label}</text>')
+    parts.append(f'<text x="{(left + width - 150) / 2}" y="{height - 15}" text-anchor="middle">tokens</text>')
+    labels = []
+    for name, colour in COLOURS.items():
+        points = sorted((row["tokens"], row["ms"]) for row in rows if row["contender"] == name)
+        if not points:
+            continue
+        line = " ".join(f"{x(n):.1f},{y(ms):.1f}" for n, ms in points)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        labels.append((y(points[-1][1]), points[-1][0], name, colour))
+    below = 0
+    for at, n, name, colour in sorted(labels):  # names beside the ends of their lines, none on another
+        below = max(at, below + 14)
+        parts.append(f'<text x="{x(n) + 6:.1f}" y="{below + 4:.1f}" fill="{colour}">{name}</text>')
+    return "".join(parts) + "</svg>\n"
+
+
+# ---- the table ----
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", default="1024,2048,4096,8192,16384,32768,65536,131072,262144,524288,1048576")
+    parser.add_argument("--contenders", default=",".join((*DENSE, *SPARSE, "graph")))
+    parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--stages", action="store_true", help="only the breakdown by stage")
+    parser.add_argument("--skip-check", action="store_true")
+    parser.add_argument("--json", help="append the figures to this file, and draw from all that it holds")
+    parser.add_argument("--svg", help="draw the figures of this run, or of --json, here")
+    parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    saccade, rows = Saccade(args.library), []
+    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                         capture_output=True, text=True).stdout.strip()
+    op = "backward" if args.backward else "forward"
+    print(f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; H {HEADS}, Hkv {KV_HEADS}, "
+          f"D {DIM}, bf16; {op}", flush=True)
+    if not args.skip_check:
+        check(saccade)
+    for n in map(int, args.lengths.split(",")):
+        if args.stages:
+            print_stages(saccade, n, args.backward)
+            continue
+        times = time_interleaved(contenders(saccade, n, args.contenders.split(","), inputs(n), args.backward))
+        torch.cuda.empty_cache()
+        dense = min((ms for name, ms in times.items() if name in DENSE), default=float("nan"))
+        for name, ms in times.items():
+            rows.append(dict(tokens=n, contender=name, op=op, ms=ms))
+            print(f"{op:9}{n:8} {name:14}{ms:12.3f} ms {dense / ms:8.2f} x dense", flush=True)
+    if args.json and rows:
+        with open(args.json, "a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    if args.json:
+        with open(args.json) as file:
+            rows = [row for row in map(json.loads, file) if row["op"] == op]
+    if args.svg and rows:
+        with open(args.svg, "w") as file:
+            file.write(chart(rows, f"Causal attention, {op}: H {HEADS}, Hkv {KV_HEADS}, D {DIM}, bf16, {gpu.split(',')[0]}"))
+
+
+if __name__ == "__main__":
+    main()
