@@ -10,6 +10,7 @@
 
 #include "cuda/driver.h"
 #include "support/attention_suite.h"
+#include "support/cuda_graph.h"
 #include "support/device.h"
 
 enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2, HEAD_DIM = 64 };
@@ -18,29 +19,12 @@ enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2, HEAD_DIM = 64 };
 static struct {
     CUresult (*context_current)(CUcontext *);
     CUresult (*memory)(size_t *free, size_t *total);
-    CUresult (*stream_create)(CUstream *, unsigned);
-    CUresult (*stream_destroy)(CUstream);
-    CUresult (*begin_capture)(CUstream, int);
-    CUresult (*end_capture)(CUstream, void **graph);
-    CUresult (*instantiate)(void **exec, void *graph, unsigned long long);
-    CUresult (*graph_launch)(void *exec, CUstream);
-    CUresult (*exec_destroy)(void *exec);
-    CUresult (*graph_destroy)(void *graph);
 } cu;
 
 static const struct {
     void *to;
     const char *symbol;
-} symbols[] = {{&cu.context_current, "cuCtxGetCurrent"},
-               {&cu.memory, "cuMemGetInfo_v2"},
-               {&cu.stream_create, "cuStreamCreate"},
-               {&cu.stream_destroy, "cuStreamDestroy_v2"},
-               {&cu.begin_capture, "cuStreamBeginCapture_v2"},
-               {&cu.end_capture, "cuStreamEndCapture"},
-               {&cu.instantiate, "cuGraphInstantiateWithFlags"},
-               {&cu.graph_launch, "cuGraphLaunch"},
-               {&cu.exec_destroy, "cuGraphExecDestroy"},
-               {&cu.graph_destroy, "cuGraphDestroy"}};
+} symbols[] = {{&cu.context_current, "cuCtxGetCurrent"}, {&cu.memory, "cuMemGetInfo_v2"}};
 
 #define CU(call) assert_int_equal(call, 0)
 
@@ -185,39 +169,29 @@ static void poison(fixture *f) {
 
 /* ---- the tests ---- */
 
+static void forward_only(void *f) { forward(f); }
+static void both_passes(void *f) {
+    forward(f);
+    backward(f);
+}
+
 static void graph_replay_gives_the_same_bits(void **state) {
     fixture *f = *state;
     skip_without_gpu(f);
-    CUcontext popped;
-    CUstream stream;
-    void *graph, *exec, *workspace = give_workspace(f);
+    void *workspace = give_workspace(f);
     size_t size;
     f->params.deterministic = true;
-    forward(f);
-    backward(f);
+    both_passes(f);
     char *expected = all_results(f, &size);
-
-    CU(f->driver->context_push(f->primary));
-    CU(cu.stream_create(&stream, 1));
-    good(saccade_context_set_stream(f->ctx, stream));
-    CU(cu.begin_capture(stream, 0));
-    forward(f);
-    backward(f);
-    CU(cu.end_capture(stream, &graph));
-    CU(cu.instantiate(&exec, graph, 0));
+    test_graph *graph = test_graph_capture(f->ctx, both_passes, f);
     for (int replay = 0; replay < 3; replay++) {
         poison(f);
-        CU(cu.graph_launch(exec, stream));
-        CU(f->driver->stream_sync(stream));
+        test_graph_replay(graph);
         char *got = all_results(f, &size);
         assert_memory_equal(got, expected, size);
         free(got);
     }
-    CU(cu.exec_destroy(exec));
-    CU(cu.graph_destroy(graph));
-    CU(cu.stream_destroy(stream));
-    CU(f->driver->context_pop(&popped));
-    good(saccade_context_set_stream(f->ctx, NULL));
+    test_graph_free(graph);
     test_device_of("cuda")->free(workspace);
     free(expected);
 }
@@ -226,19 +200,8 @@ static void graph_replay_gives_the_same_bits(void **state) {
 static void kernels_may_be_compiled_during_capture(void **state) {
     fixture *f = *state;
     skip_without_gpu(f);
-    CUcontext popped;
-    CUstream stream;
-    void *graph, *workspace = give_workspace(f);
-    CU(f->driver->context_push(f->primary));
-    CU(cu.stream_create(&stream, 1));
-    good(saccade_context_set_stream(f->ctx, stream));
-    CU(cu.begin_capture(stream, 0));
-    forward(f);
-    CU(cu.end_capture(stream, &graph));
-    CU(cu.graph_destroy(graph));
-    CU(cu.stream_destroy(stream));
-    CU(f->driver->context_pop(&popped));
-    good(saccade_context_set_stream(f->ctx, NULL));
+    void *workspace = give_workspace(f);
+    test_graph_free(test_graph_capture(f->ctx, forward_only, f));
     test_device_of("cuda")->free(workspace);
 }
 

@@ -1,0 +1,112 @@
+/* test_cuda_nsa.c - native sparse attention as a guest on a GPU: captured in a graph, forward and backward. The other
+ * tests of native sparse attention run there too. Skips without a GPU. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/cuda_graph.h"
+#include "support/nsa_run.h"
+#include "support/nsa_suite.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+static void skip_on_host(void) {
+    if (nsa_here()->device != &test_host) return;
+    print_message("skipped: about graphs of a GPU\n");
+    skip();
+}
+
+static void run_both(void *data) {
+    nsa_session *s = data;
+    if (saccade_nsa_forward(s->ctx, &s->t, &s->tensor[NSA_OUT].tensor, &s->params) != SACCADE_OK ||
+        saccade_nsa_backward(s->ctx, &s->t, &s->grads, &s->params) != SACCADE_OK)
+        fail_msg("%s: %s", s->p->c.name, saccade_last_error());
+}
+
+/* A workspace of the size that both passes need. */
+static size_t give_workspace(nsa_session *s) {
+    size_t forward = 0, backward = 0;
+    assert_int_equal(saccade_nsa_workspace(s->ctx, &s->t, NULL, &s->params, &forward), SACCADE_OK);
+    assert_int_equal(saccade_nsa_workspace(s->ctx, &s->t, &s->grads, &s->params, &backward), SACCADE_OK);
+    s->params.workspace_bytes = forward > backward ? forward : backward;
+    s->params.workspace = nsa_workspace_create(s->params.workspace_bytes);
+    return s->params.workspace_bytes;
+}
+
+static void read_results(nsa_session *s, nsa_results *r) {
+    for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++)
+        if (operand != NSA_SCORES)
+            test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
+}
+
+static void expect_same_bits(const nsa_problem *p, const nsa_results *got, const nsa_results *want,
+                             int replay) {
+    for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++) {
+        test_shape shape = nsa_problem_shape(p, operand);
+        for (int64_t e = 0; shape.ndim && e < test_shape_size(&shape); e++)
+            if (memcmp(&got->values[operand][e], &want->values[operand][e], sizeof(double)))
+                fail_msg("%s: replay %d: element %lld of %s is %.9g, called directly %.9g", p->c.name, replay,
+                         (long long)e, nsa_operand_name(operand), got->values[operand][e],
+                         want->values[operand][e]);
+    }
+}
+
+static void capture(const nsa_case *c) {
+    nsa_problem *p = nsa_problem_create(c, SAC_BF16);
+    nsa_results want, got;
+    nsa_results_create(p, &want);
+    nsa_results_create(p, &got);
+    nsa_session *direct = nsa_session_create(p, 0), *s = nsa_session_create(p, 0);
+    direct->params.deterministic = s->params.deterministic = true;
+    run_both(direct);
+    read_results(direct, &want);
+    const size_t bytes = give_workspace(s);
+    test_graph *graph = test_graph_capture(s->ctx, run_both, s);
+    for (int replay = 0; replay < 3; replay++) {
+        test_graph_replay(graph);
+        read_results(s, &got);
+        expect_same_bits(p, &got, &want, replay);
+    }
+    test_graph_free(graph);
+    nsa_workspace_free(c->name, s->params.workspace, bytes);
+    nsa_session_free(s);
+    nsa_session_free(direct);
+    nsa_results_free(&want);
+    nsa_results_free(&got);
+    nsa_problem_free(p);
+}
+
+static void both_passes_replay_from_a_graph(void **state) {
+    (void)state;
+    skip_on_host();
+    const nsa_case cases[] = {
+        {.name = "weights",
+         .batch = 2,
+         .seqlen = 300,
+         .num_heads = 4,
+         .num_kv_heads = 2,
+         .head_dim = 64,
+         .weights = true,
+         .gate = NSA_GATE_WEIGHTS},
+        {.name = "packed, per query",
+         .packed = true,
+         .batch = 3,
+         .lens = {130, 0, 65},
+         .num_heads = 4,
+         .num_kv_heads = 2,
+         .head_dim = 64,
+         .query_tile = 1,
+         .gate = NSA_GATE_TENSOR},
+        {.name = "sparse compressed branch",
+         .seqlen = 300,
+         .num_heads = 2,
+         .head_dim = 64,
+         .block = 1,
+         .compressed_top_k = 1},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) capture(&cases[i]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(both_passes_replay_from_a_graph)};
+    return nsa_suite(tests, COUNT_OF(tests));
+}
