@@ -8,9 +8,10 @@ if not torch.cuda.is_available():
 from conftest import assert_close_to_truth  # noqa: E402
 from test_flash import plain, qkv  # noqa: E402
 from test_flex import MASKS, eagle3  # noqa: E402
+from test_nsa import inputs as nsa_inputs  # noqa: E402
 from torch.nn.attention import flex_attention as theirs  # noqa: E402
 
-from saccade.torch import create_block_mask, eagle3_block_mask, flash_attn_func, flex_attention  # noqa: E402
+from saccade.torch import create_block_mask, eagle3_block_mask, flash_attn_func, flex_attention, nsa  # noqa: E402
 
 TENTH_OF_A_SECOND = 200_000_000  # cycles
 
@@ -60,6 +61,35 @@ def test_forward_and_backward_replay_from_a_graph(options):
         torch.testing.assert_close(out, expected, atol=0, rtol=0)
         for replayed, direct in zip(grads, gradients(expected, inputs)):
             torch.testing.assert_close(replayed, direct)
+
+
+@pytest.mark.parametrize("query_tile", [1, 32])
+def test_nsa_replays_from_a_graph(query_tile):
+    """Forward and backward: blocks are scored, chosen and listed on the device, and nothing is read back."""
+    tokens, weights = nsa_inputs("cuda", 150)
+    everything = [*tokens.values(), *weights.values()]
+    options = dict(block=16, top_k=4, window=24, query_tile=query_tile, deterministic=True)
+
+    def call():
+        out = nsa(*everything[:3], **dict(zip(weights, everything[3:])), **options)
+        return out, gradients(out, everything)
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        call()  # compiles the kernels
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out, grads = call()
+    for seed in (1, 2):
+        values = [t for part in nsa_inputs("cuda", 150, seed=seed) for t in part.values()]
+        with torch.no_grad():
+            for tensor, value in zip(everything, values):
+                tensor.copy_(value)
+        graph.replay()
+        expected, expected_grads = call()
+        for mine, wanted in zip((out, *grads), (expected, *expected_grads)):
+            assert torch.equal(mine, wanted)
 
 
 def test_deterministic_gradients_are_the_same_bits_every_time():
