@@ -70,7 +70,8 @@ static const struct argp_option option_list[] = {
     {NULL, 0, NULL, 0, "How:", 2},
     {"backward", KEY_BACKWARD, NULL, 0, "Gradients too", 2},
     {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 2},
-    {"backend", KEY_BACKEND, "NAME", 0, "This one, or fail with its reasons", 2},
+    {"backend", KEY_BACKEND, "NAME", 0,
+     "This one, or fail with its reasons; cuda: on the GPU, by the best there", 2},
     {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 2},
     {0}};
 
@@ -235,6 +236,7 @@ static int run(command_options *options) {
     if (options->output && !output_possible(options->output)) return EXIT_FAILED;
     int code = nsa_work_open(&work, &options->attention, &options->params);
     if (code == EXIT_OK) code = compute(&work, options);
+    if (code == EXIT_OK) nsa_work_fetch(&work);
     if (code == EXIT_OK && options->output && !write_results(&work, options)) code = EXIT_FAILED;
     if (code == EXIT_OK && options->stats) code = print_nsa_stats(&work);
     if (code == EXIT_OK && options->map[1] >= 0)

@@ -96,6 +96,25 @@ static void make_saved(nsa_work *work) {
     work->result[NSA_DGATES] = gradient_of(work->gates);
 }
 
+/* On a GPU the longest sequence must be named: nobody reads cu_seqlens there to find it. */
+static int32_t longest_sequence(const DLTensor *cu_seqlens) {
+    const int32_t *cu = cu_seqlens->data;
+    int32_t longest = 1;
+    for (int64_t b = 0; b + 1 < cu_seqlens->shape[0]; b++)
+        if (cu[b + 1] - cu[b] > longest) longest = cu[b + 1] - cu[b];
+    return longest;
+}
+
+/* --backend cuda means whichever of the GPU's is best; what --stats compares with stays on the host. */
+static bool move_to_gpu(nsa_work *work) {
+    if (!gpu_is_meant(work->params.backend)) return true;
+    if (!(work->gpu = gpu_copies_new())) return false;
+    if (strcmp(work->params.backend, "cuda") == 0) work->params.backend = NULL;
+    work->dense.params.backend = NULL;
+    if (work->params.cu_seqlens) work->params.max_seqlen = longest_sequence(work->params.cu_seqlens);
+    return true;
+}
+
 int nsa_work_open(nsa_work *work, attention_options *options, const saccade_nsa_params *params) {
     *work = (nsa_work){.params = *params};
     options->params.causal = SACCADE_CAUSAL_TOP_LEFT;
@@ -114,30 +133,42 @@ int nsa_work_open(nsa_work *work, attention_options *options, const saccade_nsa_
     work->gates = safetensors_find(w->file, "gates");
     resolve(work);
     make_saved(work);
-    return EXIT_OK;
+    return move_to_gpu(work) ? EXIT_OK : EXIT_FAILED;
 }
 
 void nsa_work_close(nsa_work *work) {
+    gpu_copies_free(work->gpu);
     for (int i = 0; i < NSA_NUM_RESULTS; i++) tensor_free(work->result[i]);
     workload_close(&work->dense);
     *work = (nsa_work){0};
 }
 
+/* Where the computation has it. */
+static DLTensor *place(const nsa_work *work, const DLTensor *tensor) {
+    return gpu_copy_of(work->gpu, tensor);
+}
+
 static saccade_nsa_tensors tensors_of(const nsa_work *work) {
     DLTensor *const *r = work->result;
-    return (saccade_nsa_tensors){.q = work->dense.q,
-                                 .k = work->dense.k,
-                                 .v = work->dense.v,
-                                 .w_k = work->w_k,
-                                 .w_v = work->w_v,
-                                 .w_gate = work->w_gate,
-                                 .gates = work->gates,
-                                 .k_cmp = r[NSA_K_CMP],
-                                 .v_cmp = r[NSA_V_CMP],
-                                 .indices = r[NSA_INDICES],
-                                 .lse_cmp = r[NSA_LSE_CMP],
-                                 .lse_slc = r[NSA_LSE_SLC],
-                                 .lse_win = r[NSA_LSE_WIN]};
+    return (saccade_nsa_tensors){.q = place(work, work->dense.q),
+                                 .k = place(work, work->dense.k),
+                                 .v = place(work, work->dense.v),
+                                 .w_k = place(work, work->w_k),
+                                 .w_v = place(work, work->w_v),
+                                 .w_gate = place(work, work->w_gate),
+                                 .gates = place(work, work->gates),
+                                 .k_cmp = place(work, r[NSA_K_CMP]),
+                                 .v_cmp = place(work, r[NSA_V_CMP]),
+                                 .indices = place(work, r[NSA_INDICES]),
+                                 .lse_cmp = place(work, r[NSA_LSE_CMP]),
+                                 .lse_slc = place(work, r[NSA_LSE_SLC]),
+                                 .lse_win = place(work, r[NSA_LSE_WIN])};
+}
+
+static saccade_nsa_params params_of(const nsa_work *work) {
+    saccade_nsa_params params = work->params;
+    params.cu_seqlens = place(work, params.cu_seqlens);
+    return params;
 }
 
 /* Rows of a pack that no tile has would be written to OUT as they are. */
@@ -146,24 +177,37 @@ static void clear_indices(DLTensor *indices) {
     for (size_t i = 0; i < tensor_elements(indices); i++) data[i] = -1;
 }
 
+/* A GPU may fail after the call has returned. */
+static saccade_status finish(const nsa_work *work, saccade_status status) {
+    return status == SACCADE_OK && !gpu_wait(work->gpu) ? SACCADE_DEVICE_ERROR : status;
+}
+
 saccade_status nsa_work_forward(nsa_work *work) {
-    saccade_nsa_tensors t = tensors_of(work);
     clear_indices(work->result[NSA_INDICES]);
-    return saccade_nsa_forward(work->dense.ctx, &t, work->result[NSA_OUT], &work->params);
+    const saccade_nsa_tensors t = tensors_of(work);
+    const saccade_nsa_params params = params_of(work);
+    return finish(work,
+                  saccade_nsa_forward(work->dense.ctx, &t, place(work, work->result[NSA_OUT]), &params));
 }
 
 saccade_status nsa_work_backward(nsa_work *work) {
-    saccade_nsa_tensors t = tensors_of(work);
+    const saccade_nsa_tensors t = tensors_of(work);
+    const saccade_nsa_params params = params_of(work);
     DLTensor *const *r = work->result;
-    saccade_nsa_grads grads = {.dout = work->dense.dout,
-                               .dq = r[NSA_DQ],
-                               .dk = r[NSA_DK],
-                               .dv = r[NSA_DV],
-                               .dw_k = r[NSA_DW_K],
-                               .dw_v = r[NSA_DW_V],
-                               .dw_gate = r[NSA_DW_GATE],
-                               .dgates = r[NSA_DGATES]};
-    return saccade_nsa_backward(work->dense.ctx, &t, &grads, &work->params);
+    const saccade_nsa_grads grads = {.dout = place(work, work->dense.dout),
+                                     .dq = place(work, r[NSA_DQ]),
+                                     .dk = place(work, r[NSA_DK]),
+                                     .dv = place(work, r[NSA_DV]),
+                                     .dw_k = place(work, r[NSA_DW_K]),
+                                     .dw_v = place(work, r[NSA_DW_V]),
+                                     .dw_gate = place(work, r[NSA_DW_GATE]),
+                                     .dgates = place(work, r[NSA_DGATES])};
+    return finish(work, saccade_nsa_backward(work->dense.ctx, &t, &grads, &params));
+}
+
+void nsa_work_fetch(nsa_work *work) {
+    for (int i = 0; i < NSA_NUM_RESULTS; i++)
+        if (work->result[i]) gpu_copy_back(work->gpu, work->result[i]);
 }
 
 /* ---- sequences ---- */

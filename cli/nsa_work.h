@@ -4,6 +4,7 @@
 
 #include <saccade/nsa.h>
 
+#include "gpu.h"
 #include "workload.h"
 
 /* What OUT may get, in this order. */
@@ -35,6 +36,7 @@ typedef struct nsa_work {
     DLTensor *result[NSA_NUM_RESULTS]; /* NULL: not wanted */
     int64_t block, window, query_tile, top_k;
     int64_t num_lists; /* what shares a selection: a head, or a group */
+    gpu_copies *gpu;   /* NULL: all on the host */
 } nsa_work;
 
 /* Opens IN and makes room for results. Returns the exit code, after a message unless EXIT_OK; nsa_work_close in any
@@ -42,8 +44,10 @@ typedef struct nsa_work {
 int nsa_work_open(nsa_work *work, attention_options *options, const saccade_nsa_params *params);
 void nsa_work_close(nsa_work *work);
 
+/* To their end, also on a GPU; the results are there until they are fetched. */
 saccade_status nsa_work_forward(nsa_work *work);
 saccade_status nsa_work_backward(nsa_work *work);
+void nsa_work_fetch(nsa_work *work);
 
 /* One sequence: its first row in q, k, v, its length, and its first tile in the rows of indices. */
 typedef struct nsa_sequence {

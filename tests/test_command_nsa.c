@@ -185,6 +185,35 @@ static void what_makes_no_sense_is_refused(void **state) {
     assert_false(exists("x"));
 }
 
+static void gpu_gives_what_the_host_gives(void **state) {
+    (void)state;
+    static const char *const inputs[] = {"dense", "packed"};
+    static const char *const results[] = {"out", "dq", "dk", "dv"};
+    for (int i = 0; i < 2; i++) {
+        char arguments[160];
+        snprintf(arguments, sizeof arguments, "nsa %s.safetensors -o host.safetensors --backward" SMALL,
+                 inputs[i]);
+        succeeds(arguments);
+        snprintf(arguments, sizeof arguments,
+                 "nsa %s.safetensors -o gpu.safetensors --backward --backend cuda" SMALL, inputs[i]);
+        if (run(arguments) != 0) {
+            assert_non_null(strstr(err_text, "NVIDIA"));
+            print_message("skipped: %s", err_text);
+            skip();
+        }
+        safetensors_file *host = opened("host.safetensors"), *gpu = opened("gpu.safetensors");
+        for (int n = 0; n < 4; n++)
+            for (size_t e = 0; e < T * HKV * D; e++) {
+                double a = element(host, results[n], e), b = element(gpu, results[n], e);
+                if (!(fabs(a - b) <= 1e-4))
+                    fail_msg("%s: element %zu of %s is %g on the GPU, %g on the host", inputs[i], e,
+                             results[n], b, a);
+            }
+        safetensors_close(host);
+        safetensors_close(gpu);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(out_gets_what_is_asked_for),
@@ -193,6 +222,7 @@ int main(void) {
         cmocka_unit_test(stats_say_what_the_selection_keeps),
         cmocka_unit_test(what_is_kept_is_drawn),
         cmocka_unit_test(what_makes_no_sense_is_refused),
+        cmocka_unit_test(gpu_gives_what_the_host_gives),
     };
     return cmocka_run_group_tests(tests, make_inputs, remove_inputs);
 }

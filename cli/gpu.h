@@ -1,0 +1,25 @@
+/* gpu.h - the tensors of a computation in the memory of the first NVIDIA GPU, for --backend cuda... */
+#ifndef GPU_H
+#define GPU_H
+
+#include <saccade/tensor.h>
+#include <stdbool.h>
+
+/* Does this backend (NULL: any) work on GPU memory? */
+bool gpu_is_meant(const char *backend);
+
+/* Copies of tensors, each made when it is first asked for. NULL after a message: there is no GPU. */
+typedef struct gpu_copies gpu_copies;
+gpu_copies *gpu_copies_new(void);
+void gpu_copies_free(gpu_copies *copies);
+
+/* The copy of a tensor, with its values; NULL stays NULL. NULL copies: the tensor itself. */
+DLTensor *gpu_copy_of(gpu_copies *copies, const DLTensor *tensor);
+
+/* Waits for everything queued. False after a message: it failed there. */
+bool gpu_wait(const gpu_copies *copies);
+
+/* Brings a tensor's values back from its copy, if it has one. */
+void gpu_copy_back(const gpu_copies *copies, DLTensor *tensor);
+
+#endif
