@@ -420,21 +420,21 @@ static saccade_status check_block_mask(const sac_attention_inputs *in, sac_atten
     return SACCADE_OK;
 }
 
-static bool starts_unaligned(const sac_view *view, int32_t batch, int32_t num_heads, int32_t element_bytes) {
+bool sac_rows_unaligned(const sac_view *view, int32_t batch, int32_t num_heads, int32_t element_bytes) {
     const int64_t unit = 16 / element_bytes;
     return (uintptr_t)view->data % 16 || view->row_stride % unit ||
            (num_heads > 1 && view->head_stride % unit) || (batch > 1 && view->batch_stride % unit);
 }
 
 static bool has_unaligned_rows(const sac_attention_args *args, int32_t element_bytes) {
-    return starts_unaligned(&args->q, args->batch, args->num_heads, element_bytes) ||
-           starts_unaligned(&args->k, args->batch, args->num_kv_heads, element_bytes) ||
-           starts_unaligned(&args->v, args->batch, args->num_kv_heads, element_bytes) ||
-           starts_unaligned(&args->out, args->batch, args->num_heads, element_bytes) ||
-           starts_unaligned(&args->dout, args->batch, args->num_heads, element_bytes) ||
-           starts_unaligned(&args->dq, args->batch, args->num_heads, element_bytes) ||
-           starts_unaligned(&args->dk, args->batch, args->num_kv_heads, element_bytes) ||
-           starts_unaligned(&args->dv, args->batch, args->num_kv_heads, element_bytes);
+    return sac_rows_unaligned(&args->q, args->batch, args->num_heads, element_bytes) ||
+           sac_rows_unaligned(&args->k, args->batch, args->num_kv_heads, element_bytes) ||
+           sac_rows_unaligned(&args->v, args->batch, args->num_kv_heads, element_bytes) ||
+           sac_rows_unaligned(&args->out, args->batch, args->num_heads, element_bytes) ||
+           sac_rows_unaligned(&args->dout, args->batch, args->num_heads, element_bytes) ||
+           sac_rows_unaligned(&args->dq, args->batch, args->num_heads, element_bytes) ||
+           sac_rows_unaligned(&args->dk, args->batch, args->num_kv_heads, element_bytes) ||
+           sac_rows_unaligned(&args->dv, args->batch, args->num_kv_heads, element_bytes);
 }
 
 static void fill_request(const sac_attention_inputs *in, const sac_attention_call *call,

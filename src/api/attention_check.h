@@ -19,6 +19,9 @@ typedef struct sac_attention_inputs {
 /* A tensor's place as (batch, row, head), and one of (B, H, N) or (H, T) rows; packed tensors have no batch dimension.
  * NULL gives a view without data. */
 sac_view sac_view_of(const DLTensor *tensor);
+
+/* Does some row of it start at no multiple of 16 bytes? */
+bool sac_rows_unaligned(const sac_view *view, int32_t batch, int32_t num_heads, int32_t element_bytes);
 sac_row_view sac_row_view_of(const DLTensor *tensor);
 
 /* Checks everything that is wrong whatever the backend, and writes nothing of the caller's. */

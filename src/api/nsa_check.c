@@ -216,6 +216,13 @@ static saccade_status check_lse(const sac_nsa_inputs *in, const DLTensor *t, con
     return SACCADE_OK;
 }
 
+/* The compressed branch reads its keys and values where the caller wants them saved. */
+static bool compressed_unaligned(const sac_nsa_inputs *in, const sac_nsa_args *args) {
+    const int32_t bytes = in->t->q->dtype.bits / 8;
+    return sac_rows_unaligned(&args->k_cmp, args->batch, args->num_kv_heads, bytes) ||
+           sac_rows_unaligned(&args->v_cmp, args->batch, args->num_kv_heads, bytes);
+}
+
 static saccade_status check_saved(const sac_nsa_inputs *in, sac_nsa_call *call) {
     static const char *const names[] = {"lse_cmp", "lse_slc", "lse_win"};
     const saccade_nsa_tensors *t = in->t;
@@ -290,6 +297,7 @@ saccade_status sac_nsa_check(const sac_nsa_inputs *in, sac_nsa_call *call, sacca
     count(call);
     SAC_TRY(check_weights(in, call));
     SAC_TRY(check_saved(in, call));
+    request->unaligned |= compressed_unaligned(in, &call->args);
     SAC_TRY(check_grads(in, call));
     const bool on_host = call->whole.device.device_type == kDLCPU;
     return call->backward && !in->shapes_only && on_host ? check_chosen(&call->args) : SACCADE_OK;

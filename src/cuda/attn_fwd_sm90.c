@@ -101,7 +101,7 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     const sac_attention_args *args = &call->args;
     const sac_tile_order order = sac_sm90_query_order(args, q_tile_of(t), device);
     const sac_band_rule *band = &args->band;
-    const bool banded = band->causal || band->window_left >= 0 || band->window_right >= 0;
+    const bool banded = band->causal || band->compress || band->window_left >= 0 || band->window_right >= 0;
     sac_tail_split tail = {order.total % device->num_sms, 1, NULL, NULL};
     if (args->blocks.by_query.offsets || sac_sm90_ragged(args) || (banded && order.num_tiles > 1))
         tail.tiles = 0;

@@ -67,7 +67,7 @@ sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, i
                                                : all > 0     ? all
                                                              : 1),
                           .num_splits = 1,
-                          .last_tile_first = by_query && args->band.causal != 0};
+                          .last_tile_first = by_query && (args->band.causal || args->band.compress)};
 }
 
 int64_t sac_portable_num_ctas(const sac_schedule *s) {
