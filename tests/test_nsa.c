@@ -14,6 +14,7 @@
 static void every_option_meets_every_other(void **state) {
     (void)state;
     for (int i = 0; i < NSA_PRODUCT_SIZE; i++) {
+        if (!nsa_product_taken(i)) continue;
         char name[256];
         nsa_case c = nsa_product(i, name, sizeof name);
         nsa_verify(&c, i % 2 ? SAC_BF16 : SAC_F32, false);

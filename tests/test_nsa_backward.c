@@ -15,6 +15,7 @@
 static void every_option_meets_every_other(void **state) {
     (void)state;
     for (int i = 1; i < NSA_PRODUCT_SIZE; i += 2) {
+        if (!nsa_product_taken(i)) continue;
         char name[256];
         nsa_case c = nsa_product(i, name, sizeof name);
         nsa_verify(&c, i % 4 == 1 ? SAC_F32 : SAC_BF16, true);

@@ -27,7 +27,9 @@ const sac_nsa_stages sac_nsa_cuda_stages = {
     .key_grads = sac_nsa_cuda_key_grads,
 };
 
-enum { VECTOR_BYTES = 16, CTAS_AN_SM = 4, SMS_UNKNOWN = 128, SUM_THREADS = 256, SUM_COLUMNS = 32 };
+/* Whole rounds of CTAs, whether two, three or four fit an SM at a time. */
+enum { CTAS_AN_SM = 12 };
+enum { VECTOR_BYTES = 16, SMS_UNKNOWN = 128, SUM_THREADS = 256, SUM_COLUMNS = 32 };
 
 static bool aligned(const sac_nsa_args *args, sac_nsa_views views) {
     bool all = (uintptr_t)args->w_gate % VECTOR_BYTES == 0;

@@ -6,26 +6,28 @@
 #include "cuda/kernels/nsa_place.h"
 #include "cuda/kernels/nsa_work.h"
 
-enum { ROWS_A_CTA = NUM_THREADS / ROW_LANES, LOADS_AHEAD = 8 };
+enum { ROWS_A_CTA = NUM_THREADS / ROW_LANES, LOADS_AHEAD = DTYPE == 0 ? 8 : 16 };
+
+SAC_FN void add_token(chunk *sum, raw_chunk raw) {
+    const chunk token = raw_floats(raw);
+    chunk_add(sum, 1, &token);
+}
 
 static __device__ chunk block_sum(const element *token, int64_t row_stride, int32_t block) {
     chunk sum = chunk_zero();
     int32_t i = 0;
     for (; i + LOADS_AHEAD <= block; i += LOADS_AHEAD) {
-        chunk ahead[LOADS_AHEAD];
+        raw_chunk ahead[LOADS_AHEAD];
 #pragma unroll
-        for (int n = 0; n < LOADS_AHEAD; n++) ahead[n] = chunk_load(token + (i + n) * row_stride);
+        for (int n = 0; n < LOADS_AHEAD; n++) ahead[n] = raw_load(token + (i + n) * row_stride);
 #pragma unroll
-        for (int n = 0; n < LOADS_AHEAD; n++) chunk_add(&sum, 1, &ahead[n]);
+        for (int n = 0; n < LOADS_AHEAD; n++) add_token(&sum, ahead[n]);
     }
-    for (; i < block; i++) {
-        const chunk one = chunk_load(token + i * row_stride);
-        chunk_add(&sum, 1, &one);
-    }
+    for (; i < block; i++) add_token(&sum, raw_load(token + i * row_stride));
     return sum;
 }
 
-extern "C" __global__ void __launch_bounds__(NUM_THREADS)
+extern "C" __global__ void __launch_bounds__(NUM_THREADS, 2)
     nsa_compress(const __grid_constant__ sac_nsa_args args, const __grid_constant__ sac_nsa_means keys,
                  const __grid_constant__ sac_nsa_means values) {
     const int64_t ctas_a_side = gridDim.x / 2, cta = blockIdx.x % ctas_a_side;

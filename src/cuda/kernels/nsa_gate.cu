@@ -8,18 +8,16 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     chunk w[3];
 #pragma unroll
     for (int c = 0; c < 3; c++) w[c] = gate_weights(&args, walk.head, c);
-    for (int64_t round = 0; round < walk.rounds; round++, walk.row += walk.step) {
-        const bool there = walk.row < args.rows;
-        const nsa_place p = nsa_token_place(&args, walk.row);
-        const chunk q = gate_query(&args, p, walk.head, there);
+    for (int64_t rounds = head_walk_rounds(&walk); rounds > 0; rounds--) {
+        const walk_row row = head_walk_next(&walk);
+        const nsa_place p = nsa_token_place(&args, row.index);
+        const chunk q = gate_query(&args, p, walk.head);
         chunk sum = chunk_zero(), branch[3];
 #pragma unroll
-        for (int c = 0; c < 3; c++)
-            branch[c] = chunk_of(&work.branch_out[c], p, walk.head, there, HEAD_DIM_V);
+        for (int c = 0; c < 3; c++) branch[c] = chunk_of(&work.branch_out[c], p, walk.head, HEAD_DIM_V);
 #pragma unroll
-        for (int c = 0; c < 3; c++)
-            chunk_add(&sum, gate_of(&args, &w[c], &q, p, walk.head, there, c), &branch[c]);
-        if (there && chunk_column() < HEAD_DIM_V)
+        for (int c = 0; c < 3; c++) chunk_add(&sum, gate_of(&args, &w[c], &q, p, walk.head, c), &branch[c]);
+        if (row.there && chunk_column() < HEAD_DIM_V)
             chunk_store(view_row(&work.out, p.b, walk.head, p.row) + chunk_column(), &sum);
     }
 }

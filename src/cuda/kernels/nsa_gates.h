@@ -15,27 +15,26 @@ SAC_FN chunk gate_weights(const sac_nsa_args *args, int32_t h, int32_t c) {
     return chunk_zero();
 }
 
-/* Columns of a row; zeroes where `there` is false. */
-SAC_FN chunk chunk_of(const sac_view *view, nsa_place p, int32_t h, bool there, int32_t dim) {
-    return there && chunk_column() < dim ? chunk_load(view_row(view, p.b, h, p.row) + chunk_column())
-                                         : chunk_zero();
+/* This lane's columns of a row. */
+SAC_FN chunk chunk_of(const sac_view *view, nsa_place p, int32_t h, int32_t dim) {
+    return chunk_column() < dim ? chunk_load(view_row(view, p.b, h, p.row) + chunk_column()) : chunk_zero();
 }
 
-/* The gate of branch c. All lanes of the warp take part, also those whose row is not `there`. */
+/* The gate of branch c. All lanes of the warp take part. */
 SAC_FN float gate_of(const sac_nsa_args *args, const chunk *w, const chunk *q, nsa_place p, int32_t h,
-                     bool there, int c) {
+                     int c) {
 #if GATE == SAC_NSA_GATE_WEIGHTS
-    return 1 / (1 + ptx_exp2(-LOG2_E * row_dot(q, w)));
+    return ptx_reciprocal(1 + ptx_exp2(-LOG2_E * row_dot(q, w)));
 #elif GATE == SAC_NSA_GATE_GIVEN
-    return there ? element_load(view_row(&args->gates, p.b, h, p.row) + c) : 0;
+    return element_load(view_row(&args->gates, p.b, h, p.row) + c);
 #else
     return 1.0f / 3;
 #endif
 }
 
 /* Queries are looked at only for the sake of w_gate. */
-SAC_FN chunk gate_query(const sac_nsa_args *args, nsa_place p, int32_t h, bool there) {
-    return chunk_of(&args->q, p, h, there && GATE == SAC_NSA_GATE_WEIGHTS, HEAD_DIM);
+SAC_FN chunk gate_query(const sac_nsa_args *args, nsa_place p, int32_t h) {
+    return GATE == SAC_NSA_GATE_WEIGHTS ? chunk_of(&args->q, p, h, HEAD_DIM) : chunk_zero();
 }
 
 #endif

@@ -19,14 +19,15 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
                   const __grid_constant__ sac_nsa_key_grads_work work) {
     head_walk walk = head_walk_start(args.rows, args.num_kv_heads);
     if (chunk_column() >= work.dim) return;
-    for (; walk.row < args.rows; walk.row += walk.step) {
-        const nsa_place p = nsa_token_place(&args, walk.row);
+    for (int64_t rounds = head_walk_rounds(&walk); rounds > 0; rounds--) {
+        const walk_row row = head_walk_next(&walk);
+        const nsa_place p = nsa_token_place(&args, row.index);
         const chunk slc = chunk_load(view_row(&work.slc, p.b, walk.head, p.row) + chunk_column());
         const chunk win = chunk_load(view_row(&work.win, p.b, walk.head, p.row) + chunk_column());
-        const chunk share = share_of(&args, &work, walk.row, walk.head);
+        const chunk share = share_of(&args, &work, row.index, walk.head);
         chunk sum = slc;
         chunk_add(&sum, 1, &win);
         chunk_add(&sum, 1 / (float)args.block, &share);
-        chunk_store(view_row(&work.sum, p.b, walk.head, p.row) + chunk_column(), &sum);
+        if (row.there) chunk_store(view_row(&work.sum, p.b, walk.head, p.row) + chunk_column(), &sum);
     }
 }

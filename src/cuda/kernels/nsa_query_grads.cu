@@ -15,28 +15,33 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     nsa_query_grads(const __grid_constant__ sac_nsa_args args,
                     const __grid_constant__ sac_nsa_query_grads_work work) {
     head_walk walk = head_walk_start(args.rows, args.num_heads);
-    const int64_t part = walk.row;
+    const int64_t part = walk.next;
     chunk w[3], dw[3];
 #pragma unroll
     for (int c = 0; c < 3; c++) {
         w[c] = gate_weights(&args, walk.head, c);
         dw[c] = chunk_zero();
     }
-    for (int64_t round = 0; round < walk.rounds; round++, walk.row += walk.step) {
-        const bool there = walk.row < args.rows;
-        const nsa_place p = nsa_token_place(&args, walk.row);
-        const chunk q = gate_query(&args, p, walk.head, there && work.dw_part);
-        chunk sum = chunk_zero();
+    for (int64_t rounds = head_walk_rounds(&walk); rounds > 0; rounds--) {
+        const walk_row row = head_walk_next(&walk);
+        const nsa_place p = nsa_token_place(&args, row.index);
+        chunk sum = chunk_zero(), dq[3], q = chunk_zero();
+        float dlogit[3] = {0, 0, 0};
+        if (work.dw_part) q = gate_query(&args, p, walk.head);
 #pragma unroll
         for (int c = 0; c < 3; c++) {
-            const chunk dq = chunk_of(&work.branch_dq[c], p, walk.head, there && work.dq.data, HEAD_DIM);
-            chunk_add(&sum, 1, &dq);
-            if (GATE != SAC_NSA_GATE_WEIGHTS || !there) continue;
-            const float dlogit = work.dgates[walk.row * work.dgates_row_stride + walk.head * 3 + c];
-            chunk_add(&sum, dlogit, &w[c]);
-            chunk_add(&dw[c], dlogit, &q);
+            dq[c] = chunk_zero();
+            if (work.dq.data) dq[c] = chunk_of(&work.branch_dq[c], p, walk.head, HEAD_DIM);
+            if (GATE == SAC_NSA_GATE_WEIGHTS && row.there)
+                dlogit[c] = work.dgates[row.index * work.dgates_row_stride + walk.head * 3 + c];
         }
-        if (there && work.dq.data && chunk_column() < HEAD_DIM)
+#pragma unroll
+        for (int c = 0; c < 3; c++) {
+            chunk_add(&sum, 1, &dq[c]);
+            chunk_add(&sum, dlogit[c], &w[c]);
+            chunk_add(&dw[c], dlogit[c], &q);
+        }
+        if (row.there && work.dq.data && chunk_column() < HEAD_DIM)
             chunk_store(view_row(&work.dq, p.b, walk.head, p.row) + chunk_column(), &sum);
     }
     if (work.dw_part) store_part(&args, work.dw_part, part, walk.head, dw);

@@ -1,0 +1,12 @@
+/* ptx/global_memory.h - 16 bytes to global memory in one store: put together from pieces, the compiler splits it. For
+ * what this kernel does not read again. */
+#ifndef SAC_PTX_GLOBAL_MEMORY_H
+#define SAC_PTX_GLOBAL_MEMORY_H
+
+#include "shared/types.h"
+
+SAC_FN void ptx_st_global_u32x4(void *p, uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(x), "r"(y), "r"(z), "r"(w));
+}
+
+#endif
