@@ -55,8 +55,9 @@ def test_dense_is_the_plain_formula(device, dtype, options):
     check_gradients(out, torch.randn_like(out), inputs, other, truth, doubles)
 
 
-def test_sink_takes_its_share_and_has_a_gradient(device):
-    inputs = [*qkv(device), torch.randn(4, device=device, requires_grad=True)]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sink_takes_its_share_and_has_a_gradient(device, dtype):
+    inputs = [*qkv(device), torch.randn(4, device=device, dtype=dtype, requires_grad=True)]
     visible = torch.ones(70, 90, dtype=torch.bool, device=device)
     out = flash_attn_func(*inputs[:3], learnable_sink=inputs[3])
     doubles = [t.detach().double().requires_grad_() for t in inputs]
@@ -144,8 +145,28 @@ def test_operators_pass_torchs_own_checks():
     torch.library.opcheck(attention_forward, (q, k, v, None, [], [], spec_text(Spec(causal="top_left")), [0, 0], 0))
 
 
+def test_python_functions_are_modifiers(device):
+    q, k, v = (t.detach() for t in qkv(device, 64, 64))
+    mods = dict(score_mod=lambda s, b, h, i, j: s - 0.1 * (i - j), mask_mod=lambda b, h, i, j: i >= j)
+    out = flash_attn_func(q, k, v, **mods)
+    slopes = torch.full((4,), 0.1, device=device)
+    torch.testing.assert_close(out, flash_attn_func(q, k, v, causal=True, alibi_slopes=slopes))
+
+
+def test_flash_attentions_own_block_tensors(device):
+    q, k, v = (t.detach() for t in qkv(device, 64, 64))
+    counts = torch.tensor([[[1, 0]]], dtype=torch.int32, device=device).expand(1, 1, 2)
+    partial, full = (torch.tensor([[[[a, 0], [b, 0]]]], dtype=torch.int32, device=device) for a, b in ((0, 1), (0, 0)))
+    lists = dict(mask_block_cnt=torch.ones_like(counts), mask_block_idx=partial,
+                 full_block_cnt=1 - counts, full_block_idx=full)  # fmt: skip
+    out = flash_attn_func(q, k, v, mask_mod=lambda b, h, i, j: i >= j, block_size=(32, 32), **lists)
+    torch.testing.assert_close(out, flash_attn_func(q, k, v, causal=True))
+
+
 def test_what_cannot_be_served_says_why():
     q, k, v = qkv("cpu", 4, 4, dim=260, dim_v=260)
+    with pytest.raises(NotImplementedError, match="num_splits: 4"):
+        flash_attn_func(q, k, v, num_splits=4)
     with pytest.raises(NotImplementedError, match="260"):
         flash_attn_func(q, k, v)
     reports = get_attention_backend(q, k, v)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, Optional, Union
 
 import torch
 from torch import Tensor
@@ -10,13 +10,16 @@ from torch import Tensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._device import autocast
+from ._modifiers import as_modifier
 from ._ops import Spec, attention
+
+Mod = Union[Modifier, Callable, None]
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, *, scale: Optional[float] = None, causal: Optional[str] = None,
     window: Optional[tuple[int, int]] = None, sink: Optional[Tensor] = None, softcap: float = 0.0,
-    deterministic: bool = False, score_mod: Optional[Modifier] = None, mask_mod: Optional[Modifier] = None,
+    deterministic: bool = False, score_mod: Mod = None, mask_mod: Mod = None,
     block_mask: Optional[BlockMask] = None, backend: Optional[str] = None, max_seqlens: tuple[int, int] = (0, 0),
     with_lse: bool = False, **tensors: Optional[Tensor],
 ) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
@@ -25,6 +28,7 @@ def attend(
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """
     q, k, v = autocast(q, k, v)
+    score_mod, mask_mod = as_modifier("score", score_mod, q.device), as_modifier("mask", mask_mod, q.device)
     deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     others = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     for kind, modifier in (("score", score_mod), ("mask", mask_mod)):

@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
-from ..modifier import Modifier
 from ._attend import attend
 from ._masks import build_from_mod, from_torch_lists
-from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
-from ._trace_cache import trace_once
+from ._modifiers import as_modifier
 
 _LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
           "q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")  # fmt: skip
@@ -32,11 +30,10 @@ def flex_attention(
     """
     if not enable_gqa and query.shape[1] != key.shape[1]:
         raise ValueError(f"query has {query.shape[1]} heads and key {key.shape[1]}: say enable_gqa=True to share heads")
-    mask, mask_mod = _as_mask(block_mask, query.device)
+    mask, mask_mod = _as_mask(block_mask)
     out, lse = attend(
         *(t.transpose(1, 2) for t in (query, key, value)), scale=scale, block_mask=mask, mask_mod=mask_mod,
-        score_mod=_as_modifier("score", trace_score_mod, score_mod, query.device),
-        backend=backend, with_lse=return_lse)  # fmt: skip
+        score_mod=score_mod, backend=backend, with_lse=return_lse)  # fmt: skip
     out = out.transpose(1, 2)
     return (out, lse) if return_lse else out
 
@@ -51,7 +48,7 @@ def create_block_mask(
     where that is given; then the call waits for the device, to say when it was too few.
     """
     block_size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
-    modifier = _as_modifier("mask", trace_mask_mod, mask_mod, torch.device(device))
+    modifier = as_modifier("mask", mask_mod, torch.device(device))
     return build_from_mod(modifier, Q_LEN, KV_LEN, B or 1, H or 1, block_size, torch.device(device), capacity)
 
 
@@ -76,21 +73,13 @@ def _always(b, h, q_idx, kv_idx):
     return q_idx >= 0
 
 
-def _as_modifier(kind: str, trace: Callable[..., TracedModifier], function, device) -> Optional[Modifier]:
-    if function is None or isinstance(function, Modifier):
-        return function
-    traced = trace_once(trace, function, device)
-    return Modifier(kind, traced.text, grad_text=traced.grad_text, aux=dict(zip(traced.aux_names, traced.aux)),
-                    scalars={f"scalar_{i}": value for i, value in enumerate(traced.scalars)})
-
-
-_imported: "weakref.WeakKeyDictionary[TorchBlockMask, tuple[list, dict, BlockMask]]" = weakref.WeakKeyDictionary()
+_imported: "weakref.WeakKeyDictionary[TorchBlockMask, tuple[list, list, BlockMask]]" = weakref.WeakKeyDictionary()
 
 
 def _import(block_mask: TorchBlockMask) -> BlockMask:
     """Ours of PyTorch's lists, made once for as long as they stay the same."""
-    lists = {name: getattr(block_mask, name) for name in _LISTS[:4]}
-    state = [None if t is None else (id(t), _version(t)) for t in lists.values()]
+    lists = [getattr(block_mask, name) for name in _LISTS[:4]]
+    state = [None if t is None else (id(t), _version(t)) for t in lists]
     known_state, _, mask = _imported.get(block_mask, (None, None, None))
     if state != known_state:
         mask = from_torch_lists(lists, *block_mask.seq_lengths, tuple(block_mask.BLOCK_SIZE))
@@ -103,8 +92,8 @@ def _version(tensor: Tensor):
     return object() if tensor.is_inference() else tensor._version
 
 
-def _as_mask(block_mask, device) -> tuple[Optional[BlockMask], Optional[Modifier]]:
+def _as_mask(block_mask) -> tuple[Optional[BlockMask], Optional[Callable]]:
     """A block mask of ours, and the mask_mod that decides its PARTIAL blocks unless it carries its own."""
     if block_mask is None or isinstance(block_mask, BlockMask):
         return block_mask, None
-    return _import(block_mask), _as_modifier("mask", trace_mask_mod, block_mask.mask_mod, device)
+    return _import(block_mask), block_mask.mask_mod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -60,15 +60,18 @@ def build_from_mod(mask_mod: Modifier, q_len: int, kv_len: int, batch: int, num_
     return mask
 
 
-def from_torch_lists(lists: dict[str, Optional[Tensor]], q_len: int, kv_len: int, block_size) -> BlockMask:
-    """A block mask of the kv_ tensors of PyTorch's BlockMask, on their device."""
-    batch, heads = lists["kv_num_blocks"].shape[:2]
-    device = lists["kv_num_blocks"].device
+_LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+
+
+def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: int, block_size) -> BlockMask:
+    """A block mask of counts and indices, PARTIAL ones and then, unless None, FULL ones, on their device."""
+    batch, heads = tensors[0].shape[:2]
+    device, lists = tensors[0].device, dict(zip(_LISTS, tensors))
     if device.type != "cuda":
         return masks.from_tensors(lists, q_len, kv_len, batch=batch, num_heads=heads, block_size=block_size)
     shape = masks.mask_shape(q_len, kv_len, block_size, batch, heads)
-    tensors, kept = masks.exchange_tensors(lists)
-    return DeviceBlockMask(lib.saccade_device_mask_import, shape, device, tensors, kept=(kept, lists))
+    c_tensors, kept = masks.exchange_tensors(lists)
+    return DeviceBlockMask(lib.saccade_device_mask_import, shape, device, c_tensors, kept=(kept, lists))
 
 
 def eagle3_block_mask(

@@ -212,7 +212,8 @@ def _setup_context(ctx, inputs, output):
     ctx.mask = BlockMask.numbered(inputs[-1])  # alive until the backward pass
 
 
-attention_forward.register_autograd(functools.partial(_gradients, backward=attention_backward), setup_context=_setup_context)
+_operators_gradients = functools.partial(_gradients, backward=attention_backward)
+attention_forward.register_autograd(_operators_gradients, setup_context=_setup_context)
 
 
 class _Eager(torch.autograd.Function):
