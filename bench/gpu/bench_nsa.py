@@ -114,7 +114,7 @@ def stage_of(kernel, attentions):
     """A kernel's stage by its name, where branches follow each other."""
     branch = ("cmp", "slc", "win")[max(attentions - 1, 0) % 3]
     known = (("nsa_compress", "compress"), ("nsa_weights", "compress"), ("nsa_offsets", "compress"),
-             ("nsa_means", "select"), ("nsa_select", "select"), ("mask_", "lists"), ("nsa_gate", "gate"),
+             ("nsa_means", "query means"), ("nsa_select", "select"), ("mask_", "lists"), ("nsa_gate", "gate"),
              ("nsa_", "sum gradients"), ("attn_fwd", f"{branch} forward"), ("attn_bwd", f"{branch} backward"),
              ("attn_", f"{branch} forward"))
     return next((stage for start, stage in known if kernel.startswith(start)), "copies and clears")

@@ -1,6 +1,7 @@
 /* device.c - the host's memory, the first GPU's, and the table of devices. */
 #include "support/device.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,11 +36,35 @@ static void cuda_end(const sac_driver *driver) {
     driver->context_pop(&popped);
 }
 
+/* Freed memory is kept for the next that needs about as much: the driver's allocator waits for the GPU, and for every
+ * other process that has a share of its time. */
+enum { MOST_KEPT = 256, MOST_BYTES_KEPT = 64 << 20 };
+static struct {
+    CUdeviceptr pointer;
+    size_t bytes;
+    bool used;
+} kept[MOST_KEPT];
+static int num_kept;
+
+static CUdeviceptr take_kept(size_t bytes) {
+    for (int i = 0; i < num_kept; i++)
+        if (!kept[i].used && kept[i].bytes >= bytes && kept[i].bytes / 2 <= bytes) {
+            kept[i].used = true;
+            return kept[i].pointer;
+        }
+    return 0;
+}
+
 static void *cuda_alloc(size_t bytes) {
     const sac_driver *driver = cuda_begin();
-    CUdeviceptr pointer = 0;
     if (!driver) return NULL;
-    if (driver->alloc(&pointer, bytes + 1) != 0) pointer = 0;
+    CUdeviceptr pointer = take_kept(bytes + 1);
+    if (!pointer && driver->alloc(&pointer, bytes + 1) == 0 && num_kept < MOST_KEPT &&
+        bytes < MOST_BYTES_KEPT) {
+        kept[num_kept].pointer = pointer;
+        kept[num_kept].bytes = bytes + 1;
+        kept[num_kept++].used = true;
+    }
     cuda_end(driver);
     return (void *)(uintptr_t)pointer;
 }
@@ -47,7 +72,12 @@ static void *cuda_alloc(size_t bytes) {
 static void cuda_free(void *pointer) {
     const sac_driver *driver = cuda_begin();
     if (!driver) return;
-    driver->free((CUdeviceptr)(uintptr_t)pointer);
+    for (int i = 0; i < num_kept; i++)
+        if (kept[i].pointer == (CUdeviceptr)(uintptr_t)pointer) {
+            kept[i].used = false;
+            pointer = NULL;
+        }
+    if (pointer) driver->free((CUdeviceptr)(uintptr_t)pointer);
     cuda_end(driver);
 }
 
