@@ -1,12 +1,12 @@
 """Native sparse attention on one GPU beside dense attention, interleaved in one process. Prints tables, draws a chart.
 
-    python bench/gpu/bench_nsa.py [--lengths 1024,...] [--backward] [--stages] [--svg FILE]
+    python bench/gpu/bench_nsa.py [--ops forward,backward,stages] [--lengths 1024,...] [--svg FILE]
 
 B 1, H 32, Hkv 8, D 128, causal, bf16, random data, w_gate, and the defaults of saccade/nsa.h: 16 blocks of 64, a window
 of 512, tiles of 256 queries. "nsa" visits all compressed keys, "nsa sparse" the best 8 of their 128-wide blocks, "graph"
 is nsa replayed from a CUDA graph. Dense is the fastest of FlashAttention-4 (where it is installed), cuDNN and saccade.
-Each contender's rows are held against fp64 (nsa_rows.py) at the shortest length. A figure is the median over rounds in
-which all contenders take turns; calls above a second are made once.
+Sampled rows are held against fp64 (nsa_rows.py) first. A figure is the median over rounds in which all contenders take
+turns; a call above a second is made once. "stages" is a breakdown by kernel, from the profiler.
 """
 import argparse
 import json
@@ -14,7 +14,8 @@ import statistics
 import subprocess
 
 import torch
-from torch.nn.attention import SDPBackend
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 from bench_attention import fa4_contender, torch_contender
 from nsa_rows import Rows, error
@@ -22,7 +23,8 @@ from saccade_ctypes import Saccade
 
 HEADS, KV_HEADS, DIM = 32, 8, 128
 DENSE, SPARSE = ("FA4", "cuDNN", "saccade dense"), {"nsa": {}, "nsa sparse": dict(compressed_top_k=8)}
-ROUNDS, LONG_MS, GRAPH_TOKENS = 5, 1000, 65536
+ROUNDS, LONG_MS = 5, 1000
+GRAPH_TOKENS, LONG_TOKENS, BACKWARD_STAGES = 65536, 262144, 524288
 
 
 def inputs(n):
@@ -41,26 +43,49 @@ def graph_of(saccade, forward):
     return graph.replay
 
 
-def contenders(saccade, n, names, tensors, backward):
-    """Functions without arguments by name; who cannot serve is left out, by name."""
+def dense_peer(name, q, k, v, backward):
+    """A function without arguments: the forward, or the backward of one that was made before."""
+    if name == "FA4" and not backward:
+        from flash_attn.cute import flash_attn_func
+        return lambda: flash_attn_func(q, k, v, causal=True)
+    if name == "FA4":
+        return fa4_contender(q, k, v, True)[1]
+    if backward:
+        return torch_contender(SDPBackend.CUDNN_ATTENTION, q, k, v, True)[1]
+    heads_first = [x.transpose(1, 2) for x in (q, k, v)]
+
+    def forward():
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            return scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=True)
+
+    return forward
+
+
+def ours(saccade, name, tensors, backward):
     q, k, v, w_gate = tensors
-    made = {"FA4": lambda: fa4_contender(q, k, v, True),
-            "cuDNN": lambda: torch_contender(SDPBackend.CUDNN_ATTENTION, q, k, v, True),
-            "saccade dense": lambda: saccade.attention(q, k, v, causal=1, training=backward)}
-    for name, options in SPARSE.items():
-        made[name] = lambda options=options: saccade.nsa(q, k, v, w_gate, training=backward, **options)
-    if n <= GRAPH_TOKENS:
-        made["graph"] = lambda: [graph_of(saccade, f) for f in
-                                 saccade.nsa(q, k, v, w_gate, training=backward)[:1 + backward]]
+    if name == "saccade dense":
+        pair = saccade.attention(q, k, v, causal=1, training=backward)
+    elif name == "graph":
+        pair = [graph_of(saccade, f) for f in saccade.nsa(q, k, v, w_gate, training=backward)[:1 + backward]]
+    else:
+        pair = saccade.nsa(q, k, v, w_gate, training=backward, **SPARSE[name])
+    if backward:
+        pair[0]()
+    return pair[backward]
+
+
+def contenders(saccade, n, names, tensors, backward):
+    """Functions without arguments by name; who cannot serve is left out, by name. Short calls are made once, so that
+    nothing is compiled later; long ones follow short ones."""
     result = {}
     for name in names:
-        if name not in made:
+        if name == "graph" and n > GRAPH_TOKENS:
             continue
         try:
-            pair = made[name]()
-            pair[0]()
-            result[name] = pair[1] if backward else pair[0]
-            if n < 262144:
+            peer = name in ("FA4", "cuDNN")
+            result[name] = (dense_peer(name, *tensors[:3], backward) if peer
+                            else ours(saccade, name, tensors, backward))
+            if n < LONG_TOKENS:
                 result[name]()
             torch.cuda.synchronize()
         except Exception as failure:
@@ -194,45 +219,57 @@ def chart(rows, title):
 
 # ---- the table ----
 
+def limits(text):
+    return {name: int(n) for name, n in (part.split("=") for part in text.split(",") if part)}
+
+
+def measure(saccade, op, n, args):
+    """Prints the rows of one length, and gives them."""
+    longest = limits(args.longest)
+    names = [name for name in args.contenders.split(",") if n <= longest.get(name, n)]
+    times = time_interleaved(contenders(saccade, n, names, inputs(n), op == "backward"))
+    torch.cuda.empty_cache()
+    dense = min((ms for name, ms in times.items() if name in DENSE), default=float("nan"))
+    for name, ms in times.items():
+        print(f"{op:9}{n:8} {name:14}{ms:12.3f} ms {dense / ms:8.2f} x dense", flush=True)
+    return [dict(tokens=n, contender=name, op=op, ms=ms) for name, ms in times.items()]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ops", default="forward", help="of forward, backward, stages")
     parser.add_argument("--lengths", default="1024,2048,4096,8192,16384,32768,65536,131072,262144,524288,1048576")
     parser.add_argument("--contenders", default=",".join((*DENSE, *SPARSE, "graph")))
-    parser.add_argument("--backward", action="store_true")
-    parser.add_argument("--stages", action="store_true", help="only the breakdown by stage")
+    parser.add_argument("--longest", default="", help="NAME=TOKENS,...: the length at which a contender stops")
     parser.add_argument("--skip-check", action="store_true")
     parser.add_argument("--json", help="append the figures to this file, and draw from all that it holds")
-    parser.add_argument("--svg", help="draw the figures of this run, or of --json, here")
+    parser.add_argument("--svg", help="draw the forward's figures of this run, or of --json, here")
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade, rows = Saccade(args.library), []
     gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
                          capture_output=True, text=True).stdout.strip()
-    op = "backward" if args.backward else "forward"
     print(f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; H {HEADS}, Hkv {KV_HEADS}, "
-          f"D {DIM}, bf16; {op}", flush=True)
+          f"D {DIM}, bf16", flush=True)
     if not args.skip_check:
         check(saccade)
     for n in map(int, args.lengths.split(",")):
-        if args.stages:
-            print_stages(saccade, n, args.backward)
-            continue
-        times = time_interleaved(contenders(saccade, n, args.contenders.split(","), inputs(n), args.backward))
-        torch.cuda.empty_cache()
-        dense = min((ms for name, ms in times.items() if name in DENSE), default=float("nan"))
-        for name, ms in times.items():
-            rows.append(dict(tokens=n, contender=name, op=op, ms=ms))
-            print(f"{op:9}{n:8} {name:14}{ms:12.3f} ms {dense / ms:8.2f} x dense", flush=True)
-    if args.json and rows:
+        for op in args.ops.split(","):
+            if op == "stages":
+                print_stages(saccade, n, n <= BACKWARD_STAGES)
+            else:
+                rows += measure(saccade, op, n, args)
+    if args.json:
         with open(args.json, "a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
-    if args.json:
         with open(args.json) as file:
-            rows = [row for row in map(json.loads, file) if row["op"] == op]
+            rows = list(map(json.loads, file))
+    rows = [row for row in rows if row["op"] == "forward" and row["contender"] in COLOURS]
     if args.svg and rows:
         with open(args.svg, "w") as file:
-            file.write(chart(rows, f"Causal attention, {op}: H {HEADS}, Hkv {KV_HEADS}, D {DIM}, bf16, {gpu.split(',')[0]}"))
+            file.write(chart(rows, f"Causal attention, forward: H {HEADS}, Hkv {KV_HEADS}, D {DIM}, bf16, "
+                                   f"{gpu.split(',')[0]}"))
 
 
 if __name__ == "__main__":
