@@ -1,10 +1,10 @@
 """Masks and modifiers on one GPU: ours, and beside them FlashAttention-4 and FlexAttention. Prints one table, in milliseconds.
 
-    python bench/gpu/bench_masks.py [--cases causal,softcap] [--peers fa4,flash,flex] [--tokens 32768]
+    python bench/gpu/bench_masks.py [--backward] [--cases causal,softcap] [--peers fa4,flash,flex] [--tokens 32768]
 
 One batch entry, 16 heads, D 128, bf16, random data. Contenders take turns, ten calls at a time after ten of warm-up; the
-median of the rounds is printed, and for ours what it costs over the plain causal kernel and the error against fp32 over
-the first rows and the last of one head. fa4 is FlashAttention-4's own function, flash and flex are FlexAttention with its
+median of the rounds is printed, and for ours what it costs over the plain causal kernel and the error of out, or of dq,
+against fp32 over the first rows and the last of one head. fa4 is FlashAttention-4's own function, flash and flex are FlexAttention with its
 backends FLASH and Triton; one that is not installed, or that refuses a case, is said to.
 """
 import argparse
@@ -110,22 +110,36 @@ def flex_on(options):
 PEERS = {"fa4": fa4, "flash": flex_on({"BACKEND": "FLASH"}), "flex": flex_on({})}
 
 
-def error_of(out, case, q, k, v):
-    """|out - exact| / |exact| over rows at both ends of head 1."""
-    n, m, h = q.shape[1], k.shape[1], 1
-    rows = torch.cat([torch.arange(64), torch.arange(n - 64, n)]).cuda()[:, None]
-    columns = torch.arange(m, device="cuda")[None, :]
+def exact_rows(case, q, k, v, dout, rows, h):
+    """Rows of out of head h, or, where dout is given, of dq, in fp32."""
+    columns = torch.arange(k.shape[1], device="cuda")[None, :]
     head = torch.tensor(h, device="cuda")
-    scores = q[0, rows[:, 0], h].float() @ k[0, :, h].float().T * DIM**-0.5
+    q_rows = q[0, rows, h].float().requires_grad_()
+    scores = q_rows @ k[0, :, h].float().T * DIM**-0.5
     if case.score:
-        scores = case.score(scores, 0, head, rows, columns)
-    scores = scores.masked_fill(~case.mask(0, head, rows, columns), float("-inf"))
-    exact = scores.softmax(-1) @ v[0, :, h].float()
-    return ((out.reshape(n, HEADS, DIM)[rows[:, 0], h].float() - exact).norm() / exact.norm()).item()
+        scores = case.score(scores, 0, head, rows[:, None], columns)
+    scores = scores.masked_fill(~case.mask(0, head, rows[:, None], columns), float("-inf"))
+    out = scores.softmax(-1) @ v[0, :, h].float()
+    return out if dout is None else torch.autograd.grad(out, q_rows, dout.reshape(-1, HEADS, DIM)[rows, h].float())[0]
+
+
+def error_of(result, case, q, k, v, dout=None):
+    """|result - exact| / |exact| over rows at both ends of head 1."""
+    n, h = q.shape[1], 1
+    rows = torch.cat([torch.arange(64), torch.arange(n - 64, n)]).cuda()
+    exact = exact_rows(case, q, k, v, dout, rows, h)
+    return ((result.reshape(n, HEADS, DIM)[rows, h].float() - exact).norm() / exact.norm()).item()
+
+
+def backward_of(forward, tensors):
+    out = forward()
+    dout = torch.randn_like(out)
+    return lambda: torch.autograd.grad(out, tensors, dout, retain_graph=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backward", action="store_true")
     parser.add_argument("--cases", default="", help="comma-separated; default: all")
     parser.add_argument("--peers", default="")
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
@@ -139,21 +153,25 @@ def main():
     for name in names:
         n = args.tokens // (2 if name == "eagle3" else 1)
         case = cases_of(saccade, n)[name]
-        q, k, v = (torch.randn(1, n * r, HEADS, DIM, dtype=torch.bfloat16, device="cuda")
+        q, k, v = (torch.randn(1, n * r, HEADS, DIM, dtype=torch.bfloat16, device="cuda").requires_grad_(args.backward)
                    for r in (1, case.rounds, case.rounds))
         given = [x[0] for x in (q, k, v)] if case.packed else (q, k, v)
-        ours = saccade.attention(*given, training=False, backend=b"cuda-sm90", **case.options)[0]
+        forward, backward, results = saccade.attention(*given, training=args.backward, backend=b"cuda-sm90", **case.options)
+        ours = backward if args.backward else forward
+        forward()
         contenders, refused = {"saccade": ours}, {}
         for peer in args.peers.split(","):
             if not peer:
                 continue
             try:
-                contenders[peer] = PEERS[peer](case, q, k, v)
+                call = PEERS[peer](case, q, k, v)
+                contenders[peer] = backward_of(call, (q, k, v)) if args.backward else call
                 contenders[peer]()
             except Exception as reason:  # whatever it is, the others are measured
                 contenders.pop(peer, None)
                 refused[peer] = str(reason).split("\n")[0][:60]
-        error = error_of(ours(), case, q, k, v)
+        ours()
+        error = error_of(results["dq" if args.backward else "out"], case, q, k, v, results["dout"] if args.backward else None)
         samples = {peer: [] for peer in contenders}
         for r in range(ROUNDS):
             order = list(contenders)[r % len(contenders):] + list(contenders)[:r % len(contenders)]
@@ -165,7 +183,7 @@ def main():
         over = f"{best['saccade'] / plain - 1:+6.1%}" if plain else ""
         peers = "  ".join([f"{p} {x:.3f}" for p, x in best.items() if p != "saccade"] + [f"{p}: {x}" for p, x in refused.items()])
         print(f"{name:20} {n:6} {best['saccade']:8.3f} {over:>7}  {error:.1e}  {peers}", flush=True)
-        del q, k, v, given, ours, contenders
+        del q, k, v, given, forward, backward, results, ours, contenders
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ static const tile_row *choose_tile(int32_t head_dim, int32_t head_dim_v) {
     return NULL;
 }
 
+bool sac_attn_bwd_sm90_sums_dq(const sac_attention_args *args) {
+    return choose_tile(args->head_dim, args->head_dim_v)->sums_dq && !args->deterministic;
+}
+
 static bool splits_roles(const tile_row *t) { return t->kv_tile < MOST_KEYS; }
 
 /* Words of P that cross between the warpgroups; of the scores themselves twice as many. */
@@ -103,11 +107,10 @@ static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
     params->total_q = call->total_q;
     const size_t row_bytes =
         sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
-    const bool sums_dq = choose_tile(args->head_dim, args->head_dim_v)->sums_dq;
+    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(args);
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
-    float *sums = sac_carve(
-        call->workspace, &used,
-        args->deterministic || !sums_dq ? 0 : (size_t)args->num_heads * (size_t)params->sum_rows * row_bytes);
+    float *sums = sac_carve(call->workspace, &used,
+                            !sums_dq ? 0 : (size_t)args->num_heads * (size_t)params->sum_rows * row_bytes);
     params->dq_sum = sums_dq && sac_portable_sums_dq(args) ? sums : NULL;
     return used;
 }
@@ -174,13 +177,20 @@ static saccade_status launch_keys(backward_job *job) {
     return portable->launch(portable->ctx, portable->device, &spec, params->order.total, (void *[]){params});
 }
 
-static saccade_status launch_convert(backward_job *job) {
-    sac_portable_job *portable = &job->portable;
+sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_call *call) {
     sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_dq_convert_sm90.cu",
                             .entry = "attn_bwd_dq_convert_sm90",
                             .arch_specific = true,
                             .threads = CONVERT_THREADS};
-    sac_sm90_define(&spec, job->call);
+    sac_kernel_define(&spec, "HEAD_DIM", call->args.head_dim);
+    sac_kernel_define(&spec, "DTYPE", call->args.dtype);
+    sac_kernel_define(&spec, "RAGGED", sac_sm90_ragged(&call->args));
+    return spec;
+}
+
+static saccade_status launch_convert(backward_job *job) {
+    sac_portable_job *portable = &job->portable;
+    const sac_kernel_spec spec = sac_attn_bwd_dq_convert_sm90_spec(job->call);
     const int64_t groups = job->params.sum_rows / SAC_SUM_ROWS * portable->args.num_heads,
                   warps = CONVERT_THREADS / 32;
     return portable->launch(portable->ctx, portable->device, &spec, (groups + warps - 1) / warps,

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "cuda/attn_bwd_dq_sm90.h"
+#include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_fwd_sm90.h"
 #include "cuda/mask_lists.h"
 
@@ -94,8 +96,19 @@ static saccade_status hopper_forward(const sac_cuda_device *device, const sac_at
     return SACCADE_OK;
 }
 
+static saccade_status hopper_backward(const sac_cuda_device *device, const sac_attention_call *call,
+                                      sac_launch_fn visit) {
+    if (device->compute_capability != 90) return SACCADE_OK;
+    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(&call->args);
+    const sac_kernel_spec keys = sac_attn_bwd_sm90_spec(call, sums_dq);
+    sac_kernel_spec dq = sac_attn_bwd_dq_convert_sm90_spec(call);
+    if (!sums_dq) sac_attn_bwd_dq_sm90_spec(call, false, &dq);
+    SAC_TRY(visit(NULL, device, &keys, 1, NULL));
+    return visit(NULL, device, &dq, 1, NULL);
+}
+
 static saccade_status (*const families[])(const sac_cuda_device *device, const sac_attention_call *call,
-                                          sac_launch_fn visit) = {portable, hopper_forward};
+                                          sac_launch_fn visit) = {portable, hopper_forward, hopper_backward};
 
 saccade_status sac_standard_kernels(int32_t compute_capability, sac_launch_fn visit) {
     const sac_cuda_device device = {.compute_capability = compute_capability,
