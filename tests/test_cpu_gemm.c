@@ -10,7 +10,7 @@
 #include "support/cmocka_all.h"
 #include "support/random.h"
 
-enum { MAX_WORDS = 96 * 96, SEED = 7 };
+enum { MAX_WORDS = 160 * 100, SEED = 7 };
 
 static float half(float word, int which) {
     uint32_t bits;
@@ -80,7 +80,7 @@ static void check(sac_isa isa, int m, int n, int k, int variant) {
 
 static void product_is_the_sum_that_defines_it(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 7, 8, 13, 40}, depths[] = {0, 1, 2, 5, 21, 64};
+    static const int rows[] = {1, 2, 3, 7, 8, 13, 29, 77}, depths[] = {0, 1, 2, 5, 21, 64, 150};
     for (sac_isa isa = SAC_ISA_GENERIC; isa < SAC_NUM_ISAS; isa++) {
         const bool usable = sac_isa_usable(isa);
         print_message("%s: %s\n", sac_isa_name(isa), usable ? "tested" : "not on this machine");

@@ -77,9 +77,28 @@ static inline void pair8(float *words, const uint16_t *low, const uint16_t *high
 }
 #endif
 
+#if defined(__AVX512BW__)
+enum { PAIRED = 32 }; /* values at once */
+static inline void pair_many(float *words, const uint16_t *low, const uint16_t *high) {
+    const __m512i first = (__m512i)(__v32hi){0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+                                             8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+    const __m512i lower = _mm512_loadu_si512(low), upper = _mm512_loadu_si512(high);
+    const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+    _mm512_storeu_si512(words, _mm512_permutex2var_epi16(lower, first, upper));
+    _mm512_storeu_si512(words + 16, _mm512_permutex2var_epi16(lower, second, upper));
+}
+#else
+enum { PAIRED = 8 };
+static inline void pair_many(float *words, const uint16_t *low, const uint16_t *high) {
+    pair8(words, low, high);
+}
+#endif
+
 void sac_pair_rows(float *words, const uint16_t *low, const uint16_t *high, int dim) {
     static const uint16_t zeros[8];
-    for (int d = 0; d < dim; d += 8) pair8(words + d, low + d, high ? high + d : zeros);
+    int d = 0;
+    for (; high && d + PAIRED <= dim; d += PAIRED) pair_many(words + d, low + d, high + d);
+    for (; d < dim; d += 8) pair8(words + d, low + d, high ? high + d : zeros);
 }
 
 panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
