@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "base/arena.h"
 #include "cpu/cpu.h"
 #include "cpu/parallel.h"
 #include "cpu/plan.h"
@@ -66,35 +67,24 @@ static size_t aux_floats(const sac_attention_call *call, bool wanted_only) {
 /* Room for a copy of the aux gradients per unit, as long as that is not much; at least one copy. */
 static size_t aux_room(const sac_attention_call *call, int64_t units) {
     const size_t one = sizeof(float) * aux_floats(call, false), all = one * (size_t)units;
-    return sac_cpu_align(all <= max_aux_bytes ? all : one > max_aux_bytes ? one : max_aux_bytes);
-}
-
-typedef struct arena {
-    char *base;
-    size_t used;
-} arena;
-
-static void *take(arena *a, size_t bytes) {
-    void *piece = a->base ? a->base + a->used : NULL;
-    a->used += sac_cpu_align(bytes);
-    return piece;
+    return all <= max_aux_bytes ? all : one > max_aux_bytes ? one : max_aux_bytes;
 }
 
 /* Lays out the workspace from `base` on (NULL: only measures) and returns its bytes. */
 static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call, void *base,
                       backward_work *work) {
     const sac_attention_args *args = &call->args;
-    arena a = {base, 0};
+    sac_arena a = {base, 0};
     *work = (backward_work){.call = call, .shares = num_shares(ctx, call)};
     work->units = num_key_heads(args) * work->shares;
-    int64_t *first_tile = take(&a, sizeof(int64_t) * ((size_t)args->batch + 1));
+    int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
     const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
-    work->scratch_bytes = sac_cpu_align(kernels->scratch_bytes(args, true));
-    work->scratch = take(&a, work->scratch_bytes * (size_t)ctx->num_threads);
-    work->dk = take(&a, sizeof(float) * sum_floats(call, args->head_dim) * (size_t)work->shares);
-    work->dv = take(&a, sizeof(float) * sum_floats(call, args->head_dim_v) * (size_t)work->shares);
-    work->dsink = take(&a, sizeof(float) * (size_t)work->units * (size_t)args->group);
-    work->aux = take(&a, aux_room(call, work->units));
+    work->scratch_bytes = kernels->scratch_bytes(args, true);
+    work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
+    work->dk = sac_take(&a, sum_floats(call, args->head_dim) * (size_t)work->shares, sizeof(float));
+    work->dv = sac_take(&a, sum_floats(call, args->head_dim_v) * (size_t)work->shares, sizeof(float));
+    work->dsink = sac_take(&a, (size_t)work->units * (size_t)args->group, sizeof(float));
+    work->aux = sac_take(&a, aux_room(call, work->units), 1);
     work->aux_size = aux_floats(call, true);
     work->strands = work->units;
     if (work->aux_size) {

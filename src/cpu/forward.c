@@ -1,5 +1,6 @@
 /* forward.c - the forward pass: query tiles to threads, or, where there are fewer tiles than it takes to keep the
  * threads busy (decoding), parts of the keys of each tile, combined afterwards. */
+#include "base/arena.h"
 #include "cpu/cpu.h"
 #include "cpu/key_walk.h"
 #include "cpu/parallel.h"
@@ -49,17 +50,23 @@ typedef struct forward_work {
     size_t scratch_bytes;
 } forward_work;
 
-static size_t first_tile_bytes(const sac_attention_args *args) {
-    return sac_cpu_align(sizeof(int64_t) * ((size_t)args->batch + 1));
-}
-static size_t states_bytes(const saccade_context *ctx, const sac_attention_args *args) {
-    return sac_cpu_align(sizeof(float) * sac_cpu_state_size(args) * (size_t)max_parts(ctx, args));
+/* Lays out the workspace from `base` on (NULL: only measures) and returns its bytes. */
+static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call, void *base,
+                      forward_work *work) {
+    const sac_attention_args *args = &call->args;
+    const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
+    sac_arena a = {base, 0};
+    *work = (forward_work){.call = call, .scratch_bytes = kernels->scratch_bytes(args, false)};
+    int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
+    work->states = sac_take(&a, sac_cpu_state_size(args) * (size_t)max_parts(ctx, args), sizeof(float));
+    work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
+    if (base) work->plan = sac_cpu_plan_make(ctx, call, first_tile);
+    return a.used;
 }
 
 size_t sac_cpu_forward_workspace(saccade_context *ctx, const sac_attention_call *call) {
-    const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
-    return first_tile_bytes(&call->args) + states_bytes(ctx, &call->args) +
-           sac_cpu_align(kernels->scratch_bytes(&call->args, false)) * (size_t)ctx->num_threads;
+    forward_work measured;
+    return lay_out(ctx, call, NULL, &measured);
 }
 
 /* The part-th share of the key tiles that the query tile visits, as the keys from its first tile to the next share's. */
@@ -105,14 +112,9 @@ static void combine_tile(void *data, int64_t index, int thread) {
 
 saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    char *memory = call->workspace;
-    forward_work work = {.call = call};
-    work.plan = sac_cpu_plan_make(ctx, call, (int64_t *)memory);
+    forward_work work;
+    lay_out(ctx, call, call->workspace, &work);
     work.parts = parts_per_tile(ctx, args, &work.plan);
-    work.states = (float *)(memory + first_tile_bytes(args));
-    work.scratch = memory + first_tile_bytes(args) + states_bytes(ctx, args);
-    work.scratch_bytes = sac_cpu_align(work.plan.kernels->scratch_bytes(args, false));
-
     sac_cpu_clear_unused(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q, call->total_q);
     sac_cpu_clear_unused_lse(call);
     if (work.parts == 1) {

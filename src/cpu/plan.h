@@ -34,6 +34,4 @@ void sac_cpu_clear_unused(const sac_attention_call *call, const sac_view *view, 
                           int32_t head_dim, const sac_lengths *len, int64_t total_rows);
 void sac_cpu_clear_unused_lse(const sac_attention_call *call);
 
-static inline size_t sac_cpu_align(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 #endif

@@ -3,24 +3,16 @@
 
 #include <math.h>
 
-/* Hands out consecutive pieces of memory; without a base only counts. */
-typedef struct arena {
-    char *base;
-    size_t used;
-} arena;
+#include "base/arena.h"
 
-static void *take(arena *a, size_t bytes) {
-    void *piece = a->base ? a->base + a->used : NULL;
-    a->used += (bytes + 63) / 64 * 64;
-    return piece;
-}
-static float *take_floats(arena *a, int rows, int row) {
-    return take(a, sizeof(float) * (size_t)rows * (size_t)row);
+static float *take_floats(sac_arena *a, int rows, int row) {
+    return sac_take(a, (size_t)rows * (size_t)row, sizeof(float));
 }
 
 static bool uses_pairs(const sac_attention_args *args) { return HAVE_PAIRS && args->dtype == SAC_BF16; }
 
-static void lay_out_backward(arena *a, const sac_attention_args *args, int dim, int dim_v, tile_scratch *s) {
+static void lay_out_backward(sac_arena *a, const sac_attention_args *args, int dim, int dim_v,
+                             tile_scratch *s) {
     s->more_rows = take_floats(a, 2 * LANES, s->row_words);
     s->dout_t = take_floats(a, dim_v, Q_TILE);
     s->dq_t = take_floats(a, dim, Q_TILE);
@@ -37,7 +29,7 @@ static void lay_out_backward(arena *a, const sac_attention_args *args, int dim, 
 }
 
 size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *base, tile_scratch *s) {
-    arena a = {base, 0};
+    sac_arena a = {base, 0};
     *s = (tile_scratch){0};
     const int dim = round_up(args->head_dim, LANES), dim_v = round_up(args->head_dim_v, LANES);
     s->row_words = dim > dim_v ? dim : dim_v;
@@ -51,11 +43,11 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *bas
     s->k_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim);
     s->v_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim_v);
     s->slope = take_floats(&a, 1, Q_TILE);
-    s->query = take(&a, Q_TILE * sizeof(int32_t));
-    s->lo = take(&a, Q_TILE * sizeof(int32_t));
-    s->hi = take(&a, Q_TILE * sizeof(int32_t));
-    s->list_bit = take(&a, Q_TILE * sizeof(int32_t));
-    s->visible = take(&a, KV_TILE);
+    s->query = sac_take(&a, Q_TILE, sizeof(int32_t));
+    s->lo = sac_take(&a, Q_TILE, sizeof(int32_t));
+    s->hi = sac_take(&a, Q_TILE, sizeof(int32_t));
+    s->list_bit = sac_take(&a, Q_TILE, sizeof(int32_t));
+    s->visible = sac_take(&a, KV_TILE, 1);
     if (backward) lay_out_backward(&a, args, dim, dim_v, s);
     return a.used;
 }
