@@ -36,8 +36,7 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
     const sac_attention_args *args = &call->args;
     sac_cpu_plan plan = {.kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa)),
                          .heads_per_tile = heads_per_tile(args),
-                         .first_tile = first_tile,
-                         .num_threads = ctx->num_threads};
+                         .first_tile = first_tile};
     plan.head_tiles = args->num_heads / plan.heads_per_tile;
     plan.row_block = row_block(args, &plan);
     first_tile[0] = 0;

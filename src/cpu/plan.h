@@ -13,7 +13,6 @@ typedef struct sac_cpu_plan {
     int32_t row_block;         /* no query tile crosses a multiple of it; 0: no such limit */
     const int64_t *first_tile; /* (B + 1) number of each sequence's first tile, then of all */
     int64_t num_tiles;
-    int32_t num_threads;
 } sac_cpu_plan;
 
 /* first_tile: room for B + 1 numbers. */
