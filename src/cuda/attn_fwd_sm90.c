@@ -16,23 +16,26 @@ typedef struct tile_row {
     int32_t head_dim, head_dim_v;
     int32_t consumers; /* warpgroups of 64 query rows */
     int32_t kv_tile, q_stages, kv_stages;
+    int32_t p_buffers; /* 2: exponentials run beside the product with the values of the tile before */
     int32_t producer_regs, consumer_regs;
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 64, 3, 128, 1, 4, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
-    {96, 96, 3, 96, 1, 3, 32, 160},   /* registers: 112 keys are slower */
-    {128, 128, 3, 80, 1, 4, 56, 152}, /* registers: 96 keys spill */
-    {192, 128, 3, 80, 1, 3, 56, 152}, /* registers */
-    {256, 256, 2, 80, 1, 2, 40, 232}, /* shared memory: 224 of 227 KiB */
+    {64, 64, 3, 128, 1, 4, 1, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
+    {96, 96, 3, 96, 1, 3, 1, 56, 152},   /* registers: 112 keys are slower */
+    {128, 128, 3, 80, 1, 4, 1, 56, 152}, /* registers: 96 keys spill */
+    {192, 128, 3, 80, 1, 3, 1, 56, 152}, /* registers */
+    {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
 
 /* For block masks, whose rows are mostly 128 or 256 queries, and for a score_mod and a mask_mod at once, which need
  * more registers. */
 static const tile_row roomy_tiles[] = {
-    {64, 64, 2, 128, 2, 4, 56, 224},   {96, 96, 2, 128, 1, 2, 56, 224},
-    {128, 128, 2, 128, 1, 2, 56, 224}, {192, 128, 2, 128, 1, 2, 56, 224}, /* shared memory: 208 of 227 KiB */
-    {256, 256, 2, 80, 1, 2, 40, 232},                                     /* shared memory */
+    {64, 64, 2, 128, 2, 4, 2, 56, 224},
+    {96, 96, 2, 128, 1, 2, 2, 56, 224},
+    {128, 128, 2, 128, 1, 2, 2, 56, 224},
+    {192, 128, 2, 128, 1, 2, 2, 56, 224}, /* shared memory: 208 of 227 KiB */
+    {256, 256, 2, 80, 1, 2, 1, 40, 232},  /* shared memory */
 };
 
 static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
@@ -67,6 +70,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
     sac_kernel_define(spec, "KV_TILE", t->kv_tile);
     sac_kernel_define(spec, "Q_STAGES", t->q_stages);
     sac_kernel_define(spec, "KV_STAGES", t->kv_stages);
+    sac_kernel_define(spec, "P_BUFFERS", t->p_buffers);
     sac_kernel_define(spec, "PRODUCER_REGS", t->producer_regs);
     sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
     sac_kernel_define(spec, "SPLIT", split);

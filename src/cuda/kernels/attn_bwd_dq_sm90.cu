@@ -161,7 +161,7 @@ SAC_FN float score_gradient(const consumer *c, const tile_mask *m, int i) {
 }
 
 SAC_FN void score_gradients(consumer *c, const kv_record *tile) {
-    const tile_mask m = tile_mask_of(c->args, c->q, tile);
+    const tile_mask m = tile_mask_of(c->args, c->q, tile, 1);
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++) c->dp[i] = score_gradient(c, &m, i);
     hide(c->dp, 0, c->args, c->q, tile);

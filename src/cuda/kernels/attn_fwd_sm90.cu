@@ -16,116 +16,83 @@
  *   - only tiles that hide some pair run code for masking.
  *
  * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
- * KV_STAGES, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant computes:
+ * KV_STAGES, P_BUFFERS, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant computes:
  * BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last
  * three, or a scale that is not positive), RAGGED (lengths come from device memory), SPLIT (the keys of
  * the last query tiles are split).
  */
+#include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/attn_fwd_sm90_softmax.h"
 #include "cuda/kernels/attn_fwd_sm90_store.h"
+#include "cuda/kernels/attn_fwd_sm90_unfinite.h"
 #include "cuda/kernels/attn_sm90_producer.h"
-#include "cuda/kernels/ptx/fence.h"
 #include "cuda/kernels/ptx/warpgroup.h"
-#include "cuda/kernels/ptx/wgmma.h"
-
-PTX_WGMMA_SS(mma_scores_set, KV_TILE, INPUT_TYPE, PTX_WGMMA_SET)
-PTX_WGMMA_SS(mma_scores_add, KV_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
-PTX_WGMMA_RS(mma_values_add, HEAD_DIM_V, INPUT_TYPE, PTX_WGMMA_ADD)
-
-/* s = q k^T, asynchronously. */
-SAC_FN void issue_scores(consumer *c) {
-    uint64_t q = ptx_wgmma_desc_k_major(c->q_rows);
-    uint64_t k = ptx_wgmma_desc_k_major(ptx_smem_of(c->smem->k) + c->k.stage * K_BYTES);
-    ptx_wgmma_pin(c->s, KV_TILE / 2);
-    ptx_wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < (HEAD_DIM + 15) / 16; i++) {
-        uint64_t q_step = ptx_wgmma_desc_advance(q, i / 4 * 64 * ROW_BYTES + i % 4 * 32);
-        uint64_t k_step = ptx_wgmma_desc_advance(k, i / 4 * KV_TILE * ROW_BYTES + i % 4 * 32);
-        if (i == 0)
-            mma_scores_set(c->s, q_step, k_step);
-        else
-            mma_scores_add(c->s, q_step, k_step);
-    }
-    ptx_wgmma_commit();
-}
-SAC_FN void scores_arrived(consumer *c) {
-    ptx_wgmma_pin(c->s, KV_TILE / 2);
-    release(&c->smem->k_empty[c->k.stage]);
-    ring_next(&c->k, KV_STAGES);
-}
-
-/* out += p v, asynchronously. */
-SAC_FN void issue_values(consumer *c) {
-    uint64_t v = ptx_wgmma_desc_mn_major(ptx_smem_of(c->smem->v) + c->v.stage * V_BYTES, KV_TILE * ROW_BYTES);
-    ptx_wgmma_pin(c->out, HEAD_DIM_V / 2);
-    ptx_wgmma_fence();
-#pragma unroll
-    for (int i = 0; i < KV_TILE / 16; i++)
-        mma_values_add(c->out, c->p + 4 * i, ptx_wgmma_desc_advance(v, 16 * i * ROW_BYTES));
-    ptx_wgmma_commit();
-}
-SAC_FN void values_arrived(consumer *c) {
-    ptx_wgmma_pin(c->out, HEAD_DIM_V / 2);
-    release(&c->smem->v_empty[c->v.stage]);
-    ring_next(&c->v, KV_STAGES);
-}
 
 SAC_FN kv_record wait_k(consumer *c) {
     ptx_mbarrier_wait(&c->smem->k_full[c->k.stage], c->k.parity);
     return c->smem->kv_tile[c->k.stage];
 }
 
-/* Behind a sequence's last key may lie anything, and 0 times NaN is NaN: every warpgroup clears those rows of v for
- * itself. Where lengths are the tensor's own, the copy engine has written zeros there. */
-SAC_FN void clear_unused(consumer *c) {
-    uint8_t *v = c->smem->v[c->v.stage];
-    int rows = KV_TILE - c->v_rows;
-    for (int i = threadIdx.x % 128; i < rows * PANELS_V * 8; i += 128) {
-        int row = c->v_rows + i / 8 % rows, panel = i / 8 / rows;
-        *(uint4 *)(v + (panel * KV_TILE + row) * ROW_BYTES + i % 8 * 16) = make_uint4(0, 0, 0, 0);
-    }
-    ptx_fence_proxy_async_shared();
-    ptx_barrier_sync(1 + c->warpgroup, 128);
-}
-SAC_FN void wait_v(consumer *c) {
-    ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity);
-    if (RAGGED && warp_has(c->v_rows < KV_TILE)) clear_unused(c);
-}
-
-SAC_FN void finish_scores(consumer *c, const kv_record *tile) {
+/* What the softmax is taken of: modified scores, -inf where hidden. Tells of scores that can stay as they are. */
+SAC_FN int finish_scores(consumer *c, const kv_record *tile) {
+    const int straight = is_straight(c, tile);
 #if PRESCALED
-    modify_scores(c->s, c->args, c->q, tile);
+    if (!warp_has(straight)) modify_scores(c->s, c->args, c->q, tile);
 #endif
     hide(c->s, MINUS_INF, c->args, c->q, tile);
-    c->v_rows = tile->end - tile->begin;
+    c->v_begin = tile->begin;
+    c->v_masked = tile->flags & KV_MASKED;
+    return straight;
+}
+
+SAC_FN int sees(const consumer *c, const kv_record *tile) {
+    return tile->begin < c->keys.end && tile->end > c->keys.begin;
 }
 
 SAC_FN void first_tile(consumer *c, const kv_record *tile) {
     issue_scores(c);
     ptx_wgmma_wait(0);
     scores_arrived(c);
-    finish_scores(c, tile);
-    const int outgrown[2] = {1, 1};
-    softmax_anew(c, outgrown);
+    const int outgrown[2] = {1, 1}, straight = finish_scores(c, tile);
+    softmax_anew(c, tile, straight, outgrown, 0);
 }
 
 /* The scores of this tile and the values of the one before are multiplied together; then this tile's p. */
-SAC_FN void next_tile(consumer *c, const kv_record *tile) {
+SAC_FN void next_tile(consumer *c, const kv_record *tile, int from, int to) {
+    before_values(c, from);
     issue_scores(c);
     wait_v(c);
-    issue_values(c);
-    ptx_wgmma_wait(0);
+    issue_values(c, from);
+    if (P_BUFFERS == 2)
+        ptx_wgmma_wait(1);
+    else
+        values_arrived(c);
     scores_arrived(c);
-    values_arrived(c);
-    finish_scores(c, tile);
-    softmax(c);
+    softmax(c, tile, finish_scores(c, tile), to);
 }
 
-SAC_FN void last_values(consumer *c) {
+/* The tiles that follow, while this warpgroup sees them: 1 if that was to the last. p ends in buffer *at. */
+SAC_FN int next_tiles(consumer *c, kv_record *tile, int *at) {
+    for (;;) {
+        if (warp_has(tile->flags & KV_LAST)) return 1;
+        *tile = wait_k(c);
+        if (!warp_has(sees(c, tile))) return 0;
+        next_tile(c, tile, 0, P_BUFFERS - 1);
+#if P_BUFFERS == 2
+        *at = 1;
+        if (warp_has(tile->flags & KV_LAST)) return 1;
+        *tile = wait_k(c);
+        if (!warp_has(sees(c, tile))) return 0;
+        next_tile(c, tile, 1, 0);
+        *at = 0;
+#endif
+    }
+}
+
+SAC_FN void last_values(consumer *c, int from) {
+    before_values(c, from);
     wait_v(c);
-    issue_values(c);
-    ptx_wgmma_wait(0);
+    issue_values(c, from);
     values_arrived(c);
 }
 
@@ -139,16 +106,14 @@ SAC_FN void pass_tile(consumer *c) {
     ring_next(&c->v, KV_STAGES);
 }
 
-SAC_FN int sees(const consumer *c, const kv_record *tile) {
-    return tile->begin < c->keys.end && tile->end > c->keys.begin;
-}
-
 SAC_FN void q_read(consumer *c) { release(&c->smem->q_empty[c->q_ring.stage][c->warpgroup]); }
 
 /* Tiles that this warpgroup sees come in runs; those between are for others. */
 SAC_FN void attend(consumer *c) {
     c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][c->warpgroup]));
     c->keys = keys_of(c->q);
+    if (ALIBI) c->slope = c->args->alibi_slopes[c->q->batch * c->args->alibi_batch_stride + c->q->head];
+    c->straight_end = straight_end_of(c);
     kv_record tile = wait_k(c);
     for (;;) {
         while (!warp_has(sees(c, &tile))) {
@@ -160,15 +125,13 @@ SAC_FN void attend(consumer *c) {
             tile = wait_k(c);
         }
         first_tile(c, &tile);
-        int seen = 1;
-        while (!warp_has(tile.flags & KV_LAST)) {
-            tile = wait_k(c);
-            seen = warp_has(sees(c, &tile));
-            if (!seen) break;
-            next_tile(c, &tile);
-        }
+        int at = 0;
+        const int seen = next_tiles(c, &tile, &at);
         if (seen) q_read(c);
-        last_values(c);
+        if (P_BUFFERS == 2 && warp_has(at))
+            last_values(c, 1);
+        else
+            last_values(c, 0);
         if (seen) return;
     }
 }
@@ -212,6 +175,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x < 128) {
         ptx_give_registers(PRODUCER_REGS);
         if (threadIdx.x == 0) produce(&params, smem);
+        if (threadIdx.x / 32 == 1) inspect_values(smem);
     } else {
         ptx_take_registers(CONSUMER_REGS);
         consume(&params, smem);

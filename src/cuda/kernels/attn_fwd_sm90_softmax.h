@@ -5,6 +5,18 @@
 #include "cuda/kernels/attn_fwd_sm90_tile.h"
 #include "cuda/kernels/attn_sm90_mask.h"
 
+/* ALiBi is linear in the columns where no key lies ahead of its query, or none that is seen: there it is added inside the
+ * exponent. Where such keys end, for this warp. */
+SAC_FN int32_t straight_end_of(const consumer *c) {
+    const sac_band *band = &c->q->band;
+    const int32_t first = c->q->begin + (threadIdx.x / 32 - 4) * 16, shift = band->seqlen_k - band->seqlen_q;
+    if (!ALIBI || SOFTCAP || SCORE_MOD || !(c->args->scale > 0)) return 0;
+    return band->hi_off <= shift + 1 && band->hi_slope == 1 ? SAC_FAR : first + shift + 1;
+}
+SAC_FN int is_straight(const consumer *c, const kv_record *tile) {
+    return ALIBI && tile->end <= c->straight_end;
+}
+
 /* Of a row, which four lanes share. */
 SAC_FN float row_max(const consumer *c, int r) {
     float top = fmaxf(c->s[2 * r], c->s[2 * r + 1]);
@@ -36,43 +48,80 @@ SAC_FN void raise_reference(consumer *c, const int outgrown[2]) {
     }
 }
 
-/* Probabilities by the references base, and what they add to the sums. */
-SAC_FN void exponentials(consumer *c, const float base[2], float added[2]) {
+/* A probability is 2^(scale s + slope column - base). */
+typedef struct exponent {
+    float scale, slope, base[2];
+} exponent;
+
+/* Of scores that are what the softmax is taken of. */
+SAC_FN exponent exponent_of(const consumer *c) {
+    const exponent e = {c->scale_log2, 0, {c->ref[0], c->ref[1]}};
+    return e;
+}
+
+/* Of scores as they were multiplied, where that is enough. */
+SAC_FN exponent straight_exponent_of(const consumer *c, const kv_record *tile) {
+    const float slope = c->slope * LOG2_E;
+    const int32_t distance =
+        first_row(c->q) + c->q->band.seqlen_k - c->q->band.seqlen_q - tile->begin - first_column();
+    const exponent e = {c->args->scale * LOG2_E,
+                        slope,
+                        {c->ref[0] + slope * (float)distance, c->ref[1] + slope * (float)(distance + 8)}};
+    return e;
+}
+
+/* Probabilities into buffer `to`, and what they add to the sums. */
+SAC_FN void exponentials(consumer *c, const exponent *e, float added[2], int to) {
     added[0] = added[1] = 0;
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i += 2) {
         const int r = i / 2 % 2;
-        float low = ptx_exp2(fmaf(c->s[i], c->scale_log2, -base[r]));
-        float high = ptx_exp2(fmaf(c->s[i + 1], c->scale_log2, -base[r]));
+        const float low_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i), -e->base[r]) : -e->base[r];
+        const float high_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i + 1), -e->base[r]) : -e->base[r];
+        const float low = ptx_exp2(fmaf(c->s[i], e->scale, low_base));
+        const float high = ptx_exp2(fmaf(c->s[i + 1], e->scale, high_base));
         added[r] += low;
         added[r] += high;
-        c->p[i / 2] = pack(low, high);
+        c->p[to][i / 2] = pack(low, high);
     }
 }
 
 /* The tile's probabilities, after raising the references that it outgrew. */
-SAC_FN void softmax_anew(consumer *c, const int outgrown[2]) {
+SAC_FN void softmax_anew(consumer *c, const kv_record *tile, int straight, const int outgrown[2], int to) {
+#if PRESCALED
+    if (warp_has(straight)) modify_scores(c->s, c->args, c->q, tile);
+#endif
     raise_reference(c, outgrown);
-    const float base[2] = {c->ref[0] == MINUS_INF ? 0 : c->ref[0], c->ref[1] == MINUS_INF ? 0 : c->ref[1]};
+    exponent e = exponent_of(c);
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+        if (c->ref[r] == MINUS_INF)
+            e.base[r] = 0; /* a row that has seen nothing subtracts 0: otherwise NaN */
     float added[2];
-    exponentials(c, base, added);
+    exponentials(c, &e, added, to);
     c->sum[0] += added[0];
     c->sum[1] += added[1];
 }
 
 /* The same under the references that stand. No maximum is taken: probabilities are positive, so a small sum says that
  * none of them is large. A large one, an infinity or a NaN (which a row that has seen nothing makes: its reference is
- * -inf) sends the warp back to do it anew. After the first tiles of a row that is rare. */
-SAC_FN void softmax(consumer *c) {
+ * -inf) sends the warp back to do it anew. After the first tiles of a row that is rare.
+ * With two buffers the products of the other one run meanwhile. The branch keeps the exponentials before the wait for
+ * them: the assembler moves waits up, but not over a branch. */
+SAC_FN void softmax(consumer *c, const kv_record *tile, int straight, int to) {
+    exponent e = exponent_of(c);
+    if (ALIBI && warp_has(straight)) e = straight_exponent_of(c, tile);
     float added[2];
-    exponentials(c, c->ref, added);
+    exponentials(c, &e, added, to);
     const int outgrown[2] = {!(added[0] <= MOST_ADDED), !(added[1] <= MOST_ADDED)};
     if (warp_has(outgrown[0] | outgrown[1])) {
-        softmax_anew(c, outgrown);
-        return;
+        if (P_BUFFERS == 2) values_arrived(c);
+        softmax_anew(c, tile, straight, outgrown, to);
+    } else {
+        c->sum[0] += added[0];
+        c->sum[1] += added[1];
+        if (P_BUFFERS == 2) values_arrived(c);
     }
-    c->sum[0] += added[0];
-    c->sum[1] += added[1];
 }
 
 #endif

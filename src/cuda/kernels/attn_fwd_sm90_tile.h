@@ -18,15 +18,17 @@ typedef struct consumer {
     q_record *q; /* the tile at hand */
     ring q_ring, k, v;
     uint32_t warpgroup;
-    uint32_t q_rows;           /* where this warpgroup's rows of q lie */
-    sac_range keys;            /* that its rows see by the band */
-    int32_t v_rows;            /* keys of the tile that p belongs to */
-    float scale_log2;          /* what s is multiplied by in the exponent */
-    float s[KV_TILE / 2];      /* scores */
-    uint32_t p[KV_TILE / 4];   /* probabilities, packed as operands */
-    float out[HEAD_DIM_V / 2]; /* these three hold what the invariant at the top says */
-    float sum[2];              /* over this thread's columns */
-    float ref[2];              /* -inf for a row that has seen nothing */
+    uint32_t q_rows;                    /* where this warpgroup's rows of q lie */
+    sac_range keys;                     /* that its rows see by the band */
+    int32_t v_begin, v_masked;          /* of the tile that p belongs to: its first key; are pairs hidden? */
+    float scale_log2;                   /* what s is multiplied by in the exponent */
+    float slope;                        /* ALiBi's, of the head */
+    int32_t straight_end;               /* up to there it is linear in the columns */
+    float s[KV_TILE / 2];               /* scores */
+    uint32_t p[P_BUFFERS][KV_TILE / 4]; /* probabilities, packed as operands */
+    float out[HEAD_DIM_V / 2];          /* these three hold what the invariant at the top says */
+    float sum[2];                       /* over this thread's columns */
+    float ref[2];                       /* -inf for a row that has seen nothing */
 } consumer;
 
 SAC_FN void reset(consumer *c) {

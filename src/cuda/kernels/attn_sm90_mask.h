@@ -5,37 +5,37 @@
 #include "cuda/kernels/attn_sm90_score.h"
 #include "cuda/kernels/attn_sm90_tile.h"
 
-/* A key tile as one thread sees it. */
+/* A key tile as one thread sees it: which of its columns its two rows may see by where they are (bit i / 4 * 2 + i % 2
+ * for the i-th score), and the indices that modifiers are asked about: legal ones also for rows and columns behind the
+ * end. */
 typedef struct tile_mask {
     const sac_attention_args *args;
     const q_record *q;
-    sac_sequence sequence;
-    int32_t row, column; /* of the thread's first score */
-    int32_t asks;        /* the mask_mod decides */
-    /* Which of its columns its two rows may see: bit i / 4 * 2 + i % 2 for the i-th score. */
     uint32_t seen[2];
+    int32_t row[2], column, last_column;
+    int32_t asks; /* the mask_mod decides */
 } tile_mask;
 
-/* May some pair of this warp's rows and the tile be hidden? */
-SAC_FN int hides(const q_record *q, const kv_record *tile) {
+/* May some pair of this warp's rows and the tile be hidden by where it is? */
+SAC_FN int hides_some(const q_record *q, const kv_record *tile) {
     const int32_t first = q->begin + (threadIdx.x / 32 - 4) * 16;
     const sac_range rows = {first, first + 16}, all = sac_band_keys_all(&q->band, rows);
     return tile->begin < all.begin || tile->end > all.end || tile->end - tile->begin < KV_TILE ||
-           (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL) ||
-           (MASK_MOD && tile->flags >> KV_KIND != SAC_FULL);
+           (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL);
 }
+SAC_FN int asks_mod(const kv_record *tile) { return MASK_MOD && tile->flags >> KV_KIND != SAC_FULL; }
 
 /* Which of this thread's columns lie before the tile's column `end`. */
 SAC_FN uint32_t columns_before(int32_t end) {
-    const int32_t mine = end - first_column(), count = mine <= 0 ? 0 : mine / 8 * 2 + sac_min(mine % 8, 2);
+    const uint32_t mine = sac_max(end - first_column(), 0), count = mine / 8 * 2 + sac_min(mine % 8, 2);
     static_assert(KV_TILE <= 128, "32 columns a thread");
     return count >= 32 ? ~0u : (1u << count) - 1;
 }
 
 SAC_FN uint32_t visible_columns(const q_record *q, const kv_record *tile, int32_t row) {
-    const int32_t end = sac_min(sac_band_hi(&q->band, row), tile->end);
-    uint32_t seen =
-        columns_before(end - tile->begin) & ~columns_before(sac_band_lo(&q->band, row) - tile->begin);
+    const int32_t begin = sac_band_lo(&q->band, row) - tile->begin;
+    const int32_t end = sac_min(sac_band_hi(&q->band, row), tile->end) - tile->begin;
+    uint32_t seen = columns_before(end) & ~columns_before(begin);
     if (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL) {
         const int32_t column = row + tile->delta - tile->begin;
         seen &= columns_before(column + 1) & ~columns_before(column);
@@ -43,52 +43,65 @@ SAC_FN uint32_t visible_columns(const q_record *q, const kv_record *tile, int32_
     return seen;
 }
 
-SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q, const kv_record *tile) {
+/* place: where pairs are matters. */
+SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q, const kv_record *tile,
+                              int place) {
+    const sac_sequence sequence = sequence_of(args, q->batch);
+    const int32_t row = first_row(q);
     tile_mask m;
     m.args = args;
     m.q = q;
-    m.sequence = sequence_of(args, q->batch);
-    m.row = first_row(q);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        m.seen[r] = place ? visible_columns(q, tile, row + 8 * r) : ~0u;
+        m.row[r] = sac_min(row + 8 * r, sequence.q_len - 1);
+    }
     m.column = tile->begin + first_column();
-    m.asks = tile->flags >> KV_KIND != SAC_FULL;
-    m.seen[0] = visible_columns(q, tile, m.row);
-    m.seen[1] = visible_columns(q, tile, m.row + 8);
+    m.last_column = place ? sequence.k_len - 1 : SAC_FAR;
+    m.asks = asks_mod(tile);
     return m;
 }
 
-/* Indices of the thread's i-th score as modifiers are asked about: the largest legal ones at most. */
-SAC_FN int32_t query_of(const tile_mask *m, int i) {
-    return sac_min(m->row + ROW_OF(i), m->sequence.q_len - 1);
-}
-SAC_FN int32_t key_of(const tile_mask *m, int i) {
-    return sac_min(m->column + COLUMN_OF(i), m->sequence.k_len - 1);
-}
+/* Indices of the thread's i-th score as modifiers are asked about. */
+SAC_FN int32_t query_of(const tile_mask *m, int i) { return m->row[i / 2 % 2]; }
+SAC_FN int32_t key_of(const tile_mask *m, int i) { return sac_min(m->column + COLUMN_OF(i), m->last_column); }
 
 /* Is the thread's i-th score visible? */
-SAC_FN int is_visible(const tile_mask *m, int i) {
-    int visible = (m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2)) & 1;
+SAC_FN int is_visible(const tile_mask *m, int i, int place) {
+    const int seen = !place || (m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1);
 #if MASK_MOD
-    visible = visible && (!m->asks | sac_mask_mod(m->q->batch, m->q->head, query_of(m, i), key_of(m, i),
-                                                  &m->args->mask_aux));
+    const int asked = sac_mask_mod(m->q->batch, m->q->head, query_of(m, i),
+                                   place ? key_of(m, i) : m->column + COLUMN_OF(i), &m->args->mask_aux);
+    return seen & (asked | (place && !m->asks));
+#else
+    return seen;
 #endif
-    return visible;
 }
 
-/* What belongs to hidden scores becomes `value`. */
-SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
-                 const kv_record *tile) {
-    if (!warp_has(tile->flags & KV_MASKED && hides(q, tile))) return;
-    const tile_mask m = tile_mask_of(args, q, tile);
+SAC_FN void hide_by(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
+                    const kv_record *tile, int place) {
+    const tile_mask m = tile_mask_of(args, q, tile, place);
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++)
-        if (!is_visible(&m, i)) of_scores[i] = value;
+        if (!is_visible(&m, i, place)) of_scores[i] = value;
+}
+
+/* What belongs to hidden scores becomes `value`. Where only the mask_mod can hide a pair, only it is asked. */
+SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
+                 const kv_record *tile) {
+    if (!warp_has(tile->flags & KV_MASKED)) return;
+    if (warp_has(hides_some(q, tile)))
+        hide_by(of_scores, value, args, q, tile, 1);
+    else if (warp_has(asks_mod(tile)))
+        hide_by(of_scores, value, args, q, tile, 0);
 }
 
 #if PRESCALED
+/* ALiBi's distances are those of the rows themselves. */
 SAC_FN score_place place_of(const tile_mask *m, int i) {
     const float slope =
         ALIBI ? m->args->alibi_slopes[m->q->batch * m->args->alibi_batch_stride + m->q->head] : 0;
-    const float distance = (float)(m->row + m->sequence.k_len - m->sequence.q_len - m->column);
+    const float distance = (float)(first_row(m->q) + m->q->band.seqlen_k - m->q->band.seqlen_q - m->column);
     const score_place at = {m->q->batch, m->q->head, query_of(m, i), key_of(m, i),
                             slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i)))};
     return at;
@@ -97,7 +110,7 @@ SAC_FN score_place place_of(const tile_mask *m, int i) {
 /* Products become what the softmax is taken of. */
 SAC_FN void modify_scores(float *s, const sac_attention_args *args, const q_record *q,
                           const kv_record *tile) {
-    const tile_mask m = tile_mask_of(args, q, tile);
+    const tile_mask m = tile_mask_of(args, q, tile, 1);
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++) {
         const score_place at = place_of(&m, i);

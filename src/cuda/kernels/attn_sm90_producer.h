@@ -7,16 +7,16 @@
 typedef struct producer {
     const kernel_params *params;
     smem_layout *smem;
-    q_record *tile; /* the query tile at hand */
+    uint32_t tile; /* the record of the query tile at hand */
     ring q, k, v;
-    int32_t kv_head, kv_batch, kv_row; /* where the tile's keys start */
+    int32_t kv_head, kv_row; /* where the tile's keys start */
 } producer;
 
 /* One warpgroup's rows, as soon as it is done with those before: at the ends of tiles warpgroups drift apart. */
 SAC_FN void load_q(producer *w, int consumer) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
-    const q_record *q = w->tile;
+    const q_record *q = &w->smem->q_tile[w->tile];
     const uint32_t s = w->q.stage;
     uint64_t *full = &smem->q_full[s][consumer];
     ptx_mbarrier_wait(&smem->q_empty[s][consumer], w->q.parity ^ 1);
@@ -32,30 +32,43 @@ SAC_FN void load_q(producer *w, int consumer) {
         ptx_mbarrier_arrive(full);
 }
 
+/* Is some pair of the tile hidden? */
+SAC_FN int is_masked(const sac_tile *tile) {
+    return tile->banded || tile->end - tile->begin < KV_TILE || (MASK_MOD && tile->kind == SAC_PARTIAL) ||
+           tile->kind == SAC_DIAGONAL;
+}
+
 SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
     uint32_t s = w->k.stage;
-    int masked = tile->banded || tile->end - tile->begin < KV_TILE ||
-                 (MASK_MOD && tile->kind == SAC_PARTIAL) || tile->kind == SAC_DIAGONAL;
     ptx_mbarrier_wait(&smem->k_empty[s], w->k.parity ^ 1);
     kv_record record = {tile->begin, tile->end,
-                        (last ? KV_LAST : 0) | (masked ? KV_MASKED : 0) | tile->kind << KV_KIND, tile->delta};
+                        (last ? KV_LAST : 0) | (is_masked(tile) ? KV_MASKED : 0) | tile->kind << KV_KIND,
+                        tile->delta};
     smem->kv_tile[s] = record;
     ptx_mbarrier_arrive_expect(&smem->k_full[s], K_BYTES);
     load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS, w->kv_row + tile->begin, w->kv_head,
-              w->kv_batch);
+              batch_of(&params->args.len_k, smem->q_tile[w->tile].batch));
     ring_next(&w->k, K_STAGES);
 }
 
-SAC_FN void load_v(producer *w, int32_t begin) {
+SAC_FN void load_v(producer *w, int32_t begin, int masked) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
     uint32_t s = w->v.stage;
+    uint64_t *full = &smem->v_full[s];
     ptx_mbarrier_wait(&smem->v_empty[s], w->v.parity ^ 1);
-    ptx_mbarrier_arrive_expect(&smem->v_full[s], V_BYTES);
-    load_tile(smem->v[s], &params->v, &smem->v_full[s], KV_TILE, PANELS_V, w->kv_row + begin, w->kv_head,
-              w->kv_batch);
+#if !BACKWARD
+    smem->v_task[s] = masked ? V_INSPECT : V_PASS;
+    if (masked)
+        full = &smem->v_landed[s];
+    else
+        ptx_mbarrier_arrive(&smem->v_landed[s]);
+#endif
+    ptx_mbarrier_arrive_expect(full, V_BYTES);
+    load_tile(smem->v[s], &params->v, full, KV_TILE, PANELS_V, w->kv_row + begin, w->kv_head,
+              batch_of(&params->args.len_k, smem->q_tile[w->tile].batch));
     ring_next(&w->v, V_STAGES);
 }
 
@@ -109,16 +122,15 @@ SAC_FN sac_walk walk_keys(const kernel_params *params, q_record *q) {
  * finds its first keys. */
 SAC_FN void produce_tile(producer *w) {
     const sac_attention_args *args = &w->params->args;
-    q_record *q = w->tile;
+    q_record *q = &w->smem->q_tile[w->tile];
     sac_walk walk;
     sac_tile tile, next;
     int any = 0, more = 0;
-    if (q->batch >= 0 && q->batch < args->batch) {
+    if (!RAGGED || q->batch < args->batch) {
         walk = walk_keys(w->params, q);
         any = sac_walk_next(&walk, &tile);
         more = any && sac_walk_next(&walk, &next);
         w->kv_head = q->head / args->group;
-        w->kv_batch = batch_of(&args->len_k, q->batch);
         w->kv_row = row_of(&args->len_k, q->batch);
     }
     q->any = any;
@@ -129,38 +141,43 @@ SAC_FN void produce_tile(producer *w) {
     }
     ring_next(&w->q, Q_STAGES);
     while (more) {
-        int32_t begin = tile.begin;
+        const int32_t begin = tile.begin, masked = is_masked(&tile);
         tile = next;
         more = sac_walk_next(&walk, &next);
-        if (BACKWARD) load_v(w, begin);
+        if (BACKWARD) load_v(w, begin, masked);
         load_k(w, &tile, !more);
-        if (!BACKWARD) load_v(w, begin);
+        if (!BACKWARD) load_v(w, begin, masked);
     }
-    if (any) load_v(w, tile.begin);
+    if (any) load_v(w, tile.begin, is_masked(&tile));
 }
 
 /* Query tiles are handed out one at a time, so that the CTAs end together. A batch of -1 says that none is left. */
 SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
-    producer w = {params, smem, smem->q_tile, {0, 0}, {0, 0}, {0, 0}, 0, 0, 0};
-    int32_t index = blockIdx.x, any = 1;
+    producer w = {params, smem, 0, {0, 0}, {0, 0}, {0, 0}, 0, 0};
+    int32_t index = blockIdx.x;
     int32_t total = params->order.total;
 #if SPLIT
     total += params->tail.tiles * (params->tail.parts - 1);
 #endif
-    while (any) {
-        int32_t next = 0;
-        any = index < total;
-        if (any) {
-            next = gridDim.x + atomicAdd(params->next_tile, 1);
-            *w.tile = locate(params, index);
-        } else
-            w.tile->batch = -1;
-        if (!any || w.tile->begin < w.tile->end) {
+    while (index < total) {
+        const int32_t next = gridDim.x + atomicAdd(params->next_tile, 1);
+        const q_record q = locate(params, index);
+        if (q.begin < q.end) {
+            smem->q_tile[w.tile] = q;
             produce_tile(&w);
-            w.tile = record_after(smem, w.tile);
+            w.tile = (w.tile + 1) % Q_RECORDS;
         }
         index = next;
     }
+    smem->q_tile[w.tile].batch = -1;
+    smem->q_tile[w.tile].any = 0;
+#pragma unroll 1
+    for (int i = 0; i < CONSUMERS; i++) load_q(&w, i);
+#if !BACKWARD
+    ptx_mbarrier_wait(&smem->v_empty[w.v.stage], w.v.parity ^ 1);
+    smem->v_task[w.v.stage] = V_END;
+    ptx_mbarrier_arrive(&smem->v_landed[w.v.stage]);
+#endif
 }
 
 #endif

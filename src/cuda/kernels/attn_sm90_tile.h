@@ -35,6 +35,7 @@ typedef struct __align__(16) kv_record {
 }
 kv_record;
 enum { KV_LAST = 1, KV_MASKED = 2, KV_KIND = 2 };
+enum { V_PASS, V_INSPECT, V_END }; /* forward: what attn_fwd_sm90_unfinite.h does with a tile of values */
 
 /* Records are read until a tile is stored, when its q is long free: while the producer writes one, warpgroups may still
  * be at the tile before, or at as many before that as q has stages. */
@@ -50,6 +51,11 @@ typedef struct smem_layout {
     uint64_t q_full[Q_STAGES][CONSUMERS], q_empty[Q_STAGES][CONSUMERS];
     uint64_t k_full[K_STAGES], k_empty[K_STAGES];
     uint64_t v_full[V_STAGES], v_empty[V_STAGES];
+#if !BACKWARD
+    uint64_t v_landed[V_STAGES]; /* tiles that are inspected before they count as full */
+    int32_t v_task[V_STAGES];
+    uint32_t unfinite[V_STAGES][4]; /* keys of an inspected tile, as bits */
+#endif
     q_record q_tile[Q_RECORDS];
     kv_record kv_tile[K_STAGES];
     uint32_t parts_done[CONSUMERS];
@@ -71,7 +77,10 @@ SAC_FN void init_barriers(smem_layout *smem) {
     }
     for (int i = 0; i < V_STAGES; i++) {
         ptx_mbarrier_init(&smem->v_full[i], 1);
-        ptx_mbarrier_init(&smem->v_empty[i], warps);
+        ptx_mbarrier_init(&smem->v_empty[i], warps + !BACKWARD);
+#if !BACKWARD
+        ptx_mbarrier_init(&smem->v_landed[i], 1);
+#endif
     }
     ptx_mbarrier_fence_init();
 }

@@ -32,6 +32,18 @@ SAC_FN float2 ptx_unpack_f16(uint32_t x) {
     return make_float2(ptx_f32_of_f16((uint16_t)x), ptx_f32_of_f16((uint16_t)(x >> 16)));
 }
 
+/* a b + c in each half; sm_90. */
+SAC_FN uint32_t ptx_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+SAC_FN uint32_t ptx_fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
+    uint32_t d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
 /* fp32 with the 10-bit mantissa of tf32, to nearest. */
 SAC_FN uint32_t ptx_tf32(float x) {
     uint32_t d;

@@ -1,0 +1,52 @@
+/* attn_fwd_sm90_products.h - the two products of a key tile, issued and arrived. */
+#ifndef SAC_ATTN_FWD_SM90_PRODUCTS_H
+#define SAC_ATTN_FWD_SM90_PRODUCTS_H
+
+#include "cuda/kernels/attn_fwd_sm90_tile.h"
+#include "cuda/kernels/ptx/wgmma.h"
+
+PTX_WGMMA_SS(mma_scores_set, KV_TILE, INPUT_TYPE, PTX_WGMMA_SET)
+PTX_WGMMA_SS(mma_scores_add, KV_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS(mma_values_add, HEAD_DIM_V, INPUT_TYPE, PTX_WGMMA_ADD)
+
+/* s = q k^T, asynchronously. */
+SAC_FN void issue_scores(consumer *c) {
+    uint64_t q = ptx_wgmma_desc_k_major(c->q_rows);
+    uint64_t k = ptx_wgmma_desc_k_major(ptx_smem_of(c->smem->k) + c->k.stage * K_BYTES);
+    ptx_wgmma_pin(c->s, KV_TILE / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < (HEAD_DIM + 15) / 16; i++) {
+        uint64_t q_step = ptx_wgmma_desc_advance(q, i / 4 * 64 * ROW_BYTES + i % 4 * 32);
+        uint64_t k_step = ptx_wgmma_desc_advance(k, i / 4 * KV_TILE * ROW_BYTES + i % 4 * 32);
+        if (i == 0)
+            mma_scores_set(c->s, q_step, k_step);
+        else
+            mma_scores_add(c->s, q_step, k_step);
+    }
+    ptx_wgmma_commit();
+}
+SAC_FN void scores_arrived(consumer *c) {
+    ptx_wgmma_pin(c->s, KV_TILE / 2);
+    release(&c->smem->k_empty[c->k.stage]);
+    ring_next(&c->k, KV_STAGES);
+}
+
+/* out += p v, asynchronously. */
+SAC_FN void issue_values(consumer *c, int from) {
+    uint64_t v = ptx_wgmma_desc_mn_major(ptx_smem_of(c->smem->v) + c->v.stage * V_BYTES, KV_TILE * ROW_BYTES);
+    ptx_wgmma_pin(c->out, HEAD_DIM_V / 2);
+    ptx_wgmma_fence();
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 16; i++)
+        mma_values_add(c->out, c->p[from] + 4 * i, ptx_wgmma_desc_advance(v, 16 * i * ROW_BYTES));
+    ptx_wgmma_commit();
+}
+SAC_FN void values_arrived(consumer *c) {
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->out, HEAD_DIM_V / 2);
+    release(&c->smem->v_empty[c->v.stage]);
+    ring_next(&c->v, KV_STAGES);
+}
+
+#endif
