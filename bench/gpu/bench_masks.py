@@ -20,9 +20,6 @@ HEADS, DIM, DOCUMENT, WINDOW, ROUNDS = 16, 128, 2048, 1024, 5
 SLOPES = [2.0 ** (-8 * (h + 1) / HEADS) for h in range(HEADS)]
 
 
-def positions(n, m, device="cuda"):
-    return torch.arange(n, device=device)[:, None], torch.arange(m, device=device)[None, :]
-
 
 # What a pair may see, and what is done to its score: for the check, and traced by FlexAttention.
 def causal(b, h, i, j):
