@@ -8,6 +8,7 @@
 #include "cuda/nsa_select.h"
 #include "cuda/nvrtc.h"
 #include "mod/modifier.h"
+#include "support/attention_suite.h"
 #include "support/cmocka_all.h"
 
 /* Bytes a lane may spill: loop invariants may wait in local memory, an accumulator must not. Beside two texts, softcap and
@@ -261,7 +262,8 @@ int main(void) {
                                        .initial_state = (void *)(uintptr_t)t};
     }
     tests[NUM_EACH * NUM_TARGETS] = (struct CMUnitTest)cmocka_unit_test(smallest_shared_memory_is_enough);
-    int failed = _cmocka_run_group_tests("test_cuda_compile", tests, NUM_EACH * NUM_TARGETS + 1, NULL, NULL);
+    size_t count = test_take_shard(tests, NUM_EACH * NUM_TARGETS + 1);
+    int failed = _cmocka_run_group_tests("test_cuda_compile", tests, count, NULL, NULL);
     print_message("%d kernels compiled\n", now.num_kernels);
     return failed;
 }
