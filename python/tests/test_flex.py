@@ -77,6 +77,13 @@ def test_a_torch_mask_that_changes_in_place_is_read_again(device):
     torch.testing.assert_close(after, dense(q, k, v, lambda score, *_: score, lambda b, h, i, j: j < 32))
 
 
+def test_lists_that_are_wrong_are_refused(device):
+    mask = theirs.create_block_mask(lambda b, h, i, j: i >= j, None, None, N, N, device, BLOCK_SIZE=32)
+    mask.kv_indices.fill_(9)
+    with pytest.raises(ValueError, match="kv_indices.*numbered 0 to 4"):
+        flex_attention(*tensors(device), block_mask=mask)
+
+
 def tensors(device, dtype=torch.float32, kv_heads=H, n=N):
     generator = torch.Generator().manual_seed(0)
     heads = (H, kv_heads, kv_heads)

@@ -40,7 +40,8 @@ class DeviceBlockMask(BlockMask):
         check(lib.saccade_device_mask_export(context_of(self.device), self.pointer, tensors))
 
     def raise_what_the_device_found(self) -> None:
-        """Waits for the device, unless a graph is being captured."""
+        """For builders that read tensors which may be wrong: such a mask would list nothing. Waits for the device,
+        unless a graph is being captured."""
         if not torch.cuda.is_current_stream_capturing():
             self._read_info(ffi.NULL)
 
@@ -71,7 +72,9 @@ def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: in
         return masks.from_tensors(lists, q_len, kv_len, batch=batch, num_heads=heads, block_size=block_size)
     shape = masks.mask_shape(q_len, kv_len, block_size, batch, heads)
     c_tensors, kept = masks.exchange_tensors(lists)
-    return DeviceBlockMask(lib.saccade_device_mask_import, shape, device, c_tensors, kept=(kept, lists))
+    mask = DeviceBlockMask(lib.saccade_device_mask_import, shape, device, c_tensors, kept=(kept, lists))
+    mask.raise_what_the_device_found()
+    return mask
 
 
 def eagle3_block_mask(
