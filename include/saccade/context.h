@@ -26,11 +26,11 @@ typedef struct saccade_allocator {
 } saccade_allocator;
 
 typedef struct saccade_context_params {
-    int32_t num_threads;   /* CPU threads; 0: OpenMP's default */
-    const char *isa;       /* "generic", "avx2", "avx512" or "amx"; NULL: the best here */
-    const char *cache_dir; /* of compiled code; NULL: $XDG_CACHE_HOME/saccade; "": no disk cache */
-    const char *compiler;  /* of modifier texts: a C compiler, "libtcc"; NULL: see modifier.h */
-    void *stream;          /* CUstream of device calls; NULL: the legacy default stream */
+    int32_t num_threads;         /* CPU threads; 0: OpenMP's default */
+    const char *isa;             /* "generic", "avx2", "avx512" or "amx"; NULL: the best here */
+    const char *cache_dir;       /* of compiled code; NULL: $XDG_CACHE_HOME/saccade; "": no disk cache */
+    const char *compiler;        /* of modifier texts: a C compiler, "libtcc"; NULL: see modifier.h */
+    void *stream;                /* CUstream of device calls; NULL: the legacy default stream */
     saccade_allocator allocator; /* all zero: malloc, and the driver's allocator on devices */
 } saccade_context_params;
 
