@@ -176,6 +176,59 @@ static void nan_reaches_every_row_that_sees_it(void **state) {
     }
 }
 
+/* Fails where a row of a result is not finite though its pair with the poisoned row is hidden. */
+static void finite_unless_seen(const problem *p, const results *r, test_operand operand, int32_t dim,
+                               int32_t heads, int32_t head, int32_t rows, bool by_query, int32_t poisoned) {
+    for (int32_t row = 0; row < rows; row++) {
+        bool sees = by_query ? problem_visible(p, 0, head, row, poisoned)
+                             : problem_visible(p, 0, head, poisoned, row);
+        const double *x = r->values[operand] + ((int64_t)row * heads + head) * dim;
+        for (int32_t d = 0; d < dim && !sees; d++)
+            if (!isfinite(x[d]))
+                fail_msg("%s: %s of row %d is %g, but it has no part in row %d", p->c.name,
+                         test_operand_name(operand), row, x[d], poisoned);
+    }
+}
+
+static void poison_row(problem *p, test_operand operand, int32_t row, int32_t heads, int32_t dim) {
+    for (int32_t d = 0; d < dim; d++) /* of head 0 */
+        p->values[operand][(int64_t)row * heads * dim + d] = d % 2 ? NAN : INFINITY;
+}
+
+static void check_gradients_beside_nan(const char *backend, const attention_case *c, sac_dtype dtype) {
+    const int32_t key = 100, query = 90;
+    results r;
+    problem *p = problem_create(c, dtype);
+    const attention_case resolved = p->c, *is = &resolved;
+    poison_row(p, K, key, is->num_kv_heads, is->head_dim);
+    poison_row(p, V, key, is->num_kv_heads, is->head_dim_v);
+    attention_results(p, backend, &(run_options){0}, &r);
+    finite_unless_seen(p, &r, OUT, is->head_dim_v, is->num_heads, 0, is->seqlen_q, true, key);
+    finite_unless_seen(p, &r, DQ, is->head_dim, is->num_heads, 0, is->seqlen_q, true, key);
+    results_free(&r);
+    problem_free(p);
+
+    p = problem_create(c, dtype);
+    poison_row(p, Q, query, is->num_heads, is->head_dim);
+    poison_row(p, DOUT, query, is->num_heads, is->head_dim_v);
+    attention_results(p, backend, &(run_options){0}, &r);
+    finite_unless_seen(p, &r, DK, is->head_dim, is->num_kv_heads, 0, is->seqlen_k, false, query);
+    finite_unless_seen(p, &r, DV, is->head_dim_v, is->num_kv_heads, 0, is->seqlen_k, false, query);
+    results_free(&r);
+    problem_free(p);
+}
+
+static void nan_stays_in_the_gradients_it_has_a_part_in(void **state) {
+    const char *backend = backend_of(state);
+    for (size_t i = 0; i < COUNT_OF(causal_cases); i++)
+        for (size_t d = 0; d < COUNT_OF(dtypes); d++)
+            for (int deterministic = 0; deterministic < 2; deterministic++) {
+                attention_case c = causal_cases[i].c;
+                c.deterministic = deterministic;
+                check_gradients_beside_nan(backend, &c, dtypes[d]);
+            }
+}
+
 /* ---- the same again ---- */
 
 static void deterministic_runs_give_the_same_bits(void **state) {
@@ -383,6 +436,7 @@ int main(void) {
         {"rows_up_to_t_do_not_depend_on_what_follows", rows_up_to_t_do_not_depend_on_what_follows},
         {"nan_stays_in_the_rows_that_see_it", nan_stays_in_the_rows_that_see_it},
         {"nan_reaches_every_row_that_sees_it", nan_reaches_every_row_that_sees_it},
+        {"nan_stays_in_the_gradients_it_has_a_part_in", nan_stays_in_the_gradients_it_has_a_part_in},
         {"deterministic_runs_give_the_same_bits", deterministic_runs_give_the_same_bits},
         {"results_do_not_depend_on_which_are_asked_for", results_do_not_depend_on_which_are_asked_for},
         {"every_instruction_set_of_this_machine_stays_within_the_bound",

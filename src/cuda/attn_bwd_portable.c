@@ -27,8 +27,8 @@ static const bwd_tile tiles[] = {
     {2, 256, 64, 64, 1, 1, 8, 2, 2, 2, 1},  /* registers, as above */
     {2, 256, 32, 32, 1, 1, 4, 2, 2, 2, 1},  /* 99 KiB of shared memory */
     {4, 64, 32, 64, 1, 1, 8, 2, 4, 2, 1},   /* 99 KiB of shared memory */
-    {4, 128, 32, 32, 1, 1, 4, 2, 2, 2, 1},  /* registers, for the two halves of each operand */
-    {4, 256, 32, 32, 1, 1, 4, 2, 2, 2, 1},  /* registers; 142 KiB, and no tile is small enough for 99 */
+    {4, 128, 32, 32, 1, 1, 8, 2, 2, 2, 1},  /* registers, for the two halves of each operand; 74 KiB */
+    {4, 256, 32, 32, 1, 1, 8, 2, 2, 2, 1},  /* the same; 142 KiB, and no tile is small enough for 99 */
 };
 
 typedef struct dq_tile {

@@ -9,6 +9,7 @@
  */
 #include "cuda/kernels/schedule.h"
 #include "cuda/kernels/bwd_score.h"
+#include "cuda/kernels/poison.h"
 #include "cuda/kernels/tile.h"
 
 enum {
@@ -24,14 +25,18 @@ enum {
 typedef float score_acc[MT][ST][4];
 typedef float dq_acc[MT][D_PADDED / 8][4];
 
+typedef struct row_tiles {
+    ptx_smem q, dout, k, v;
+} row_tiles;
+
 SAC_FN int lane_row(void) { return threadIdx.x / 32 * 16 * MT + threadIdx.x % 32 / 4; }
 SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
 
-/* dP to dS. s: the raw products. */
+/* dP to dS, or, where only delta is wanted, into this lane's part of it. s: the raw products. */
 template <bool MASKED>
-SAC_FN void score_grads(score_acc &dp, const score_acc &s, const bwd_row (&rows)[MT][2],
-                        const sac_attention_args *args, const score_place *at, const sac_band *band,
-                        const bwd_tile *t) {
+SAC_FN void score_grads(score_acc &dp, float (&delta)[MT][2], const score_acc &s,
+                        const bwd_row (&rows)[MT][2], const sac_attention_args *args, const score_place *at,
+                        const sac_band *band, const bwd_tile *t) {
     float to_log2 = score_to_log2(args);
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -47,32 +52,46 @@ SAC_FN void score_grads(score_acc &dp, const score_acc &s, const bwd_row (&rows)
                     int32_t j = t->k.begin + 8 * n + lane_column() + e % 2;
                     float raw = s[m][n][e];
                     float p = bwd_weight<MASKED>(args, at, t, visible, to_log2, rows[m][half], raw, i, j);
+#if ONLY_DELTA
+                    delta[m][half] += MASKED && p == 0 ? 0 : p * dp[m][n][e];
+#else
                     dp[m][n][e] = bwd_score_grad<MASKED>(args, at, rows[m][half], p, dp[m][n][e], raw, i, j);
+#endif
                 }
         }
 }
 
-/* This tile's share of delta, of this lane's columns. */
-template <bool MASKED>
-SAC_FN void add_delta(float (&delta)[MT][2], const score_acc &dp, const score_acc &s,
-                      const bwd_row (&rows)[MT][2], const sac_attention_args *args, const score_place *at,
-                      const sac_band *band, const bwd_tile *t) {
-    float to_log2 = score_to_log2(args);
+/* A DIAGONAL tile has one key a row: two dot products instead of tiles. */
+SAC_FN void add_diagonal(dq_acc &dq, float (&delta)[MT][2], const row_tiles *tiles,
+                         const bwd_row (&rows)[MT][2], const sac_attention_args *args, const score_place *at,
+                         const sac_band *band, const bwd_tile *t) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t i = t->q.begin + lane_row() + 16 * m + 8 * half;
-            score_row_band visible = {0, 0};
-            if (MASKED) visible = bwd_row_band(t, band, i);
+            int r = lane_row() + 16 * m + 8 * half;
+            int32_t i = t->q.begin + r, j = i + t->tile.delta,
+                    c = sac_max(0, sac_min(j - t->k.begin, KV_TILE - 1));
+            float raw = quad_dot<D_PADDED>(tiles->q + r * D_PITCH * sizeof(element),
+                                           tiles->k + c * D_PITCH * sizeof(element));
+            float dp = quad_dot<DV_PADDED>(tiles->dout + r * DV_PITCH * sizeof(element),
+                                           tiles->v + c * DV_PITCH * sizeof(element));
+            score_row_band visible = bwd_row_band(t, band, i);
+            visible.lo = sac_max(visible.lo, t->k.begin);
+            float p = bwd_weight<true>(args, at, t, visible, score_to_log2(args), rows[m][half], raw, i, j);
+            if (p == 0) continue; /* alike in the whole quad */
+#if ONLY_DELTA
+            if (threadIdx.x % 4 == 0) delta[m][half] += p * dp; /* of all lanes' parts, one */
+#else
+            float ds = bwd_score_grad<true>(args, at, rows[m][half], p, dp, raw, i, j);
 #pragma unroll
-            for (int n = 0; n < ST; n++)
-#pragma unroll
-                for (int e = 2 * half; e < 2 * half + 2; e++) {
-                    float p = bwd_weight<MASKED>(args, at, t, visible, to_log2, rows[m][half], s[m][n][e], i,
-                                                 t->k.begin + 8 * n + lane_column() + e % 2);
-                    delta[m][half] += MASKED && p == 0 ? 0 : p * dp[m][n][e];
-                }
+            for (int n = 0; n < D_PADDED / 8; n++) {
+                float2 y = pair_floats(
+                    pair_load_shared(tiles->k + (c * D_PITCH + 8 * n + lane_column()) * sizeof(element)));
+                dq[m][n][2 * half] += ds * y.x;
+                dq[m][n][2 * half + 1] += ds * y.y;
+            }
+#endif
         }
 }
 
@@ -82,8 +101,7 @@ SAC_FN void store_delta(const float (&delta)[MT][2], float *to, int32_t num_rows
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int r = lane_row() + 16 * m + 8 * half;
-            float sum = delta[m][half] + __shfl_xor_sync(0xffffffff, delta[m][half], 1);
-            sum += __shfl_xor_sync(0xffffffff, sum, 2);
+            float sum = quad_sum(delta[m][half]);
             if (r < num_rows && threadIdx.x % 4 == 0) to[r] = sum;
         }
 }
@@ -109,9 +127,11 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     attn_bwd_dq(const __grid_constant__ sac_attention_args args,
                 const __grid_constant__ sac_portable_plan plan) {
     extern __shared__ __align__(16) unsigned char memory[];
-    const ptx_smem q_tile = ptx_smem_of(memory), dout_tile = q_tile + tile_bytes(Q_TILE, D_PADDED),
-                   k_tile = dout_tile + tile_bytes(Q_TILE, DV_PADDED),
-                   v_tile = k_tile + tile_bytes(KV_TILE, D_PADDED);
+    row_tiles tiles;
+    tiles.q = ptx_smem_of(memory);
+    tiles.dout = tiles.q + tile_bytes(Q_TILE, D_PADDED);
+    tiles.k = tiles.dout + tile_bytes(Q_TILE, DV_PADDED);
+    tiles.v = tiles.k + tile_bytes(KV_TILE, D_PADDED);
     const work_piece w = schedule_piece(&plan.schedule, args.num_heads);
     const sac_sequence seq = sac_sequence_of(&args, w.b);
     const sac_range rows = sac_tile_rows(w.tile, seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args.blocks.q_block : 0);
@@ -120,9 +140,9 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     const int64_t first_row = seq.q_row + rows.begin;
     const element *k = view_row(&args.k, w.b, kv_head, seq.k_row);
     const element *v = view_row(&args.v, w.b, kv_head, seq.k_row);
-    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(q_tile, view_row(&args.q, w.b, w.h, first_row), args.q.row_stride,
+    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(tiles.q, view_row(&args.q, w.b, w.h, first_row), args.q.row_stride,
                                           num_rows);
-    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(dout_tile, view_row(&args.dout, w.b, w.h, first_row),
+    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(tiles.dout, view_row(&args.dout, w.b, w.h, first_row),
                                              args.dout.row_stride, num_rows);
 
     const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
@@ -146,30 +166,37 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     for (sac_tile tile; sac_walk_next(&walk, &tile);) {
         const bwd_tile around = {tile, rows, {tile.begin, tile.end}};
         __syncthreads(); /* nobody reads the old K and V any more */
-        tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + tile.begin * args.k.row_stride, args.k.row_stride,
+        tile_load<KV_TILE, HEAD_DIM, D_PADDED>(tiles.k, k + tile.begin * args.k.row_stride, args.k.row_stride,
                                                tile.end - tile.begin);
-        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride,
+        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(tiles.v, v + tile.begin * args.v.row_stride,
                                                   args.v.row_stride, tile.end - tile.begin);
         ptx_cp_async_commit();
         ptx_cp_async_wait();
         __syncthreads();
+#if HAS_BLOCK_MASK
+        if (tile.kind == SAC_DIAGONAL) {
+            add_diagonal(dq, delta, &tiles, stats, &args, &at, &band, &around);
+            continue;
+        }
+#endif
         score_acc s, dp;
         acc_clear(s);
         acc_clear(dp);
         gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(
-            s, q_tile + warp_row * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
-            k_tile + lane_offset_b<K_INNER, D_PITCH>());
+            s, tiles.q + warp_row * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
+            tiles.k + lane_offset_b<K_INNER, D_PITCH>());
         gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
-            dp, dout_tile + warp_row * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
-            v_tile + lane_offset_b<K_INNER, DV_PITCH>());
-#if ONLY_DELTA
-        bwd_tile_masked(&around) ? add_delta<true>(delta, dp, s, stats, &args, &at, &band, &around)
-                                 : add_delta<false>(delta, dp, s, stats, &args, &at, &band, &around);
-#else
-        bwd_tile_masked(&around) ? score_grads<true>(dp, s, stats, &args, &at, &band, &around)
-                                 : score_grads<false>(dp, s, stats, &args, &at, &band, &around);
-        gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp, k_tile + lane_offset_b<K_OUTER, D_PITCH>());
-#endif
+            dp, tiles.dout + warp_row * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
+            tiles.v + lane_offset_b<K_INNER, DV_PITCH>());
+        const bool masked = bwd_tile_masked(&around);
+        masked ? score_grads<true>(dp, delta, s, stats, &args, &at, &band, &around)
+               : score_grads<false>(dp, delta, s, stats, &args, &at, &band, &around);
+        if (ONLY_DELTA) continue;
+        if (masked && __any_sync(0xffffffff, acc_not_finite(s)))
+            gemm_weighted_from_acc<D_PITCH>(dq, dp, tiles.k);
+        else
+            gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp,
+                                                          tiles.k + lane_offset_b<K_OUTER, D_PITCH>());
     }
 #if ONLY_DELTA
     store_delta(delta,

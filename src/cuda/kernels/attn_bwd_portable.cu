@@ -13,6 +13,7 @@
  */
 #include "cuda/kernels/schedule.h"
 #include "cuda/kernels/bwd_score.h"
+#include "cuda/kernels/poison.h"
 #include "cuda/kernels/tile.h"
 #include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/ptx/reduce.h"
@@ -44,7 +45,7 @@ typedef float dq_acc[DQ_ROWS / 16][DQ_COLUMNS / 8][4];
 typedef float dv_acc[DKV_ROWS / 16][DV_COLUMNS / 8][4];
 
 typedef struct tiles {
-    ptx_smem k, v, q, dout, p, ds; /* q, dout: Q_STAGES and DOUT_STAGES of them */
+    ptx_smem k, v, q, dout, p, ds; /* q, dout: the first of Q_STAGES and DOUT_STAGES, or the current one */
 } tiles;
 
 SAC_FN tiles tiles_at(ptx_smem memory) {
@@ -58,39 +59,70 @@ SAC_FN tiles tiles_at(ptx_smem memory) {
     return t;
 }
 
-/* The queries that see the CTA's keys: tile after tile, head after head of the group. */
+/* What the CTA works on. */
+typedef struct cta_work {
+    work_piece piece; /* h: of keys */
+    sac_sequence seq;
+    sac_range keys;
+    sac_band band;
+} cta_work;
+
+/* A tile of queries of one head. */
+typedef struct queries {
+    bool any;
+    int32_t h;
+    sac_tile tile;
+} queries;
+
+/* All that see the CTA's keys: tile after tile, head after head of the group. */
 typedef struct query_walk {
     sac_walk walk;
     int32_t h, end_h;
 } query_walk;
 
-SAC_FN void start_head(query_walk *w, const sac_attention_args *args, const sac_band *band, int32_t b,
-                       sac_range keys) {
-    w->walk = sac_walk_queries(args, band, b, w->h, keys, Q_TILE);
+SAC_FN void start_head(query_walk *w, const sac_attention_args *args, const cta_work *cta) {
+    w->walk = sac_walk_queries(args, &cta->band, cta->piece.b, w->h, cta->keys, Q_TILE);
 #if !HAS_BLOCK_MASK
     w->walk.entry = w->walk.entry_end = nullptr;
 #endif
 }
 
-SAC_FN bool next_queries(query_walk *w, const sac_attention_args *args, const sac_band *band, int32_t b,
-                         sac_range keys, sac_tile *tile) {
-    while (!sac_walk_next(&w->walk, tile)) {
-        if (++w->h >= w->end_h) return false;
-        start_head(w, args, band, b, keys);
+SAC_FN queries next_queries(query_walk *w, const sac_attention_args *args, const cta_work *cta) {
+    queries next;
+    next.any = true;
+    while (next.any && !sac_walk_next(&w->walk, &next.tile)) {
+        next.any = ++w->h < w->end_h;
+        if (next.any) start_head(w, args, cta);
     }
-    return true;
+    next.h = w->h;
+    return next;
 }
 
-SAC_FN void load_q(ptx_smem to, const sac_attention_args *args, int32_t b, int32_t h, sac_sequence seq,
-                   const sac_tile *tile) {
-    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(to, view_row(&args->q, b, h, seq.q_row + tile->begin),
-                                          args->q.row_stride, tile->end - tile->begin);
+SAC_FN void load_q(ptx_smem to, const sac_attention_args *args, const cta_work *cta, const queries *from) {
+    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(
+        to, view_row(&args->q, cta->piece.b, from->h, cta->seq.q_row + from->tile.begin), args->q.row_stride,
+        from->tile.end - from->tile.begin);
 }
 
-SAC_FN void load_dout(ptx_smem to, const sac_attention_args *args, int32_t b, int32_t h, sac_sequence seq,
-                      const sac_tile *tile) {
-    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(to, view_row(&args->dout, b, h, seq.q_row + tile->begin),
-                                             args->dout.row_stride, tile->end - tile->begin);
+SAC_FN void load_dout(ptx_smem to, const sac_attention_args *args, const cta_work *cta, const queries *from) {
+    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(
+        to, view_row(&args->dout, cta->piece.b, from->h, cta->seq.q_row + from->tile.begin),
+        args->dout.row_stride, from->tile.end - from->tile.begin);
+}
+
+/* Where there is one buffer only, the next tile follows as soon as all warps are done with this one. */
+SAC_FN void reload_q(ptx_smem to, const sac_attention_args *args, const cta_work *cta, const queries *next) {
+    if (Q_STAGES > 1 || !next->any) return;
+    __syncthreads();
+    load_q(to, args, cta, next);
+    ptx_cp_async_commit();
+}
+SAC_FN void reload_dout(ptx_smem to, const sac_attention_args *args, const cta_work *cta,
+                        const queries *next) {
+    if (DOUT_STAGES > 1 || !next->any) return;
+    __syncthreads();
+    load_dout(to, args, cta, next);
+    ptx_cp_async_commit();
 }
 
 /* Rows and columns that this lane holds of the scores: the first; others follow by 8. */
@@ -161,7 +193,10 @@ SAC_FN void score_grads(const score_acc &dp, const score_acc &s, ptx_smem p_tile
             }
 }
 
-/* Of dQ: the first row and column of this warp. */
+/* The first row and column of this warp, of dQ and of dK and dV. */
+SAC_FN int dkv_row(void) { return threadIdx.x / 32 / DKV_WARPS_D * DKV_ROWS; }
+SAC_FN int dk_column(void) { return threadIdx.x / 32 % DKV_WARPS_D * DK_COLUMNS; }
+SAC_FN int dv_column(void) { return threadIdx.x / 32 % DKV_WARPS_D * DV_COLUMNS; }
 SAC_FN int dq_row(void) { return threadIdx.x / 32 / DQ_WARPS_D * DQ_ROWS; }
 SAC_FN int dq_column(void) { return threadIdx.x / 32 % DQ_WARPS_D * DQ_COLUMNS; }
 
@@ -178,8 +213,8 @@ SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, int32_t num_rows)
 }
 
 /* dK of this tile, and between its steps the additions of dQ: all at once they would stop the loads behind them. */
-SAC_FN void dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, float *dq_sum,
-                      int32_t num_rows) {
+SAC_FN void add_dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, float *dq_sum,
+                          int32_t num_rows) {
     constexpr int STEPS = Q_TILE / 16, EIGHTHS = DQ_ROWS / 8, BLOCK = 16 * sizeof(element);
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
@@ -192,11 +227,61 @@ SAC_FN void dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, flo
     }
 }
 
+/* The sums of dQ of the tile's first query. */
+SAC_FN float *dq_sum_of(const sac_attention_args *args, const sac_portable_plan *plan, const cta_work *cta,
+                        const queries *now) {
+    int64_t first = args->len_q.cu_seqlens ? cta->seq.q_row : (int64_t)cta->piece.b * args->len_q.seqlen;
+    return plan->dq_sum + (now->h * plan->total_q + first + now->tile.begin) * DQ_SUM_PITCH;
+}
+
+/* The three products that end in gradients; dO and Q are free one after the other. */
+SAC_FN void accumulate(dk_acc &dk, dv_acc &dv, const tiles *t, const sac_attention_args *args,
+                       const sac_portable_plan *plan, const cta_work *cta, const queries *now,
+                       const queries *next) {
+    const ptx_smem ds_of_keys = t->ds + dkv_row() * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>();
+    gemm<K_OUTER, P_PITCH, K_OUTER, DV_PITCH, Q_TILE / 16>(
+        dv, t->p + dkv_row() * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>(),
+        t->dout + dv_column() * sizeof(element) + lane_offset_b<K_OUTER, DV_PITCH>());
+    reload_dout(t->dout, args, cta, next);
+    dq_acc dq;
+    if (SUM_DQ) {
+        acc_clear(dq);
+        gemm<K_INNER, P_PITCH, K_OUTER, D_PITCH, KV_TILE / 16>(
+            dq, t->ds + dq_row() * P_PITCH * sizeof(element) + lane_offset_a<K_INNER, P_PITCH>(),
+            t->k + dq_column() * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>());
+    }
+    add_dk_and_dq(dk, dq, ds_of_keys,
+                  t->q + dk_column() * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>(),
+                  SUM_DQ ? dq_sum_of(args, plan, cta, now) : nullptr, now->tile.end - now->tile.begin);
+    reload_q(t->q, args, cta, next);
+}
+
+/* The same where Q, dO or K hold NaN or Inf beside hidden pairs. */
+SAC_FN void accumulate_poisoned(dk_acc &dk, dv_acc &dv, const tiles *t, const sac_attention_args *args,
+                                const sac_portable_plan *plan, const cta_work *cta, const queries *now,
+                                const queries *next) {
+    gemm_weighted<K_OUTER, P_PITCH, DV_PITCH, Q_TILE>(dv, t->p + dkv_row() * sizeof(element),
+                                                      t->dout + dv_column() * sizeof(element));
+    reload_dout(t->dout, args, cta, next);
+    if (SUM_DQ) {
+        dq_acc dq;
+        acc_clear(dq);
+        gemm_weighted<K_INNER, P_PITCH, D_PITCH, KV_TILE>(dq, t->ds + dq_row() * P_PITCH * sizeof(element),
+                                                          t->k + dq_column() * sizeof(element));
+#pragma unroll
+        for (int i = 0; i < DQ_ROWS / 8; i++)
+            add_dq(dq, i, dq_sum_of(args, plan, cta, now), now->tile.end - now->tile.begin);
+    }
+    gemm_weighted<K_OUTER, P_PITCH, D_PITCH, Q_TILE>(dk, t->ds + dkv_row() * sizeof(element),
+                                                     t->q + dk_column() * sizeof(element));
+    reload_q(t->q, args, cta, next);
+}
+
 /* dK or dV: rows of the key tile. */
 template <int COLS, int WARP_COLUMNS, int MT, int NT>
 SAC_FN void store_keys(const float (&acc)[MT][NT][4], element *to, int64_t row_stride, int32_t num_rows,
                        float scale) {
-    int row = threadIdx.x / 32 / DKV_WARPS_D * DKV_ROWS + threadIdx.x % 32 / 4;
+    int row = dkv_row() + threadIdx.x % 32 / 4;
     int column = threadIdx.x / 32 % DKV_WARPS_D * WARP_COLUMNS + threadIdx.x % 4 * 2;
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -212,35 +297,136 @@ SAC_FN void store_keys(const float (&acc)[MT][NT][4], element *to, int64_t row_s
         }
 }
 
+/* S and dP of a tile to P and dS in shared memory. Returns whether one of the factors is poisoned and some pair hidden. */
+SAC_FN bool scores(const tiles *t, const sac_attention_args *args, const sac_portable_plan *plan,
+                   const cta_work *cta, const queries *now) {
+    const score_place at = score_place_of(args, cta->piece.b, now->h, cta->seq);
+    const bwd_tile around = {now->tile, {now->tile.begin, now->tile.end}, cta->keys};
+    const bool masked = bwd_tile_masked(&around);
+    const int warp_row = threadIdx.x / 32 / S_WARPS_K * S_ROWS,
+              warp_column = threadIdx.x / 32 % S_WARPS_K * S_COLUMNS;
+    bwd_row rows[S_ROWS / 16][2];
+#pragma unroll
+    for (int m = 0; m < S_ROWS / 16; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+            rows[m][half] = bwd_row_of(args, plan, cta->piece.b, now->h, cta->seq,
+                                       now->tile.begin + score_row() + 16 * m + 8 * half, now->tile.end);
+
+    score_acc s, dp;
+    acc_clear(s);
+    gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(
+        s, t->q + warp_row * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
+        t->k + warp_column * D_PITCH * sizeof(element) + lane_offset_b<K_INNER, D_PITCH>());
+    bool poisoned = masked && acc_not_finite(s);
+    masked ? weights<true>(s, t->p, rows, args, &at, &cta->band, &around)
+           : weights<false>(s, t->p, rows, args, &at, &cta->band, &around);
+    acc_clear(dp);
+    gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
+        dp, t->dout + warp_row * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
+        t->v + warp_column * DV_PITCH * sizeof(element) + lane_offset_b<K_INNER, DV_PITCH>());
+    poisoned = poisoned || (masked && acc_not_finite(dp));
+    masked ? score_grads<true>(dp, s, t->p, t->ds, rows, args, &at, &around)
+           : score_grads<false>(dp, s, t->p, t->ds, rows, args, &at, &around);
+    return poisoned;
+}
+
+/* A DIAGONAL tile has one query a key: two dot products of rows instead of tiles. A quad of lanes makes P and dS of a key,
+ * and leaves them, unrounded, where otherwise the tile of P lies. */
+SAC_FN void diagonal_scores(const tiles *t, const sac_attention_args *args, const sac_portable_plan *plan,
+                            const cta_work *cta, const queries *now) {
+    const score_place at = score_place_of(args, cta->piece.b, now->h, cta->seq);
+    const bwd_tile around = {now->tile, {now->tile.begin, now->tile.end}, cta->keys};
+    for (int r = threadIdx.x / 4; r < KV_TILE; r += NUM_THREADS / 4) {
+        int32_t j = cta->keys.begin + r, i = j - now->tile.delta;
+        int row = sac_max(0, sac_min(i - now->tile.begin, Q_TILE - 1));
+        float raw =
+            quad_dot<D_PADDED>(t->q + row * D_PITCH * sizeof(element), t->k + r * D_PITCH * sizeof(element));
+        float dp = quad_dot<DV_PADDED>(t->dout + row * DV_PITCH * sizeof(element),
+                                       t->v + r * DV_PITCH * sizeof(element));
+        if (threadIdx.x % 4 != 0) continue; /* gradients of aux tensors must be added once */
+        float2 weight_and_grad = make_float2(0, 0);
+        if (i >= now->tile.begin && i < now->tile.end) {
+            bwd_row stats = bwd_row_of(args, plan, cta->piece.b, now->h, cta->seq, i, now->tile.end);
+            score_row_band visible = bwd_row_band(&around, &cta->band, i);
+            float p = bwd_weight<true>(args, &at, &around, visible, score_to_log2(args), stats, raw, i, j);
+            weight_and_grad = make_float2(p, bwd_score_grad<true>(args, &at, stats, p, dp, raw, i, j));
+        }
+        ptx_st_f32x2(t->p + r * sizeof(float2), weight_and_grad);
+    }
+}
+
+SAC_FN void accumulate_diagonal(dk_acc &dk, dv_acc &dv, const tiles *t, const sac_attention_args *args,
+                                const sac_portable_plan *plan, const cta_work *cta, const queries *now) {
+    const int t4 = threadIdx.x % 4;
+#pragma unroll
+    for (int m = 0; m < DKV_ROWS / 16; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int r = dkv_row() + 16 * m + 8 * half + threadIdx.x % 32 / 4;
+            int row = cta->keys.begin + r - now->tile.delta - now->tile.begin;
+            float2 weight_and_grad = ptx_ld_f32x2(t->p + r * sizeof(float2));
+            float p = weight_and_grad.x, ds = weight_and_grad.y;
+            if (p == 0 && ds == 0) continue;
+            const ptx_smem dout = t->dout + (row * DV_PITCH + dv_column() + 2 * t4) * sizeof(element);
+            const ptx_smem q = t->q + (row * D_PITCH + dk_column() + 2 * t4) * sizeof(element);
+#pragma unroll
+            for (int n = 0; n < DV_COLUMNS / 8; n++) {
+                float2 y = pair_floats(pair_load_shared(dout + 8 * n * sizeof(element)));
+                dv[m][n][2 * half] += p * y.x;
+                dv[m][n][2 * half + 1] += p * y.y;
+            }
+#pragma unroll
+            for (int n = 0; n < DK_COLUMNS / 8; n++) {
+                float2 y = pair_floats(pair_load_shared(q + 8 * n * sizeof(element)));
+                dk[m][n][2 * half] += ds * y.x;
+                dk[m][n][2 * half + 1] += ds * y.y;
+            }
+            if (!SUM_DQ) continue;
+            const ptx_smem k = t->k + (r * D_PITCH + dk_column() + 2 * t4) * sizeof(element);
+            float *to = dq_sum_of(args, plan, cta, now) + (int64_t)row * DQ_SUM_PITCH + dk_column() + 4 * t4;
+#pragma unroll
+            for (int n = 0; n < DK_COLUMNS / 8; n += 2) {
+                if (dk_column() + 8 * n >= HEAD_DIM) break;
+                float2 x = pair_floats(pair_load_shared(k + 8 * n * sizeof(element)));
+                float2 y = pair_floats(pair_load_shared(k + (8 * n + 8) * sizeof(element)));
+                ptx_add_f32x4(to + 8 * n, ds * x.x, ds * x.y, ds * y.x, ds * y.y);
+            }
+        }
+}
+
+SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_plan *plan) {
+    cta_work cta;
+    cta.piece = schedule_piece(&plan->schedule, args->num_kv_heads);
+    cta.seq = sac_sequence_of(args, cta.piece.b);
+    cta.keys =
+        sac_tile_rows(cta.piece.tile, cta.seq.k_len, KV_TILE, HAS_BLOCK_MASK ? args->blocks.kv_block : 0);
+    cta.band = sac_band_make(&args->band, cta.seq.q_len, cta.seq.k_len);
+    return cta;
+}
+
 extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     attn_bwd(const __grid_constant__ sac_attention_args args,
              const __grid_constant__ sac_portable_plan plan) {
     extern __shared__ __align__(16) unsigned char memory[];
     const tiles t = tiles_at(ptx_smem_of(memory));
-    const work_piece w = schedule_piece(&plan.schedule, args.num_kv_heads);
-    const sac_sequence seq = sac_sequence_of(&args, w.b);
-    const sac_range keys =
-        sac_tile_rows(w.tile, seq.k_len, KV_TILE, HAS_BLOCK_MASK ? args.blocks.kv_block : 0);
-    if (keys.begin >= keys.end) return;
-    const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
-
-    const int64_t first_row = seq.k_row + keys.begin;
-    const int32_t num_rows = keys.end - keys.begin;
-    tile_load<KV_TILE, HEAD_DIM, D_PADDED>(t.k, view_row(&args.k, w.b, w.h, first_row), args.k.row_stride,
+    const cta_work cta = find_work(&args, &plan);
+    const int32_t b = cta.piece.b, h = cta.piece.h, num_rows = cta.keys.end - cta.keys.begin;
+    const int64_t first_row = cta.seq.k_row + cta.keys.begin;
+    if (num_rows <= 0) return;
+    tile_load<KV_TILE, HEAD_DIM, D_PADDED>(t.k, view_row(&args.k, b, h, first_row), args.k.row_stride,
                                            num_rows);
-    tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(t.v, view_row(&args.v, w.b, w.h, first_row), args.v.row_stride,
+    tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(t.v, view_row(&args.v, b, h, first_row), args.v.row_stride,
                                               num_rows);
 
     query_walk walk;
-    walk.h = w.h * args.group;
+    walk.h = h * args.group;
     walk.end_h = walk.h + args.group;
-    start_head(&walk, &args, &band, w.b, keys);
-    sac_tile tile;
-    bool more = next_queries(&walk, &args, &band, w.b, keys, &tile);
-    int32_t h = walk.h, stage = 0;
-    if (more) {
-        load_q(t.q, &args, w.b, h, seq, &tile);
-        load_dout(t.dout, &args, w.b, h, seq, &tile);
+    start_head(&walk, &args, &cta);
+    queries now = next_queries(&walk, &args, &cta);
+    if (now.any) {
+        load_q(t.q, &args, &cta, &now);
+        load_dout(t.dout, &args, &cta, &now);
     }
     ptx_cp_async_commit();
 
@@ -248,84 +434,40 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     dv_acc dv;
     acc_clear(dk);
     acc_clear(dv);
-    const int warp = threadIdx.x / 32;
-    const int warp_rows = warp / S_WARPS_K * S_ROWS, warp_columns = warp % S_WARPS_K * S_COLUMNS;
-    const int warp_k = warp / DKV_WARPS_D * DKV_ROWS, warp_dk = warp % DKV_WARPS_D * DK_COLUMNS,
-              warp_dv = warp % DKV_WARPS_D * DV_COLUMNS;
-    while (more) {
-        const ptx_smem q_tile = t.q + stage % Q_STAGES * Q_BYTES,
-                       dout_tile = t.dout + stage % DOUT_STAGES * DOUT_BYTES;
+    for (int32_t stage = 0; now.any; stage ^= 1) {
+        tiles current = t;
+        current.q += stage % Q_STAGES * Q_BYTES;
+        current.dout += stage % DOUT_STAGES * DOUT_BYTES;
         ptx_cp_async_wait();
         __syncthreads(); /* Q and dO are here; P, dS and the other stages are free */
-        stage ^= 1;
-        sac_tile next;
-        const int32_t this_h = h;
-        more = next_queries(&walk, &args, &band, w.b, keys, &next);
-        h = walk.h;
-        if (Q_STAGES == 2 && more) load_q(t.q + stage * Q_BYTES, &args, w.b, h, seq, &next);
-        if (DOUT_STAGES == 2 && more) load_dout(t.dout + stage * DOUT_BYTES, &args, w.b, h, seq, &next);
+        const queries next = next_queries(&walk, &args, &cta);
+        if (Q_STAGES == 2 && next.any) load_q(t.q + (stage ^ 1) * Q_BYTES, &args, &cta, &next);
+        if (DOUT_STAGES == 2 && next.any) load_dout(t.dout + (stage ^ 1) * DOUT_BYTES, &args, &cta, &next);
         ptx_cp_async_commit();
 
-        const score_place at = score_place_of(&args, w.b, this_h, seq);
-        const bwd_tile around = {tile, {tile.begin, tile.end}, keys};
-        const bool masked = bwd_tile_masked(&around);
-        bwd_row rows[S_ROWS / 16][2];
-#pragma unroll
-        for (int m = 0; m < S_ROWS / 16; m++)
-#pragma unroll
-            for (int half = 0; half < 2; half++)
-                rows[m][half] = bwd_row_of(&args, &plan, w.b, this_h, seq,
-                                           tile.begin + score_row() + 16 * m + 8 * half, tile.end);
-
-        score_acc s, dp;
-        acc_clear(s);
-        gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(
-            s, q_tile + warp_rows * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
-            t.k + warp_columns * D_PITCH * sizeof(element) + lane_offset_b<K_INNER, D_PITCH>());
-        masked ? weights<true>(s, t.p, rows, &args, &at, &band, &around)
-               : weights<false>(s, t.p, rows, &args, &at, &band, &around);
-        acc_clear(dp);
-        gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
-            dp, dout_tile + warp_rows * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
-            t.v + warp_columns * DV_PITCH * sizeof(element) + lane_offset_b<K_INNER, DV_PITCH>());
-        masked ? score_grads<true>(dp, s, t.p, t.ds, rows, &args, &at, &around)
-               : score_grads<false>(dp, s, t.p, t.ds, rows, &args, &at, &around);
-        __syncthreads(); /* P and dS are whole */
-
-        gemm<K_OUTER, P_PITCH, K_OUTER, DV_PITCH, Q_TILE / 16>(
-            dv, t.p + warp_k * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>(),
-            dout_tile + warp_dv * sizeof(element) + lane_offset_b<K_OUTER, DV_PITCH>());
-        if (DOUT_STAGES == 1 && more) {
-            __syncthreads(); /* dO is free */
-            load_dout(t.dout, &args, w.b, h, seq, &next);
-            ptx_cp_async_commit();
+#if HAS_BLOCK_MASK
+        if (now.tile.kind == SAC_DIAGONAL) {
+            diagonal_scores(&current, &args, &plan, &cta, &now);
+            __syncthreads();
+            accumulate_diagonal(dk, dv, &current, &args, &plan, &cta, &now);
+            reload_dout(current.dout, &args, &cta, &next);
+            reload_q(current.q, &args, &cta, &next);
+            now = next;
+            continue;
         }
-        dq_acc dq;
-        float *dq_sum = nullptr;
-        if (SUM_DQ) {
-            acc_clear(dq);
-            gemm<K_INNER, P_PITCH, K_OUTER, D_PITCH, KV_TILE / 16>(
-                dq, t.ds + dq_row() * P_PITCH * sizeof(element) + lane_offset_a<K_INNER, P_PITCH>(),
-                t.k + dq_column() * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>());
-            int64_t row = this_h * plan.total_q + tile.begin +
-                          (args.len_q.cu_seqlens ? seq.q_row : (int64_t)w.b * args.len_q.seqlen);
-            dq_sum = plan.dq_sum + row * DQ_SUM_PITCH;
-        }
-        dk_and_dq(dk, dq, t.ds + warp_k * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>(),
-                  q_tile + warp_dk * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>(), dq_sum,
-                  tile.end - tile.begin);
-        if (Q_STAGES == 1 && more) {
-            __syncthreads(); /* Q is free */
-            load_q(t.q, &args, w.b, h, seq, &next);
-            ptx_cp_async_commit();
-        }
-        tile = next;
+#endif
+        bool poisoned = scores(&current, &args, &plan, &cta, &now);
+        if (__syncthreads_or(poisoned)) /* P and dS are whole */
+            accumulate_poisoned(dk, dv, &current, &args, &plan, &cta, &now, &next);
+        else
+            accumulate(dk, dv, &current, &args, &plan, &cta, &now, &next);
+        now = next;
     }
 
     if (args.dk.data)
-        store_keys<HEAD_DIM, DK_COLUMNS>(dk, view_row(&args.dk, w.b, w.h, first_row), args.dk.row_stride,
+        store_keys<HEAD_DIM, DK_COLUMNS>(dk, view_row(&args.dk, b, h, first_row), args.dk.row_stride,
                                          num_rows, args.scale);
     if (args.dv.data)
-        store_keys<HEAD_DIM_V, DV_COLUMNS>(dv, view_row(&args.dv, w.b, w.h, first_row), args.dv.row_stride,
+        store_keys<HEAD_DIM_V, DV_COLUMNS>(dv, view_row(&args.dv, b, h, first_row), args.dv.row_stride,
                                            num_rows, 1);
 }

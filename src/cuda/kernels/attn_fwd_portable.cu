@@ -11,6 +11,7 @@
  * raises max rescales both. (Rounding max anew wherever it is used would cost far negative scores their precision.)
  * A row that has seen nothing subtracts 0, not its -inf maximum: otherwise NaN.
  */
+#include "cuda/kernels/poison.h"
 #include "cuda/kernels/schedule.h"
 #include "cuda/kernels/score.h"
 #include "cuda/kernels/tile.h"
@@ -34,21 +35,13 @@ typedef struct row_stats {
     float max[MT][2], sum[MT][2];
 } row_stats;
 
-SAC_FN float quad_max(float x) {
-    x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
-}
-SAC_FN float quad_sum(float x) {
-    x += __shfl_xor_sync(0xffffffff, x, 1);
-    return x + __shfl_xor_sync(0xffffffff, x, 2);
-}
-
 /* What the CTA works on. A copy in shared memory serves masked tiles and the end: registers are for the loop. */
 typedef struct cta_work {
     work_piece piece;
     sac_sequence seq;
     sac_range rows;
     sac_band band;
+    bool poisoned; /* hidden keys may not be multiplied by their weight of 0 */
 } cta_work;
 
 /* First row of this lane in the CTA's tile; the others follow by 8. */
@@ -118,13 +111,9 @@ SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_
             int r = lane_row() + 16 * m + 8 * half;
             int32_t i = first_row + r, j = i + tile->delta,
                     c = sac_max(0, sac_min(j - tile->begin, KV_TILE - 1));
-            float dot = 0;
-            for (int d = lane_column(); d < D_PADDED; d += 8) {
-                float2 x = pair_floats(pair_load_shared(q + (r * D_PITCH + d) * sizeof(element)));
-                float2 y = pair_floats(pair_load_shared(k + (c * D_PITCH + d) * sizeof(element)));
-                dot += x.x * y.x + x.y * y.y;
-            }
-            float s = score_of(args, at, quad_sum(dot), i, j) * to_log2;
+            float dot =
+                quad_dot<D_PADDED>(q + r * D_PITCH * sizeof(element), k + c * D_PITCH * sizeof(element));
+            float s = score_of(args, at, dot, i, j) * to_log2;
             score_row_band row = score_row_band_of(band, tile, tile->end, i);
             row.lo = sac_max(row.lo, tile->begin);
             if (!score_visible(args, at, tile, row, i, j)) continue; /* alike in the whole quad */
@@ -200,64 +189,78 @@ SAC_FN void take_split(sac_walk *walk, const sac_schedule *schedule, int32_t spl
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
-    attn_fwd(const __grid_constant__ sac_attention_args args,
-             const __grid_constant__ sac_portable_plan plan) {
-    extern __shared__ __align__(16) unsigned char memory[];
-    const ptx_smem q_tile = ptx_smem_of(memory), k_tile = q_tile + tile_bytes(Q_TILE, D_PADDED),
-                   v_tile = k_tile + tile_bytes(KV_TILE, D_PADDED);
+/* Everything one CTA computes from. */
+typedef struct cta_tiles {
+    ptx_smem q, k, v;
+} cta_tiles;
 
-    const work_piece w = schedule_piece(&plan.schedule, args.num_heads);
-    const sac_sequence seq = sac_sequence_of(&args, w.b);
-    const sac_range rows = sac_tile_rows(w.tile, seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args.blocks.q_block : 0);
-    if (rows.begin >= rows.end) return;
-    const int32_t kv_head = w.h / args.group;
-    const element *q = view_row(&args.q, w.b, w.h, seq.q_row + rows.begin);
-    const element *k = view_row(&args.k, w.b, kv_head, seq.k_row);
-    const element *v = view_row(&args.v, w.b, kv_head, seq.k_row);
-
-    const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
-    __shared__ cta_work work;
-    if (threadIdx.x == 0) work = {w, seq, rows, band};
-    const score_place at = score_place_of(&args, w.b, w.h, seq);
-    const float to_log2 = score_to_log2(&args);
-    sac_walk walk = sac_walk_keys(&args, &band, w.b, w.h, rows, KV_TILE);
-#if !HAS_BLOCK_MASK
-    walk.entry = walk.entry_end = nullptr;
-#endif
-    take_split(&walk, &plan.schedule, w.split);
-
-    out_acc out;
-    row_stats stats;
+SAC_FN void clear(out_acc &out, row_stats *stats) {
     acc_clear(out);
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            stats.max[m][half] = -INFINITE;
-            stats.sum[m][half] = 0;
+            stats->max[m][half] = -INFINITE;
+            stats->sum[m][half] = 0;
         }
+}
+
+SAC_FN void load_keys(ptx_smem to, const sac_attention_args *args, const element *k, const sac_tile *tile) {
+    tile_load<KV_TILE, HEAD_DIM, D_PADDED>(to, k + tile->begin * args->k.row_stride, args->k.row_stride,
+                                           tile->end - tile->begin);
+    ptx_cp_async_commit();
+}
+
+SAC_FN void load_values(ptx_smem to, const sac_attention_args *args, const element *v, const sac_tile *tile) {
+    tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(to, v + tile->begin * args->v.row_stride, args->v.row_stride,
+                                              tile->end - tile->begin);
+    ptx_cp_async_commit();
+}
+
+SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_plan *plan) {
+    cta_work work;
+    work.piece = schedule_piece(&plan->schedule, args->num_heads);
+    work.seq = sac_sequence_of(args, work.piece.b);
+    work.rows =
+        sac_tile_rows(work.piece.tile, work.seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args->blocks.q_block : 0);
+    work.band = sac_band_make(&args->band, work.seq.q_len, work.seq.k_len);
+    work.poisoned = false;
+    return work;
+}
+
+/* All keys that the query tile visits. */
+SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *args,
+                   const sac_portable_plan *plan, const cta_work *work, const cta_tiles &tiles) {
+    const cta_work own = find_work(args, plan); /* again: registers that lived until here would be missed */
+    const int32_t b = own.piece.b, h = own.piece.h, first = own.rows.begin;
+    const element *q = view_row(&args->q, b, h, own.seq.q_row + first);
+    const element *k = view_row(&args->k, b, h / args->group, own.seq.k_row);
+    const element *v = view_row(&args->v, b, h / args->group, own.seq.k_row);
+    const score_place at = score_place_of(args, b, h, own.seq);
+    const float to_log2 = score_to_log2(args);
+    sac_walk walk = sac_walk_keys(args, &own.band, b, h, own.rows, KV_TILE);
+#if !HAS_BLOCK_MASK
+    walk.entry = walk.entry_end = nullptr;
+#endif
+    take_split(&walk, &plan->schedule, own.piece.split);
 
     /* This lane's places in the tiles. */
     const ptx_smem q_lane =
-        q_tile + threadIdx.x / 32 * 16 * MT * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>();
-    const ptx_smem k_lane = k_tile + lane_offset_b<K_INNER, D_PITCH>();
-    const ptx_smem v_lane = v_tile + lane_offset_b<K_OUTER, DV_PITCH>();
+        tiles.q + threadIdx.x / 32 * 16 * MT * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>();
+    const ptx_smem k_lane = tiles.k + lane_offset_b<K_INNER, D_PITCH>();
+    const ptx_smem v_lane = tiles.v + lane_offset_b<K_OUTER, DV_PITCH>();
 
+    clear(out, stats);
     sac_tile tile;
     bool more = sac_walk_next(&walk, &tile);
     if (more) {
-        tile_load<Q_TILE, HEAD_DIM, D_PADDED>(q_tile, q, args.q.row_stride, rows.end - rows.begin);
-        tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + tile.begin * args.k.row_stride, args.k.row_stride,
-                                               tile.end - tile.begin);
-        ptx_cp_async_commit();
+        tile_load<Q_TILE, HEAD_DIM, D_PADDED>(tiles.q, q, args->q.row_stride, own.rows.end - first);
+        load_keys(tiles.k, args, k, &tile);
     }
     while (more) {
         ptx_cp_async_wait(); /* K, and Q the first time */
         __syncthreads();     /* and nobody reads the old V any more */
-        tile_load<KV_TILE, HEAD_DIM_V, DV_PADDED>(v_tile, v + tile.begin * args.v.row_stride,
-                                                  args.v.row_stride, tile.end - tile.begin);
-        ptx_cp_async_commit();
+        load_values(tiles.v, args, v, &tile);
 
         score_acc s;
         bool diagonal = HAS_BLOCK_MASK && tile.kind == SAC_DIAGONAL;
@@ -269,28 +272,52 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
         __syncthreads();
 #if HAS_BLOCK_MASK
         if (diagonal) {
-            attend_diagonal(&stats, out, &args, &at, &work.band, &tile, work.rows.begin, to_log2, q_tile,
-                            k_tile, v_tile);
+            attend_diagonal(stats, out, args, &at, &work->band, &tile, work->rows.begin, to_log2, tiles.q,
+                            tiles.k, tiles.v);
             __syncthreads(); /* before the next K lands on this one */
         }
 #endif
         sac_tile next;
         more = sac_walk_next(&walk, &next);
-        if (more) {
-            tile_load<KV_TILE, HEAD_DIM, D_PADDED>(k_tile, k + next.begin * args.k.row_stride,
-                                                   args.k.row_stride, next.end - next.begin);
-            ptx_cp_async_commit();
-        }
+        if (more) load_keys(tiles.k, args, k, &next);
         if (!diagonal) {
-            if (score_tile_masked(&tile, KV_TILE))
-                score_and_mask<true>(s, &args, &at, &work.band, &tile, work.rows.begin);
+            bool masked = score_tile_masked(&tile, KV_TILE);
+            if (masked)
+                score_and_mask<true>(s, args, &at, &work->band, &tile, work->rows.begin);
             else if (TRANSFORM)
-                score_and_mask<false>(s, &args, &at, &work.band, &tile, work.rows.begin);
-            online_softmax(s, &stats, out, to_log2);
-            gemm_from_acc<K_OUTER, DV_PITCH, KV_TILE / 16>(out, s, v_lane);
+                score_and_mask<false>(s, args, &at, &work->band, &tile, work->rows.begin);
+            online_softmax(s, stats, out, to_log2);
+            if (masked && work->poisoned)
+                gemm_weighted_from_acc<DV_PITCH>(out, s, tiles.v);
+            else
+                gemm_from_acc<K_OUTER, DV_PITCH, KV_TILE / 16>(out, s, v_lane);
         }
         tile = next;
     }
-    __syncthreads(); /* where no key was visited, nothing has made `work` whole for all threads yet */
+}
+
+extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
+    attn_fwd(const __grid_constant__ sac_attention_args args,
+             const __grid_constant__ sac_portable_plan plan) {
+    extern __shared__ __align__(16) unsigned char memory[];
+    cta_tiles tiles;
+    tiles.q = ptx_smem_of(memory);
+    tiles.k = tiles.q + tile_bytes(Q_TILE, D_PADDED);
+    tiles.v = tiles.k + tile_bytes(KV_TILE, D_PADDED);
+
+    __shared__ cta_work work;
+    const cta_work own = find_work(&args, &plan);
+    if (own.rows.begin >= own.rows.end) return;
+    if (threadIdx.x == 0) work = own;
+
+    out_acc out;
+    row_stats stats;
+    for (;;) {
+        attend(out, &stats, &args, &plan, &work, tiles);
+        /* NaN may have come from keys that its row does not see: then all again, with care. (The barrier also makes
+         * `work` whole for threads that visited no key; their out is 0.) */
+        if (!__syncthreads_or(acc_not_finite(out) && !work.poisoned)) break;
+        if (threadIdx.x == 0) work.poisoned = true;
+    }
     finish(out, &stats, &args, &plan, &work);
 }

@@ -20,6 +20,7 @@ SAC_FN pair pair_make(float x, float y) { return make_float2(x, y); }
 SAC_FN float2 pair_floats(pair p) { return p; }
 SAC_FN pair pair_load_shared(ptx_smem p) { return ptx_ld_f32x2(p); }
 SAC_FN void pair_store_shared(ptx_smem p, pair x) { ptx_st_f32x2(p, x); }
+SAC_FN float element_load_shared(ptx_smem p) { return ptx_ld_f32(p); }
 SAC_FN void element_store_shared(ptx_smem p, element x) { ptx_st_u32(p, (uint32_t)__float_as_int(x)); }
 
 #else /* fp16, bf16 */
@@ -39,6 +40,7 @@ SAC_FN float2 pair_floats(pair p) {
 }
 SAC_FN pair pair_load_shared(ptx_smem p) { return ptx_ld_u32(p); }
 SAC_FN void pair_store_shared(ptx_smem p, pair x) { ptx_st_u32(p, x); }
+SAC_FN float element_load_shared(ptx_smem p) { return element_float(ptx_ld_u16(p)); }
 SAC_FN void element_store_shared(ptx_smem p, element x) { ptx_st_u16(p, x); }
 #endif
 

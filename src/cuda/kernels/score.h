@@ -71,10 +71,10 @@ SAC_FN float score_of(const sac_attention_args *args, const score_place *at, flo
 SAC_FN float score_grad(const sac_attention_args *args, const score_place *at, float grad, float raw,
                         int32_t i, int32_t j) {
 #if TRANSFORM
+    if (grad == 0) return 0; /* a hidden pair among others: no text must see it, nor its NaN come through */
     float tanh_s = 0;
     float s = score_before_mod(args, at, raw, i, j, &tanh_s);
 #if HAS_SCORE_MOD
-    if (grad == 0) return 0; /* an invisible pair among others: the text must not see it */
     grad = sac_score_mod_grad(grad, s, at->b, at->h, sac_min(i, at->last_q), sac_min(j, at->last_k),
                               &args->score_aux);
 #endif

@@ -97,8 +97,9 @@ template <operand_layout LAYOUT, int PITCH> SAC_FN void frag_load_a(frag_a *a, p
     a->p[2] = pair_at<LAYOUT, PITCH>(lane, 0, 8);
     a->p[3] = pair_at<LAYOUT, PITCH>(lane, 8, 8);
 }
-template <operand_layout LAYOUT, int PITCH> SAC_FN void frag_load_b(frag_b b[2], ptx_smem lane) {
-    for (int i = 0; i < 2; i++) {
+template <operand_layout LAYOUT, int PITCH> SAC_FN void frag_load_b(frag_b b[2], ptx_smem lane, int count) {
+#pragma unroll
+    for (int i = 0; i < count; i++) {
         b[i].p[0] = pair_at<LAYOUT, PITCH>(lane, 8 * i, 0);
         b[i].p[1] = pair_at<LAYOUT, PITCH>(lane, 8 * i, 8);
     }
@@ -113,8 +114,8 @@ template <operand_layout LAYOUT, int PITCH> SAC_FN int lane_offset_b(void) {
 template <operand_layout LAYOUT, int PITCH> SAC_FN void frag_load_a(frag_a *a, ptx_smem lane) {
     LAYOUT == K_INNER ? ptx_ldmatrix(a->p, lane) : ptx_ldmatrix_trans(a->p, lane);
 }
-/* Two neighbouring 16 x 8 fragments. */
-template <operand_layout LAYOUT, int PITCH> SAC_FN void frag_load_b(frag_b b[2], ptx_smem lane) {
+/* One or two neighbouring 16 x 8 fragments; here two come at the price of one. */
+template <operand_layout LAYOUT, int PITCH> SAC_FN void frag_load_b(frag_b b[2], ptx_smem lane, int) {
     uint32_t d[4];
     LAYOUT == K_INNER ? ptx_ldmatrix(d, lane) : ptx_ldmatrix_trans(d, lane);
     b[0].p[0] = d[0], b[0].p[1] = d[1];
@@ -184,11 +185,12 @@ SAC_FN void gemm(float (&acc)[MT][NT][4], ptx_smem a, ptx_smem b) {
         for (int n = 0; n < NT; n += 2) {
             frag_b fb[2];
             frag_load_b<B, B_PITCH>(fb,
-                                    b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK);
+                                    b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK,
+                                    n + 1 < NT ? 2 : 1);
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 frag_mma(acc[m][n], &fa[m], &fb[0]);
-                frag_mma(acc[m][n + 1], &fa[m], &fb[1]);
+                if (n + 1 < NT) frag_mma(acc[m][n + 1], &fa[m], &fb[1]);
             }
         }
     }
@@ -214,8 +216,8 @@ SAC_FN void gemm_from_acc(float (&acc)[MT][NT][4], const float (&p)[MT][PT][4], 
 #pragma unroll
         for (int n = 0; n < NT; n += 2) {
             frag_b fb[2];
-            frag_load_b<B, B_PITCH>(fb,
-                                    b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK);
+            frag_load_b<B, B_PITCH>(
+                fb, b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK, 2);
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 frag_mma(acc[m][n], &fa[m], &fb[0]);
@@ -223,6 +225,28 @@ SAC_FN void gemm_from_acc(float (&acc)[MT][NT][4], const float (&p)[MT][PT][4], 
             }
         }
     }
+}
+
+/* ---- rows across a quad of lanes ---- */
+
+SAC_FN float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
+}
+SAC_FN float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffff, x, 1);
+    return x + __shfl_xor_sync(0xffffffff, x, 2);
+}
+
+/* The product of two rows in shared memory; all four lanes get it. */
+template <int COLUMNS> SAC_FN float quad_dot(ptx_smem a, ptx_smem b) {
+    float dot = 0;
+    for (int d = threadIdx.x % 4 * 2; d < COLUMNS; d += 8) {
+        float2 x = pair_floats(pair_load_shared(a + d * sizeof(element)));
+        float2 y = pair_floats(pair_load_shared(b + d * sizeof(element)));
+        dot += x.x * y.x + x.y * y.y;
+    }
+    return quad_sum(dot);
 }
 
 #endif

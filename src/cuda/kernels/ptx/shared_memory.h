@@ -64,6 +64,12 @@ SAC_FN uint32_t ptx_ld_u32(ptx_smem p) {
     return x;
 }
 
+SAC_FN uint16_t ptx_ld_u16(ptx_smem p) {
+    uint16_t x;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x) : "r"(p) : "memory");
+    return x;
+}
+
 SAC_FN void ptx_st_u32(ptx_smem p, uint32_t x) {
     asm volatile("st.shared.u32 [%0], %1;" ::"r"(p), "r"(x) : "memory");
 }
