@@ -215,7 +215,7 @@ static void selection_compiles_for(const target *t) {
         sac_nsa_select_plan plan;
         snprintf(what, sizeof what, "dtype %d, head_dim %d, score %d, query_tile %d", args.dtype,
                  args.head_dim, args.score, args.query_tile);
-        now.target = t, now.what = what, now.dtype = (sac_dtype)args.dtype;
+        now.target = t, now.what = what;
         sac_nsa_select_spec(&args, &device, &spec, &plan);
         compile(NULL, &device, &spec, 1, NULL);
         sac_nsa_means_spec(&args, &spec);
