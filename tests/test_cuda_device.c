@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda/driver.h"
+#include "cuda/runtime.h"
 #include "support/attention_suite.h"
 #include "support/cuda_graph.h"
 #include "support/device.h"
@@ -278,6 +278,47 @@ static int count_files(const char *dir) {
     return count;
 }
 
+static void kernels_beyond_the_bound_are_unloaded_and_come_back(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    sac_cuda *cuda = sac_cuda_of(f->ctx);
+    void *workspace = give_workspace(f);
+    size_t size;
+    f->params.deterministic = true;
+    test_graph *graph = test_graph_capture(f->ctx, both_passes, f);
+    test_graph_replay(graph);
+    char *of_graph = all_results(f, &size);
+    size_t held = sac_kernels_bytes(cuda);
+    f->params.softcap = 10; /* other kernels */
+    both_passes(f);
+    char *of_softcap = all_results(f, &size);
+    size_t all = sac_kernels_bytes(cuda);
+
+    cuda->most_loaded_bytes = 1;
+    f->params.softcap = 0;
+    f->params.has_scale = true;
+    f->params.scale = -1; /* others again: one of them at a time, beside those of the graph */
+    both_passes(f);
+    if (sac_kernels_bytes(cuda) < held || sac_kernels_bytes(cuda) >= all)
+        fail_msg("%zu bytes are loaded, of a graph %zu, before %zu", sac_kernels_bytes(cuda), held, all);
+    poison(f);
+    test_graph_replay(graph);
+    char *got = all_results(f, &size);
+    assert_memory_equal(got, of_graph, size);
+    free(got);
+    f->params.has_scale = false;
+    f->params.softcap = 10;
+    poison(f);
+    both_passes(f);
+    got = all_results(f, &size);
+    assert_memory_equal(got, of_softcap, size);
+    free(got);
+    test_graph_free(graph);
+    test_device_of("cuda")->free(workspace);
+    free(of_graph);
+    free(of_softcap);
+}
+
 static void new_lengths_and_scales_compile_nothing(void **state) {
     fixture *f = *state;
     skip_without_gpu(f);
@@ -318,6 +359,7 @@ int main(void) {
         TEST(callers_context_is_current_afterwards),
         TEST(deterministic_gradients_are_the_same_a_thousand_times),
         TEST(hundred_thousand_calls_leave_memory_as_it_was),
+        TEST(kernels_beyond_the_bound_are_unloaded_and_come_back),
         TEST(new_lengths_and_scales_compile_nothing),
     };
     static struct CMUnitTest tests[COUNT_OF(all) * TEST_MAX_BACKENDS];

@@ -1,7 +1,6 @@
 /* test_cuda_masks.c - block masks built on a device. On a GPU their lists are held against those of the host's builders,
  * bit for bit; without one, the rows that the kernels loop over are, every kernel compiles for every architecture
  * (skipped without NVRTC), and refusals are heard. */
-#include <dlfcn.h>
 #include <saccade/attention.h>
 #include <saccade/device_mask.h>
 #include <stdio.h>
@@ -12,6 +11,7 @@
 #include "cuda/nvrtc.h"
 #include "mask/block_mask.h"
 #include "support/cmocka_all.h"
+#include "support/cuda_graph.h"
 #include "support/device.h"
 #include "support/mask_check.h"
 #include "support/random.h"
@@ -503,74 +503,38 @@ static void attention_is_the_same_wherever_the_mask_was_built(void **state) {
 
 /* ---- in a graph ---- */
 
-static struct {
-    CUresult (*stream_create)(CUstream *, unsigned);
-    CUresult (*stream_destroy)(CUstream);
-    CUresult (*begin_capture)(CUstream, int);
-    CUresult (*end_capture)(CUstream, void **graph);
-    CUresult (*instantiate)(void **exec, void *graph, unsigned long long);
-    CUresult (*graph_launch)(void *exec, CUstream);
-    CUresult (*exec_destroy)(void *exec);
-    CUresult (*graph_destroy)(void *graph);
-} cu;
+typedef struct capture {
+    const saccade_device_mask_params *params;
+    const DLTensor *cu_seqlens;
+    saccade_block_mask *mask;
+} capture;
 
-static void load_graph_functions(void) {
-    const struct {
-        void *to;
-        const char *symbol;
-    } symbols[] = {{&cu.stream_create, "cuStreamCreate"},
-                   {&cu.stream_destroy, "cuStreamDestroy_v2"},
-                   {&cu.begin_capture, "cuStreamBeginCapture_v2"},
-                   {&cu.end_capture, "cuStreamEndCapture"},
-                   {&cu.instantiate, "cuGraphInstantiateWithFlags"},
-                   {&cu.graph_launch, "cuGraphLaunch"},
-                   {&cu.exec_destroy, "cuGraphExecDestroy"},
-                   {&cu.graph_destroy, "cuGraphDestroy"}};
-    void *library = dlopen("libcuda.so.1", RTLD_NOW);
-    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++)
-        assert_non_null(*(void **)symbols[i].to = dlsym(library, symbols[i].symbol));
+static void build_documents(void *data) {
+    capture *c = data;
+    good(saccade_device_mask_documents(ctx, &c->mask, c->params, c->cu_seqlens));
 }
 
 static void replay_lists_what_the_tensor_then_holds(void **state) {
     (void)state;
     skip_without_gpu();
-    load_graph_functions();
-    const sac_driver *driver = sac_driver_get(NULL);
-    CUcontext primary, popped;
-    CUstream stream;
-    void *graph, *exec;
-    assert_int_equal(driver->primary_retain(&primary, 0), 0);
-    assert_int_equal(driver->context_push(primary), 0);
-    assert_int_equal(cu.stream_create(&stream, 0), 0);
-    good(saccade_context_set_stream(ctx, stream));
-
     saccade_mask_shape shape = {.q_len = 1024, .kv_len = 1024};
     const int32_t lengths[2][2] = {{500, 524}, {130, 894}}, starts[2][3] = {{0, 500, 1024}, {0, 130, 1024}};
     void *cu_seqlens = uploaded(starts[0], sizeof starts[0]);
     saccade_device_mask_params p = params_for(&shape, 0);
-    saccade_block_mask *device;
-    assert_int_equal(cu.begin_capture(stream, 0), 0);
-    good(saccade_device_mask_documents(ctx, &device, &p,
-                                       SACCADE_TENSOR_ON(gpu->device, cu_seqlens, SACCADE_I32, 3)));
-    assert_int_equal(cu.end_capture(stream, &graph), 0);
-    assert_int_equal(cu.instantiate(&exec, graph, 0), 0);
+    capture c = {.params = &p, .cu_seqlens = SACCADE_TENSOR_ON(gpu->device, cu_seqlens, SACCADE_I32, 3)};
+    test_graph *graph = test_graph_capture(ctx, build_documents, &c);
     for (int i = 0; i < 2; i++) {
         saccade_block_mask *host;
         gpu->upload(cu_seqlens, starts[i], sizeof starts[i]);
-        assert_int_equal(cu.graph_launch(exec, stream), 0);
+        test_graph_replay(graph);
         good(saccade_block_mask_documents(ctx, &host, &shape, lengths[i], 2));
-        lists_agree(device, host);
+        lists_agree(c.mask, host);
         saccade_block_mask_destroy(host);
     }
-    saccade_block_mask_destroy(device);
-    good(saccade_context_set_stream(ctx, NULL));
-    assert_int_equal(cu.exec_destroy(exec), 0);
-    assert_int_equal(cu.graph_destroy(graph), 0);
-    assert_int_equal(cu.stream_destroy(stream), 0);
+    saccade_block_mask_destroy(c.mask);
+    test_graph_free(graph);
     gpu->free(cu_seqlens);
     gpu->free(p.memory);
-    driver->context_pop(&popped);
-    driver->primary_release(0);
 }
 
 int main(void) {

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "base/file_cache.h"
+#include "cuda/kernel_prefetch.h"
 #include "cuda/nvrtc.h"
-#include "cuda/runtime.h"
 #include "support/cmocka_all.h"
 
 typedef struct fixture {
@@ -166,6 +166,74 @@ static void eight_processes_compile_one_kernel(void **state) {
     assert_int_equal(count_files(f->dir), 1);
 }
 
+/* ---- compiling ahead ---- */
+
+static void prefetch(fixture *f) {
+    assert_int_equal(sac_kernel_prefetch(f->ctx, &f->device, &f->spec, 1, NULL), SACCADE_OK);
+}
+
+/* Is something under way? Then it is waited for, and must be machine code. */
+static bool take(fixture *f) {
+    size_t size;
+    char *cubin = sac_prefetch_take(sac_cuda_of(f->ctx), &f->device, &f->spec, &size);
+    if (cubin) assert_memory_equal(cubin, "\177ELF", 4);
+    free(cubin);
+    return cubin;
+}
+
+static void kernel_is_compiled_ahead_once_and_taken_once(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    assert_false(take(f));
+    prefetch(f);
+    prefetch(f);
+    assert_true(take(f));
+    assert_false(take(f));
+    prefetch(f);
+    assert_false(take(f));
+}
+
+static void what_was_compiled_ahead_reaches_the_disk_when_it_is_used(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    prefetch(f);
+    get_cubin(f, NULL);
+    assert_false(take(f)); /* it was used, not compiled again beside it */
+    assert_int_equal(count_files(f->dir), 1);
+}
+
+static void what_lies_on_the_disk_is_not_compiled_ahead(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    get_cubin(f, NULL);
+    prefetch(f);
+    assert_false(take(f));
+}
+
+static void failure_ahead_is_reported_where_the_kernel_is_wanted(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    void *cubin = NULL;
+    size_t size;
+    f->spec = (sac_kernel_spec){.source = "cuda/kernels/attn_merge.cu", .entry = "attn_merge", .threads = 32};
+    prefetch(f);
+    assert_int_equal(sac_kernel_cubin(f->ctx, &f->device, &f->spec, &cubin, &size), SACCADE_COMPILE_FAILED);
+    assert_non_null(strstr(saccade_last_error(), "HEAD_DIM_V"));
+}
+
+static void context_may_end_while_kernels_are_under_way(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    for (int i = 0; i < 3; i++) {
+        f->spec.num_defines = 0;
+        sac_kernel_define(&f->spec, "A", i);
+        prefetch(f);
+    }
+    saccade_context_destroy(f->ctx);
+    f->ctx = NULL;
+    assert_int_equal(count_files(f->dir), 0);
+}
+
 /* ---- the compiler ---- */
 
 static void compile_error_carries_the_compilers_words(void **state) {
@@ -270,6 +338,11 @@ int main(void) {
         TEST(each_thing_the_code_depends_on_is_in_the_key),
         TEST(unusable_cache_folder_costs_only_time),
         TEST(eight_processes_compile_one_kernel),
+        TEST(kernel_is_compiled_ahead_once_and_taken_once),
+        TEST(what_was_compiled_ahead_reaches_the_disk_when_it_is_used),
+        TEST(what_lies_on_the_disk_is_not_compiled_ahead),
+        TEST(failure_ahead_is_reported_where_the_kernel_is_wanted),
+        TEST(context_may_end_while_kernels_are_under_way),
         TEST(compile_error_carries_the_compilers_words),
         TEST(every_refusal_names_what_was_found),
         TEST(absent_gpu_is_a_reason),

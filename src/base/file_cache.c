@@ -108,6 +108,13 @@ void *sac_file_cache_read(const char *dir, const char *name, size_t *size) {
     return NULL;
 }
 
+bool sac_file_cache_holds(const char *dir, const char *name) {
+    char *path = sac_file_cache_path(dir, name);
+    bool holds = path && access(path, R_OK) == 0;
+    free(path);
+    return holds;
+}
+
 /* mkdir -p, readable by its owner only: compiled code is run. */
 static void make_folder(const char *dir) {
     char *path = strdup(dir);

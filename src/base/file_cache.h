@@ -26,6 +26,9 @@ bool sac_file_key_finish(sac_file_key *key, char text[SAC_FILE_KEY_SIZE]);
 /* The payload, to be freed, or NULL: not there, or not whole. dir NULL: nothing is ever there. */
 void *sac_file_cache_read(const char *dir, const char *name, size_t *size);
 
+/* Is there a file of this name, whole or not? */
+bool sac_file_cache_holds(const char *dir, const char *name);
+
 /* Appears under its name whole or not at all, whoever else writes it. dir NULL: does nothing. */
 void sac_file_cache_write(const char *dir, const char *name, const void *data, size_t size);
 

@@ -3,11 +3,13 @@
 #include <stdlib.h>
 
 #include "cuda/device_mask.h"
+#include "cuda/kernel_prefetch.h"
 #include "cuda/nvrtc.h"
 
 static void destroy(void *data) {
     sac_cuda *cuda = data;
     const sac_driver *driver = sac_driver_get(NULL);
+    sac_prefetches_free(cuda->prefetches);
     sac_kernels_unload(cuda);
     sac_mask_copies_free(cuda->masks, cuda->devices);
     for (int i = 0; i < SAC_MAX_DEVICES; i++)
@@ -19,7 +21,7 @@ sac_cuda *sac_cuda_of(saccade_context *ctx) {
     sac_backend_state *state = &ctx->state[SAC_STATE_CUDA];
     if (!state->data) {
         sac_cuda *cuda = calloc(1, sizeof *cuda);
-        if (cuda) cuda->pack = sac_cubin_pack_of_library();
+        if (cuda) cuda->pack = sac_cubin_pack_of_library(), cuda->most_loaded_bytes = SAC_LOADED_BYTES;
         state->data = cuda;
         state->destroy = destroy;
     }

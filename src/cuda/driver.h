@@ -41,6 +41,7 @@ enum { /* values of the driver's interface, as far as they are used */
     ROW(primary_release, "cuDevicePrimaryCtxRelease_v2", (CUdevice))                                         \
     ROW(context_push, "cuCtxPushCurrent_v2", (CUcontext))                                                    \
     ROW(context_pop, "cuCtxPopCurrent_v2", (CUcontext *))                                                    \
+    ROW(context_sync, "cuCtxSynchronize", (void))                                                            \
     ROW(exchange_capture_mode, "cuThreadExchangeStreamCaptureMode", (int *))                                 \
     ROW(module_load, "cuModuleLoadData", (CUmodule *, const void *))                                         \
     ROW(module_unload, "cuModuleUnload", (CUmodule))                                                         \
@@ -55,6 +56,7 @@ enum { /* values of the driver's interface, as far as they are used */
     ROW(free, "cuMemFree_v2", (CUdeviceptr))                                                                 \
     ROW(copy, "cuMemcpy", (CUdeviceptr, CUdeviceptr, size_t))                                                \
     ROW(set8_async, "cuMemsetD8Async", (CUdeviceptr, unsigned char, size_t, CUstream))                       \
+    ROW(stream_is_capturing, "cuStreamIsCapturing", (CUstream, int *))                                       \
     ROW(stream_sync, "cuStreamSynchronize", (CUstream))
 
 typedef struct sac_driver {

@@ -10,13 +10,15 @@
 #include <xxhash.h>
 
 #include "base/file_cache.h"
+#include "cuda/kernel_prefetch.h"
 #include "cuda/nvrtc.h"
-#include "cuda/runtime.h"
 #include "shared/embedded.h"
 
 struct sac_kernel {
-    XXH128_hash_t id;
+    sac_kernel_id id;
     int32_t device_id;
+    bool captured; /* a graph may launch it, long after its last call here */
+    size_t bytes;  /* of its cubin */
     CUmodule module;
     CUfunction function;
     sac_kernel *next;
@@ -102,46 +104,60 @@ static bool make_key(char text[SAC_FILE_KEY_SIZE], const sac_kernel_spec *spec, 
     return sac_file_key_finish(key, text);
 }
 
-static void architecture_of(char text[16], const sac_cuda_device *device, const sac_kernel_spec *spec) {
-    snprintf(text, 16, "sm_%d%s", device->compute_capability, spec->arch_specific ? "a" : "");
+void sac_kernel_architecture(char text[SAC_ARCHITECTURE_SIZE], const sac_cuda_device *device,
+                             const sac_kernel_spec *spec) {
+    snprintf(text, SAC_ARCHITECTURE_SIZE, "sm_%d%s", device->compute_capability,
+             spec->arch_specific ? "a" : "");
 }
 
 bool sac_kernel_pack_key(char text[SAC_FILE_KEY_SIZE], const sac_cuda_device *device,
                          const sac_kernel_spec *spec) {
-    char architecture[16];
-    architecture_of(architecture, device, spec);
+    char architecture[SAC_ARCHITECTURE_SIZE];
+    sac_kernel_architecture(architecture, device, spec);
     return make_key(text, spec, architecture, "");
 }
 
-static saccade_status cubin_from_pack(const sac_cubin_pack *pack, const sac_cuda_device *device,
-                                      const sac_kernel_spec *spec, void **cubin, size_t *size) {
+static const void *find_in_pack(const sac_cubin_pack *pack, const sac_cuda_device *device,
+                                const sac_kernel_spec *spec, size_t *size) {
     char key[SAC_FILE_KEY_SIZE];
-    const void *found =
-        pack && sac_kernel_pack_key(key, device, spec) ? sac_cubin_pack_find(pack, key, size) : NULL;
-    *cubin = NULL;
-    if (!found) return SACCADE_OK;
-    if (!(*cubin = malloc(*size))) return sac_fail(SACCADE_OUT_OF_MEMORY, "%s", spec->source);
-    memcpy(*cubin, found, *size);
-    return SACCADE_OK;
+    return pack && sac_kernel_pack_key(key, device, spec) ? sac_cubin_pack_find(pack, key, size) : NULL;
+}
+
+/* Where the disk cache keeps it. NULL: nowhere. */
+static const char *file_of(char name[SAC_FILE_KEY_SIZE + 8], const saccade_context *ctx,
+                           const sac_nvrtc *nvrtc, const sac_cuda_device *device,
+                           const sac_kernel_spec *spec) {
+    char architecture[SAC_ARCHITECTURE_SIZE], compiler[16], key[SAC_FILE_KEY_SIZE];
+    sac_kernel_architecture(architecture, device, spec);
+    snprintf(compiler, sizeof compiler, "%d", sac_nvrtc_version(nvrtc));
+    if (!make_key(key, spec, architecture, compiler)) return NULL;
+    snprintf(name, SAC_FILE_KEY_SIZE + 8, "%s.cubin", key);
+    return ctx->cache_dir;
 }
 
 saccade_status sac_kernel_cubin(saccade_context *ctx, const sac_cuda_device *device,
                                 const sac_kernel_spec *spec, void **cubin, size_t *size) {
-    char architecture[16], compiler[16], key[SAC_FILE_KEY_SIZE], name[SAC_FILE_KEY_SIZE + 8];
+    char architecture[SAC_ARCHITECTURE_SIZE], name[SAC_FILE_KEY_SIZE + 8];
     const char *reason;
-    saccade_status status = cubin_from_pack(sac_cuda_of(ctx)->pack, device, spec, cubin, size);
-    if (status != SACCADE_OK || *cubin) return status;
+    sac_cuda *cuda = sac_cuda_of(ctx);
+    const void *packed = find_in_pack(cuda->pack, device, spec, size);
+    *cubin = packed ? malloc(*size) : NULL;
+    if (packed && !*cubin) return sac_fail(SACCADE_OUT_OF_MEMORY, "%s", spec->source);
+    if (packed) memcpy(*cubin, packed, *size);
+    if (packed) return SACCADE_OK;
+
     const sac_nvrtc *nvrtc = sac_nvrtc_get(&reason);
     if (!nvrtc) return sac_fail(SACCADE_COMPILE_FAILED, "%s: %s", spec->source, reason);
-    architecture_of(architecture, device, spec);
-    snprintf(compiler, sizeof compiler, "%d", sac_nvrtc_version(nvrtc));
-    const char *dir = make_key(key, spec, architecture, compiler) ? ctx->cache_dir : NULL;
-    snprintf(name, sizeof name, "%s.cubin", key);
-    *cubin = sac_file_cache_read(dir, name, size);
-    if (*cubin) return SACCADE_OK;
-    status = sac_kernel_compile(spec, architecture, cubin, size, NULL);
-    if (status == SACCADE_OK) sac_file_cache_write(dir, name, *cubin, *size);
-    return status;
+    const char *dir = file_of(name, ctx, nvrtc, device, spec);
+    *cubin = sac_prefetch_take(cuda, device, spec, size);
+    if (!*cubin) {
+        *cubin = sac_file_cache_read(dir, name, size);
+        if (*cubin) return SACCADE_OK;
+        sac_kernel_architecture(architecture, device, spec);
+        SAC_TRY(sac_kernel_compile(spec, architecture, cubin, size, NULL));
+    }
+    sac_file_cache_write(dir, name, *cubin, *size);
+    return SACCADE_OK;
 }
 
 /* Loading is allowed while the stream captures a graph: it is no work of the stream's. */
@@ -167,7 +183,7 @@ static XXH128_hash_t chain(XXH128_hash_t id, const void *data, size_t size) {
     return XXH3_128bits_withSeed(data, size, id.low64 ^ id.high64);
 }
 
-static XXH128_hash_t identify(const sac_kernel_spec *spec) {
+sac_kernel_id sac_kernel_identify(const sac_kernel_spec *spec) {
     int32_t numbers[4 + SAC_MAX_DEFINES] = {spec->threads, spec->smem_bytes, spec->arch_specific,
                                             spec->num_defines};
     XXH128_hash_t id = {0};
@@ -178,14 +194,16 @@ static XXH128_hash_t identify(const sac_kernel_spec *spec) {
     id = chain(id, numbers, sizeof numbers);
     id = chain(id, spec->source, strlen(spec->source));
     id = chain(id, spec->entry, strlen(spec->entry));
-    return spec->modifiers ? chain(id, spec->modifiers, strlen(spec->modifiers)) : id;
+    if (spec->modifiers) id = chain(id, spec->modifiers, strlen(spec->modifiers));
+    return (sac_kernel_id){id.low64, id.high64};
 }
 
 /* The loaded kernel of this spec, moved to the front of the list. */
-static sac_kernel *find_loaded(sac_cuda *cuda, XXH128_hash_t id, int32_t device_id) {
+static sac_kernel *find_loaded(sac_cuda *cuda, sac_kernel_id id, int32_t device_id) {
     for (sac_kernel **link = &cuda->kernels; *link; link = &(*link)->next) {
         sac_kernel *kernel = *link;
-        if (kernel->device_id != device_id || !XXH128_isEqual(kernel->id, id)) continue;
+        if (kernel->device_id != device_id || kernel->id.low != id.low || kernel->id.high != id.high)
+            continue;
         *link = kernel->next;
         kernel->next = cuda->kernels;
         return cuda->kernels = kernel;
@@ -193,10 +211,61 @@ static sac_kernel *find_loaded(sac_cuda *cuda, XXH128_hash_t id, int32_t device_
     return NULL;
 }
 
-static saccade_status get_kernel(saccade_context *ctx, const sac_cuda_device *device,
-                                 const sac_kernel_spec *spec, sac_kernel **result) {
+bool sac_kernel_is_at_hand(saccade_context *ctx, const sac_cuda_device *device, const sac_kernel_spec *spec) {
+    char name[SAC_FILE_KEY_SIZE + 8];
     sac_cuda *cuda = sac_cuda_of(ctx);
-    XXH128_hash_t id = identify(spec);
+    size_t size;
+    if (find_loaded(cuda, sac_kernel_identify(spec), device->id) ||
+        find_in_pack(cuda->pack, device, spec, &size))
+        return true;
+    const sac_nvrtc *nvrtc = sac_nvrtc_get(NULL);
+    const char *dir = nvrtc ? file_of(name, ctx, nvrtc, device, spec) : NULL;
+    return sac_file_cache_holds(dir, name);
+}
+
+static void unload(const sac_cuda *cuda, sac_kernel *kernel) {
+    const sac_driver *driver = sac_driver_get(NULL);
+    CUcontext ours;
+    driver->context_push(cuda->devices[kernel->device_id].context);
+    driver->context_sync(); /* it may still run */
+    driver->module_unload(kernel->module);
+    driver->context_pop(&ours);
+    free(kernel);
+}
+
+/* The longest unused go until the rest fits; the first was loaded for the call at hand. */
+static void unload_beyond(sac_cuda *cuda, size_t most) {
+    size_t total = cuda->kernels->bytes;
+    for (sac_kernel **link = &cuda->kernels->next; *link;) {
+        sac_kernel *kernel = *link;
+        if (kernel->captured || total + kernel->bytes <= most) {
+            total += kernel->bytes;
+            link = &kernel->next;
+        } else {
+            *link = kernel->next;
+            unload(cuda, kernel);
+        }
+    }
+}
+
+void sac_kernels_unload(sac_cuda *cuda) {
+    for (sac_kernel *kernel = cuda->kernels, *next; kernel; kernel = next) {
+        next = kernel->next;
+        unload(cuda, kernel);
+    }
+    cuda->kernels = NULL;
+}
+
+size_t sac_kernels_bytes(const sac_cuda *cuda) {
+    size_t total = 0;
+    for (const sac_kernel *kernel = cuda->kernels; kernel; kernel = kernel->next) total += kernel->bytes;
+    return total;
+}
+
+static saccade_status get_kernel(saccade_context *ctx, const sac_cuda_device *device,
+                                 const sac_kernel_spec *spec, bool capturing, sac_kernel **result) {
+    sac_cuda *cuda = sac_cuda_of(ctx);
+    sac_kernel_id id = sac_kernel_identify(spec);
     *result = find_loaded(cuda, id, device->id);
     if (*result) return SACCADE_OK;
 
@@ -213,22 +282,16 @@ static saccade_status get_kernel(saccade_context *ctx, const sac_cuda_device *de
     }
     kernel->id = id;
     kernel->device_id = device->id;
+    kernel->bytes = size;
     kernel->next = cuda->kernels;
     *result = cuda->kernels = kernel;
+    if (!capturing) unload_beyond(cuda, cuda->most_loaded_bytes); /* it waits, which a capture forbids */
     return SACCADE_OK;
 }
 
-void sac_kernels_unload(sac_cuda *cuda) {
-    const sac_driver *driver = sac_driver_get(NULL);
-    for (sac_kernel *kernel = cuda->kernels, *next; kernel; kernel = next) {
-        CUcontext ours;
-        next = kernel->next;
-        driver->context_push(cuda->devices[kernel->device_id].context);
-        driver->module_unload(kernel->module);
-        driver->context_pop(&ours);
-        free(kernel);
-    }
-    cuda->kernels = NULL;
+static bool is_capturing(const saccade_context *ctx) {
+    int state = 0;
+    return sac_driver_get(NULL)->stream_is_capturing(ctx->stream, &state) == 0 && state != 0;
 }
 
 saccade_status sac_kernel_launch(saccade_context *ctx, const sac_cuda_device *device,
@@ -238,8 +301,10 @@ saccade_status sac_kernel_launch(saccade_context *ctx, const sac_cuda_device *de
         return sac_fail(SACCADE_UNSUPPORTED, "%s: %lld CTAs are above 2^31 - 1", spec->entry,
                         (long long)num_ctas);
     sac_kernel *kernel;
-    saccade_status status = get_kernel(ctx, device, spec, &kernel);
+    const bool capturing = is_capturing(ctx);
+    saccade_status status = get_kernel(ctx, device, spec, capturing, &kernel);
     if (status != SACCADE_OK) return status;
+    kernel->captured = kernel->captured || capturing;
     return sac_driver_check(
         sac_driver_get(NULL)->launch(kernel->function, (unsigned)num_ctas, 1, 1, (unsigned)spec->threads, 1,
                                      1, (unsigned)spec->smem_bytes, ctx->stream, params, NULL),

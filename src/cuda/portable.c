@@ -5,8 +5,10 @@
 
 #include "cuda/attn_portable.h"
 #include "cuda/device_mask.h"
+#include "cuda/kernel_prefetch.h"
 #include "cuda/modifier_text.h"
 #include "cuda/rules.h"
+#include "mod/modifier.h"
 
 /* ---- rules ---- */
 
@@ -62,6 +64,29 @@ static void title(saccade_context *ctx, char *text, size_t size) {
 
 /* ---- one call ---- */
 
+/* In the place of a launch. What has no modifier is in the pack, or soon compiled. */
+static saccade_status prefetch_modified(saccade_context *ctx, const sac_cuda_device *device,
+                                        const sac_kernel_spec *spec, int64_t num_ctas, void **params) {
+    return spec->modifiers ? sac_kernel_prefetch(ctx, device, spec, num_ctas, params) : SACCADE_OK;
+}
+
+/* A forward call that asks for lse will be followed by a backward one: with a new modifier, compile for that too. The
+ * gradients are guessed to lie as q, k, v and out do. */
+static void prefetch_backward(const sac_portable_job *forward, const sac_attention_call *call) {
+    static char workspace[64];
+    sac_portable_job job = *forward;
+    sac_attention_args *args = &job.args;
+    if (!args->lse.data || (call->score_mod && !sac_modifier_has_grad(call->score_mod)) ||
+        !sac_portable_serves_backward(args->dtype, args->head_dim, args->head_dim_v, job.device->smem_bytes))
+        return;
+    job.launch = prefetch_modified;
+    args->dout = args->out, args->dq = args->q, args->dk = args->k, args->dv = args->v;
+    sac_portable_plan_backward(
+        &(sac_attention_call){.args = *args, .total_q = call->total_q, .total_k = call->total_k}, workspace,
+        &job.plan);
+    sac_portable_launch_backward(&job);
+}
+
 static saccade_status run(saccade_context *ctx, const sac_attention_call *call, bool backward) {
     sac_portable_job job = {.ctx = ctx, .launch = sac_kernel_launch, .args = call->args};
     saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &job.device);
@@ -72,6 +97,7 @@ static saccade_status run(saccade_context *ctx, const sac_attention_call *call, 
         sac_portable_plan_forward(job.device, call, call->workspace, &job.plan);
     status = sac_device_mask(ctx, job.device, call, &job.args);
     if (status == SACCADE_OK) status = sac_cuda_modifier_text(call, &job.modifiers);
+    if (status == SACCADE_OK && !backward && job.modifiers) prefetch_backward(&job, call);
     if (status == SACCADE_OK)
         status = backward ? sac_portable_launch_backward(&job) : sac_portable_launch_forward(&job);
     free(job.modifiers);

@@ -1,0 +1,86 @@
+/* kernel_prefetch.c - one thread a kernel; every kernel is looked at once in a context's life. */
+#include "cuda/kernel_prefetch.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct sac_prefetch {
+    sac_kernel_id id;
+    int32_t device_id;
+    pid_t process; /* whose thread it is: a forked child has none; 0: there was nothing to do */
+    pthread_t thread;
+    sac_kernel_spec spec; /* with a copy of the modifiers' text */
+    char *modifiers;
+    char architecture[SAC_ARCHITECTURE_SIZE];
+    void *cubin; /* NULL: it did not compile, or was taken */
+    size_t size;
+    sac_prefetch *next;
+};
+
+static void *compile(void *data) {
+    sac_prefetch *p = data;
+    if (sac_kernel_compile(&p->spec, p->architecture, &p->cubin, &p->size, NULL) != SACCADE_OK)
+        p->cubin = NULL;
+    return NULL;
+}
+
+static void wait_for(sac_prefetch *p) {
+    if (p->process == getpid())
+        pthread_join(p->thread, NULL);
+    else
+        p->cubin = NULL; /* whatever the other process made of it */
+    p->process = 0;
+}
+
+static sac_prefetch *find(const sac_cuda *cuda, const sac_cuda_device *device, sac_kernel_id id) {
+    sac_prefetch *p = cuda->prefetches;
+    while (p && (p->device_id != device->id || p->id.low != id.low || p->id.high != id.high)) p = p->next;
+    return p;
+}
+
+static void start(sac_prefetch *p, const sac_kernel_spec *spec) {
+    p->spec = *spec;
+    if (spec->modifiers && !(p->modifiers = strdup(spec->modifiers))) return;
+    p->spec.modifiers = p->modifiers;
+    if (pthread_create(&p->thread, NULL, compile, p) == 0) p->process = getpid();
+}
+
+saccade_status sac_kernel_prefetch(saccade_context *ctx, const sac_cuda_device *device,
+                                   const sac_kernel_spec *spec, int64_t num_ctas, void **params) {
+    (void)num_ctas, (void)params;
+    sac_cuda *cuda = sac_cuda_of(ctx);
+    sac_kernel_id id = sac_kernel_identify(spec);
+    if (find(cuda, device, id)) return SACCADE_OK;
+    sac_prefetch *p = calloc(1, sizeof *p);
+    if (!p) return SACCADE_OK;
+    p->id = id;
+    p->device_id = device->id;
+    sac_kernel_architecture(p->architecture, device, spec);
+    if (!sac_kernel_is_at_hand(ctx, device, spec)) start(p, spec);
+    p->next = cuda->prefetches;
+    cuda->prefetches = p;
+    return SACCADE_OK;
+}
+
+void *sac_prefetch_take(sac_cuda *cuda, const sac_cuda_device *device, const sac_kernel_spec *spec,
+                        size_t *size) {
+    sac_prefetch *p = find(cuda, device, sac_kernel_identify(spec));
+    if (!p || !p->process) return NULL;
+    wait_for(p);
+    void *cubin = p->cubin;
+    *size = p->size;
+    p->cubin = NULL;
+    return cubin;
+}
+
+void sac_prefetches_free(sac_prefetch *prefetches) {
+    for (sac_prefetch *p = prefetches, *next; p; p = next) {
+        next = p->next;
+        if (p->process) wait_for(p);
+        free(p->cubin);
+        free(p->modifiers);
+        free(p);
+    }
+}
