@@ -61,7 +61,7 @@ static saccade_status compile(saccade_context *ctx, const sac_cuda_device *devic
 /* What a variant has beside its dtype and head dimensions. */
 typedef struct features {
     const char *name;
-    bool softcap, alibi, score_mod, mask_mod, block_mask, deterministic, unaligned, split;
+    bool softcap, alibi, score_mod, mask_mod, block_mask, deterministic, unaligned, split, few_rows;
 } features;
 
 static const features plain = {.name = "plain"};
@@ -72,6 +72,12 @@ static const features everything = {.name = "everything",
                                     .mask_mod = true,
                                     .block_mask = true,
                                     .split = true};
+static const features few_rows = {.name = "few rows",
+                                  .softcap = true,
+                                  .alibi = true,
+                                  .score_mod = true,
+                                  .mask_mod = true,
+                                  .few_rows = true};
 static const features deterministic = {.name = "deterministic", .deterministic = true};
 static const features unaligned = {.name = "unaligned", .unaligned = true};
 
@@ -114,7 +120,7 @@ static void compile_variant(const target *t, sac_dtype dtype, int32_t head_dim, 
                               .smem_bytes = t->smem_bytes,
                               .l2_bytes = 40 << 20};
     sac_view view = {.data = data, .batch_stride = 1 << 20, .row_stride = 256, .head_stride = 1 << 12};
-    int32_t seqlen = f->split ? 64 : 4096;
+    int32_t seqlen = f->few_rows ? 8 : f->split ? 64 : 4096;
     sac_attention_call call = {.total_q = seqlen, .total_k = 8192};
     call.args = (sac_attention_args){.q = view,
                                      .k = view,
@@ -184,6 +190,7 @@ static void every_feature_compiles_for(const target *t) {
     for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++) {
         for (int32_t head_dim = 64; head_dim <= 256; head_dim *= 2)
             compile_variant(t, dtypes[d], head_dim, head_dim, &everything);
+        compile_variant(t, dtypes[d], 128, 128, &few_rows);
         compile_variant(t, dtypes[d], 128, 128, &deterministic);
         compile_variant(t, dtypes[d], 128, 128, &unaligned);
     }

@@ -1,21 +1,26 @@
 /* attn_fwd_portable.c - forward tiles by head_dim, splitting over keys, and the launches. */
 #include "cuda/attn_portable.h"
 
-/* In order of preference; the first that fits the head dimensions and the device's shared memory is taken. */
+/* In order of preference; the first that fits the call's rows and head dimensions and the device's shared memory is
+ * taken. */
 typedef struct fwd_tile {
     int32_t element_bytes, head_dim; /* the larger of D and Dv, at most */
     int32_t q_tile, kv_tile, warps, ctas_per_sm;
+    bool few_rows; /* only where no head has more than q_tile */
 } fwd_tile;
 
 static const fwd_tile tiles[] = {
-    {2, 64, 128, 64, 4, 2},  /* registers, once scores are transformed or masked by a text */
-    {2, 128, 128, 64, 4, 2}, /* registers: 64 scores and 128 sums a lane */
-    {2, 256, 128, 64, 8, 1}, /* registers: 16 rows a warp; 132 KiB */
-    {2, 256, 64, 32, 4, 1},  /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
-    {4, 64, 64, 64, 4, 2},   /* registers, for the two halves of each operand */
-    {4, 128, 64, 32, 4, 1},  /* registers */
-    {4, 256, 64, 16, 4, 1},  /* registers; 99 KiB and a little */
-    {4, 256, 32, 16, 2, 1},  /* 99 KiB of shared memory */
+    {2, 64, 64, 64, 4, 3, true},    /* decoding waits for memory: many CTAs, each with little to compute */
+    {2, 128, 64, 64, 4, 3, true},   /* registers: 168 a thread */
+    {2, 256, 64, 64, 4, 1, true},   /* registers */
+    {2, 64, 128, 64, 4, 2, false},  /* registers, once scores are transformed or masked by a text */
+    {2, 128, 128, 64, 4, 2, false}, /* registers: 64 scores and 128 sums a lane */
+    {2, 256, 128, 64, 8, 1, false}, /* registers: 16 rows a warp; 132 KiB */
+    {2, 256, 64, 32, 4, 1, false},  /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
+    {4, 64, 64, 64, 4, 2, false},   /* registers, for the two halves of each operand */
+    {4, 128, 64, 32, 4, 1, false},  /* registers */
+    {4, 256, 64, 16, 4, 1, false},  /* registers; 99 KiB and a little */
+    {4, 256, 32, 16, 2, 1, false},  /* 99 KiB of shared memory */
 };
 
 static int32_t round_up(int32_t x, int32_t to) { return (x + to - 1) / to * to; }
@@ -28,24 +33,35 @@ static int32_t smem_of(const fwd_tile *t, int32_t head_dim, int32_t head_dim_v) 
 /* smem_of as the device counts it: static shared memory of the kernel comes on top. */
 enum { STATIC_SMEM_BYTES = 96 };
 
-static const fwd_tile *choose_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
+static const fwd_tile *choose_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int64_t rows,
+                                   int32_t smem_bytes) {
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
         const fwd_tile *t = &tiles[i];
         if (t->element_bytes == (dtype == SAC_F32 ? 4 : 2) && sac_max(head_dim, head_dim_v) <= t->head_dim &&
-            smem_of(t, head_dim, head_dim_v) + STATIC_SMEM_BYTES <= smem_bytes)
+            smem_of(t, head_dim, head_dim_v) + STATIC_SMEM_BYTES <= smem_bytes &&
+            (!t->few_rows || rows <= t->q_tile))
             return t;
     }
     return NULL;
 }
 
 bool sac_portable_serves_forward(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
-    return choose_tile(dtype, head_dim, head_dim_v, smem_bytes) != NULL;
+    return choose_tile(dtype, head_dim, head_dim_v, INT64_MAX, smem_bytes) != NULL;
 }
 
+/* How a call is cut into CTAs. */
+typedef struct fwd_cut {
+    const fwd_tile *tile;
+    bool packed; /* the heads of a group share a tile: its keys are read once, not group times */
+    int32_t num_splits;
+} fwd_cut;
+
 /* Too few query tiles leave SMs idle: the keys are then divided too, four tiles of them a CTA at least. */
-static int32_t choose_splits(const sac_cuda_device *device, const fwd_tile *t,
+static int32_t choose_splits(const sac_cuda_device *device, const fwd_cut *cut,
                              const sac_attention_args *args) {
-    int64_t ctas = (int64_t)sac_ceil_div(args->len_q.seqlen, t->q_tile) * args->batch * args->num_heads;
+    const fwd_tile *t = cut->tile;
+    int64_t ctas = (int64_t)sac_ceil_div(args->len_q.seqlen, t->q_tile) * args->batch *
+                   (cut->packed ? args->num_kv_heads : args->num_heads);
     int64_t room = (int64_t)device->num_sms * t->ctas_per_sm,
             most = sac_ceil_div(args->len_k.seqlen, t->kv_tile) / 4;
     int64_t splits = ctas > 0 ? room / ctas : 1;
@@ -53,15 +69,35 @@ static int32_t choose_splits(const sac_cuda_device *device, const fwd_tile *t,
     return splits > 1 ? (int32_t)splits : 1;
 }
 
+static fwd_cut choose_cut(const sac_cuda_device *device, const sac_attention_args *args) {
+    bool may_pack = args->group > 1 && !args->blocks.by_query.offsets;
+    int64_t rows = (int64_t)args->len_q.seqlen * (may_pack ? args->group : 1);
+    fwd_cut cut = {.tile =
+                       choose_tile(args->dtype, args->head_dim, args->head_dim_v, rows, device->smem_bytes)};
+    cut.packed = may_pack && rows <= cut.tile->q_tile;
+    cut.num_splits = choose_splits(device, &cut, args);
+    return cut;
+}
+
+static sac_schedule schedule_of(const sac_portable_job *job, const fwd_cut *cut) {
+    const sac_attention_args *args = &job->args;
+    sac_schedule s = sac_portable_schedule(job, true, cut->tile->q_tile);
+    if (cut->packed) {
+        s.num_heads = args->batch * args->num_kv_heads;
+        s.section = sac_max(s.num_heads, 1); /* the same part of all heads' keys together */
+    }
+    s.num_splits = cut->num_splits;
+    return s;
+}
+
 size_t sac_portable_plan_forward(const sac_cuda_device *device, const sac_attention_call *call,
                                  void *workspace, sac_portable_plan *plan) {
     const sac_attention_args *args = &call->args;
-    const fwd_tile *t = choose_tile(args->dtype, args->head_dim, args->head_dim_v, device->smem_bytes);
+    const fwd_cut cut = choose_cut(device, args);
     size_t used = 0;
     *plan = (sac_portable_plan){.total_q = call->total_q, .total_k = call->total_k};
-    plan->schedule.num_splits = choose_splits(device, t, args);
-    if (plan->schedule.num_splits == 1) return 0;
-    size_t rows = (size_t)plan->schedule.num_splits * (size_t)args->num_heads * (size_t)call->total_q;
+    if (cut.num_splits == 1) return 0;
+    size_t rows = (size_t)cut.num_splits * (size_t)args->num_heads * (size_t)call->total_q;
     plan->partial_out = sac_carve(workspace, &used, rows * (size_t)args->head_dim_v * sizeof(float));
     plan->partial_lse = sac_carve(workspace, &used, rows * sizeof(float));
     return used;
@@ -77,10 +113,9 @@ static saccade_status launch_merge(sac_portable_job *job) {
 
 saccade_status sac_portable_launch_forward(sac_portable_job *job) {
     const sac_attention_args *args = &job->args;
-    const fwd_tile *t = choose_tile(args->dtype, args->head_dim, args->head_dim_v, job->device->smem_bytes);
-    int32_t num_splits = job->plan.schedule.num_splits;
-    job->plan.schedule = sac_portable_schedule(job, true, t->q_tile);
-    job->plan.schedule.num_splits = num_splits;
+    const fwd_cut cut = choose_cut(job->device, args);
+    const fwd_tile *t = cut.tile;
+    job->plan.schedule = schedule_of(job, &cut);
 
     sac_kernel_spec spec =
         sac_portable_spec(job, "cuda/kernels/attn_fwd_portable.cu", "attn_fwd", 32 * t->warps);
@@ -88,12 +123,13 @@ saccade_status sac_portable_launch_forward(sac_portable_job *job) {
     sac_kernel_define(&spec, "Q_TILE", t->q_tile);
     sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
     sac_kernel_define(&spec, "MIN_CTAS", t->ctas_per_sm);
-    sac_kernel_define(&spec, "SPLIT", num_splits > 1);
+    sac_kernel_define(&spec, "SPLIT", cut.num_splits > 1);
+    sac_kernel_define(&spec, "PACK_GQA", cut.packed);
     spec.smem_bytes = smem_of(t, args->head_dim, args->head_dim_v);
     saccade_status status =
         job->launch(job->ctx, job->device, &spec, sac_portable_num_ctas(&job->plan.schedule),
                     (void *[]){&job->args, &job->plan});
-    if (status == SACCADE_OK && num_splits > 1) status = launch_merge(job);
+    if (status == SACCADE_OK && cut.num_splits > 1) status = launch_merge(job);
     if (status == SACCADE_OK)
         status = sac_portable_fill(job, &args->out, &args->lse, true, args->num_heads, args->head_dim_v);
     return status;

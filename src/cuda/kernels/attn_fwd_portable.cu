@@ -1,7 +1,8 @@
-/* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head.
+/* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head, or (PACK_GQA) the few
+ * queries of all heads that share a key head, so that its keys are read once.
  *
  * Needs, from attn_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS MIN_CTAS ALIGNED TRANSFORM
- * HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK SPLIT.
+ * HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK SPLIT PACK_GQA.
  *
  * Each warp owns Q_TILE / warps rows, whole: row statistics never leave a quad of lanes. Two CTAs an SM hide each
  * other's waits, so one buffer of K and one of V are enough: V travels while S = Q K^T is computed, the next K
@@ -27,6 +28,8 @@ enum {
     OT = DV_PADDED / 8,             /* and of the output */
 };
 
+static_assert(!PACK_GQA || !HAS_BLOCK_MASK, "a packed tile has no block row");
+
 typedef float score_acc[MT][ST][4];
 typedef float out_acc[MT][OT][4];
 
@@ -37,12 +40,28 @@ typedef struct row_stats {
 
 /* What the CTA works on. A copy in shared memory serves masked tiles and the end: registers are for the loop. */
 typedef struct cta_work {
-    work_piece piece;
+    work_piece piece; /* h: the first head */
     sac_sequence seq;
-    sac_range rows;
+    sac_range queries, rows; /* the same, unless rows are packed */
     sac_band band;
     bool poisoned; /* hidden keys may not be multiplied by their weight of 0 */
 } cta_work;
+
+/* Packed: all heads of the first query, then all of the next. */
+SAC_FN int32_t query_of_row(const sac_attention_args *args, int32_t row) {
+    return PACK_GQA ? row / args->group : row;
+}
+SAC_FN int32_t head_of_row(const sac_attention_args *args, int32_t first_head, int32_t row) {
+    return PACK_GQA ? first_head + row % args->group : first_head;
+}
+SAC_FN score_place place_of_row(const sac_attention_args *args, const score_place *first, int32_t row) {
+    score_place at = *first;
+    at.h = head_of_row(args, at.h, row);
+#if HAS_ALIBI
+    if (PACK_GQA) at.slope = args->alibi_slopes[at.b * args->alibi_batch_stride + at.h];
+#endif
+    return at;
+}
 
 /* First row of this lane in the CTA's tile; the others follow by 8. */
 SAC_FN int lane_row(void) { return threadIdx.x / 32 * 16 * MT + threadIdx.x % 32 / 4; }
@@ -50,13 +69,14 @@ SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
 
 /* Raw products to scores, -inf where the query does not see the key. */
 template <bool MASKED>
-SAC_FN void score_and_mask(score_acc &s, const sac_attention_args *args, const score_place *at,
+SAC_FN void score_and_mask(score_acc &s, const sac_attention_args *args, const score_place *first,
                            const sac_band *band, const sac_tile *tile, int32_t first_row) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t i = first_row + lane_row() + 16 * m + 8 * half;
+            int32_t r = first_row + lane_row() + 16 * m + 8 * half, i = query_of_row(args, r);
+            const score_place at = place_of_row(args, first, r);
             score_row_band row = {0, 0};
             if (MASKED) row = score_row_band_of(band, tile, tile->end, i);
 #pragma unroll
@@ -64,8 +84,8 @@ SAC_FN void score_and_mask(score_acc &s, const sac_attention_args *args, const s
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     int32_t j = tile->begin + 8 * n + lane_column() + e;
-                    float x = score_of(args, at, s[m][n][2 * half + e], i, j);
-                    if (MASKED && !score_visible(args, at, tile, row, i, j)) x = -INFINITE;
+                    float x = score_of(args, &at, s[m][n][2 * half + e], i, j);
+                    if (MASKED && !score_visible(args, &at, tile, row, i, j)) x = -INFINITE;
                     s[m][n][2 * half + e] = x;
                 }
         }
@@ -133,15 +153,15 @@ SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_
 
 /* One finished row of this lane's quad. inverse: of the row's sum. */
 SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *plan, const cta_work *work,
-                      int32_t i, const float *out, int stride, float inverse, float lse) {
-    const work_piece *w = &work->piece;
-    const sac_sequence seq = work->seq;
+                      int32_t row, const float *out, int stride, float inverse, float lse) {
+    const int32_t b = work->piece.b, h = head_of_row(args, work->piece.h, row), i = query_of_row(args, row);
+    const int64_t q_row = work->seq.q_row;
     bool writes_lse = threadIdx.x % 4 == 0;
 #if SPLIT
-    int64_t in_batch = args->len_q.cu_seqlens ? seq.q_row : (int64_t)w->b * args->len_q.seqlen;
-    int64_t row = ((int64_t)w->split * args->num_heads + w->h) * plan->total_q + in_batch + i;
-    if (writes_lse) plan->partial_lse[row] = lse;
-    float *to = plan->partial_out + row * HEAD_DIM_V;
+    int64_t in_batch = args->len_q.cu_seqlens ? q_row : (int64_t)b * args->len_q.seqlen;
+    int64_t part = ((int64_t)work->piece.split * args->num_heads + h) * plan->total_q + in_batch + i;
+    if (writes_lse) plan->partial_lse[part] = lse;
+    float *to = plan->partial_out + part * HEAD_DIM_V;
 #pragma unroll
     for (int n = 0; n < OT; n++) {
         int column = 8 * n + lane_column();
@@ -149,9 +169,8 @@ SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *p
         *(float2 *)(to + column) = make_float2(out[n * stride] * inverse, out[n * stride + 1] * inverse);
     }
 #else
-    if (writes_lse && args->lse.data) *row_value(&args->lse, w->b, w->h, seq.q_row + i) = lse;
-    element *to = (element *)args->out.data + w->b * args->out.batch_stride + w->h * args->out.head_stride +
-                  (seq.q_row + i) * args->out.row_stride;
+    if (writes_lse && args->lse.data) *row_value(&args->lse, b, h, q_row + i) = lse;
+    element *to = view_row(&args->out, b, h, q_row + i);
 #pragma unroll
     for (int n = 0; n < OT; n++) {
         int column = 8 * n + lane_column();
@@ -164,16 +183,16 @@ SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *p
 SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *args,
                    const sac_portable_plan *plan, const cta_work *work) {
     bool has_sink = args->sink && !SPLIT; /* else attn_merge.cu adds it */
-    float sink = has_sink ? args->sink[work->piece.h] * LOG2_E : 0;
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t i = work->rows.begin + lane_row() + 16 * m + 8 * half;
+            int32_t row = work->rows.begin + lane_row() + 16 * m + 8 * half;
             float sum = quad_sum(stats->sum[m][half]), max = stats->max[m][half];
-            if (has_sink && max > -INFINITE) sum += ptx_exp2(sink - max);
+            if (has_sink && max > -INFINITE)
+                sum += ptx_exp2(args->sink[head_of_row(args, work->piece.h, row)] * LOG2_E - max);
             float inverse = sum == 0 ? 0 : 1 / sum, lse = sum == 0 ? -INFINITE : LN_2 * (max + log2f(sum));
-            if (i < work->rows.end) store_row(args, plan, work, i, &out[m][0][2 * half], 4, inverse, lse);
+            if (row < work->rows.end) store_row(args, plan, work, row, &out[m][0][2 * half], 4, inverse, lse);
         }
 }
 
@@ -217,12 +236,35 @@ SAC_FN void load_values(ptx_smem to, const sac_attention_args *args, const eleme
     ptx_cp_async_commit();
 }
 
+SAC_FN void load_queries(ptx_smem to, const sac_attention_args *args, const cta_work *work) {
+    const int32_t b = work->piece.b, h = work->piece.h, num_rows = work->rows.end - work->rows.begin;
+#if PACK_GQA
+    constexpr int CHUNK = 16 / sizeof(element), CHUNKS = D_PADDED / CHUNK;
+    for (int c = threadIdx.x; c < Q_TILE * CHUNKS; c += NUM_THREADS) {
+        int row = c / CHUNKS, column = c % CHUNKS * CHUNK;
+        bool present = row < num_rows && column < HEAD_DIM;
+        const element *from =
+            view_row(&args->q, b, head_of_row(args, h, row), work->seq.q_row + query_of_row(args, row));
+        tile_copy_chunk(to + (row * D_PITCH + column) * sizeof(element),
+                        present ? from + column : (element *)args->q.data, present);
+    }
+#else
+    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(to, view_row(&args->q, b, h, work->seq.q_row + work->rows.begin),
+                                          args->q.row_stride, num_rows);
+#endif
+}
+
 SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_plan *plan) {
     cta_work work;
-    work.piece = schedule_piece(&plan->schedule, args->num_heads);
+    work.piece = schedule_piece(&plan->schedule, PACK_GQA ? args->num_kv_heads : args->num_heads);
     work.seq = sac_sequence_of(args, work.piece.b);
-    work.rows =
+    work.queries =
         sac_tile_rows(work.piece.tile, work.seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args->blocks.q_block : 0);
+    work.rows = work.queries;
+    if (PACK_GQA) { /* there is one tile */
+        work.piece.h *= args->group;
+        work.rows.end *= args->group;
+    }
     work.band = sac_band_make(&args->band, work.seq.q_len, work.seq.k_len);
     work.poisoned = false;
     return work;
@@ -232,13 +274,12 @@ SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_pla
 SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *args,
                    const sac_portable_plan *plan, const cta_work *work, const cta_tiles &tiles) {
     const cta_work own = find_work(args, plan); /* again: registers that lived until here would be missed */
-    const int32_t b = own.piece.b, h = own.piece.h, first = own.rows.begin;
-    const element *q = view_row(&args->q, b, h, own.seq.q_row + first);
+    const int32_t b = own.piece.b, h = own.piece.h;
     const element *k = view_row(&args->k, b, h / args->group, own.seq.k_row);
     const element *v = view_row(&args->v, b, h / args->group, own.seq.k_row);
     const score_place at = score_place_of(args, b, h, own.seq);
     const float to_log2 = score_to_log2(args);
-    sac_walk walk = sac_walk_keys(args, &own.band, b, h, own.rows, KV_TILE);
+    sac_walk walk = sac_walk_keys(args, &own.band, b, h, own.queries, KV_TILE);
 #if !HAS_BLOCK_MASK
     walk.entry = walk.entry_end = nullptr;
 #endif
@@ -254,7 +295,7 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
     sac_tile tile;
     bool more = sac_walk_next(&walk, &tile);
     if (more) {
-        tile_load<Q_TILE, HEAD_DIM, D_PADDED>(tiles.q, q, args->q.row_stride, own.rows.end - first);
+        load_queries(tiles.q, args, &own);
         load_keys(tiles.k, args, k, &tile);
     }
     while (more) {

@@ -44,6 +44,16 @@ SAC_FN void chunk_load(ptx_smem to, const element *from, bool present) {
 #endif
 }
 
+/* Starts copying 16 bytes; zeroes, and nothing is read, where the source is not present. */
+SAC_FN void tile_copy_chunk(ptx_smem to, const element *from, bool present) {
+#if ALIGNED
+    ptx_cp_async(to, from, present);
+#else
+    for (int e = 0; e < 16 / (int)sizeof(element); e++)
+        element_store_shared(to + e * sizeof(element), present ? from[e] : (element)0);
+#endif
+}
+
 /* Starts copying rows [0, num_rows) of `from` (columns [0, COLS), row_stride elements apart) into a tile of
  * PADDED columns; what the source lacks becomes zero, so that no stray NaN meets a zero weight. */
 template <int ROWS, int COLS, int PADDED>

@@ -4,18 +4,16 @@
 
 #include "shared/types.h"
 
-/* lo in the lower half; round to nearest even. */
-SAC_FN uint32_t ptx_pack_bf16(float lo, float hi) {
-    uint32_t d;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo));
-    return d;
-}
-
-SAC_FN uint32_t ptx_pack_f16(float lo, float hi) {
-    uint32_t d;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo));
-    return d;
-}
+/* ptx_pack_bf16, ptx_pack_f16: lo in the lower half; round to nearest even. */
+#define PTX_PACK(type)                                                                                       \
+    SAC_FN uint32_t ptx_pack_##type(float lo, float hi) {                                                    \
+        uint32_t d;                                                                                          \
+        asm("cvt.rn." #type "x2.f32 %0, %1, %2;" : "=r"(d) : "f"(hi), "f"(lo));                              \
+        return d;                                                                                            \
+    }
+PTX_PACK(bf16)
+PTX_PACK(f16)
+#undef PTX_PACK
 
 SAC_FN float ptx_f32_of_f16(uint16_t x) {
     float d;
@@ -51,25 +49,15 @@ SAC_FN uint32_t ptx_tf32(float x) {
     return d;
 }
 
-/* 2^x to 2 ulp; 0 for -inf and where the result would be subnormal. */
-SAC_FN float ptx_exp2(float x) {
-    float d;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
-    return d;
-}
-
-/* 1 / x to 1 ulp. */
-SAC_FN float ptx_reciprocal(float x) {
-    float d;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(d) : "f"(x));
-    return d;
-}
-
-/* tanh(x), relative error 2^-11. */
-SAC_FN float ptx_tanh(float x) {
-    float d;
-    asm("tanh.approx.f32 %0, %1;" : "=f"(d) : "f"(x));
-    return d;
-}
+#define PTX_FUNCTION(name, instruction)                                                                      \
+    SAC_FN float name(float x) {                                                                             \
+        float d;                                                                                             \
+        asm(instruction ".f32 %0, %1;" : "=f"(d) : "f"(x));                                                  \
+        return d;                                                                                            \
+    }
+PTX_FUNCTION(ptx_exp2, "ex2.approx.ftz")       /* 2^x to 2 ulp; 0 for -inf and where it would be subnormal */
+PTX_FUNCTION(ptx_reciprocal, "rcp.approx.ftz") /* 1 / x to 1 ulp */
+PTX_FUNCTION(ptx_tanh, "tanh.approx")          /* relative error 2^-11 */
+#undef PTX_FUNCTION
 
 #endif
