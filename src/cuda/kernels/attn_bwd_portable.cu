@@ -457,7 +457,7 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
         }
 #endif
         bool poisoned = scores(&current, &args, &plan, &cta, &now);
-        if (__syncthreads_or(poisoned)) /* P and dS are whole */
+        if (__any_sync(0xffffffff, __syncthreads_or(poisoned))) /* P and dS are whole */
             accumulate_poisoned(dk, dv, &current, &args, &plan, &cta, &now, &next);
         else
             accumulate(dk, dv, &current, &args, &plan, &cta, &now, &next);

@@ -328,7 +328,7 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
             else if (TRANSFORM)
                 score_and_mask<false>(s, args, &at, &work->band, &tile, work->rows.begin);
             online_softmax(s, stats, out, to_log2);
-            if (masked && work->poisoned)
+            if (masked && __any_sync(0xffffffff, work->poisoned))
                 gemm_weighted_from_acc<DV_PITCH>(out, s, tiles.v);
             else
                 gemm_from_acc<K_OUTER, DV_PITCH, KV_TILE / 16>(out, s, v_lane);
@@ -353,11 +353,11 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
 
     out_acc out;
     row_stats stats;
-    for (;;) {
+    for (int pass = 0; pass < 2; pass++) { /* the compiler takes a loop without a count for divergent */
         attend(out, &stats, &args, &plan, &work, tiles);
         /* NaN may have come from keys that its row does not see: then all again, with care. (The barrier also makes
          * `work` whole for threads that visited no key; their out is 0.) */
-        if (!__syncthreads_or(acc_not_finite(out) && !work.poisoned)) break;
+        if (!__any_sync(0xffffffff, __syncthreads_or(acc_not_finite(out) && !work.poisoned))) break;
         if (threadIdx.x == 0) work.poisoned = true;
     }
     finish(out, &stats, &args, &plan, &work);
