@@ -17,7 +17,7 @@
 
 #include "table.h"
 
-enum { N = 1024, H = 4, D = 128, NUM = 9 };
+enum { N = 1024, H = 4, D = 128, NUM = 6 };
 
 static struct {
     int (*init)(unsigned);
@@ -109,9 +109,10 @@ static size_t free_bytes(void) {
     return free_now;
 }
 
-static void print_row(const char *what, double *ms, int count) {
+/* The median, and the times in their order. */
+static double median(double *ms, int count) {
     qsort(ms, (size_t)count, sizeof *ms, compare_times);
-    printf("%-34s %9.2f %9.2f\n", what, ms[count / 2], ms[count - 1]);
+    return ms[count / 2];
 }
 
 int main(int argc, char **argv) {
@@ -123,6 +124,9 @@ int main(int argc, char **argv) {
     saccade_modifier *modifiers[NUM];
     saccade_context *keeper = new_context(dir), *ctx;
     double compiled[NUM], from_disk[NUM], loaded[NUM];
+    print_machine(1);
+    printf("forward + backward of a modifier, ms\n%-8s %12s %12s %12s\n", "", "compiled", "from disk",
+           "loaded");
     for (int i = 0; i < NUM; i++) {
         char text[96];
         snprintf(text, sizeof text, "score - 0.0%d1f * fabsf((float)(q_idx - kv_idx))", i);
@@ -136,15 +140,14 @@ int main(int argc, char **argv) {
         ctx = new_context(dir);
         from_disk[i] = use(ctx, modifiers[i], backend);
         saccade_context_destroy(ctx);
+        printf("%-8d %12.2f %12.2f %12.2f\n", i, compiled[i], from_disk[i], loaded[i]);
+        fflush(stdout);
     }
     size_t before = free_bytes();
     for (int i = 0; i < NUM; i++) use(keeper, modifiers[i], backend);
     size_t after = free_bytes();
-    print_machine(1);
-    printf("%-34s %9s %9s\n", "forward + backward of a modifier", "ms p50", "worst");
-    print_row("new: compiled", compiled + 1, NUM - 1);
-    print_row("in a new context, from the disk", from_disk, NUM);
-    print_row("again, loaded", loaded, NUM);
+    printf("%-8s %12.2f %12.2f %12.2f\n", "median", median(compiled + 1, NUM - 1), median(from_disk, NUM),
+           median(loaded, NUM));
     printf("\ndevice memory kept by the kernels of %d modifiers: %.1f MiB\n", NUM,
            ((double)before - (double)after) / (1 << 20));
     for (int i = 0; i < NUM; i++) saccade_modifier_destroy(modifiers[i]);

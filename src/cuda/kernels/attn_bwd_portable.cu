@@ -161,6 +161,26 @@ SAC_FN void weights(score_acc &s, ptx_smem p_tile, const bwd_row (&rows)[S_ROWS 
         }
 }
 
+/* P = 0 of hidden pairs, where all were taken for visible. */
+SAC_FN void hide(ptx_smem p_tile, const sac_attention_args *args, const score_place *at, const sac_band *band,
+                 const bwd_tile *t) {
+#pragma unroll
+    for (int m = 0; m < S_ROWS / 16; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int32_t i = t->q.begin + score_row() + 16 * m + 8 * half;
+            const score_row_band visible = bwd_row_band(t, band, i);
+#pragma unroll
+            for (int n = 0; n < S_COLUMNS / 8; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    int32_t j = t->k.begin + score_column() + 8 * n + e;
+                    if (score_visible(args, at, &t->tile, visible, i, j)) continue;
+                    element_store_shared(p_tile + score_offset(m, half, n) + e * sizeof(element), 0);
+                }
+        }
+}
+
 /* dP to dS, into shared memory. s: P, or the raw products (see weights). */
 template <bool MASKED>
 SAC_FN void score_grads(const score_acc &dp, const score_acc &s, ptx_smem p_tile, ptx_smem ds_tile,
@@ -319,15 +339,22 @@ SAC_FN bool scores(const tiles *t, const sac_attention_args *args, const sac_por
         s, t->q + warp_row * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
         t->k + warp_column * D_PITCH * sizeof(element) + lane_offset_b<K_INNER, D_PITCH>());
     bool poisoned = masked && acc_not_finite(s);
-    masked ? weights<true>(s, t->p, rows, args, &at, &cta->band, &around)
-           : weights<false>(s, t->p, rows, args, &at, &cta->band, &around);
+    if (TRANSFORM) { /* so that a modifier's text is compiled once */
+        weights<false>(s, t->p, rows, args, &at, &cta->band, &around);
+        if (masked) hide(t->p, args, &at, &cta->band, &around);
+    } else {
+        masked ? weights<true>(s, t->p, rows, args, &at, &cta->band, &around)
+               : weights<false>(s, t->p, rows, args, &at, &cta->band, &around);
+    }
     acc_clear(dp);
     gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
         dp, t->dout + warp_row * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
         t->v + warp_column * DV_PITCH * sizeof(element) + lane_offset_b<K_INNER, DV_PITCH>());
     poisoned = poisoned || (masked && acc_not_finite(dp));
-    masked ? score_grads<true>(dp, s, t->p, t->ds, rows, args, &at, &around)
-           : score_grads<false>(dp, s, t->p, t->ds, rows, args, &at, &around);
+    if (masked || TRANSFORM) /* likewise: to ask whether P is 0 costs little beside a text */
+        score_grads<true>(dp, s, t->p, t->ds, rows, args, &at, &around);
+    else
+        score_grads<false>(dp, s, t->p, t->ds, rows, args, &at, &around);
     return poisoned;
 }
 

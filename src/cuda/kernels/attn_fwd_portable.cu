@@ -67,27 +67,41 @@ SAC_FN score_place place_of_row(const sac_attention_args *args, const score_plac
 SAC_FN int lane_row(void) { return threadIdx.x / 32 * 16 * MT + threadIdx.x % 32 / 4; }
 SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
 
-/* Raw products to scores, -inf where the query does not see the key. */
-template <bool MASKED>
-SAC_FN void score_and_mask(score_acc &s, const sac_attention_args *args, const score_place *first,
-                           const sac_band *band, const sac_tile *tile, int32_t first_row) {
+/* Raw products to scores. Apart from the masking below, so that a modifier's text is compiled once. */
+SAC_FN void transform_scores(score_acc &s, const sac_attention_args *args, const score_place *first,
+                             const sac_tile *tile, int32_t first_row) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             int32_t r = first_row + lane_row() + 16 * m + 8 * half, i = query_of_row(args, r);
             const score_place at = place_of_row(args, first, r);
-            score_row_band row = {0, 0};
-            if (MASKED) row = score_row_band_of(band, tile, tile->end, i);
 #pragma unroll
             for (int n = 0; n < ST; n++)
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    int32_t j = tile->begin + 8 * n + lane_column() + e;
-                    float x = score_of(args, &at, s[m][n][2 * half + e], i, j);
-                    if (MASKED && !score_visible(args, &at, tile, row, i, j)) x = -INFINITE;
-                    s[m][n][2 * half + e] = x;
+                    float *x = &s[m][n][2 * half + e];
+                    *x = score_of(args, &at, *x, i, tile->begin + 8 * n + lane_column() + e);
                 }
+        }
+}
+
+/* -inf where the query does not see the key. */
+SAC_FN void mask_scores(score_acc &s, const sac_attention_args *args, const score_place *first,
+                        const sac_band *band, const sac_tile *tile, int32_t first_row) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int32_t r = first_row + lane_row() + 16 * m + 8 * half, i = query_of_row(args, r);
+            const score_place at = place_of_row(args, first, r);
+            const score_row_band row = score_row_band_of(band, tile, tile->end, i);
+#pragma unroll
+            for (int n = 0; n < ST; n++)
+#pragma unroll
+                for (int e = 0; e < 2; e++)
+                    if (!score_visible(args, &at, tile, row, i, tile->begin + 8 * n + lane_column() + e))
+                        s[m][n][2 * half + e] = -INFINITE;
         }
 }
 
@@ -323,10 +337,8 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
         if (more) load_keys(tiles.k, args, k, &next);
         if (!diagonal) {
             bool masked = score_tile_masked(&tile, KV_TILE);
-            if (masked)
-                score_and_mask<true>(s, args, &at, &work->band, &tile, work->rows.begin);
-            else if (TRANSFORM)
-                score_and_mask<false>(s, args, &at, &work->band, &tile, work->rows.begin);
+            if (TRANSFORM) transform_scores(s, args, &at, &tile, work->rows.begin);
+            if (masked) mask_scores(s, args, &at, &work->band, &tile, work->rows.begin);
             online_softmax(s, stats, out, to_log2);
             if (masked && __any_sync(0xffffffff, work->poisoned))
                 gemm_weighted_from_acc<DV_PITCH>(out, s, tiles.v);
@@ -350,13 +362,13 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     const cta_work own = find_work(&args, &plan);
     if (own.rows.begin >= own.rows.end) return;
     if (threadIdx.x == 0) work = own;
+    __syncthreads();
 
     out_acc out;
     row_stats stats;
     for (int pass = 0; pass < 2; pass++) { /* the compiler takes a loop without a count for divergent */
         attend(out, &stats, &args, &plan, &work, tiles);
-        /* NaN may have come from keys that its row does not see: then all again, with care. (The barrier also makes
-         * `work` whole for threads that visited no key; their out is 0.) */
+        /* NaN may have come from keys that its row does not see: then all again, with care. */
         if (!__any_sync(0xffffffff, __syncthreads_or(acc_not_finite(out) && !work.poisoned))) break;
         if (threadIdx.x == 0) work.poisoned = true;
     }
