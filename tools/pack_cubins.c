@@ -2,9 +2,8 @@
  *
  *     pack_cubins PACK CACHE_DIR PROCESSES 80 90 ...      (compute capabilities)
  *
- * NVRTC compiles one kernel at a time in a process, so processes share the work, and CACHE_DIR is what they share: each
- * compiles its part of the list into it, then the first writes the pack from what lies there. So a build after a
- * change compiles only what changed. Needs no GPU.
+ * Processes share the work: each walks the whole list and compiles its part into CACHE_DIR; then the first walks it once
+ * more and writes the pack from what lies there. So a build after a change of host code compiles nothing. Needs no GPU.
  */
 #include <stdio.h>
 #include <stdlib.h>
