@@ -204,7 +204,7 @@ static void absent_pack_says_so(void **state) {
 /* ---- what the build puts into one ---- */
 
 static struct {
-    bool fwd_portable, bwd_portable, fwd_sm90, mask;
+    bool fwd_portable, bwd_portable, fwd_sm90, bwd_sm90, dq_sm90, mask;
     int count;
 } visited;
 
@@ -217,6 +217,8 @@ static saccade_status visit(saccade_context *ctx, const sac_cuda_device *device,
     visited.fwd_portable |= strcmp(spec->entry, "attn_fwd") == 0;
     visited.bwd_portable |= strcmp(spec->entry, "attn_bwd") == 0;
     visited.fwd_sm90 |= strcmp(spec->entry, "attn_fwd_sm90") == 0;
+    visited.bwd_sm90 |= strcmp(spec->entry, "attn_bwd_sm90") == 0;
+    visited.dq_sm90 |= strcmp(spec->entry, "attn_bwd_dq_sm90") == 0;
     visited.mask |= strcmp(spec->entry, "mask_transpose") == 0;
     visited.count++;
     return SACCADE_OK;
@@ -229,7 +231,8 @@ static void standard_kernels_are_of_every_family_that_the_gpu_can_run(void **sta
         memset(&visited, 0, sizeof visited);
         assert_int_equal(sac_standard_kernels(capabilities[i], visit), SACCADE_OK);
         assert_true(visited.fwd_portable && visited.bwd_portable && visited.mask);
-        assert_int_equal(visited.fwd_sm90, capabilities[i] == 90);
+        assert_int_equal(visited.fwd_sm90 + visited.bwd_sm90 + visited.dq_sm90,
+                         capabilities[i] == 90 ? 3 : 0);
     }
 }
 
