@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import SDPBackend
 
 from bench_attention import exact, time_interleaved, torch_contender
-from bench_forward import machine
+from protocols import machine
 from saccade_ctypes import Saccade
 
 # B, Nq, Nk, H, Hkv, D
