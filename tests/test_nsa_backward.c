@@ -54,6 +54,23 @@ static void fp16_and_unequal_head_dims(void **state) {
     nsa_verify(&c, SAC_F16, true);
 }
 
+/* Where a backend may take the queries of a compressed key in parts. */
+static void few_compressed_keys_are_seen_by_many_queries(void **state) {
+    (void)state;
+    nsa_case c = {.name = "few compressed keys",
+                  .seqlen = 1700,
+                  .num_heads = 4,
+                  .num_kv_heads = 2,
+                  .block = 64,
+                  .window = 64,
+                  .query_tile = 64,
+                  .weights = true};
+    nsa_verify(&c, SAC_BF16, true);
+    c.name = "few compressed keys, packed", c.packed = true, c.batch = 3, c.weights = false;
+    c.lens[0] = 40, c.lens[1] = 1560, c.lens[2] = 100;
+    nsa_verify(&c, SAC_BF16, true);
+}
+
 static void activations_of_a_trained_model(void **state) {
     (void)state;
     nsa_case c = {.name = "sample, per query",
@@ -236,6 +253,7 @@ int main(void) {
         cmocka_unit_test(every_option_meets_every_other),
         cmocka_unit_test(short_and_empty_sequences_have_gradients_too),
         cmocka_unit_test(fp16_and_unequal_head_dims),
+        cmocka_unit_test(few_compressed_keys_are_seen_by_many_queries),
         cmocka_unit_test(activations_of_a_trained_model),
         cmocka_unit_test(each_gradient_may_be_wanted_alone),
         cmocka_unit_test(deterministic_gradients_are_the_same_bits),

@@ -22,6 +22,7 @@ static const struct {
     {"cuda/kernels/nsa_gate_bwd.cu", "nsa_gate_bwd", 256, true},
     {"cuda/kernels/nsa_query_grads.cu", "nsa_query_grads", 256, true},
     {"cuda/kernels/nsa_key_grads.cu", "nsa_key_grads", 256, false},
+    {"cuda/kernels/nsa_join.cu", "nsa_join", 256, false},
     {"cuda/kernels/nsa_outer.cu", "nsa_outer", 256, false},
     {"cuda/kernels/nsa_sum_parts.cu", "nsa_sum_parts", 256, false},
 };

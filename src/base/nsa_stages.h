@@ -46,8 +46,10 @@ typedef struct sac_nsa_query_grads {
  * the block's tokens; and of the mean's weights. */
 typedef struct sac_nsa_key_grads {
     sac_view branch[SAC_NSA_NUM_BRANCHES]; /* the compressed one's has a row per block */
-    sac_view sum;                          /* no data: not wanted */
-    float *dw;                             /* (Hkv, D, D) contiguous, or NULL: not wanted */
+    int32_t parts;       /* of the compressed one's (sac_attention_call.grad_parts), which */
+    int64_t part_stride; /* are added up in place */
+    sac_view sum;        /* no data: not wanted */
+    float *dw;           /* (Hkv, D, D) contiguous, or NULL: not wanted */
 } sac_nsa_key_grads;
 
 typedef struct sac_nsa_stages {

@@ -105,6 +105,9 @@ static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
     params->delta = rows->delta;
     params->next_tile = sac_carve(call->workspace, &used, sizeof *params->next_tile);
     params->total_q = call->total_q;
+    params->num_parts = sac_max(1, call->grad_parts);
+    params->dk_part_stride = call->dk_part_stride;
+    params->dv_part_stride = call->dv_part_stride;
     const size_t row_bytes =
         sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
     const bool sums_dq = sac_attn_bwd_sm90_sums_dq(args);
@@ -150,7 +153,7 @@ static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
     const int32_t num_heads = args->batch * args->num_kv_heads;
     const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, kv_tile, kv_block);
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
-    if (!args->band.causal || num_heads == 0) return order;
+    if ((!args->band.causal && !args->band.compress) || num_heads == 0) return order;
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
     const int64_t sections =
         (int64_t)args->batch * args->num_heads * args->len_q.seqlen * row_bytes / device->l2_bytes;
@@ -158,6 +161,20 @@ static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
                                                   : sections > num_heads ? num_heads
                                                                          : (int32_t)sections);
     return order;
+}
+
+/* Enough CTAs for a few rounds, the longest of which then no longer decides; but each part costs a pass over its dK and
+ * dV, and a CTA should have some tiles of queries to walk. */
+enum { CTAS_AN_SM = 8, MOST_PARTS = 32, FEWEST_QUERIES = 256 };
+
+int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    const sac_cuda_device *device = sac_cuda_facts_of(ctx, call->device)->device;
+    const int32_t kv_tile = choose_tile(args->head_dim, args->head_dim_v)->kv_tile;
+    const int64_t ctas = key_order(args, kv_tile, device).total;
+    const int64_t wanted = ctas ? (int64_t)CTAS_AN_SM * device->num_sms / ctas : 1;
+    const int32_t most = sac_min(MOST_PARTS, args->len_q.seqlen / FEWEST_QUERIES);
+    return sac_max(1, wanted < most ? (int32_t)wanted : most);
 }
 
 static saccade_status launch_keys(backward_job *job) {
@@ -174,7 +191,8 @@ static saccade_status launch_keys(backward_job *job) {
     params->order = key_order(args, t->kv_tile, portable->device);
     sac_kernel_spec spec = sac_attn_bwd_sm90_spec(job->call, params->dq_sum != NULL);
     spec.modifiers = portable->modifiers;
-    return portable->launch(portable->ctx, portable->device, &spec, params->order.total, (void *[]){params});
+    return portable->launch(portable->ctx, portable->device, &spec,
+                            (int64_t)params->order.total * params->num_parts, (void *[]){params});
 }
 
 sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_call *call) {

@@ -12,6 +12,9 @@ int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request);
 
 size_t sac_attn_bwd_sm90_workspace(const sac_attention_call *call);
 
+/* How many parts of dk and dv keep the device busy. */
+int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *call);
+
 saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call *call);
 
 /* The variant over key tiles that serves a call; sum_dq: dQ is summed there too, if its tile can. spec->modifiers is left to the caller. */

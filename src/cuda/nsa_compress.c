@@ -124,6 +124,23 @@ static saccade_status launch_sum(const sac_nsa_job *job, const side *s, const sa
                                (void *[]){(void *)&job->args, (void *)&work});
 }
 
+/* Adds up the parts in which the gradients of compressed keys and values have come. */
+static saccade_status launch_join(const sac_nsa_job *job, const sac_nsa_key_grads *keys,
+                                  const sac_nsa_key_grads *values) {
+    const sac_nsa_args *args = &job->args;
+    if (keys->parts <= 1) return SACCADE_OK;
+    const sac_view *dk = &keys->branch[SAC_NSA_CMP], *dv = &values->branch[SAC_NSA_CMP];
+    const sac_nsa_join join_keys = {dk->data, keys->part_stride},
+                       join_values = {dv->data, values->part_stride};
+    const sac_kernel_spec spec =
+        sac_nsa_cuda_spec(args, "cuda/kernels/nsa_join.cu", "nsa_join", THREADS, SAC_NSA_VIEWS(dk, dv));
+    const int64_t a_cta = 8 * THREADS, key_ctas = (keys->part_stride + a_cta - 1) / a_cta;
+    const int64_t value_ctas = (values->part_stride + a_cta - 1) / a_cta;
+    return sac_nsa_cuda_launch(
+        job, &spec, key_ctas + value_ctas,
+        (void *[]){(void *)&join_keys, (void *)&join_values, (void *)&key_ctas, (void *)&keys->parts});
+}
+
 /* dw from the means, then their gradients in their place. */
 static saccade_status launch_side(const sac_nsa_job *job, side s, const sac_nsa_key_grads *grads,
                                   float *part) {
@@ -138,10 +155,10 @@ saccade_status sac_nsa_cuda_key_grads(const sac_nsa_job *job, const sac_nsa_key_
                                       const sac_nsa_key_grads *values, void *scratch) {
     sides s = sides_of(job, scratch);
     float *part = (float *)((char *)scratch + s.bytes);
-    saccade_status status = SACCADE_OK;
+    saccade_status status = launch_join(job, keys, values);
     s.keys.compressed.data = s.values.compressed.data =
         NULL; /* the means again, for dw, in the scratch alone */
-    if (keys->dw || values->dw) status = launch_means(job, &s.keys, &s.values);
+    if (status == SACCADE_OK && (keys->dw || values->dw)) status = launch_means(job, &s.keys, &s.values);
     if (status == SACCADE_OK) status = launch_side(job, s.keys, keys, part);
     if (status == SACCADE_OK) status = launch_side(job, s.values, values, part);
     return status;

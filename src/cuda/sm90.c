@@ -77,6 +77,7 @@ const sac_backend sac_cuda_sm90_backend = {
     .alloc = sac_cuda_alloc,
     .free = sac_cuda_free,
     .workspace = workspace,
+    .grad_parts = sac_attn_bwd_sm90_parts,
     .forward = sac_attn_fwd_sm90,
     .backward = sac_attn_bwd_sm90,
 };

@@ -25,6 +25,11 @@ static saccade_status branch_backward(saccade_context *ctx, const sac_nsa_call *
     attention.args.dq = m->queries.branch_dq[branch];
     attention.args.dk = m->keys.branch[branch];
     attention.args.dv = m->values.branch[branch];
+    if (branch == SAC_NSA_CMP) {
+        attention.grad_parts = m->keys.parts;
+        attention.dk_part_stride = m->keys.part_stride;
+        attention.dv_part_stride = m->values.part_stride;
+    }
     return call->backend->backward(ctx, &attention);
 }
 

@@ -49,14 +49,31 @@ static void divide_saved(arena *a, sac_nsa_memory *m) {
     args->cu_tiles = m->cu_tiles = take(a, args->batch + 1, sizeof(int32_t));
 }
 
-static void divide_gradients(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
+/* Few compressed keys are seen by many queries: the backend may want their gradients in parts. */
+static void take_compressed_grads(arena *a, saccade_context *ctx, const sac_nsa_call *call,
+                                  sac_nsa_memory *m) {
     const sac_nsa_args *args = &m->job.args;
+    const sac_attention_call c = sac_nsa_branch_call(call, m, SAC_NSA_CMP);
+    const int32_t parts = call->backend->grad_parts ? call->backend->grad_parts(ctx, &c) : 1;
+    const int32_t dims[] = {args->head_dim, args->head_dim_v};
+    sac_nsa_key_grads *const sides[] = {&m->keys, &m->values};
+    for (int i = 0; i < 2; i++) {
+        sides[i]->parts = parts;
+        sides[i]->part_stride = args->cmp_rows * args->num_kv_heads * dims[i];
+        sides[i]->branch[SAC_NSA_CMP] = take_view(a, args, args->cmp_rows, args->num_kv_heads, dims[i]);
+        take(a, (parts - 1) * sides[i]->part_stride, sac_dtype_bytes(args->dtype));
+    }
+}
+
+static void divide_gradients(arena *a, saccade_context *ctx, const sac_nsa_call *call, sac_nsa_memory *m) {
+    const sac_nsa_args *args = &m->job.args;
+    take_compressed_grads(a, ctx, call, m);
     m->branch_dout = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
-        const int64_t rows = branch == SAC_NSA_CMP ? args->cmp_rows : args->rows;
         m->queries.branch_dq[branch] = take_view(a, args, args->rows, args->num_heads, args->head_dim);
-        m->keys.branch[branch] = take_view(a, args, rows, args->num_kv_heads, args->head_dim);
-        m->values.branch[branch] = take_view(a, args, rows, args->num_kv_heads, args->head_dim_v);
+        if (branch == SAC_NSA_CMP) continue;
+        m->keys.branch[branch] = take_view(a, args, args->rows, args->num_kv_heads, args->head_dim);
+        m->values.branch[branch] = take_view(a, args, args->rows, args->num_kv_heads, args->head_dim_v);
     }
     m->dgates = call->dgates;
     if (args->w_gate)
@@ -109,7 +126,7 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
         m.branch_out[branch] = call->backward && branch
                                    ? m.branch_out[0]
                                    : take_view(&a, args, args->rows, args->num_heads, args->head_dim_v);
-    if (call->backward) divide_gradients(&a, call, &m);
+    if (call->backward) divide_gradients(&a, ctx, call, &m);
     m.backend_bytes = backend_bytes(ctx, call, &m);
     m.backend = take(&a, (int64_t)m.backend_bytes, 1);
     m.bytes = a.used;

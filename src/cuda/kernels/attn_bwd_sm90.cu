@@ -226,18 +226,18 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
 #if SPLIT_ROLES
     if (warp_has(c.warpgroup == 0)) {
         WALK(add_to_dv);
-        store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, 1);
+        store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
     } else {
         WALK(add_to_dk);
-        store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->args.scale);
+        store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
     }
 #else
     WALK(attend);
 #if SUM_DQ
     add_last_dq(&c);
 #endif
-    store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->args.scale);
-    store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, 1);
+    store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
+    store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
 #endif
 }
 

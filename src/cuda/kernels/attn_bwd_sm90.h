@@ -21,7 +21,9 @@ typedef struct sac_attn_bwd_sm90_params {
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
     float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
     float *dq_sum; /* (H, sum_rows / 8, D / 16 rounded up, 8, 16); NULL: dQ is not summed here */
-    int64_t sum_rows;    /* of one head: the sequences, each from a multiple of 8 on */
+    int64_t dk_part_stride, dv_part_stride; /* see sac_attention_call */
+    int32_t num_parts, pad;                 /* at least 1; each takes a stretch of the queries */
+    int64_t sum_rows;                       /* of one head: the sequences, each from a multiple of 8 on */
     uint32_t *next_tile; /* how many query tiles were handed out beyond each CTA's first; 0 at launch */
 } sac_attn_bwd_sm90_params;
 

@@ -82,11 +82,20 @@ SAC_FN void end_queries(producer *w) {
     ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
 }
 
+/* The queries that this CTA's part takes of all that see its keys: whole groups of rows. */
+SAC_FN sac_range part_of(sac_range all, int32_t part, int32_t num_parts) {
+    const int32_t first = all.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
+    const int32_t each = sac_ceil_div(sac_ceil_div(all.end - first, num_parts), SAC_SUM_ROWS) * SAC_SUM_ROWS;
+    sac_range r = {first + part * each, first + (part + 1) * each};
+    return r;
+}
+
 SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
     const sac_attention_args *args = &w->params->args;
     const sac_band band = sac_band_make(&args->band, w->sequence.q_len, w->sequence.k_len);
     sac_walk walk = sac_walk_queries(args, &band, w->own.batch, head, w->own.keys, Q_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
+    if (w->params->num_parts > 1) sac_walk_clip(&walk, part_of(walk.any, w->own.part, w->params->num_parts));
     return walk;
 }
 

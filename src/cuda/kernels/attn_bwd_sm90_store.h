@@ -53,15 +53,17 @@ SAC_FN void add_dq(const consumer *c) {
 #endif
 
 /* dK or dV: the rows of this warp's keys. */
-SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const sac_view *view, float scale) {
+SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const sac_view *view,
+                       int64_t part_stride, float scale) {
     const sac_lengths *len = &c->params->args.len_k;
     const int32_t b = c->smem->own.batch, first = row_of(len, b);
     if (!view->data) return;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int32_t row = first_key(c) + 8 * r;
-        uint16_t *to = (uint16_t *)view->data + batch_of(len, b) * view->batch_stride +
-                       c->smem->own.head * view->head_stride + (int64_t)(first + row) * view->row_stride;
+        uint16_t *to = (uint16_t *)view->data + c->smem->own.part * part_stride +
+                       batch_of(len, b) * view->batch_stride + c->smem->own.head * view->head_stride +
+                       (int64_t)(first + row) * view->row_stride;
         store_sums(to, acc, columns, r, scale, row < c->smem->own.keys.end);
     }
 }

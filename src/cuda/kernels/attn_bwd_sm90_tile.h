@@ -43,7 +43,7 @@ enum { Q_MASKED = 1, Q_KIND = 1 };
 
 /* The keys of a CTA. */
 typedef struct key_tile {
-    int32_t batch, head;
+    int32_t batch, head, part;
     sac_range keys;
 } key_tile;
 
@@ -76,11 +76,12 @@ typedef struct smem_layout {
 
 /* Long tiles first: under a causal mask those of the first keys. */
 SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
-    const sac_tile_place place = sac_tile_place_of(&params->order, blockIdx.x);
+    const sac_tile_place place = sac_tile_place_of(&params->order, blockIdx.x / params->num_parts);
     const int32_t index = params->order.num_tiles - 1 - place.tile;
     key_tile t;
     t.batch = place.head / params->args.num_kv_heads;
     t.head = place.head % params->args.num_kv_heads;
+    t.part = blockIdx.x % params->num_parts;
     t.keys = sac_tile_rows(index, sequence_of(&params->args, t.batch).k_len, KV_TILE,
                            BLOCK_MASK ? params->args.blocks.kv_block : 0);
     return t;

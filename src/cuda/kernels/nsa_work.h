@@ -7,6 +7,7 @@
  *   nsa_gate_bwd     one branch's part of that backward
  *   nsa_query_grads  dq, and parts of dw_gate
  *   nsa_key_grads    dk, dv
+ *   nsa_join         parts of the compressed rows' gradients to the whole
  *   nsa_outer        parts of dw_k or dw_v
  *   nsa_sum_parts    parts of a gradient to the whole, in a fixed order
  * but for those that choose blocks.
@@ -75,6 +76,12 @@ typedef struct sac_nsa_outer {
     float *part; /* (parts, Hkv, dim, dim) */
     int32_t dim, parts;
 } sac_nsa_outer;
+
+/* Elements of the dtype, parts one behind the other; the sum takes the place of the first. */
+typedef struct sac_nsa_join {
+    void *data;
+    int64_t size; /* of a part; a multiple of 8 */
+} sac_nsa_join;
 
 typedef struct sac_nsa_parts {
     const float *part; /* (count, size) */
