@@ -4,17 +4,16 @@
  *   for each query tile handed out:               for each query tile:
  *     load q, dout                                  for j = 0 ..:
  *     walk its key tiles:                             s = q k(j)^T,  dp = dout v(j)^T,  dq += ds k(j-1), at one time
- *       load k(j), v(j)                               p = exp2(s - lse)      beside the products of dp and dq
- *                                                     ds = p (dp - delta)    beside that of dq
+ *       load k(j), v(j)                               p = exp2(s - lse),  ds = p (dp - delta)  beside the last of them
  *                                                   dq += ds k(last);  store dq
  *
  * The walk is the forward's. The maxima of a softmax, and their way through the warp, are not needed here: lse is known.
- * So all arithmetic of a tile runs beside products of its own warpgroup but for packing ds, whose registers the product
- * of dq reads to its end.
+ * So all arithmetic of a tile runs beside a product of its own warpgroup but for packing ds, whose registers that product
+ * reads to its end.
  *
- * ONLY_DELTA stops at delta = rowsum(p dp), for where rowsum(out dout) is not exact enough (attn_bwd_sm90.c says where).
+ * ONLY_DELTA stops at delta = rowsum(p dp), for where rowsum(out dout) is not exact enough (attn_bwd_portable.c says where).
  *
- * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
+ * Needs from attn_bwd_dq_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
  * K_STAGES, V_STAGES, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, BLOCK_MASK, MASK_MOD,
  * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED (as in attn_fwd_sm90.cu) and ONLY_DELTA.
  */
@@ -132,8 +131,8 @@ SAC_FN void dq_arrived(consumer *c) {
 
 /* ---- a tile's arithmetic ---- */
 
-/* Early, while other products run; where the way back needs the products, later. With a softcap p already has the factor
- * that its gradient is multiplied by on the way back: 1 - tanh^2. */
+/* In the scores' place, unless the way back needs the products. With a softcap p already has the factor that its gradient
+ * is multiplied by on the way back: 1 - tanh^2. */
 SAC_FN void probabilities(consumer *c, const kv_record *tile) {
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     if (KEEPS_PRODUCT) return;
@@ -178,10 +177,6 @@ SAC_FN void pack_gradients(consumer *c) {
     ring_next(&c->k, K_STAGES);
 }
 
-/* What comes before stays before. The assembler would move a wait for products up, ahead of the arithmetic that should
- * run beside them, but moves nothing over a branch; this one is in a wait for what has long been there. */
-SAC_FN void keep_order(const consumer *c) { ptx_mbarrier_wait(&c->smem->k_full[c->k.stage], c->k.parity); }
-
 /* ---- query tiles ---- */
 
 SAC_FN void first_tile(consumer *c, const kv_record *tile) {
@@ -194,17 +189,15 @@ SAC_FN void first_tile(consumer *c, const kv_record *tile) {
     pack_gradients(c);
 }
 
+/* The branch that hides scores keeps their arithmetic before the last wait: the assembler would move that up. */
 SAC_FN void next_tile(consumer *c, const kv_record *tile) {
     issue_scores(c, tile);
     issue_dp(c);
     issue_dq(c);
-    ptx_wgmma_wait(2);
-    probabilities(c, tile);
-    keep_order(c);
     ptx_wgmma_wait(1);
+    probabilities(c, tile);
     dp_arrived(c);
     score_gradients(c, tile);
-    keep_order(c);
     ptx_wgmma_wait(0);
     dq_arrived(c);
     pack_gradients(c);
