@@ -1,11 +1,12 @@
 """Masks and modifiers on one GPU: ours, and beside them FlashAttention-4 and FlexAttention. Prints one table, in milliseconds.
 
-    python bench/gpu/bench_masks.py [--backward] [--cases causal,softcap] [--peers fa4,flash,flex] [--tokens 32768]
+    python bench/gpu/bench_masks.py [--backward [--deterministic]] [--cases causal,softcap] [--peers fa4,flash,flex]
+                                    [--tokens 32768]
 
-One batch entry, 16 heads, D 128, bf16, random data. Contenders take turns, ten calls at a time after ten of warm-up; the
-median of the rounds is printed, and for ours what it costs over the plain causal kernel and the error of out, or of dq,
-against fp32 over the first rows and the last of one head. fa4 is FlashAttention-4's own function, flash and flex are FlexAttention with its
-backends FLASH and Triton; one that is not installed, or that refuses a case, is said to.
+One batch entry, 16 heads, D 128, bf16, random data. Contenders take turns, ten calls at a time after ten of warm-up;
+the median of the rounds is printed, and for ours what it costs over the plain causal kernel and the error of out, or of
+dq, against fp32 over the first rows and the last of one head. fa4 is FlashAttention-4's own function, flash and flex
+are FlexAttention with its backends FLASH and Triton; one that is not installed, or that refuses a case, is said to.
 """
 import argparse
 import ctypes as c
@@ -137,6 +138,7 @@ def backward_of(forward, tensors):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--deterministic", action="store_true", help="ours, not the peers'")
     parser.add_argument("--cases", default="", help="comma-separated; default: all")
     parser.add_argument("--peers", default="")
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
@@ -153,7 +155,8 @@ def main():
         q, k, v = (torch.randn(1, n * r, HEADS, DIM, dtype=torch.bfloat16, device="cuda").requires_grad_(args.backward)
                    for r in (1, case.rounds, case.rounds))
         given = [x[0] for x in (q, k, v)] if case.packed else (q, k, v)
-        forward, backward, results = saccade.attention(*given, training=args.backward, backend=b"cuda-sm90", **case.options)
+        forward, backward, results = saccade.attention(*given, training=args.backward, backend=b"cuda-sm90",
+                                                       deterministic=args.deterministic, **case.options)
         ours = backward if args.backward else forward
         forward()
         contenders, refused = {"saccade": ours}, {}
