@@ -48,9 +48,11 @@ static void only_delta_compiles_without_spills(void **state) {
 
 static void ragged_lengths_compile_without_spills(void **state) {
     (void)state;
-    sac_attention_call call = plain_call(128, 128, SAC_BF16);
-    call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
-    assert_call_compiles_clean(&call, false);
+    for (int32_t head_dim = 64; head_dim <= 128; head_dim += 64) {
+        sac_attention_call call = plain_call(head_dim, head_dim, SAC_BF16);
+        call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
+        assert_call_compiles_clean(&call, false);
+    }
 }
 
 static void block_masks_compile_without_spills(void **state) {
