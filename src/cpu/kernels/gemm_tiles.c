@@ -1,9 +1,9 @@
 /* gemm_tiles.c - products of bf16 pairs on AMX tiles: 16 x 16 fp32 sums, 16 words deep.
  *
- * Six tiles hold sums of 16 rows of c, one a block of a, one a block of b. The layouts are those of the vector
- * kernels: rows of b are words as TDPBF16PS wants them, and rows of a are used where they lie; only a transposed a
- * is turned, 16 x 16 words at a time, for six products each. Rows and words beyond multiples of 16 are left to the
- * vectors.
+ * Four tiles hold sums, two by two, two hold blocks of a, two of b: each block that is loaded serves two products, and
+ * four independent sums hide the latency of one. The layouts are those of the vector kernels: rows of b are words as
+ * TDPBF16PS wants them, and rows of a are used where they lie; only a transposed a is turned, 32 rows at a time. Rows
+ * and words beyond multiples of 16 are left to the vectors.
  */
 #include "cpu/kernels/gemm.h"
 
@@ -14,13 +14,13 @@
 
 #include "cpu/kernels/simd.h"
 
-enum { SIDE = 16, SUMS = 6, WORD = 4 };
+enum { SIDE = 16, WORD = 4, DEPTH = 128, PANEL_ROW = DEPTH + SIDE };
 
-/* The intrinsics paste the numbers of tiles into names of registers. */
-#define A_TILE 6
-#define B_TILE 7
-
-#define EACH_SUM(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
+/* The intrinsics paste the numbers of tiles into names of registers: sums 0 to 3 of row r and column c are 2 r + c. */
+#define A_0 4
+#define A_1 5
+#define B_0 6
+#define B_1 7
 
 /* Palette 1: eight tiles of 16 rows of 64 bytes. */
 static void configure(void) {
@@ -39,48 +39,93 @@ static void configure(void) {
 /* The compiler does not know that tile loads read memory. */
 static void stores_come_first(void) { atomic_signal_fence(memory_order_seq_cst); }
 
-/* a[k .. k + 16][m .. m + 16] turned: rows of m, words along k. */
-static void turn(const gemm *g, int m, int k, float turned[SIDE * SIDE]) {
-    vec r[LANES];
-    const char *a = (const char *)g->a + k * g->lda + WORD * m;
-    UNROLL for (int i = 0; i < LANES; i++) memcpy(&r[i], a + i * g->lda, sizeof r[i]);
-    vtranspose(r);
-    UNROLL for (int i = 0; i < LANES; i++) vstore(turned + i * SIDE, r[i]);
+/* Rows m .. m + 2 * SIDE (or SIDE) of a transposed a, as rows: panel[row][word], over words [first, first + depth). */
+static void turn(const gemm *g, int m, int rows, int first, int depth, float panel[]) {
+    for (int k = 0; k < depth; k += SIDE)
+        for (int i = 0; i < rows; i += SIDE) {
+            vec r[LANES];
+            const char *a = (const char *)g->a + (first + k) * g->lda + WORD * (m + i);
+            UNROLL for (int j = 0; j < LANES; j++) memcpy(&r[j], a + j * g->lda, sizeof r[j]);
+            vtranspose(r);
+            UNROLL for (int j = 0; j < LANES; j++) vstore(panel + (i + j) * PANEL_ROW + k, r[j]);
+        }
     stores_come_first();
 }
 
-/* 16 rows of c from m on, `sums` tiles wide from column n on, over the first `depth` words. */
-static void block(const gemm *g, int m, int n, int sums, int depth) {
-    float turned[SIDE * SIDE] __attribute__((aligned(64)));
-    float *c = g->c + m * g->ldc + n;
-    const char *a = (const char *)g->a + m * g->lda;
-    const float *b = g->b + n;
+/* The same of an a whose rows lie as they should, but not on cache lines: a tile that is loaded across them takes seven
+ * times as long. */
+static void copy_rows(const gemm *g, int m, int rows, int first, int depth, float panel[]) {
+    for (int i = 0; i < rows; i++)
+        memcpy(panel + i * PANEL_ROW, (const char *)g->a + (m + i) * g->lda + WORD * first,
+               (size_t)depth * WORD);
+    stores_come_first();
+}
+
+/* SIDE rows of c, or twice as many, by SIDE columns, or twice as many. a: its first row, `a_bytes` from row to row. */
+INLINE void block(const gemm *g, float *c, const char *a, ptrdiff_t a_bytes, const float *b, int depth,
+                  bool accumulate, const bool two_rows, const bool two_columns) {
     const ptrdiff_t c_bytes = WORD * g->ldc, b_bytes = WORD * g->ldb;
-#define BEGIN_SUM(t)                                                                                         \
-    if (t < sums) {                                                                                          \
-        if (g->accumulate)                                                                                   \
-            _tile_loadd(t, c + t * SIDE, c_bytes);                                                           \
-        else                                                                                                 \
-            _tile_zero(t);                                                                                   \
+    float *below = c + SIDE * g->ldc;
+    if (accumulate) {
+        _tile_loadd(0, c, c_bytes);
+        if (two_columns) _tile_loadd(1, c + SIDE, c_bytes);
+        if (two_rows) _tile_loadd(2, below, c_bytes);
+        if (two_rows && two_columns) _tile_loadd(3, below + SIDE, c_bytes);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
     }
-#define ADD_PRODUCT(t)                                                                                       \
-    if (t < sums) {                                                                                          \
-        _tile_loadd(B_TILE, b + k * g->ldb + t * SIDE, b_bytes);                                             \
-        _tile_dpbf16ps(t, A_TILE, B_TILE);                                                                   \
-    }
-#define END_SUM(t)                                                                                           \
-    if (t < sums) _tile_stored(t, c + t * SIDE, c_bytes);
-    EACH_SUM(BEGIN_SUM)
-    for (int k = 0; k < depth; k += SIDE) {
-        if (g->a_transposed) {
-            turn(g, m, k, turned);
-            _tile_loadd(A_TILE, turned, SIDE * WORD);
-        } else {
-            _tile_loadd(A_TILE, a + WORD * k, g->lda);
+#pragma GCC unroll 1 /* the products hide the loop; unrolled, its addresses would fill all registers */
+    for (int k = 0; k < depth; k += SIDE, a += SIDE * WORD, b += SIDE * g->ldb) {
+        _tile_loadd(A_0, a, a_bytes);
+        _tile_loadd(B_0, b, b_bytes);
+        _tile_dpbf16ps(0, A_0, B_0);
+        if (two_columns) {
+            _tile_loadd(B_1, b + SIDE, b_bytes);
+            _tile_dpbf16ps(1, A_0, B_1);
         }
-        EACH_SUM(ADD_PRODUCT)
+        if (two_rows) {
+            _tile_loadd(A_1, a + SIDE * a_bytes, a_bytes);
+            _tile_dpbf16ps(2, A_1, B_0);
+            if (two_columns) _tile_dpbf16ps(3, A_1, B_1);
+        }
     }
-    EACH_SUM(END_SUM)
+    _tile_stored(0, c, c_bytes);
+    if (two_columns) _tile_stored(1, c + SIDE, c_bytes);
+    if (two_rows) _tile_stored(2, below, c_bytes);
+    if (two_rows && two_columns) _tile_stored(3, below + SIDE, c_bytes);
+}
+
+/* All columns of one or two times SIDE rows. */
+INLINE void row_block(const gemm *g, float *c, const char *a, ptrdiff_t a_bytes, const float *b, int depth,
+                      bool accumulate, const bool two_rows) {
+    int n = 0;
+    for (; n + 2 * SIDE <= g->n; n += 2 * SIDE)
+        block(g, c + n, a, a_bytes, b + n, depth, accumulate, two_rows, true);
+    if (n < g->n) block(g, c + n, a, a_bytes, b + n, depth, accumulate, two_rows, false);
+}
+
+/* The first `rows` rows of c, over words [first, first + depth) alone. */
+static void add_words(const gemm *g, int rows, int first, int depth) {
+    float panel[2 * SIDE * PANEL_ROW] __attribute__((aligned(64)));
+    const float *b = g->b + first * g->ldb;
+    const bool accumulate = g->accumulate || first > 0;
+    for (int m = 0; m < rows; m += 2 * SIDE) {
+        const bool two_rows = rows - m > SIDE;
+        const char *a = (const char *)g->a + m * g->lda + WORD * first;
+        const bool in_place = !g->a_transposed && ((uintptr_t)a | (uintptr_t)g->lda) % (SIDE * WORD) == 0;
+        const ptrdiff_t a_bytes = in_place ? g->lda : WORD * PANEL_ROW;
+        if (!in_place) {
+            (g->a_transposed ? turn : copy_rows)(g, m, two_rows ? 2 * SIDE : SIDE, first, depth, panel);
+            a = (const char *)panel;
+        }
+        if (two_rows)
+            row_block(g, g->c + m * g->ldc, a, a_bytes, b, depth, accumulate, true);
+        else
+            row_block(g, g->c + m * g->ldc, a, a_bytes, b, depth, accumulate, false);
+    }
 }
 
 void sac_gemm_tiles(const gemm *g) {
@@ -89,11 +134,8 @@ void sac_gemm_tiles(const gemm *g) {
     if (rows > 0 && depth > 0) {
         stores_come_first();
         configure();
-        for (int m = 0; m < rows; m += SIDE)
-            for (int n = 0; n < g->n; n += SUMS * SIDE) {
-                const int left = (g->n - n) / SIDE;
-                block(g, m, n, left < SUMS ? left : SUMS, depth);
-            }
+        for (int first = 0; first < depth; first += DEPTH)
+            add_words(g, rows, first, depth - first < DEPTH ? depth - first : DEPTH);
         _tile_release();
         stores_come_first();
         rest.m = rows;
