@@ -38,12 +38,22 @@ static const tile_row roomy_tiles[] = {
     {256, 256, 2, 80, 1, 2, 1, 40, 232},  /* shared memory */
 };
 
+/* For block masks of so few keys a block that a wider tile would stay partly empty, unless blocks adjoin. */
+enum { FEW_KEYS = 64 };
+static const tile_row narrow_tiles[] = {
+    {64, 64, 2, FEW_KEYS, 2, 8, 2, 56, 224},   {96, 96, 2, FEW_KEYS, 1, 6, 2, 56, 224},
+    {128, 128, 2, FEW_KEYS, 1, 6, 2, 56, 224}, {192, 128, 2, FEW_KEYS, 1, 4, 2, 56, 224},
+    {256, 256, 2, FEW_KEYS, 1, 2, 1, 40, 232},
+};
+
 static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
 
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    const bool roomy = args->blocks.by_query.offsets || (call->score_mod && call->mask_mod);
-    const tile_row *t = roomy ? roomy_tiles : tiles;
+    const bool blocks = args->blocks.by_query.offsets, texts = call->score_mod && call->mask_mod;
+    const tile_row *t = blocks && args->blocks.kv_block <= FEW_KEYS ? narrow_tiles
+                        : blocks || texts                           ? roomy_tiles
+                                                                    : tiles;
     while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
     return t;
 }

@@ -21,14 +21,16 @@ static const int32_t head_dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128
 /* What makes another kernel of the same dtype and head dims. Causal masks, windows and lengths are data. */
 typedef struct call_kind {
     int32_t seqlen_q;
-    bool ragged, block_mask, deterministic;
+    bool ragged, deterministic;
+    int32_t kv_block; /* of a block mask; 0: none */
 } call_kind;
 
 static const call_kind kinds[] = {
     {.seqlen_q = 8192},
     {.seqlen_q = 1}, /* decoding: the keys are split */
     {.seqlen_q = 8192, .ragged = true},
-    {.seqlen_q = 8192, .block_mask = true}, /* of lists alone, as native sparse attention makes them */
+    {.seqlen_q = 8192, .kv_block = 128}, /* of lists alone */
+    {.seqlen_q = 8192, .kv_block = 64},  /* likewise, as native sparse attention makes them */
     {.seqlen_q = 8192, .deterministic = true},
 };
 
@@ -62,9 +64,11 @@ static sac_attention_call make_call(const call_kind *kind, sac_dtype dtype, int3
                                      .head_dim_v = head_dim_v,
                                      .deterministic = kind->deterministic,
                                      .scale = 1};
-    if (kind->block_mask)
-        call.args.blocks = (sac_block_mask_args){
-            .by_query.offsets = (const int64_t *)there, .q_block = 128, .kv_block = 128};
+    if (kind->kv_block)
+        call.args.blocks = (sac_block_mask_args){.by_query.offsets = (const int64_t *)there,
+                                                 .by_key.offsets = (const int64_t *)there,
+                                                 .q_block = 128,
+                                                 .kv_block = kind->kv_block};
     return call;
 }
 
