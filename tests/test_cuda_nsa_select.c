@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/attention_check.h"
+#include "api/tensor_check.h"
 #include "base/context.h"
 #include "base/error.h"
 #include "cuda/nsa_select.h"
@@ -118,7 +119,7 @@ static sac_nsa_indices make_indices(const nsa_problem *p, test_tensor *t, int32_
     test_tensor_write(t, poison);
     free(poison);
     const int64_t list = shape.extent[shape.ndim - 2] * top_k;
-    return (sac_nsa_indices){t->tensor.data, p->c.packed ? 0 : p->num_lists * list, list, top_k};
+    return (sac_nsa_indices){sac_tensor_data(&t->tensor), p->c.packed ? 0 : p->num_lists * list, list, top_k};
 }
 
 static void make(fixture *f, const nsa_case *c, sac_dtype dtype) {
@@ -147,7 +148,7 @@ static void make(fixture *f, const nsa_case *c, sac_dtype dtype) {
 }
 
 static void run(fixture *f) {
-    good(sac_nsa_cuda_score(&f->job, f->scores.tensor.data, f->scratch));
+    good(sac_nsa_cuda_score(&f->job, sac_tensor_data(&f->scores.tensor), f->scratch));
     good(sac_nsa_cuda_select(&f->job, f->scratch));
     test_tensor_read(&f->scores, "scores", f->r.values[NSA_SCORES]);
     test_tensor_read(&f->indices, "indices", f->r.values[NSA_INDICES]);
