@@ -61,7 +61,8 @@ static saccade_status compile(saccade_context *ctx, const sac_cuda_device *devic
 /* What a variant has beside its dtype and head dimensions. */
 typedef struct features {
     const char *name;
-    bool softcap, alibi, score_mod, mask_mod, block_mask, deterministic, unaligned, split, few_rows;
+    bool softcap, alibi, score_mod, mask_mod, block_mask, shared_lists, deterministic, unaligned, split,
+        few_rows;
 } features;
 
 static const features plain = {.name = "plain"};
@@ -78,6 +79,8 @@ static const features few_rows = {.name = "few rows",
                                   .score_mod = true,
                                   .mask_mod = true,
                                   .few_rows = true};
+/* Blocks of 16 queries, each for those that chose it; four heads fill a tile. */
+static const features shared_lists = {.name = "shared lists", .block_mask = true, .shared_lists = true};
 static const features deterministic = {.name = "deterministic", .deterministic = true};
 static const features unaligned = {.name = "unaligned", .unaligned = true};
 
@@ -150,6 +153,15 @@ static void compile_variant(const target *t, sac_dtype dtype, int32_t head_dim, 
     if (f->block_mask)
         call.args.blocks = (sac_block_mask_args){
             .by_query.offsets = (const int64_t *)memory, .q_block = 128, .kv_block = 128};
+    if (f->shared_lists) {
+        call.args.blocks.by_query.bits = call.args.blocks.by_key.bits = (const uint32_t *)memory;
+        call.args.blocks.by_key.offsets = (const int64_t *)memory;
+        call.args.blocks.q_block = 16;
+        call.args.blocks.kv_block = 64;
+        call.args.blocks.part = 1;
+        call.args.blocks.num_heads = 2;
+        call.args.blocks.heads_per_list = 4;
+    }
     snprintf(what, sizeof what, "dtype %d, head_dim %d/%d, %s", (int)dtype, head_dim, head_dim_v, f->name);
     now.target = t;
     now.what = what;
@@ -191,6 +203,7 @@ static void every_feature_compiles_for(const target *t) {
         for (int32_t head_dim = 64; head_dim <= 256; head_dim *= 2)
             compile_variant(t, dtypes[d], head_dim, head_dim, &everything);
         compile_variant(t, dtypes[d], 128, 128, &few_rows);
+        compile_variant(t, dtypes[d], 128, 128, &shared_lists);
         compile_variant(t, dtypes[d], 128, 128, &deterministic);
         compile_variant(t, dtypes[d], 128, 128, &unaligned);
     }

@@ -13,7 +13,10 @@ saccade_status sac_nsa_prepare(saccade_context *ctx, const sac_nsa_inputs *in, s
     if (!in->t) return sac_fail(SACCADE_INVALID_ARGUMENT, "t: is NULL");
     saccade_request request;
     saccade_status status = sac_nsa_check(in, call, &request);
-    if (status == SACCADE_OK) call->backend = sac_choose_backend(ctx, &request, &status);
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES && status == SACCADE_OK; branch++) {
+        request.shared_lists = sac_nsa_shares_lists(ctx, call, branch);
+        call->backend[branch] = sac_choose_backend(ctx, &request, &status);
+    }
     return status;
 }
 
@@ -24,12 +27,12 @@ static saccade_status run(saccade_context *ctx, const sac_nsa_inputs *in, work_f
     saccade_status status = sac_nsa_prepare(ctx, in, &call);
     if (status != SACCADE_OK) return status;
     sac_workspace workspace;
-    status = sac_workspace_get(ctx, call.backend, call.whole.device, sac_nsa_workspace(ctx, &call),
+    status = sac_workspace_get(ctx, call.backend[0], call.whole.device, sac_nsa_workspace(ctx, &call),
                                in->params->workspace, in->params->workspace_bytes, &workspace);
     if (status != SACCADE_OK) return status;
     call.workspace = workspace.data;
     status = work(ctx, &call);
-    sac_workspace_release(ctx, call.backend, call.whole.device, &workspace);
+    sac_workspace_release(ctx, call.backend[0], call.whole.device, &workspace);
     return status;
 }
 

@@ -24,7 +24,7 @@ static size_t offset_bytes(const sac_nsa_args *args) {
 }
 
 static void end(const stage *s) {
-    sac_workspace_release(s->job.ctx, s->call.backend, s->job.device, &s->workspace);
+    sac_workspace_release(s->job.ctx, s->call.backend[0], s->job.device, &s->workspace);
 }
 
 static saccade_status begin(saccade_context *ctx, const sac_nsa_inputs *in, stage *s) {
@@ -33,7 +33,7 @@ static saccade_status begin(saccade_context *ctx, const sac_nsa_inputs *in, stag
     s->job = (sac_nsa_job){.ctx = ctx, .device = s->call.whole.device, .args = s->call.args};
     sac_nsa_args *args = &s->job.args;
     const size_t offsets = offset_bytes(args);
-    SAC_TRY(sac_workspace_get(ctx, s->call.backend, s->job.device,
+    SAC_TRY(sac_workspace_get(ctx, s->call.backend[0], s->job.device,
                               offsets + s->stages->scratch_bytes(&s->job, false), in->params->workspace,
                               in->params->workspace_bytes, &s->workspace));
     s->scratch = (char *)s->workspace.data + offsets;

@@ -61,13 +61,19 @@ static int32_t smem_of_dq(const dq_tile *t, int32_t head_dim, int32_t head_dim_v
            t->element_bytes;
 }
 
-static const bwd_tile *choose_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
-        if (tiles[i].element_bytes == (dtype == SAC_F32 ? 4 : 2) &&
-            sac_max(head_dim, head_dim_v) <= tiles[i].head_dim &&
-            smem_of(&tiles[i], head_dim, head_dim_v) <= smem_bytes)
-            return &tiles[i];
-    return NULL;
+/* kv_block: blocks of so many keys are walked; a wider tile of keys would stay partly empty. 0: no block mask. */
+static const bwd_tile *choose_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes,
+                                   int32_t kv_block) {
+    const bwd_tile *too_wide = NULL;
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
+        const bwd_tile *t = &tiles[i];
+        if (t->element_bytes != (dtype == SAC_F32 ? 4 : 2) || sac_max(head_dim, head_dim_v) > t->head_dim ||
+            smem_of(t, head_dim, head_dim_v) > smem_bytes)
+            continue;
+        if (!kv_block || t->kv_tile <= kv_block) return t;
+        if (!too_wide || t->kv_tile < too_wide->kv_tile) too_wide = t;
+    }
+    return too_wide;
 }
 
 static const dq_tile *choose_dq_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v,
@@ -81,7 +87,7 @@ static const dq_tile *choose_dq_tile(int32_t dtype, int32_t head_dim, int32_t he
 }
 
 bool sac_portable_serves_backward(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
-    return choose_tile(dtype, head_dim, head_dim_v, smem_bytes) &&
+    return choose_tile(dtype, head_dim, head_dim_v, smem_bytes, 0) &&
            choose_dq_tile(dtype, head_dim, head_dim_v, smem_bytes);
 }
 
@@ -126,13 +132,15 @@ size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspac
 static saccade_status launch_row_kernel(sac_portable_job *job, const sac_attention_args *args,
                                         bool only_delta) {
     const dq_tile *t = choose_dq_tile(args->dtype, args->head_dim, args->head_dim_v, job->device->smem_bytes);
-    job->plan.schedule = sac_portable_schedule(job, true, t->q_tile);
+    const int32_t pack = sac_portable_pack(args, t->q_tile);
+    job->plan.schedule = sac_portable_schedule(job, true, t->q_tile, pack);
     sac_kernel_spec spec =
         sac_portable_spec(job, "cuda/kernels/attn_bwd_dq_portable.cu", "attn_bwd_dq", 32 * t->warps);
     sac_portable_define_scores(job, &spec);
     sac_kernel_define(&spec, "Q_TILE", t->q_tile);
     sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
     sac_kernel_define(&spec, "ONLY_DELTA", only_delta);
+    sac_portable_define_pack(job, &spec, pack);
     spec.smem_bytes = smem_of_dq(t, args->head_dim, args->head_dim_v);
     return job->launch(job->ctx, job->device, &spec, sac_portable_num_ctas(&job->plan.schedule),
                        (void *[]){(void *)(uintptr_t)args, &job->plan});
@@ -166,8 +174,10 @@ static saccade_status launch_delta(sac_portable_job *job) {
 
 static saccade_status launch_keys(sac_portable_job *job) {
     const sac_attention_args *args = &job->args;
-    const bwd_tile *t = choose_tile(args->dtype, args->head_dim, args->head_dim_v, job->device->smem_bytes);
-    job->plan.schedule = sac_portable_schedule(job, false, t->kv_tile);
+    const int32_t kv_block = args->blocks.by_key.offsets ? args->blocks.kv_block : 0;
+    const bwd_tile *t =
+        choose_tile(args->dtype, args->head_dim, args->head_dim_v, job->device->smem_bytes, kv_block);
+    job->plan.schedule = sac_portable_schedule(job, false, t->kv_tile, 1);
     sac_kernel_spec spec =
         sac_portable_spec(job, "cuda/kernels/attn_bwd_portable.cu", "attn_bwd", 32 * t->warps);
     sac_portable_define_scores(job, &spec);
@@ -180,6 +190,7 @@ static saccade_status launch_keys(sac_portable_job *job) {
     sac_kernel_define(&spec, "DQ_WARPS_Q", t->dq_warps_q);
     sac_kernel_define(&spec, "MIN_CTAS", t->ctas_per_sm);
     sac_kernel_define(&spec, "SUM_DQ", job->plan.dq_sum != NULL);
+    sac_portable_define_pack(job, &spec, sac_portable_pack(args, t->q_tile));
     spec.smem_bytes = smem_of(t, args->head_dim, args->head_dim_v);
     return job->launch(job->ctx, job->device, &spec, sac_portable_num_ctas(&job->plan.schedule),
                        (void *[]){&job->args, &job->plan});

@@ -33,26 +33,41 @@ static int32_t smem_of(const fwd_tile *t, int32_t head_dim, int32_t head_dim_v) 
 /* smem_of as the device counts it: static shared memory of the kernel comes on top. */
 enum { STATIC_SMEM_BYTES = 96 };
 
-static const fwd_tile *choose_tile(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int64_t rows,
-                                   int32_t smem_bytes) {
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
-        const fwd_tile *t = &tiles[i];
-        if (t->element_bytes == (dtype == SAC_F32 ? 4 : 2) && sac_max(head_dim, head_dim_v) <= t->head_dim &&
-            smem_of(t, head_dim, head_dim_v) + STATIC_SMEM_BYTES <= smem_bytes &&
-            (!t->few_rows || rows <= t->q_tile))
-            return t;
-    }
-    return NULL;
+/* Heads that share a tile of q_tile rows: without a block mask a whole group, if that is all its queries. */
+static int32_t pack_of(const sac_attention_args *args, int32_t q_tile) {
+    if (args->blocks.by_query.offsets) return sac_portable_pack(args, q_tile);
+    return args->group > 1 && (int64_t)args->len_q.seqlen * args->group <= q_tile ? args->group : 1;
+}
+
+/* Rows that a tile of q_tile rows would get. */
+static int64_t rows_of(const sac_attention_args *args, int32_t q_tile) {
+    const bool blocks = args->blocks.by_query.offsets;
+    return (int64_t)(blocks ? args->blocks.q_block : args->len_q.seqlen) * pack_of(args, q_tile);
+}
+
+static bool fits(const fwd_tile *t, int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
+    return t->element_bytes == (dtype == SAC_F32 ? 4 : 2) && sac_max(head_dim, head_dim_v) <= t->head_dim &&
+           smem_of(t, head_dim, head_dim_v) + STATIC_SMEM_BYTES <= smem_bytes;
 }
 
 bool sac_portable_serves_forward(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
-    return choose_tile(dtype, head_dim, head_dim_v, INT64_MAX, smem_bytes) != NULL;
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
+        if (!tiles[i].few_rows && fits(&tiles[i], dtype, head_dim, head_dim_v, smem_bytes)) return true;
+    return false;
+}
+
+static const fwd_tile *choose_tile(const sac_attention_args *args, int32_t smem_bytes) {
+    const fwd_tile *t = tiles;
+    while (!fits(t, args->dtype, args->head_dim, args->head_dim_v, smem_bytes) ||
+           (t->few_rows && rows_of(args, t->q_tile) > t->q_tile))
+        t++;
+    return t;
 }
 
 /* How a call is cut into CTAs. */
 typedef struct fwd_cut {
     const fwd_tile *tile;
-    bool packed; /* the heads of a group share a tile: its keys are read once, not group times */
+    int32_t pack; /* heads that share a tile: its keys are read once, not so many times */
     int32_t num_splits;
 } fwd_cut;
 
@@ -60,8 +75,8 @@ typedef struct fwd_cut {
 static int32_t choose_splits(const sac_cuda_device *device, const fwd_cut *cut,
                              const sac_attention_args *args) {
     const fwd_tile *t = cut->tile;
-    int64_t ctas = (int64_t)sac_ceil_div(args->len_q.seqlen, t->q_tile) * args->batch *
-                   (cut->packed ? args->num_kv_heads : args->num_heads);
+    int64_t ctas = (int64_t)sac_ceil_div(args->len_q.seqlen, t->q_tile / cut->pack) * args->batch *
+                   (args->num_heads / cut->pack);
     int64_t room = (int64_t)device->num_sms * t->ctas_per_sm,
             most = sac_ceil_div(args->len_k.seqlen, t->kv_tile) / 4;
     int64_t splits = ctas > 0 ? room / ctas : 1;
@@ -70,22 +85,16 @@ static int32_t choose_splits(const sac_cuda_device *device, const fwd_cut *cut,
 }
 
 static fwd_cut choose_cut(const sac_cuda_device *device, const sac_attention_args *args) {
-    bool may_pack = args->group > 1 && !args->blocks.by_query.offsets;
-    int64_t rows = (int64_t)args->len_q.seqlen * (may_pack ? args->group : 1);
-    fwd_cut cut = {.tile =
-                       choose_tile(args->dtype, args->head_dim, args->head_dim_v, rows, device->smem_bytes)};
-    cut.packed = may_pack && rows <= cut.tile->q_tile;
+    fwd_cut cut = {.tile = choose_tile(args, device->smem_bytes)};
+    cut.pack = pack_of(args, cut.tile->q_tile);
     cut.num_splits = choose_splits(device, &cut, args);
     return cut;
 }
 
 static sac_schedule schedule_of(const sac_portable_job *job, const fwd_cut *cut) {
-    const sac_attention_args *args = &job->args;
-    sac_schedule s = sac_portable_schedule(job, true, cut->tile->q_tile);
-    if (cut->packed) {
-        s.num_heads = args->batch * args->num_kv_heads;
+    sac_schedule s = sac_portable_schedule(job, true, cut->tile->q_tile, cut->pack);
+    if (cut->pack > 1 && !job->args.blocks.by_query.offsets)
         s.section = sac_max(s.num_heads, 1); /* the same part of all heads' keys together */
-    }
     s.num_splits = cut->num_splits;
     return s;
 }
@@ -124,7 +133,7 @@ saccade_status sac_portable_launch_forward(sac_portable_job *job) {
     sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
     sac_kernel_define(&spec, "MIN_CTAS", t->ctas_per_sm);
     sac_kernel_define(&spec, "SPLIT", cut.num_splits > 1);
-    sac_kernel_define(&spec, "PACK_GQA", cut.packed);
+    sac_portable_define_pack(job, &spec, cut.pack);
     spec.smem_bytes = smem_of(t, args->head_dim, args->head_dim_v);
     saccade_status status =
         job->launch(job->ctx, job->device, &spec, sac_portable_num_ctas(&job->plan.schedule),

@@ -41,14 +41,33 @@ void sac_portable_define_scores(const sac_portable_job *job, sac_kernel_spec *sp
     sac_kernel_define(spec, "HAS_SCORE_MOD", args->has_score_mod);
     sac_kernel_define(spec, "HAS_MASK_MOD", args->has_mask_mod);
     sac_kernel_define(spec, "HAS_BLOCK_MASK", args->blocks.by_query.offsets != NULL);
+    sac_kernel_define(spec, "HAS_PARTS", args->blocks.by_query.bits != NULL);
     spec->modifiers = job->modifiers;
 }
 
-sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, int32_t tile) {
+/* Heads differ in their slopes, and texts may ask for one; a DIAGONAL block is no work for matrix products. */
+int32_t sac_portable_pack(const sac_attention_args *args, int32_t q_tile) {
+    const sac_block_mask_args *blocks = &args->blocks;
+    if (!blocks->by_query.offsets || blocks->period) return 1;
+    if (args->alibi_slopes || args->has_score_mod || args->has_mask_mod) return 1;
+    const int32_t alike = blocks->num_heads == 1 ? args->group : blocks->heads_per_list;
+    int32_t heads = sac_min(args->group, alike);
+    while (heads > 1 && (args->group % heads || alike % heads || heads * blocks->q_block > q_tile)) heads--;
+    return sac_max(heads, 1);
+}
+
+void sac_portable_define_pack(sac_portable_job *job, sac_kernel_spec *spec, int32_t pack) {
+    job->plan.pack = pack;
+    job->plan.pack_inverse = SAC_PACK_INVERSE(pack);
+    sac_kernel_define(spec, "PACK", pack > 1);
+}
+
+sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, int32_t tile, int32_t pack) {
     const sac_attention_args *args = &job->args;
     const sac_lengths *walking = by_query ? &args->len_q : &args->len_k,
                       *walked = by_query ? &args->len_k : &args->len_q;
-    int32_t heads = by_query ? args->num_heads : args->num_kv_heads, shared = by_query ? args->group : 1;
+    int32_t heads = by_query ? args->num_heads / pack : args->num_kv_heads;
+    int32_t shared = by_query ? args->group / pack : 1;
     int32_t block = !args->blocks.by_query.offsets ? 0
                     : by_query                     ? args->blocks.q_block
                                                    : args->blocks.kv_block;
@@ -61,7 +80,7 @@ sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, i
     int64_t bytes = walked->seqlen * row, budget = job->device->l2_bytes / (by_query ? 2 : 4);
     int64_t fit = bytes > 0 ? budget / bytes : 1, all = (int64_t)args->batch * heads;
     int64_t section = (fit > 1 ? fit : 1) * shared;
-    return (sac_schedule){.num_tiles = sac_num_tiles(walking->seqlen, tile, block),
+    return (sac_schedule){.num_tiles = sac_num_tiles(walking->seqlen, by_query ? tile / pack : tile, block),
                           .num_heads = (int32_t)all,
                           .section = (int32_t)(section < all ? section
                                                : all > 0     ? all

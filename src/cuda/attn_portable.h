@@ -48,11 +48,16 @@ saccade_status sac_portable_fill_grads(sac_portable_job *job); /* zeroes where n
 /* What every kernel of a job is told: DTYPE, HEAD_DIM, HEAD_DIM_V, ALIGNED. */
 sac_kernel_spec sac_portable_spec(const sac_portable_job *job, const char *source, const char *entry,
                                   int32_t threads);
-/* And those that look at scores: TRANSFORM and the HAS_ flags, with the modifiers' text. */
+/* And those that look at scores: TRANSFORM and the HAS_ flags, with the modifiers' text. Beside them each has a PACK. */
 void sac_portable_define_scores(const sac_portable_job *job, sac_kernel_spec *spec);
 
-/* One CTA a tile and head; heads that share an L2's worth of keys and values (or of queries) together. */
-sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, int32_t tile);
+/* Heads of a group that share a tile of q_tile rows, where a block mask leaves it few queries of each; else 1. */
+int32_t sac_portable_pack(const sac_attention_args *args, int32_t q_tile);
+/* Tells the plan and the kernel. */
+void sac_portable_define_pack(sac_portable_job *job, sac_kernel_spec *spec, int32_t pack);
+
+/* One CTA a tile and `pack` heads; heads that share an L2's worth of keys and values (or of queries) together. */
+sac_schedule sac_portable_schedule(const sac_portable_job *job, bool by_query, int32_t tile, int32_t pack);
 int64_t sac_portable_num_ctas(const sac_schedule *schedule);
 
 /* Rows that belong to no sequence become 0 (and lse -inf). */

@@ -6,6 +6,16 @@ static int32_t kv_block_of(const sac_nsa_args *args, sac_nsa_branch branch) {
     return branch == SAC_NSA_SLC ? args->block : SAC_NSA_COMPRESSED_BLOCK;
 }
 
+/* Neighbouring tiles that share a row of the lists, as many as fill a tile of attention with their queries in the heads
+ * that share the choice: it walks the union of what they chose. Were their choices random, that would be as many keys
+ * as all have together, and the products of a warp's queries alone stay what they are; neighbours choose alike. */
+enum { ROWS_A_TILE = 64, MOST_TILES_A_ROW = 32 };
+
+static int32_t tiles_a_row(const sac_nsa_args *args) {
+    const int32_t fit = ROWS_A_TILE / (args->query_tile * args->heads_per_list);
+    return sac_max(1, sac_min(fit, MOST_TILES_A_ROW));
+}
+
 /* The lists' arguments, their arrays at `memory`. */
 static sac_mask_args lists_of(const sac_nsa_args *args, sac_nsa_branch branch, bool backward, void *memory,
                               size_t *bytes, size_t *cleared) {
@@ -20,13 +30,14 @@ static sac_mask_args lists_of(const sac_nsa_args *args, sac_nsa_branch branch, b
                            .tensor_size = indices->top_k,
                            .cu_tiles = args->cu_tiles,
                            .tiles = args->max_tiles,
-                           .tiles_a_row = 1,
+                           .tiles_a_row = tiles_a_row(args),
                            .batch = args->batch,
                            .num_heads = args->num_lists,
-                           .rows = args->max_tiles,
+                           .rows = sac_ceil_div(args->max_tiles, tiles_a_row(args)),
                            .columns = sac_ceil_div(keys, kv_block_of(args, branch))};
     const sac_mask_room room = {.capacity = args->tiles * args->num_lists * indices->top_k,
-                                .by_key = backward};
+                                .by_key = backward,
+                                .bits = tiles_a_row(args) > 1};
     *bytes = sac_mask_lists_lay_out(&lists, &room, memory, cleared);
     return lists;
 }
@@ -35,9 +46,10 @@ size_t sac_nsa_cuda_lay_out_lists(const sac_nsa_job *job, sac_nsa_branch branch,
                                   sac_block_mask_args *blocks) {
     size_t bytes, cleared;
     const sac_mask_args lists = lists_of(&job->args, branch, backward, memory, &bytes, &cleared);
-    *blocks = (sac_block_mask_args){.by_query = {lists.row_offsets, lists.row_entries},
-                                    .by_key = {lists.col_offsets, lists.col_entries},
-                                    .q_block = job->args.query_tile,
+    *blocks = (sac_block_mask_args){.by_query = {lists.row_offsets, lists.row_entries, lists.row_bits},
+                                    .by_key = {lists.col_offsets, lists.col_entries, lists.col_bits},
+                                    .q_block = lists.tiles_a_row * job->args.query_tile,
+                                    .part = job->args.query_tile,
                                     .kv_block = kv_block_of(&job->args, branch),
                                     .num_q_blocks = lists.rows,
                                     .num_kv_blocks = lists.columns,

@@ -38,6 +38,12 @@ static bool too_many_tiles(const saccade_request *request, const void *facts, ch
            sac_reason(text, size, "%lld query tiles are above 2^31 - 1", (long long)count);
 }
 
+static bool shared_lists(const saccade_request *request, const void *facts, char *text, size_t size) {
+    (void)facts;
+    return request->shared_lists &&
+           sac_reason(text, size, "it does not walk block lists that parts of their queries share");
+}
+
 static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_no_gpu,
                                     sac_rule_no_compiler,
@@ -48,6 +54,7 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_deterministic_aux_grad,
                                     unaligned_rows,
                                     too_many_tiles,
+                                    shared_lists,
                                     sac_rule_no_dropout,
                                     sac_rule_no_paged_kv,
                                     sac_rule_no_context_parallel,

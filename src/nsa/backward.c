@@ -12,7 +12,7 @@ static saccade_status branch_backward(saccade_context *ctx, const sac_nsa_call *
     sac_attention_call attention = sac_nsa_branch_call(call, m, branch);
     sac_attention_call again = attention;
     again.args.lse.data = NULL; /* it was saved */
-    SAC_TRY(call->backend->forward(ctx, &again));
+    SAC_TRY(call->backend[branch]->forward(ctx, &again));
 
     const sac_nsa_gate_grads gate = {.branch = branch,
                                      .dout = call->whole.args.dout,
@@ -30,7 +30,7 @@ static saccade_status branch_backward(saccade_context *ctx, const sac_nsa_call *
         attention.dk_part_stride = m->keys.part_stride;
         attention.dv_part_stride = m->values.part_stride;
     }
-    return call->backend->backward(ctx, &attention);
+    return call->backend[branch]->backward(ctx, &attention);
 }
 
 static saccade_status backward_part(saccade_context *ctx, const sac_nsa_call *call) {

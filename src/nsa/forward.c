@@ -18,7 +18,7 @@ static saccade_status forward_part(saccade_context *ctx, const sac_nsa_call *cal
         if (sac_nsa_is_sparse(&m.job.args, branch))
             SAC_TRY(stages->make_lists(&m.job, branch, false, m.lists));
         const sac_attention_call attention = sac_nsa_branch_call(call, &m, branch);
-        SAC_TRY(call->backend->forward(ctx, &attention));
+        SAC_TRY(call->backend[branch]->forward(ctx, &attention));
     }
     return stages->gate(&m.job, m.branch_out, &call->whole.args.out);
 }

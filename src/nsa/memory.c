@@ -54,7 +54,8 @@ static void take_compressed_grads(arena *a, saccade_context *ctx, const sac_nsa_
                                   sac_nsa_memory *m) {
     const sac_nsa_args *args = &m->job.args;
     const sac_attention_call c = sac_nsa_branch_call(call, m, SAC_NSA_CMP);
-    const int32_t parts = call->backend->grad_parts ? call->backend->grad_parts(ctx, &c) : 1;
+    const int32_t parts =
+        call->backend[SAC_NSA_CMP]->grad_parts ? call->backend[SAC_NSA_CMP]->grad_parts(ctx, &c) : 1;
     const int32_t dims[] = {args->head_dim, args->head_dim_v};
     sac_nsa_key_grads *const sides[] = {&m->keys, &m->values};
     for (int i = 0; i < 2; i++) {
@@ -101,13 +102,13 @@ static size_t list_bytes(const sac_nsa_call *call, const sac_nsa_job *job) {
     return most;
 }
 
-/* The three branches use the backend's workspace one after the other. */
+/* The three branches use their backends' workspace one after the other. */
 static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m) {
     size_t most = 0;
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
         sac_attention_call c = sac_nsa_branch_call(call, m, branch);
         for (int backward = 0; backward <= call->backward; backward++) {
-            size_t bytes = call->backend->workspace(ctx, &c, backward);
+            size_t bytes = call->backend[branch]->workspace(ctx, &c, backward);
             if (bytes > most) most = bytes;
         }
     }
@@ -137,6 +138,14 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
 
 bool sac_nsa_is_sparse(const sac_nsa_args *args, sac_nsa_branch branch) {
     return branch == SAC_NSA_SLC || (branch == SAC_NSA_CMP && args->compressed_indices.top_k);
+}
+
+bool sac_nsa_shares_lists(saccade_context *ctx, const sac_nsa_call *call, sac_nsa_branch branch) {
+    const sac_nsa_job job = {.ctx = ctx, .device = call->whole.device, .args = call->args};
+    sac_block_mask_args blocks;
+    if (!sac_nsa_is_sparse(&job.args, branch)) return false;
+    sac_nsa_stages_on(job.device)->lay_out_lists(&job, branch, false, (void *)(uintptr_t)ALIGNMENT, &blocks);
+    return blocks.by_query.bits != NULL;
 }
 
 sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_memory *memory,

@@ -10,7 +10,7 @@
 typedef struct sac_nsa_call {
     sac_nsa_args args;
     sac_attention_call whole;   /* q, k, v and out, or dout, dq, dk, dv: as of one dense causal call */
-    const sac_backend *backend; /* of the three branches */
+    const sac_backend *backend[SAC_NSA_NUM_BRANCHES]; /* all on one device, with one allocator */
     sac_row_view lse[SAC_NSA_NUM_BRANCHES];
     float *dw_k, *dw_v, *dw_gate; /* fp32, contiguous; NULL: not wanted */
     sac_nsa_gate_values dgates;   /* of given gates */
@@ -18,6 +18,9 @@ typedef struct sac_nsa_call {
     int32_t kv_heads_at_once; /* as many share a workspace at a time; 0: by the size of the call */
     void *workspace;
 } sac_nsa_call;
+
+/* Does the branch walk lists that several tiles of queries share? Its backend must know how. */
+bool sac_nsa_shares_lists(saccade_context *ctx, const sac_nsa_call *call, sac_nsa_branch branch);
 
 /* The stages on tensors of this device. */
 const sac_nsa_stages *sac_nsa_stages_on(DLDevice device);

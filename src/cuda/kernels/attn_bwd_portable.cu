@@ -1,7 +1,8 @@
 /* attn_bwd_portable.cu - attention backward on any GPU from sm_80: one CTA, the dK and dV of one key tile.
  *
  * Needs, from attn_bwd_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS Q_STAGES DOUT_STAGES S_WARPS_Q
- * DKV_WARPS_K DQ_WARPS_Q MIN_CTAS SUM_DQ ALIGNED TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK.
+ * DKV_WARPS_K DQ_WARPS_Q MIN_CTAS SUM_DQ ALIGNED TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK
+ * HAS_PARTS PACK.
  *
  * K and V stay in shared memory, dK and dV in registers, while the queries of all heads of the group walk by; so
  * dK and dV need no second pass and no atomics. Each of the five products divides its output among the warps
@@ -67,7 +68,7 @@ typedef struct cta_work {
     sac_band band;
 } cta_work;
 
-/* A tile of queries of one head. */
+/* A tile of queries of one head, or of some (PACK) from h on. */
 typedef struct queries {
     bool any;
     int32_t h;
@@ -80,48 +81,53 @@ typedef struct query_walk {
     int32_t h, end_h;
 } query_walk;
 
-SAC_FN void start_head(query_walk *w, const sac_attention_args *args, const cta_work *cta) {
-    w->walk = sac_walk_queries(args, &cta->band, cta->piece.b, w->h, cta->keys, Q_TILE);
-#if !HAS_BLOCK_MASK
-    w->walk.entry = w->walk.entry_end = nullptr;
-#endif
+SAC_FN void start_head(query_walk *w, const sac_attention_args *args, const sac_portable_plan *plan,
+                       const cta_work *cta) {
+    w->walk =
+        sac_walk_queries(args, &cta->band, cta->piece.b, w->h, cta->keys, queries_of_tile(plan, Q_TILE));
+    score_trim_walk(&w->walk);
 }
 
-SAC_FN queries next_queries(query_walk *w, const sac_attention_args *args, const cta_work *cta) {
+SAC_FN queries next_queries(query_walk *w, const sac_attention_args *args, const sac_portable_plan *plan,
+                            const cta_work *cta) {
     queries next;
     next.any = true;
     while (next.any && !sac_walk_next(&w->walk, &next.tile)) {
-        next.any = ++w->h < w->end_h;
-        if (next.any) start_head(w, args, cta);
+        w->h += heads_of_tile(plan);
+        next.any = w->h < w->end_h;
+        if (next.any) start_head(w, args, plan, cta);
     }
     next.h = w->h;
     return next;
 }
 
-SAC_FN void load_q(ptx_smem to, const sac_attention_args *args, const cta_work *cta, const queries *from) {
-    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(
-        to, view_row(&args->q, cta->piece.b, from->h, cta->seq.q_row + from->tile.begin), args->q.row_stride,
-        from->tile.end - from->tile.begin);
+SAC_FN void load_q(ptx_smem to, const sac_attention_args *args, const sac_portable_plan *plan,
+                   const cta_work *cta, const queries *from) {
+    pack_load<Q_TILE, HEAD_DIM, D_PADDED>(
+        to, view_row(&args->q, cta->piece.b, from->h, cta->seq.q_row + from->tile.begin), &args->q, plan,
+        (from->tile.end - from->tile.begin) * heads_of_tile(plan));
 }
 
-SAC_FN void load_dout(ptx_smem to, const sac_attention_args *args, const cta_work *cta, const queries *from) {
-    tile_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(
-        to, view_row(&args->dout, cta->piece.b, from->h, cta->seq.q_row + from->tile.begin),
-        args->dout.row_stride, from->tile.end - from->tile.begin);
+SAC_FN void load_dout(ptx_smem to, const sac_attention_args *args, const sac_portable_plan *plan,
+                      const cta_work *cta, const queries *from) {
+    pack_load<Q_TILE, HEAD_DIM_V, DV_PADDED>(
+        to, view_row(&args->dout, cta->piece.b, from->h, cta->seq.q_row + from->tile.begin), &args->dout,
+        plan, (from->tile.end - from->tile.begin) * heads_of_tile(plan));
 }
 
 /* Where there is one buffer only, the next tile follows as soon as all warps are done with this one. */
-SAC_FN void reload_q(ptx_smem to, const sac_attention_args *args, const cta_work *cta, const queries *next) {
+SAC_FN void reload_q(ptx_smem to, const sac_attention_args *args, const sac_portable_plan *plan,
+                     const cta_work *cta, const queries *next) {
     if (Q_STAGES > 1 || !next->any) return;
     __syncthreads();
-    load_q(to, args, cta, next);
+    load_q(to, args, plan, cta, next);
     ptx_cp_async_commit();
 }
-SAC_FN void reload_dout(ptx_smem to, const sac_attention_args *args, const cta_work *cta,
-                        const queries *next) {
+SAC_FN void reload_dout(ptx_smem to, const sac_attention_args *args, const sac_portable_plan *plan,
+                        const cta_work *cta, const queries *next) {
     if (DOUT_STAGES > 1 || !next->any) return;
     __syncthreads();
-    load_dout(to, args, cta, next);
+    load_dout(to, args, plan, cta, next);
     ptx_cp_async_commit();
 }
 
@@ -136,16 +142,16 @@ SAC_FN int score_offset(int m, int half, int n) {
  * computed again there: registers are short, and what lies in shared memory has been rounded. */
 template <bool MASKED>
 SAC_FN void weights(score_acc &s, ptx_smem p_tile, const bwd_row (&rows)[S_ROWS / 16][2],
-                    const sac_attention_args *args, const score_place *at, const sac_band *band,
-                    const bwd_tile *t) {
+                    const sac_attention_args *args, const sac_portable_plan *plan, const score_place *at,
+                    const sac_band *band, const bwd_tile *t) {
     float to_log2 = score_to_log2(args);
 #pragma unroll
     for (int m = 0; m < S_ROWS / 16; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t i = t->q.begin + score_row() + 16 * m + 8 * half;
+            int32_t i = t->q.begin + query_of_row(plan, score_row() + 16 * m + 8 * half);
             score_row_band visible = {0, 0};
-            if (MASKED) visible = bwd_row_band(t, band, i);
+            if (MASKED) visible = bwd_row_band(args, t, band, i);
 #pragma unroll
             for (int n = 0; n < S_COLUMNS / 8; n++) {
                 float p[2];
@@ -162,14 +168,14 @@ SAC_FN void weights(score_acc &s, ptx_smem p_tile, const bwd_row (&rows)[S_ROWS 
 }
 
 /* P = 0 of hidden pairs, where all were taken for visible. */
-SAC_FN void hide(ptx_smem p_tile, const sac_attention_args *args, const score_place *at, const sac_band *band,
-                 const bwd_tile *t) {
+SAC_FN void hide(ptx_smem p_tile, const sac_attention_args *args, const sac_portable_plan *plan,
+                 const score_place *at, const sac_band *band, const bwd_tile *t) {
 #pragma unroll
     for (int m = 0; m < S_ROWS / 16; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t i = t->q.begin + score_row() + 16 * m + 8 * half;
-            const score_row_band visible = bwd_row_band(t, band, i);
+            int32_t i = t->q.begin + query_of_row(plan, score_row() + 16 * m + 8 * half);
+            const score_row_band visible = bwd_row_band(args, t, band, i);
 #pragma unroll
             for (int n = 0; n < S_COLUMNS / 8; n++)
 #pragma unroll
@@ -185,7 +191,7 @@ SAC_FN void hide(ptx_smem p_tile, const sac_attention_args *args, const score_pl
 template <bool MASKED>
 SAC_FN void score_grads(const score_acc &dp, const score_acc &s, ptx_smem p_tile, ptx_smem ds_tile,
                         const bwd_row (&rows)[S_ROWS / 16][2], const sac_attention_args *args,
-                        const score_place *at, const bwd_tile *t) {
+                        const sac_portable_plan *plan, const score_place *at, const bwd_tile *t) {
     float to_log2 = score_to_log2(args);
 #pragma unroll
     for (int m = 0; m < S_ROWS / 16; m++)
@@ -199,7 +205,7 @@ SAC_FN void score_grads(const score_acc &dp, const score_acc &s, ptx_smem p_tile
                 float ds[2];
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    int32_t i = t->q.begin + score_row() + 16 * m + 8 * half,
+                    int32_t i = t->q.begin + query_of_row(plan, score_row() + 16 * m + 8 * half),
                             j = t->k.begin + score_column() + 8 * n + e;
                     float raw = s[m][n][2 * half + e], p = raw;
                     if (TRANSFORM)
@@ -221,10 +227,12 @@ SAC_FN int dq_row(void) { return threadIdx.x / 32 / DQ_WARPS_D * DQ_ROWS; }
 SAC_FN int dq_column(void) { return threadIdx.x / 32 % DQ_WARPS_D * DQ_COLUMNS; }
 
 /* Every eighth row of dQ, added to the sum over all key tiles. first: the sum's row of the tile's first query. */
-SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, int32_t num_rows) {
+SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, const sac_portable_plan *plan,
+                   int32_t num_rows) {
     int m = eighth / 2, half = eighth % 2, row = dq_row() + 8 * eighth + threadIdx.x % 32 / 4;
     if (row >= num_rows) return;
-    float *to = first + (int64_t)row * DQ_SUM_PITCH + dq_column() + threadIdx.x % 4 * 4;
+    float *to = first + (head_of_row(plan, row) * plan->total_q + query_of_row(plan, row)) * DQ_SUM_PITCH +
+                dq_column() + threadIdx.x % 4 * 4;
 #pragma unroll
     for (int n = 0; n < DQ_COLUMNS / 8; n += 2)
         if (dq_column() + 8 * n < HEAD_DIM)
@@ -234,7 +242,7 @@ SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, int32_t num_rows)
 
 /* dK of this tile, and between its steps the additions of dQ: all at once they would stop the loads behind them. */
 SAC_FN void add_dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, float *dq_sum,
-                          int32_t num_rows) {
+                          const sac_portable_plan *plan, int32_t num_rows) {
     constexpr int STEPS = Q_TILE / 16, EIGHTHS = DQ_ROWS / 8, BLOCK = 16 * sizeof(element);
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
@@ -243,7 +251,7 @@ SAC_FN void add_dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q,
         if (SUM_DQ)
 #pragma unroll
             for (int i = step * EIGHTHS / STEPS; i < (step + 1) * EIGHTHS / STEPS; i++)
-                add_dq(dq, i, dq_sum, num_rows);
+                add_dq(dq, i, dq_sum, plan, num_rows);
     }
 }
 
@@ -262,7 +270,7 @@ SAC_FN void accumulate(dk_acc &dk, dv_acc &dv, const tiles *t, const sac_attenti
     gemm<K_OUTER, P_PITCH, K_OUTER, DV_PITCH, Q_TILE / 16>(
         dv, t->p + dkv_row() * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>(),
         t->dout + dv_column() * sizeof(element) + lane_offset_b<K_OUTER, DV_PITCH>());
-    reload_dout(t->dout, args, cta, next);
+    reload_dout(t->dout, args, plan, cta, next);
     dq_acc dq;
     if (SUM_DQ) {
         acc_clear(dq);
@@ -272,8 +280,9 @@ SAC_FN void accumulate(dk_acc &dk, dv_acc &dv, const tiles *t, const sac_attenti
     }
     add_dk_and_dq(dk, dq, ds_of_keys,
                   t->q + dk_column() * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>(),
-                  SUM_DQ ? dq_sum_of(args, plan, cta, now) : nullptr, now->tile.end - now->tile.begin);
-    reload_q(t->q, args, cta, next);
+                  SUM_DQ ? dq_sum_of(args, plan, cta, now) : nullptr, plan,
+                  (now->tile.end - now->tile.begin) * heads_of_tile(plan));
+    reload_q(t->q, args, plan, cta, next);
 }
 
 /* The same where Q, dO or K hold NaN or Inf beside hidden pairs. */
@@ -282,7 +291,7 @@ SAC_FN void accumulate_poisoned(dk_acc &dk, dv_acc &dv, const tiles *t, const sa
                                 const queries *next) {
     gemm_weighted<K_OUTER, P_PITCH, DV_PITCH, Q_TILE>(dv, t->p + dkv_row() * sizeof(element),
                                                       t->dout + dv_column() * sizeof(element));
-    reload_dout(t->dout, args, cta, next);
+    reload_dout(t->dout, args, plan, cta, next);
     if (SUM_DQ) {
         dq_acc dq;
         acc_clear(dq);
@@ -290,11 +299,12 @@ SAC_FN void accumulate_poisoned(dk_acc &dk, dv_acc &dv, const tiles *t, const sa
                                                           t->k + dq_column() * sizeof(element));
 #pragma unroll
         for (int i = 0; i < DQ_ROWS / 8; i++)
-            add_dq(dq, i, dq_sum_of(args, plan, cta, now), now->tile.end - now->tile.begin);
+            add_dq(dq, i, dq_sum_of(args, plan, cta, now), plan,
+                   (now->tile.end - now->tile.begin) * heads_of_tile(plan));
     }
     gemm_weighted<K_OUTER, P_PITCH, D_PITCH, Q_TILE>(dk, t->ds + dkv_row() * sizeof(element),
                                                      t->q + dk_column() * sizeof(element));
-    reload_q(t->q, args, cta, next);
+    reload_q(t->q, args, plan, cta, next);
 }
 
 /* dK or dV: rows of the key tile. */
@@ -322,16 +332,18 @@ SAC_FN bool scores(const tiles *t, const sac_attention_args *args, const sac_por
                    const cta_work *cta, const queries *now) {
     const score_place at = score_place_of(args, cta->piece.b, now->h, cta->seq);
     const bwd_tile around = {now->tile, {now->tile.begin, now->tile.end}, cta->keys};
-    const bool masked = bwd_tile_masked(&around);
+    const bool masked = bwd_tile_masked(&around, plan);
     const int warp_row = threadIdx.x / 32 / S_WARPS_K * S_ROWS,
               warp_column = threadIdx.x / 32 % S_WARPS_K * S_COLUMNS;
     bwd_row rows[S_ROWS / 16][2];
 #pragma unroll
     for (int m = 0; m < S_ROWS / 16; m++)
 #pragma unroll
-        for (int half = 0; half < 2; half++)
-            rows[m][half] = bwd_row_of(args, plan, cta->piece.b, now->h, cta->seq,
-                                       now->tile.begin + score_row() + 16 * m + 8 * half, now->tile.end);
+        for (int half = 0; half < 2; half++) {
+            const int r = score_row() + 16 * m + 8 * half;
+            rows[m][half] = bwd_row_of(args, plan, cta->piece.b, now->h + head_of_row(plan, r), cta->seq,
+                                       now->tile.begin + query_of_row(plan, r), now->tile.end);
+        }
 
     score_acc s, dp;
     acc_clear(s);
@@ -340,11 +352,11 @@ SAC_FN bool scores(const tiles *t, const sac_attention_args *args, const sac_por
         t->k + warp_column * D_PITCH * sizeof(element) + lane_offset_b<K_INNER, D_PITCH>());
     bool poisoned = masked && acc_not_finite(s);
     if (TRANSFORM) { /* so that a modifier's text is compiled once */
-        weights<false>(s, t->p, rows, args, &at, &cta->band, &around);
-        if (masked) hide(t->p, args, &at, &cta->band, &around);
+        weights<false>(s, t->p, rows, args, plan, &at, &cta->band, &around);
+        if (masked) hide(t->p, args, plan, &at, &cta->band, &around);
     } else {
-        masked ? weights<true>(s, t->p, rows, args, &at, &cta->band, &around)
-               : weights<false>(s, t->p, rows, args, &at, &cta->band, &around);
+        masked ? weights<true>(s, t->p, rows, args, plan, &at, &cta->band, &around)
+               : weights<false>(s, t->p, rows, args, plan, &at, &cta->band, &around);
     }
     acc_clear(dp);
     gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
@@ -352,12 +364,13 @@ SAC_FN bool scores(const tiles *t, const sac_attention_args *args, const sac_por
         t->v + warp_column * DV_PITCH * sizeof(element) + lane_offset_b<K_INNER, DV_PITCH>());
     poisoned = poisoned || (masked && acc_not_finite(dp));
     if (masked || TRANSFORM) /* likewise: to ask whether P is 0 costs little beside a text */
-        score_grads<true>(dp, s, t->p, t->ds, rows, args, &at, &around);
+        score_grads<true>(dp, s, t->p, t->ds, rows, args, plan, &at, &around);
     else
-        score_grads<false>(dp, s, t->p, t->ds, rows, args, &at, &around);
+        score_grads<false>(dp, s, t->p, t->ds, rows, args, plan, &at, &around);
     return poisoned;
 }
 
+#if HAS_BLOCK_MASK && !PACK
 /* A DIAGONAL tile has one query a key: two dot products of rows instead of tiles. A quad of lanes makes P and dS of a key,
  * and leaves them, unrounded, where otherwise the tile of P lies. */
 SAC_FN void diagonal_scores(const tiles *t, const sac_attention_args *args, const sac_portable_plan *plan,
@@ -375,7 +388,7 @@ SAC_FN void diagonal_scores(const tiles *t, const sac_attention_args *args, cons
         float2 weight_and_grad = make_float2(0, 0);
         if (i >= now->tile.begin && i < now->tile.end) {
             bwd_row stats = bwd_row_of(args, plan, cta->piece.b, now->h, cta->seq, i, now->tile.end);
-            score_row_band visible = bwd_row_band(&around, &cta->band, i);
+            score_row_band visible = bwd_row_band(args, &around, &cta->band, i);
             float p = bwd_weight<true>(args, &at, &around, visible, score_to_log2(args), stats, raw, i, j);
             weight_and_grad = make_float2(p, bwd_score_grad<true>(args, &at, stats, p, dp, raw, i, j));
         }
@@ -422,6 +435,8 @@ SAC_FN void accumulate_diagonal(dk_acc &dk, dv_acc &dv, const tiles *t, const sa
         }
 }
 
+#endif
+
 SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_plan *plan) {
     cta_work cta;
     cta.piece = schedule_piece(&plan->schedule, args->num_kv_heads);
@@ -449,11 +464,11 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     query_walk walk;
     walk.h = h * args.group;
     walk.end_h = walk.h + args.group;
-    start_head(&walk, &args, &cta);
-    queries now = next_queries(&walk, &args, &cta);
+    start_head(&walk, &args, &plan, &cta);
+    queries now = next_queries(&walk, &args, &plan, &cta);
     if (now.any) {
-        load_q(t.q, &args, &cta, &now);
-        load_dout(t.dout, &args, &cta, &now);
+        load_q(t.q, &args, &plan, &cta, &now);
+        load_dout(t.dout, &args, &plan, &cta, &now);
     }
     ptx_cp_async_commit();
 
@@ -467,18 +482,19 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
         current.dout += stage % DOUT_STAGES * DOUT_BYTES;
         ptx_cp_async_wait();
         __syncthreads(); /* Q and dO are here; P, dS and the other stages are free */
-        const queries next = next_queries(&walk, &args, &cta);
-        if (Q_STAGES == 2 && next.any) load_q(t.q + (stage ^ 1) * Q_BYTES, &args, &cta, &next);
-        if (DOUT_STAGES == 2 && next.any) load_dout(t.dout + (stage ^ 1) * DOUT_BYTES, &args, &cta, &next);
+        const queries next = next_queries(&walk, &args, &plan, &cta);
+        if (Q_STAGES == 2 && next.any) load_q(t.q + (stage ^ 1) * Q_BYTES, &args, &plan, &cta, &next);
+        if (DOUT_STAGES == 2 && next.any)
+            load_dout(t.dout + (stage ^ 1) * DOUT_BYTES, &args, &plan, &cta, &next);
         ptx_cp_async_commit();
 
-#if HAS_BLOCK_MASK
+#if HAS_BLOCK_MASK && !PACK
         if (now.tile.kind == SAC_DIAGONAL) {
             diagonal_scores(&current, &args, &plan, &cta, &now);
             __syncthreads();
             accumulate_diagonal(dk, dv, &current, &args, &plan, &cta, &now);
-            reload_dout(current.dout, &args, &cta, &next);
-            reload_q(current.q, &args, &cta, &next);
+            reload_dout(current.dout, &args, &plan, &cta, &next);
+            reload_q(current.q, &args, &plan, &cta, &next);
             now = next;
             continue;
         }

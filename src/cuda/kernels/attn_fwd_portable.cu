@@ -1,8 +1,8 @@
-/* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head, or (PACK_GQA) the few
- * queries of all heads that share a key head, so that its keys are read once.
+/* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head, or (PACK) of some
+ * heads that share a key head.
  *
  * Needs, from attn_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS MIN_CTAS ALIGNED TRANSFORM
- * HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK SPLIT PACK_GQA.
+ * HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK HAS_PARTS SPLIT PACK.
  *
  * Each warp owns Q_TILE / warps rows, whole: row statistics never leave a quad of lanes. Two CTAs an SM hide each
  * other's waits, so one buffer of K and one of V are enough: V travels while S = Q K^T is computed, the next K
@@ -12,6 +12,7 @@
  * raises max rescales both. (Rounding max anew wherever it is used would cost far negative scores their precision.)
  * A row that has seen nothing subtracts 0, not its -inf maximum: otherwise NaN.
  */
+#include "cuda/kernels/pack.h"
 #include "cuda/kernels/poison.h"
 #include "cuda/kernels/schedule.h"
 #include "cuda/kernels/score.h"
@@ -28,8 +29,6 @@ enum {
     OT = DV_PADDED / 8,             /* and of the output */
 };
 
-static_assert(!PACK_GQA || !HAS_BLOCK_MASK, "a packed tile has no block row");
-
 typedef float score_acc[MT][ST][4];
 typedef float out_acc[MT][OT][4];
 
@@ -42,23 +41,17 @@ typedef struct row_stats {
 typedef struct cta_work {
     work_piece piece; /* h: the first head */
     sac_sequence seq;
-    sac_range queries, rows; /* the same, unless rows are packed */
+    sac_range queries;
     sac_band band;
     bool poisoned; /* hidden keys may not be multiplied by their weight of 0 */
 } cta_work;
 
-/* Packed: all heads of the first query, then all of the next. */
-SAC_FN int32_t query_of_row(const sac_attention_args *args, int32_t row) {
-    return PACK_GQA ? row / args->group : row;
-}
-SAC_FN int32_t head_of_row(const sac_attention_args *args, int32_t first_head, int32_t row) {
-    return PACK_GQA ? first_head + row % args->group : first_head;
-}
-SAC_FN score_place place_of_row(const sac_attention_args *args, const score_place *first, int32_t row) {
+SAC_FN score_place place_of_row(const sac_attention_args *args, const sac_portable_plan *plan,
+                                const score_place *first, int row) {
     score_place at = *first;
-    at.h = head_of_row(args, at.h, row);
+    at.h += head_of_row(plan, row);
 #if HAS_ALIBI
-    if (PACK_GQA) at.slope = args->alibi_slopes[at.b * args->alibi_batch_stride + at.h];
+    if (PACK) at.slope = args->alibi_slopes[at.b * args->alibi_batch_stride + at.h];
 #endif
     return at;
 }
@@ -68,14 +61,15 @@ SAC_FN int lane_row(void) { return threadIdx.x / 32 * 16 * MT + threadIdx.x % 32
 SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
 
 /* Raw products to scores. Apart from the masking below, so that a modifier's text is compiled once. */
-SAC_FN void transform_scores(score_acc &s, const sac_attention_args *args, const score_place *first,
-                             const sac_tile *tile, int32_t first_row) {
+SAC_FN void transform_scores(score_acc &s, const sac_attention_args *args, const sac_portable_plan *plan,
+                             const score_place *first, const sac_tile *tile, int32_t first_query) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t r = first_row + lane_row() + 16 * m + 8 * half, i = query_of_row(args, r);
-            const score_place at = place_of_row(args, first, r);
+            const int r = lane_row() + 16 * m + 8 * half;
+            const int32_t i = first_query + query_of_row(plan, r);
+            const score_place at = place_of_row(args, plan, first, r);
 #pragma unroll
             for (int n = 0; n < ST; n++)
 #pragma unroll
@@ -87,15 +81,17 @@ SAC_FN void transform_scores(score_acc &s, const sac_attention_args *args, const
 }
 
 /* -inf where the query does not see the key. */
-SAC_FN void mask_scores(score_acc &s, const sac_attention_args *args, const score_place *first,
-                        const sac_band *band, const sac_tile *tile, int32_t first_row) {
+SAC_FN void mask_scores(score_acc &s, const sac_attention_args *args, const sac_portable_plan *plan,
+                        const score_place *first, const sac_band *band, const sac_tile *tile,
+                        int32_t first_query) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t r = first_row + lane_row() + 16 * m + 8 * half, i = query_of_row(args, r);
-            const score_place at = place_of_row(args, first, r);
-            const score_row_band row = score_row_band_of(band, tile, tile->end, i);
+            const int r = lane_row() + 16 * m + 8 * half;
+            const int32_t i = first_query + query_of_row(plan, r);
+            const score_place at = place_of_row(args, plan, first, r);
+            const score_row_band row = score_row_band_of(args, band, tile, tile->end, i);
 #pragma unroll
             for (int n = 0; n < ST; n++)
 #pragma unroll
@@ -148,7 +144,7 @@ SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_
             float dot =
                 quad_dot<D_PADDED>(q + r * D_PITCH * sizeof(element), k + c * D_PITCH * sizeof(element));
             float s = score_of(args, at, dot, i, j) * to_log2;
-            score_row_band row = score_row_band_of(band, tile, tile->end, i);
+            score_row_band row = score_row_band_of(args, band, tile, tile->end, i);
             row.lo = sac_max(row.lo, tile->begin);
             if (!score_visible(args, at, tile, row, i, j)) continue; /* alike in the whole quad */
             float new_max = fmaxf(stats->max[m][half], s), subtract = new_max == -INFINITE ? 0 : new_max;
@@ -165,10 +161,10 @@ SAC_FN void attend_diagonal(row_stats *stats, out_acc &out, const sac_attention_
         }
 }
 
-/* One finished row of this lane's quad. inverse: of the row's sum. */
+/* One finished row of this lane's quad: query i of head h. inverse: of the row's sum. */
 SAC_FN void store_row(const sac_attention_args *args, const sac_portable_plan *plan, const cta_work *work,
-                      int32_t row, const float *out, int stride, float inverse, float lse) {
-    const int32_t b = work->piece.b, h = head_of_row(args, work->piece.h, row), i = query_of_row(args, row);
+                      int32_t i, int32_t h, const float *out, int stride, float inverse, float lse) {
+    const int32_t b = work->piece.b;
     const int64_t q_row = work->seq.q_row;
     bool writes_lse = threadIdx.x % 4 == 0;
 #if SPLIT
@@ -201,12 +197,14 @@ SAC_FN void finish(out_acc &out, row_stats *stats, const sac_attention_args *arg
     for (int m = 0; m < MT; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int32_t row = work->rows.begin + lane_row() + 16 * m + 8 * half;
+            const int row = lane_row() + 16 * m + 8 * half;
+            const int32_t i = work->queries.begin + query_of_row(plan, row);
+            const int32_t h = work->piece.h + head_of_row(plan, row);
             float sum = quad_sum(stats->sum[m][half]), max = stats->max[m][half];
-            if (has_sink && max > -INFINITE)
-                sum += ptx_exp2(args->sink[head_of_row(args, work->piece.h, row)] * LOG2_E - max);
+            if (has_sink && max > -INFINITE) sum += ptx_exp2(args->sink[h] * LOG2_E - max);
             float inverse = sum == 0 ? 0 : 1 / sum, lse = sum == 0 ? -INFINITE : LN_2 * (max + log2f(sum));
-            if (row < work->rows.end) store_row(args, plan, work, row, &out[m][0][2 * half], 4, inverse, lse);
+            if (i < work->queries.end)
+                store_row(args, plan, work, i, h, &out[m][0][2 * half], 4, inverse, lse);
         }
 }
 
@@ -250,35 +248,14 @@ SAC_FN void load_values(ptx_smem to, const sac_attention_args *args, const eleme
     ptx_cp_async_commit();
 }
 
-SAC_FN void load_queries(ptx_smem to, const sac_attention_args *args, const cta_work *work) {
-    const int32_t b = work->piece.b, h = work->piece.h, num_rows = work->rows.end - work->rows.begin;
-#if PACK_GQA
-    constexpr int CHUNK = 16 / sizeof(element), CHUNKS = D_PADDED / CHUNK;
-    for (int c = threadIdx.x; c < Q_TILE * CHUNKS; c += NUM_THREADS) {
-        int row = c / CHUNKS, column = c % CHUNKS * CHUNK;
-        bool present = row < num_rows && column < HEAD_DIM;
-        const element *from =
-            view_row(&args->q, b, head_of_row(args, h, row), work->seq.q_row + query_of_row(args, row));
-        tile_copy_chunk(to + (row * D_PITCH + column) * sizeof(element),
-                        present ? from + column : (element *)args->q.data, present);
-    }
-#else
-    tile_load<Q_TILE, HEAD_DIM, D_PADDED>(to, view_row(&args->q, b, h, work->seq.q_row + work->rows.begin),
-                                          args->q.row_stride, num_rows);
-#endif
-}
-
 SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_plan *plan) {
     cta_work work;
-    work.piece = schedule_piece(&plan->schedule, PACK_GQA ? args->num_kv_heads : args->num_heads);
+    const int32_t heads = heads_of_tile(plan);
+    work.piece = schedule_piece(&plan->schedule, PACK ? args->num_heads / heads : args->num_heads);
+    work.piece.h *= heads;
     work.seq = sac_sequence_of(args, work.piece.b);
-    work.queries =
-        sac_tile_rows(work.piece.tile, work.seq.q_len, Q_TILE, HAS_BLOCK_MASK ? args->blocks.q_block : 0);
-    work.rows = work.queries;
-    if (PACK_GQA) { /* there is one tile */
-        work.piece.h *= args->group;
-        work.rows.end *= args->group;
-    }
+    work.queries = sac_tile_rows(work.piece.tile, work.seq.q_len, queries_of_tile(plan, Q_TILE),
+                                 HAS_BLOCK_MASK ? args->blocks.q_block : 0);
     work.band = sac_band_make(&args->band, work.seq.q_len, work.seq.k_len);
     work.poisoned = false;
     return work;
@@ -294,9 +271,7 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
     const score_place at = score_place_of(args, b, h, own.seq);
     const float to_log2 = score_to_log2(args);
     sac_walk walk = sac_walk_keys(args, &own.band, b, h, own.queries, KV_TILE);
-#if !HAS_BLOCK_MASK
-    walk.entry = walk.entry_end = nullptr;
-#endif
+    score_trim_walk(&walk);
     take_split(&walk, &plan->schedule, own.piece.split);
 
     /* This lane's places in the tiles. */
@@ -305,11 +280,17 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
     const ptx_smem k_lane = tiles.k + lane_offset_b<K_INNER, D_PITCH>();
     const ptx_smem v_lane = tiles.v + lane_offset_b<K_OUTER, DV_PITCH>();
 
+    const int warp_row = threadIdx.x / 32 * 16 * MT;
+    const uint32_t parts = score_parts_of(args, own.queries, query_of_row(plan, warp_row),
+                                          query_of_row(plan, warp_row + 16 * MT - 1));
+
     clear(out, stats);
     sac_tile tile;
     bool more = sac_walk_next(&walk, &tile);
     if (more) {
-        load_queries(tiles.q, args, &own);
+        pack_load<Q_TILE, HEAD_DIM, D_PADDED>(
+            tiles.q, view_row(&args->q, b, h, own.seq.q_row + own.queries.begin), &args->q, plan,
+            (own.queries.end - own.queries.begin) * heads_of_tile(plan));
         load_keys(tiles.k, args, k, &tile);
     }
     while (more) {
@@ -319,7 +300,8 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
 
         score_acc s;
         bool diagonal = HAS_BLOCK_MASK && tile.kind == SAC_DIAGONAL;
-        if (!diagonal) {
+        const bool multiplies = !diagonal && score_tile_is_for(&tile, parts);
+        if (multiplies) {
             acc_clear(s);
             gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(s, q_lane, k_lane);
         }
@@ -327,7 +309,7 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
         __syncthreads();
 #if HAS_BLOCK_MASK
         if (diagonal) {
-            attend_diagonal(stats, out, args, &at, &work->band, &tile, work->rows.begin, to_log2, tiles.q,
+            attend_diagonal(stats, out, args, &at, &work->band, &tile, work->queries.begin, to_log2, tiles.q,
                             tiles.k, tiles.v);
             __syncthreads(); /* before the next K lands on this one */
         }
@@ -335,10 +317,10 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
         sac_tile next;
         more = sac_walk_next(&walk, &next);
         if (more) load_keys(tiles.k, args, k, &next);
-        if (!diagonal) {
+        if (multiplies) {
             bool masked = score_tile_masked(&tile, KV_TILE);
-            if (TRANSFORM) transform_scores(s, args, &at, &tile, work->rows.begin);
-            if (masked) mask_scores(s, args, &at, &work->band, &tile, work->rows.begin);
+            if (TRANSFORM) transform_scores(s, args, plan, &at, &tile, work->queries.begin);
+            if (masked) mask_scores(s, args, plan, &at, &work->band, &tile, work->queries.begin);
             online_softmax(s, stats, out, to_log2);
             if (masked && __any_sync(0xffffffff, work->poisoned))
                 gemm_weighted_from_acc<DV_PITCH>(out, s, tiles.v);
@@ -360,7 +342,7 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
 
     __shared__ cta_work work;
     const cta_work own = find_work(&args, &plan);
-    if (own.rows.begin >= own.rows.end) return;
+    if (own.queries.begin >= own.queries.end) return;
     if (threadIdx.x == 0) work = own;
     __syncthreads();
 

@@ -8,6 +8,7 @@
 #ifndef SAC_KERNELS_BWD_SCORE_H
 #define SAC_KERNELS_BWD_SCORE_H
 
+#include "cuda/kernels/pack.h"
 #include "cuda/kernels/portable_plan.h"
 #include "cuda/kernels/score.h"
 
@@ -35,14 +36,15 @@ typedef struct bwd_tile {
 } bwd_tile;
 
 /* Is any pair of a Q_TILE x KV_TILE tile hidden, or missing? */
-SAC_FN bool bwd_tile_masked(const bwd_tile *t) {
-    return score_tile_masked(&t->tile, t->tile.end - t->tile.begin) || t->q.end - t->q.begin < Q_TILE ||
-           t->k.end - t->k.begin < KV_TILE;
+SAC_FN bool bwd_tile_masked(const bwd_tile *t, const sac_portable_plan *plan) {
+    return score_tile_masked(&t->tile, t->tile.end - t->tile.begin) ||
+           (t->q.end - t->q.begin) * heads_of_tile(plan) < Q_TILE || t->k.end - t->k.begin < KV_TILE;
 }
 
 /* The keys of the tile that row i may see; none where the row does not exist. */
-SAC_FN score_row_band bwd_row_band(const bwd_tile *t, const sac_band *band, int32_t i) {
-    score_row_band r = score_row_band_of(band, &t->tile, t->k.end, i);
+SAC_FN score_row_band bwd_row_band(const sac_attention_args *args, const bwd_tile *t, const sac_band *band,
+                                   int32_t i) {
+    score_row_band r = score_row_band_of(args, band, &t->tile, t->k.end, i);
     if (i >= t->q.end) r.hi = r.lo;
     return r;
 }

@@ -24,7 +24,12 @@ typedef struct sac_portable_plan {
     float *delta;             /* (H, total_q): rowsum(out * dout) - dlse */
     float *dq_sum; /* (H, total_q, D rounded up to 16), see dq_sum.h; or NULL: dq is not summed across CTAs */
     float *dsink_part; /* (H, num_dsink_parts) */
-    int32_t num_dsink_parts, pad;
+    int32_t num_dsink_parts;
+    int32_t pack;         /* heads that share a tile of queries, see pack.h */
+    int32_t pack_inverse; /* for rows below 256, row / pack is row * pack_inverse >> 16 */
+    int32_t pad;
 } sac_portable_plan;
+
+#define SAC_PACK_INVERSE(pack) ((1 << 16) / (pack) + 1)
 
 #endif

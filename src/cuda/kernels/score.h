@@ -89,14 +89,41 @@ typedef struct score_row_band {
     int32_t lo, hi;
 } score_row_band;
 
-SAC_FN score_row_band score_row_band_of(const sac_band *band, const sac_tile *tile, int32_t k_end,
-                                        int32_t i) {
+SAC_FN score_row_band score_row_band_of(const sac_attention_args *args, const sac_band *band,
+                                        const sac_tile *tile, int32_t k_end, int32_t i) {
     score_row_band r = {0, k_end};
     if (tile->banded) {
         r.lo = sac_band_lo(band, i);
         r.hi = sac_min(k_end, sac_band_hi(band, i));
     }
+#if HAS_PARTS
+    if (!(tile->bits >> sac_part_of(&args->blocks, i) & 1)) r.hi = r.lo;
+#endif
     return r;
+}
+
+/* The parts that a warp's queries belong to: tiles for none of them are nothing to it. first, last: of the tile's. */
+SAC_FN uint32_t score_parts_of(const sac_attention_args *args, sac_range tile, int32_t first, int32_t last) {
+    uint32_t parts = 0;
+#if HAS_PARTS
+    const int32_t end = sac_min(tile.end, tile.begin + last + 1);
+    for (int32_t i = tile.begin + first; i < end; i++) parts |= 1u << sac_part_of(&args->blocks, i);
+#endif
+    return parts;
+}
+SAC_FN bool score_tile_is_for(const sac_tile *tile, uint32_t parts) {
+    return !HAS_PARTS || (tile->bits & parts) != 0;
+}
+
+/* What a variant does not have must not cost it registers. */
+SAC_FN void score_trim_walk(sac_walk *walk) {
+#if !HAS_BLOCK_MASK
+    walk->entry = walk->entry_end = nullptr;
+#endif
+#if !HAS_PARTS
+    walk->bits = nullptr;
+    walk->run_bits = SAC_ALL_PARTS;
+#endif
 }
 
 SAC_FN bool score_visible(const sac_attention_args *args, const score_place *at, const sac_tile *tile,
@@ -118,6 +145,9 @@ SAC_FN bool score_tile_masked(const sac_tile *tile, int32_t full) {
     bool masked = tile->banded || tile->end - tile->begin < full;
 #if HAS_MASK_MOD || HAS_BLOCK_MASK
     masked = masked || tile->kind != SAC_FULL;
+#endif
+#if HAS_PARTS
+    masked = masked || tile->bits != SAC_ALL_PARTS;
 #endif
     return masked;
 }

@@ -44,24 +44,15 @@ SAC_FN void chunk_load(ptx_smem to, const element *from, bool present) {
 #endif
 }
 
-/* Starts copying 16 bytes; zeroes, and nothing is read, where the source is not present. */
-SAC_FN void tile_copy_chunk(ptx_smem to, const element *from, bool present) {
-#if ALIGNED
-    ptx_cp_async(to, from, present);
-#else
-    for (int e = 0; e < 16 / (int)sizeof(element); e++)
-        element_store_shared(to + e * sizeof(element), present ? from[e] : (element)0);
-#endif
-}
-
 /* Starts copying rows [0, num_rows) of `from` (columns [0, COLS), row_stride elements apart) into a tile of
  * PADDED columns; what the source lacks becomes zero, so that no stray NaN meets a zero weight. */
 template <int ROWS, int COLS, int PADDED>
 SAC_FN void tile_load(ptx_smem tile, const element *from, int64_t row_stride, int num_rows) {
-    constexpr int CHUNK = 16 / sizeof(element), CHUNKS = PADDED / CHUNK, LANES = power_of_two_above(CHUNKS);
-    constexpr int STEP = NUM_THREADS / LANES;
+    constexpr int CHUNK = 16 / sizeof(element), CHUNKS = PADDED / CHUNK,
+                  LANES_A_ROW = power_of_two_above(CHUNKS);
+    constexpr int STEP = NUM_THREADS / LANES_A_ROW;
     static_assert(STEP > 0, "a row is at most one chunk a thread");
-    int chunk = threadIdx.x % LANES, row = threadIdx.x / LANES;
+    int chunk = threadIdx.x % LANES_A_ROW, row = threadIdx.x / LANES_A_ROW;
     if (chunk >= CHUNKS) return;
     const element *p = from + row * row_stride + chunk * CHUNK;
     ptx_smem to = tile + (row * pitch_of(PADDED) + chunk * CHUNK) * sizeof(element);
