@@ -24,6 +24,8 @@ typedef enum test_inputs {
     INPUTS_FAR_NEGATIVE, /* every q.k near -262144: below whatever finite number stands for minus infinity */
     INPUTS_NEGATIVE,     /* every score below 0 */
     INPUTS_ORTHOGONAL,   /* first half of each row: scores exactly 0; second half all negative */
+    INPUTS_RISING,       /* scores rise by 0.25 a key and more: every tile has new maxima */
+    INPUTS_JUMPING,      /* every 150th score is higher by more than 2^110 than all before it */
     INPUTS_REAL,         /* activations of a trained model; head_dim 64, up to 8 heads, 2 key heads */
 } test_inputs;
 

@@ -124,6 +124,10 @@ static double draw(const problem *p, test_operand operand, int32_t row, int32_t 
         if (operand == Q) return d % 2 == 0 ? 0.5 + fabs(x) : 0;
         if (operand == K) return d % 2 == (row < len / 2) ? -0.5 - fabs(x) : 0;
         return x;
+    case INPUTS_RISING:
+        return operand == Q ? 1 : operand == K ? row / 32.0 + 0.1 * x : x;
+    case INPUTS_JUMPING:
+        return operand == Q ? 1 : operand == K && row % 150 == 149 ? 20 * (row / 150 + 1) : x;
     default:
         return x;
     }
