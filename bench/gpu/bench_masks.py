@@ -69,13 +69,13 @@ def cases_of(saccade, n):
         return {"block_mask": saccade.block_mask(name, shape, *args)}
 
     same_document = saccade.modifier(2, f"q_idx / {DOCUMENT} == kv_idx / {DOCUMENT}")
-    hole = saccade.modifier(2, "kv_idx % 7 != 3")
+    hole = saccade.modifier(2, "q_idx - kv_idx != 1000")
     result = {
         "causal": Case(causal, plain, fa4={}),
         "causal as blocks": Case(causal, blocks("causal", shape, False)),
         "softcap": Case(causal, plain | {"softcap": 30.0}, softcapped, fa4={"softcap": 30.0}),
         "alibi": Case(causal, plain | {"alibi_slopes": tensor(slopes)}, alibi),
-        "mask_mod": Case(lambda b, h, i, j: (i >= j) & (j % 7 != 3), plain | {"mask_mod": BoundModifier(hole)}),
+        "mask_mod": Case(lambda b, h, i, j: (i >= j) & (i - j != 1000), plain | {"mask_mod": BoundModifier(hole)}),
         "window": Case(windowed, plain | {"window": Window(True, WINDOW - 1, -1, 0)}, fa4={"window_size": (WINDOW - 1, 0)}),
         "documents packed": Case(documents, plain | packed, packed=True,
                                  fa4=dict(cu_seqlens_q=ends, cu_seqlens_k=ends, max_seqlen_q=DOCUMENT, max_seqlen_k=DOCUMENT)),

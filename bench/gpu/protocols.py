@@ -16,6 +16,7 @@ from saccade_ctypes import Saccade
 # B, N, H, Hkv, D, Dv
 LONG = [(1, 16384, 16, 16, 128, 128), (1, 16384, 32, 32, 64, 64), (1, 16384, 16, 16, 192, 128), (1, 16384, 8, 8, 256, 256)]
 SHORT = [(1, 2048, 32, 8, 128, 128), (1, 4096, 32, 8, 128, 128)]
+LONGER = [(1, 65536, 32, 8, 128, 128), (1, 131072, 32, 8, 128, 128)]
 
 
 def machine():
@@ -68,6 +69,7 @@ def run(description, products, contenders_of):
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     parser.add_argument("--only", default="", help="head dims, for example 128,64")
     parser.add_argument("--short", action="store_true", help="also 2 K and 4 K tokens, grouped heads, causal")
+    parser.add_argument("--longer", action="store_true", help="also 64 K and 128 K tokens, grouped heads, causal")
     parser.add_argument("--rounds", type=int, default=2)
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -77,7 +79,7 @@ def run(description, products, contenders_of):
     print(f"{'B':>2}{'N':>7} {'H/Hkv':>6} {'D':>8} {'mask':6} {'contender':10}{'steady':>12}{'burst':>12}  error")
     only = [int(x) for x in args.only.split(",") if x]
     cases = [(s, causal) for s in LONG for causal in (False, True) if not only or s[4] in only]
-    cases += [(s, True) for s in SHORT if args.short]
+    cases += [(s, True) for s in SHORT * args.short + LONGER * args.longer]
     for shape, causal in cases:
         b, n, h, hkv, d, dv = shape
         contenders, error = contenders_of(saccade, args, shape, causal)
