@@ -10,10 +10,11 @@
  *
  * What decides its speed, in this order. Energy: the chip runs at its power limit, hence query tiles as large as
  * registers allow. Instructions issued per score, hence
- *   - out is rescaled only when a row's maximum grew by more than 8 in base 2. Invariant: out and sum are the true
- *     ones divided by 2^ref, where ref is a maximum the row once had; p is at most 2^8;
+ *   - no maximum is taken while the tile's own sum says that the row's reference still serves. Invariant: out and sum
+ *     are the true ones divided by 2^ref, where ref is a maximum the row once had; p is at most 2^8;
  *   - scores stay unscaled: scaling and subtracting ref is one FMA inside the exponent;
- *   - only tiles that hide some pair run code for masking.
+ *   - only warps with a hidden pair in the tile run code for masking.
+ * Infinities and NaN among the values of hidden pairs are kept from their rows (attn_fwd_sm90_unfinite.h).
  *
  * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
  * KV_STAGES, P_BUFFERS, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant computes:
@@ -33,8 +34,8 @@ SAC_FN kv_record wait_k(consumer *c) {
     return c->smem->kv_tile[c->k.stage];
 }
 
-/* What the softmax is taken of: modified scores, -inf where hidden. Tells of scores that can stay as they are. */
-SAC_FN int finish_scores(consumer *c, const kv_record *tile) {
+/* What the softmax is taken of: modified scores, -inf where hidden; and how their exponents are made. */
+SAC_FN exponent finish_scores(consumer *c, const kv_record *tile) {
     const int straight = is_straight(c, tile);
 #if PRESCALED
     if (!warp_has(straight)) modify_scores(c->s, c->args, c->q, tile);
@@ -42,7 +43,7 @@ SAC_FN int finish_scores(consumer *c, const kv_record *tile) {
     hide(c->s, MINUS_INF, c->args, c->q, tile);
     c->v_begin = tile->begin;
     c->v_masked = tile->flags & KV_MASKED;
-    return straight;
+    return exponent_of(c, tile, straight);
 }
 
 SAC_FN int sees(const consumer *c, const kv_record *tile) {
@@ -53,8 +54,9 @@ SAC_FN void first_tile(consumer *c, const kv_record *tile) {
     issue_scores(c);
     ptx_wgmma_wait(0);
     scores_arrived(c);
-    const int outgrown[2] = {1, 1}, straight = finish_scores(c, tile);
-    softmax_anew(c, tile, straight, outgrown, 0);
+    const exponent e = finish_scores(c, tile);
+    const int outgrown[2] = {1, 1};
+    softmax_anew(c, &e, outgrown, 0);
 }
 
 /* The scores of this tile and the values of the one before are multiplied together; then this tile's p. */
@@ -68,7 +70,8 @@ SAC_FN void next_tile(consumer *c, const kv_record *tile, int from, int to) {
     else
         values_arrived(c);
     scores_arrived(c);
-    softmax(c, tile, finish_scores(c, tile), to);
+    const exponent e = finish_scores(c, tile);
+    softmax(c, &e, to);
 }
 
 /* The tiles that follow, while this warpgroup sees them: 1 if that was to the last. p ends in buffer *at. */

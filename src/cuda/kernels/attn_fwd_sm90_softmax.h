@@ -17,23 +17,44 @@ SAC_FN int is_straight(const consumer *c, const kv_record *tile) {
     return ALIBI && tile->end <= c->straight_end;
 }
 
-/* Of a row, which four lanes share. */
-SAC_FN float row_max(const consumer *c, int r) {
-    float top = fmaxf(c->s[2 * r], c->s[2 * r + 1]);
+/* A probability is 2^(scale s + slope column - offset - ref). */
+typedef struct exponent {
+    float scale, slope, offset[2];
+} exponent;
+
+/* straight: of scores as they were multiplied; otherwise of what the softmax is taken of. */
+SAC_FN exponent exponent_of(const consumer *c, const kv_record *tile, int straight) {
+    exponent e = {c->scale_log2, 0, {0, 0}};
+    if (ALIBI && warp_has(straight)) {
+        const sac_band *band = &c->q->band;
+        const int32_t distance =
+            first_row(c->q) + band->seqlen_k - band->seqlen_q - tile->begin - first_column();
+        e.scale = c->args->scale * LOG2_E;
+        e.slope = c->slope * LOG2_E;
+        e.offset[0] = e.slope * (float)distance;
+        e.offset[1] = e.slope * (float)(distance + 8);
+    }
+    return e;
+}
+
+/* The largest exponent of a row, but for ref. Four lanes share the row. */
+SAC_FN float row_top(const consumer *c, const exponent *e, int r) {
+    float top = MINUS_INF;
 #pragma unroll
-    for (int j = 1; j < KV_TILE / 8; j++)
-        top = fmaxf(top, fmaxf(c->s[4 * j + 2 * r], c->s[4 * j + 2 * r + 1]));
+    for (int i = 2 * r; i < KV_TILE / 2; i += i % 2 ? 3 : 1)
+        top = fmaxf(top, ALIBI ? fmaf(c->s[i], e->scale, e->slope * COLUMN_OF(i)) : c->s[i]);
     top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-    return fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+    return (ALIBI ? top : top * e->scale) - e->offset[r];
 }
 
 /* Makes the maximum of what a row has seen, this tile included, its reference. Only where one of its lanes found it
  * outgrown: how a row is summed depends on what it sees, not on the other rows of its warp. */
-SAC_FN void raise_reference(consumer *c, const int outgrown[2]) {
+SAC_FN void raise_reference(consumer *c, const exponent *e, const int outgrown[2]) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const uint32_t row = 0xfu << (lane_id() & ~3), lanes = __ballot_sync(~0u, outgrown[r]);
-        const float top = row_max(c, r) * c->scale_log2, old = c->ref[r];
+        const float top = row_top(c, e, r), old = c->ref[r];
         float factor = 1;
         if (lanes & row) {
             c->ref[r] = fmaxf(old, top);
@@ -48,36 +69,15 @@ SAC_FN void raise_reference(consumer *c, const int outgrown[2]) {
     }
 }
 
-/* A probability is 2^(scale s + slope column - base). */
-typedef struct exponent {
-    float scale, slope, base[2];
-} exponent;
-
-/* Of scores that are what the softmax is taken of. */
-SAC_FN exponent exponent_of(const consumer *c) {
-    const exponent e = {c->scale_log2, 0, {c->ref[0], c->ref[1]}};
-    return e;
-}
-
-/* Of scores as they were multiplied, where that is enough. */
-SAC_FN exponent straight_exponent_of(const consumer *c, const kv_record *tile) {
-    const float slope = c->slope * LOG2_E;
-    const int32_t distance =
-        first_row(c->q) + c->q->band.seqlen_k - c->q->band.seqlen_q - tile->begin - first_column();
-    const exponent e = {c->args->scale * LOG2_E,
-                        slope,
-                        {c->ref[0] + slope * (float)distance, c->ref[1] + slope * (float)(distance + 8)}};
-    return e;
-}
-
-/* Probabilities into buffer `to`, and what they add to the sums. */
-SAC_FN void exponentials(consumer *c, const exponent *e, float added[2], int to) {
+/* Probabilities under these references into buffer `to`, and what they add to the sums. */
+SAC_FN void exponentials(consumer *c, const exponent *e, const float ref[2], float added[2], int to) {
+    const float base[2] = {ALIBI ? ref[0] + e->offset[0] : ref[0], ALIBI ? ref[1] + e->offset[1] : ref[1]};
     added[0] = added[1] = 0;
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i += 2) {
         const int r = i / 2 % 2;
-        const float low_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i), -e->base[r]) : -e->base[r];
-        const float high_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i + 1), -e->base[r]) : -e->base[r];
+        const float low_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i), -base[r]) : -base[r];
+        const float high_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i + 1), -base[r]) : -base[r];
         const float low = ptx_exp2(fmaf(c->s[i], e->scale, low_base));
         const float high = ptx_exp2(fmaf(c->s[i + 1], e->scale, high_base));
         added[r] += low;
@@ -86,19 +86,13 @@ SAC_FN void exponentials(consumer *c, const exponent *e, float added[2], int to)
     }
 }
 
-/* The tile's probabilities, after raising the references that it outgrew. */
-SAC_FN void softmax_anew(consumer *c, const kv_record *tile, int straight, const int outgrown[2], int to) {
-#if PRESCALED
-    if (warp_has(straight)) modify_scores(c->s, c->args, c->q, tile);
-#endif
-    raise_reference(c, outgrown);
-    exponent e = exponent_of(c);
-#pragma unroll
-    for (int r = 0; r < 2; r++)
-        if (c->ref[r] == MINUS_INF)
-            e.base[r] = 0; /* a row that has seen nothing subtracts 0: otherwise NaN */
+/* The tile's probabilities, after raising the references that it outgrew. A row that has seen nothing subtracts 0, not
+ * its -inf: otherwise NaN. */
+SAC_FN void softmax_anew(consumer *c, const exponent *e, const int outgrown[2], int to) {
+    raise_reference(c, e, outgrown);
+    const float ref[2] = {c->ref[0] == MINUS_INF ? 0 : c->ref[0], c->ref[1] == MINUS_INF ? 0 : c->ref[1]};
     float added[2];
-    exponentials(c, &e, added, to);
+    exponentials(c, e, ref, added, to);
     c->sum[0] += added[0];
     c->sum[1] += added[1];
 }
@@ -108,15 +102,13 @@ SAC_FN void softmax_anew(consumer *c, const kv_record *tile, int straight, const
  * -inf) sends the warp back to do it anew. After the first tiles of a row that is rare.
  * With two buffers the products of the other one run meanwhile. The branch keeps the exponentials before the wait for
  * them: the assembler moves waits up, but not over a branch. */
-SAC_FN void softmax(consumer *c, const kv_record *tile, int straight, int to) {
-    exponent e = exponent_of(c);
-    if (ALIBI && warp_has(straight)) e = straight_exponent_of(c, tile);
+SAC_FN void softmax(consumer *c, const exponent *e, int to) {
     float added[2];
-    exponentials(c, &e, added, to);
+    exponentials(c, e, c->ref, added, to);
     const int outgrown[2] = {!(added[0] <= MOST_ADDED), !(added[1] <= MOST_ADDED)};
     if (warp_has(outgrown[0] | outgrown[1])) {
         if (P_BUFFERS == 2) values_arrived(c);
-        softmax_anew(c, tile, straight, outgrown, to);
+        softmax_anew(c, e, outgrown, to);
     } else {
         c->sum[0] += added[0];
         c->sum[1] += added[1];
