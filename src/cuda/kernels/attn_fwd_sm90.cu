@@ -115,7 +115,6 @@ SAC_FN void q_read(consumer *c) { release(&c->smem->q_empty[c->q_ring.stage][c->
 SAC_FN void attend(consumer *c) {
     c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][c->warpgroup]));
     c->keys = keys_of(c->q);
-    if (ALIBI) c->slope = c->args->alibi_slopes[c->q->batch * c->args->alibi_batch_stride + c->q->head];
     c->straight_end = straight_end_of(c);
     kv_record tile = wait_k(c);
     for (;;) {

@@ -30,7 +30,7 @@ SAC_FN exponent exponent_of(const consumer *c, const kv_record *tile, int straig
         const int32_t distance =
             first_row(c->q) + band->seqlen_k - band->seqlen_q - tile->begin - first_column();
         e.scale = c->args->scale * LOG2_E;
-        e.slope = c->slope * LOG2_E;
+        e.slope = c->q->slope * LOG2_E;
         e.offset[0] = e.slope * (float)distance;
         e.offset[1] = e.slope * (float)(distance + 8);
     }

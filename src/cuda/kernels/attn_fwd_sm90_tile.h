@@ -22,8 +22,7 @@ typedef struct consumer {
     sac_range keys;                     /* that its rows see by the band */
     int32_t v_begin, v_masked;          /* of the tile that p belongs to: its first key; are pairs hidden? */
     float scale_log2;                   /* what s is multiplied by in the exponent */
-    float slope;                        /* ALiBi's, of the head */
-    int32_t straight_end;               /* up to there it is linear in the columns */
+    int32_t straight_end;               /* up to there ALiBi is linear in the columns */
     float s[KV_TILE / 2];               /* scores */
     uint32_t p[P_BUFFERS][KV_TILE / 4]; /* probabilities, packed as operands */
     float out[HEAD_DIM_V / 2];          /* these three hold what the invariant at the top says */

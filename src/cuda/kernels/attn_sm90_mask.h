@@ -99,11 +99,9 @@ SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, 
 #if PRESCALED
 /* ALiBi's distances are those of the rows themselves. */
 SAC_FN score_place place_of(const tile_mask *m, int i) {
-    const float slope =
-        ALIBI ? m->args->alibi_slopes[m->q->batch * m->args->alibi_batch_stride + m->q->head] : 0;
     const float distance = (float)(first_row(m->q) + m->q->band.seqlen_k - m->q->band.seqlen_q - m->column);
     const score_place at = {m->q->batch, m->q->head, query_of(m, i), key_of(m, i),
-                            slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i)))};
+                            ALIBI ? m->q->slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i))) : 0};
     return at;
 }
 

@@ -109,6 +109,7 @@ SAC_FN sac_walk walk_keys(const kernel_params *params, q_record *q) {
     const sac_sequence sequence = sequence_of(args, q->batch);
     const sac_range rows = {q->begin, sac_min(q->end, sequence.q_len)};
     q->band = sac_band_make(&args->band, sequence.q_len, sequence.k_len);
+    if (ALIBI) q->slope = args->alibi_slopes[q->batch * args->alibi_batch_stride + q->head];
     sac_walk walk = sac_walk_keys(args, &q->band, q->batch, q->head, rows, KV_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
     if (rows.begin >= rows.end) walk.run.end = walk.run.begin;

@@ -26,6 +26,7 @@ typedef struct __align__(16) q_record {
     int32_t any;         /* some row sees some key: there are key tiles */
     int32_t tail, part;  /* which of the cut tiles, -1: none; which part of its keys */
     sac_band band;       /* of its sequence */
+    float slope;         /* ALiBi's, of its head */
 }
 q_record;
 typedef struct __align__(16) kv_record {
