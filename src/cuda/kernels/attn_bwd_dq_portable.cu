@@ -205,7 +205,7 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
                : score_grads<false>(dp, delta, s, stats, &args, &plan, &at, &band, &around);
         if (ONLY_DELTA) continue;
         if (masked && __any_sync(0xffffffff, acc_not_finite(s)))
-            gemm_weighted_from_acc<D_PITCH>(dq, dp, tiles.k);
+            gemm_weighted_from_acc<D_PITCH>(dq, dp, tiles.k, tiles.k + lane_offset_b<K_OUTER, D_PITCH>());
         else
             gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp,
                                                           tiles.k + lane_offset_b<K_OUTER, D_PITCH>());

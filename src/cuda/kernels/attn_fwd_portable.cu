@@ -124,8 +124,9 @@ SAC_FN void online_softmax(score_acc &s, row_stats *stats, out_acc &out, float t
             stats->sum[m][half] = sum;
 #pragma unroll
             for (int n = 0; n < OT; n++) {
-                out[m][n][2 * half] *= factor;
-                out[m][n][2 * half + 1] *= factor;
+                /* Rounded here whatever product follows: a fused one would make fp32 depend on which does. */
+                out[m][n][2 * half] = __fmul_rn(out[m][n][2 * half], factor);
+                out[m][n][2 * half + 1] = __fmul_rn(out[m][n][2 * half + 1], factor);
             }
         }
 }
@@ -323,7 +324,7 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
             if (masked) mask_scores(s, args, plan, &at, &work->band, &tile, work->queries.begin);
             online_softmax(s, stats, out, to_log2);
             if (masked && __any_sync(0xffffffff, work->poisoned))
-                gemm_weighted_from_acc<DV_PITCH>(out, s, tiles.v);
+                gemm_weighted_from_acc<DV_PITCH>(out, s, tiles.v, v_lane);
             else
                 gemm_from_acc<K_OUTER, DV_PITCH, KV_TILE / 16>(out, s, v_lane);
         }

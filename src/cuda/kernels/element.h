@@ -22,15 +22,20 @@ SAC_FN pair pair_load_shared(ptx_smem p) { return ptx_ld_f32x2(p); }
 SAC_FN void pair_store_shared(ptx_smem p, pair x) { ptx_st_f32x2(p, x); }
 SAC_FN float element_load_shared(ptx_smem p) { return ptx_ld_f32(p); }
 SAC_FN void element_store_shared(ptx_smem p, element x) { ptx_st_u32(p, (uint32_t)__float_as_int(x)); }
+SAC_FN pair pair_finite(pair p) { /* 0 for NaN and Inf */
+    return make_float2(fabsf(p.x) < INFINITE ? p.x : 0, fabsf(p.y) < INFINITE ? p.y : 0);
+}
 
 #else /* fp16, bf16 */
 typedef uint16_t element;
 typedef uint32_t pair;
 
 #if DTYPE == 1
+#define EXPONENT_BITS 0x7c00u
 SAC_FN float element_float(element x) { return ptx_f32_of_f16(x); }
 SAC_FN pair pair_make(float x, float y) { return ptx_pack_f16(x, y); }
 #else
+#define EXPONENT_BITS 0x7f80u
 SAC_FN float element_float(element x) { return __int_as_float((int)x << 16); }
 SAC_FN pair pair_make(float x, float y) { return ptx_pack_bf16(x, y); }
 #endif
@@ -42,6 +47,11 @@ SAC_FN pair pair_load_shared(ptx_smem p) { return ptx_ld_u32(p); }
 SAC_FN void pair_store_shared(ptx_smem p, pair x) { ptx_st_u32(p, x); }
 SAC_FN float element_load_shared(ptx_smem p) { return element_float(ptx_ld_u16(p)); }
 SAC_FN void element_store_shared(ptx_smem p, element x) { ptx_st_u16(p, x); }
+SAC_FN pair pair_finite(pair p) { /* 0 for NaN and Inf */
+    const pair low = p & 0xffffu, high = p & 0xffff0000u;
+    return ((low & EXPONENT_BITS) == EXPONENT_BITS ? 0 : low) |
+           ((high >> 16 & EXPONENT_BITS) == EXPONENT_BITS ? 0 : high);
+}
 #endif
 
 /* Two neighbours to global memory; one access where every row is aligned to it. */

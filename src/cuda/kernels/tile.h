@@ -205,8 +205,8 @@ template <int NT> SAC_FN void frag_of_acc(frag_a *a, const float (&acc)[NT][4], 
     a->p[3] = pair_make(acc[2 * k + 1][2], acc[2 * k + 1][3]);
 }
 
-/* acc += P B with P in registers, as the accumulator of an earlier product. */
-template <operand_layout B, int B_PITCH, int KT, int MT, int NT, int PT>
+/* acc += P B with P in registers, as the accumulator of an earlier product. FINITE: what is NaN or Inf in B counts 0. */
+template <operand_layout B, int B_PITCH, int KT, bool FINITE = false, int MT, int NT, int PT>
 SAC_FN void gemm_from_acc(float (&acc)[MT][NT][4], const float (&p)[MT][PT][4], ptx_smem b) {
     constexpr int BLOCK = 16 * sizeof(element);
 #pragma unroll
@@ -219,6 +219,8 @@ SAC_FN void gemm_from_acc(float (&acc)[MT][NT][4], const float (&p)[MT][PT][4], 
             frag_b fb[2];
             frag_load_b<B, B_PITCH>(
                 fb, b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK, 2);
+            if (FINITE)
+                for (int i = 0; i < 4; i++) fb[i / 2].p[i % 2] = pair_finite(fb[i / 2].p[i % 2]);
 #pragma unroll
             for (int m = 0; m < MT; m++) {
                 frag_mma(acc[m][n], &fa[m], &fb[0]);
