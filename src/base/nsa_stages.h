@@ -53,6 +53,8 @@ typedef struct sac_nsa_key_grads {
 } sac_nsa_key_grads;
 
 typedef struct sac_nsa_stages {
+    bool reads_lse; /* select reads args.lse_cmp where sac_nsa_lse_serves */
+
     /* Bytes of scratch, aligned to 256, that any stage needs. */
     size_t (*scratch_bytes)(const sac_nsa_job *job, bool backward);
 

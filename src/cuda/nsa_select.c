@@ -68,6 +68,14 @@ static int32_t tiles_a_cta(const select_tile *t, const sac_nsa_args *args, const
     return sac_min(by_work, by_memory);
 }
 
+/* Places of a list that each lane holds: a power of two, so that few kernels are needed. */
+static int32_t places_of(const sac_nsa_args *args) {
+    const int32_t most = sac_max(args->indices.top_k, args->compressed_indices.top_k);
+    int32_t places = 1;
+    while (places * 32 < most) places *= 2;
+    return places;
+}
+
 void sac_nsa_select_spec(const sac_nsa_args *args, const sac_cuda_device *device, sac_kernel_spec *spec,
                          sac_nsa_select_plan *plan) {
     const select_tile t = choose_tile(args);
@@ -87,8 +95,10 @@ void sac_nsa_select_spec(const sac_nsa_args *args, const sac_cuda_device *device
     sac_kernel_define(spec, "ALIGNED",
                       sac_view_is_aligned(&args->q, element_bytes(args)) &&
                           sac_view_is_aligned(&args->k_cmp, element_bytes(args)));
+    sac_kernel_define(spec, "PLACES", places_of(args));
     sac_kernel_define(spec, "PROBABILITIES", args->score == SAC_NSA_PROBABILITIES);
     sac_kernel_define(spec, "MEANS", takes_means(args));
+    sac_kernel_define(spec, "HAS_LSE", args->lse_cmp.data != NULL);
 }
 
 void sac_nsa_means_spec(const sac_nsa_args *args, sac_kernel_spec *spec) {
@@ -104,7 +114,8 @@ size_t sac_nsa_cuda_select_scratch(const sac_nsa_job *job) {
     const select_tile t = choose_tile(args);
     int64_t floats = 0;
     if (takes_means(args)) floats = args->head_dim;
-    if (args->score == SAC_NSA_PROBABILITIES && rows_a_tile(args) > t.rows) floats = rows_a_tile(args);
+    if (args->score == SAC_NSA_PROBABILITIES && !args->lse_cmp.data && rows_a_tile(args) > t.rows)
+        floats = rows_a_tile(args);
     return (size_t)(args->tiles * args->num_lists * floats) * sizeof(float);
 }
 

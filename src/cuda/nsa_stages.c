@@ -14,6 +14,7 @@ static size_t scratch_bytes(const sac_nsa_job *job, bool backward) {
 }
 
 const sac_nsa_stages sac_nsa_cuda_stages = {
+    .reads_lse = true,
     .scratch_bytes = scratch_bytes,
     .offsets = sac_nsa_cuda_offsets,
     .compress = sac_nsa_cuda_compress,

@@ -8,18 +8,26 @@ size_t sac_nsa_workspace(saccade_context *ctx, const sac_nsa_call *call) {
     return sac_nsa_divide(ctx, &part, NULL).bytes;
 }
 
+static saccade_status attend(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m,
+                             sac_nsa_branch branch) {
+    if (sac_nsa_is_sparse(&m->job.args, branch))
+        SAC_TRY(sac_nsa_stages_on(call->whole.device)->make_lists(&m->job, branch, false, m->lists));
+    const sac_attention_call attention = sac_nsa_branch_call(call, m, branch);
+    return call->backend[branch]->forward(ctx, &attention);
+}
+
 static saccade_status forward_part(saccade_context *ctx, const sac_nsa_call *call) {
     const sac_nsa_memory m = sac_nsa_divide(ctx, call, call->workspace);
     const sac_nsa_stages *stages = sac_nsa_stages_on(call->whole.device);
+    const bool reads_lse =
+        m.job.args.lse_cmp.data; /* of the compressed branch: then that goes before select */
     if (m.cu_cmp) SAC_TRY(stages->offsets(&m.job, m.cu_cmp, m.cu_tiles));
     SAC_TRY(stages->compress(&m.job, m.scratch));
+    if (reads_lse) SAC_TRY(attend(ctx, call, &m, SAC_NSA_CMP));
     SAC_TRY(stages->select(&m.job, m.scratch));
-    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
-        if (sac_nsa_is_sparse(&m.job.args, branch))
-            SAC_TRY(stages->make_lists(&m.job, branch, false, m.lists));
-        const sac_attention_call attention = sac_nsa_branch_call(call, &m, branch);
-        SAC_TRY(call->backend[branch]->forward(ctx, &attention));
-    }
+    if (!reads_lse) SAC_TRY(attend(ctx, call, &m, SAC_NSA_CMP));
+    SAC_TRY(attend(ctx, call, &m, SAC_NSA_SLC));
+    SAC_TRY(attend(ctx, call, &m, SAC_NSA_WIN));
     return stages->gate(&m.job, m.branch_out, &call->whole.args.out);
 }
 

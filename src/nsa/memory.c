@@ -49,6 +49,20 @@ static void divide_saved(arena *a, sac_nsa_memory *m) {
     args->cu_tiles = m->cu_tiles = take(a, args->batch + 1, sizeof(int32_t));
 }
 
+/* What scoring reads of the compressed branch, which then goes before it. */
+static void divide_lse(arena *a, const sac_nsa_call *call, sac_nsa_args *args) {
+    if (call->backward || !sac_nsa_stages_on(call->whole.device)->reads_lse || !sac_nsa_lse_serves(args))
+        return;
+    const bool packed = args->len.cu_seqlens;
+    const int64_t rows = packed ? args->rows : args->len.seqlen;
+    args->lse_cmp = call->lse[SAC_NSA_CMP];
+    if (args->lse_cmp.data) return;
+    args->lse_cmp = (sac_row_view){.data = take(a, args->rows * args->num_heads, sizeof(float)),
+                                   .batch_stride = packed ? 0 : args->num_heads * rows,
+                                   .head_stride = rows,
+                                   .row_stride = 1};
+}
+
 /* Few compressed keys are seen by many queries: the backend may want their gradients in parts. */
 static void take_compressed_grads(arena *a, saccade_context *ctx, const sac_nsa_call *call,
                                   sac_nsa_memory *m) {
@@ -121,6 +135,7 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
     const sac_nsa_stages *stages = sac_nsa_stages_on(m.job.device);
     arena a = {base ? base : (char *)(uintptr_t)ALIGNMENT, 0};
     divide_saved(&a, &m);
+    divide_lse(&a, call, &m.job.args);
     m.scratch = take(&a, (int64_t)stages->scratch_bytes(&m.job, call->backward), 1);
     m.lists = take(&a, (int64_t)list_bytes(call, &m.job), 1);
     for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
@@ -162,7 +177,7 @@ sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_m
     a->k = compressed ? args->k_cmp : args->k;
     a->v = compressed ? args->v_cmp : args->v;
     a->out = memory->branch_out[branch];
-    a->lse = call->lse[branch];
+    a->lse = compressed && args->lse_cmp.data ? args->lse_cmp : call->lse[branch];
     a->len_q = a->len_k = args->len;
     if (compressed) a->len_k = (sac_lengths){.cu_seqlens = args->cu_cmp, .seqlen = args->max_cmp};
     a->dtype = args->dtype;

@@ -23,10 +23,12 @@ typedef struct sac_nsa_indices {
 
 typedef struct sac_nsa_args {
     sac_view q, k, v;
-    sac_view k_cmp, v_cmp;   /* (B, Nc, Hkv, D or Dv), or packed (Tc, Hkv, ...) */
-    const void *w_k, *w_v;   /* (Hkv, D, D), (Hkv, Dv, Dv), contiguous; or NULL */
-    const void *w_gate;      /* (H, 3, D), contiguous; or NULL */
-    sac_view gates;          /* (B, N, H, 3); data NULL: w_gate, or 1/3 each */
+    sac_view k_cmp, v_cmp; /* (B, Nc, Hkv, D or Dv), or packed (Tc, Hkv, ...) */
+    const void *w_k, *w_v; /* (Hkv, D, D), (Hkv, Dv, Dv), contiguous; or NULL */
+    const void *w_gate;    /* (H, 3, D), contiguous; or NULL */
+    sac_view gates;        /* (B, N, H, 3); data NULL: w_gate, or 1/3 each */
+    sac_row_view
+        lse_cmp; /* the compressed branch's, where scoring may read it (sac_nsa_lse_serves); else no data */
     sac_nsa_indices indices; /* blocks of tokens that the selected branch visits */
     sac_nsa_indices
         compressed_indices;  /* blocks of compressed keys; top_k 0: the compressed branch visits all */
@@ -55,6 +57,12 @@ SAC_FN int32_t *sac_nsa_slots(const sac_nsa_args *args, const sac_nsa_indices *i
 /* Blocks [0, n) are candidates of a tile whose last query is `last`: they have a score. */
 SAC_FN int32_t sac_nsa_candidates(const sac_nsa_args *args, int32_t last, int32_t seqlen) {
     return sac_min(seqlen / args->block, args->started ? last / args->block + 1 : (last + 1) / args->block);
+}
+
+/* Are the denominators of the scores those of the compressed branch, once it has been computed? Only where each query is
+ * scored by itself: its candidates are then what it sees. */
+SAC_FN int sac_nsa_lse_serves(const sac_nsa_args *args) {
+    return args->score == SAC_NSA_PROBABILITIES && args->query_tile == 1 && !args->compressed_indices.top_k;
 }
 
 /* Is block j, at or before the last query's own, selected whatever its score? */

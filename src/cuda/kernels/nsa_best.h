@@ -1,8 +1,12 @@
-/* nsa_best.h - the best so far of a stream of candidates, kept by one warp in shared memory.
+/* nsa_best.h - the best so far of a stream of candidates, kept by one warp: in shared memory, and in registers while some
+ * are added.
  *
  * Places are sorted, best first; free ones hold -inf, and so does nothing else. Candidates come in ascending order and
  * go behind equal scores, so ties go to the lower index; NaN and -inf never compare greater and never enter. After the
  * first few tiles hardly anything passes the last place, so a whole tile is tested against it first.
+ *
+ * Needs PLACES: 32 times so many are held, at least as many as any list has room for. What is pushed behind the room
+ * takes part no longer, but does no harm.
  */
 #ifndef SAC_KERNELS_NSA_BEST_H
 #define SAC_KERNELS_NSA_BEST_H
@@ -23,36 +27,75 @@ SAC_FN void best_clear(best_place *best, int32_t room) {
     __syncwarp();
 }
 
-/* What a score must exceed. */
-SAC_FN float best_bar(const best_place *best, int32_t room) {
-    return room > 0 ? best[room - 1].score : INFINITE;
+/* Lane l holds places l, 32 + l and so on. */
+typedef struct best_lanes {
+    float score[PLACES];
+    int32_t index[PLACES];
+} best_lanes;
+
+SAC_FN best_lanes best_load(const best_place *best, int32_t room) {
+    best_lanes lanes;
+#pragma unroll
+    for (int p = 0; p < PLACES; p++) {
+        const int32_t i = p * LANES + lane_index();
+        lanes.score[p] = i < room ? best[i].score : -INFINITE;
+        lanes.index[p] = i < room ? best[i].index : -1;
+    }
+    return lanes;
 }
 
-/* Everything behind the new one moves by a place; the last is lost. The last places first, 32 at a time. */
-SAC_FN void best_insert(best_place *best, int32_t room, best_place added) {
-    for (int32_t first = (room - 1) / LANES * LANES; first >= 0; first -= LANES) {
-        const int32_t i = first + lane_index();
-        best_place place = added, previous = added;
-        if (i < room) place = best[i];
-        if (i > 0 && i < room) previous = best[i - 1];
-        const bool moves = i < room && added.score > place.score;
-        const bool from_before = i > 0 && added.score > previous.score;
-        __syncwarp();
-        if (moves) best[i] = from_before ? previous : added;
-        __syncwarp();
-        if (!__shfl_sync(ALL_LANES, moves, 0)) return;
+SAC_FN void best_store(best_place *best, int32_t room, const best_lanes *lanes) {
+#pragma unroll
+    for (int p = 0; p < PLACES; p++) {
+        const int32_t i = p * LANES + lane_index();
+        const best_place place = {lanes->score[p], lanes->index[p]};
+        if (i < room) best[i] = place;
+    }
+    __syncwarp();
+}
+
+/* What a score must exceed: the last place. */
+SAC_FN float best_bar(const best_lanes *lanes, int32_t room) {
+    float bar = 0;
+#pragma unroll
+    for (int p = 0; p < PLACES; p++)
+        if (p == (room - 1) / LANES) bar = __shfl_sync(ALL_LANES, lanes->score[p], (room - 1) % LANES);
+    return bar;
+}
+
+/* Everything behind the new one moves by a place. */
+SAC_FN void best_insert(best_lanes *lanes, float score, int32_t index) {
+#pragma unroll
+    for (int p = PLACES - 1; p >= 0; p--) {
+        float before = __shfl_up_sync(ALL_LANES, lanes->score[p], 1);
+        int32_t before_index = __shfl_up_sync(ALL_LANES, lanes->index[p], 1);
+        if (p > 0) { /* the last lane's before this */
+            const float carried = __shfl_sync(ALL_LANES, lanes->score[p - 1], LANES - 1);
+            const int32_t carried_index = __shfl_sync(ALL_LANES, lanes->index[p - 1], LANES - 1);
+            if (lane_index() == 0) before = carried, before_index = carried_index;
+        }
+        const bool moves = score > lanes->score[p], first = p == 0 && lane_index() == 0;
+        if (!moves) continue;
+        const bool from_before = !first && score > before;
+        lanes->score[p] = from_before ? before : score;
+        lanes->index[p] = from_before ? before_index : index;
     }
 }
 
 /* Offers one candidate a lane, lane 0's index being `first`; a lane that has none offers -inf. */
 SAC_FN void best_offer(best_place *best, int32_t room, float score, int32_t first) {
-    uint32_t passing = __ballot_sync(ALL_LANES, score > best_bar(best, room));
-    while (passing) {
+    if (room == 0) return;
+    uint32_t passing = __ballot_sync(ALL_LANES, score > best[room - 1].score);
+    if (!passing) return;
+    best_lanes lanes = best_load(best, room);
+    do {
         const int lane = __ffs(passing) - 1;
-        const best_place added = {__shfl_sync(ALL_LANES, score, lane), first + lane};
-        if (added.score > best_bar(best, room)) best_insert(best, room, added);
+        best_insert(&lanes, __shfl_sync(ALL_LANES, score, lane), first + lane);
         passing &= passing - 1;
-    }
+        passing &= __ballot_sync(ALL_LANES, score > best_bar(&lanes, room));
+    } while (passing);
+    __syncwarp(); /* every lane has read what it holds */
+    best_store(best, room, &lanes);
 }
 
 /* Writes the indices in ascending order to slots, from `used` on; returns how many slots are used then. */

@@ -8,7 +8,8 @@
  *     offer the scores to each query tile's best blocks, and their mean to its best blocks of compressed keys
  *   write what was chosen, ascending
  *
- * Needs, from nsa_select.c: DTYPE HEAD_DIM Q_TILE KV_TILE NUM_THREADS ALIGNED PROBABILITIES MEANS.
+ * Needs, from nsa_select.c: DTYPE HEAD_DIM Q_TILE KV_TILE NUM_THREADS ALIGNED PLACES (see nsa_best.h) PROBABILITIES MEANS
+ * HAS_LSE: the denominators are known, from the compressed branch of these queries.
  *
  * A warp multiplies 16 rows, whole, so that row statistics never leave a quad of lanes; it sums and chooses for every
  * n-th query tile. Keys are loaded while values are summed. A mean query (MEANS) in 16 bits would lose what
@@ -145,6 +146,9 @@ SAC_FN lane_rows lane_rows_of(const cta_work *w, int32_t turn) {
     for (int half = 0; half < 2; half++) {
         const select_row r = row_at(w, turn, lane_row(half));
         rows.candidates[half] = r.tile < 0 ? 0 : w->tiles[r.tile].candidates;
+        if (HAS_LSE && r.tile >= 0)
+            rows.lse[half] =
+                LOG2_E * *row_value(&w->args->nsa.lse_cmp, w->b, r.head, w->first_query + r.query);
     }
     return rows;
 }
@@ -293,16 +297,16 @@ SAC_FN void choose(const cta_work *w, int32_t t, const float (&sum)[COLUMNS], in
 
 SAC_FN lane_rows next_rows(const cta_work *w, int32_t turn) {
     lane_rows rows = lane_rows_of(w, turn);
-    for (int half = 0; half < 2 && PROBABILITIES; half++)
+    for (int half = 0; half < 2 && PROBABILITIES && !HAS_LSE; half++)
         if (rows.candidates[half]) rows.lse[half] = *saved_lse(w, turn, half);
     return rows;
 }
 
 SAC_FN void choose_all(const cta_work *w, float to_log2) {
     const int32_t turns = w->args->plan.turns;
-    lane_rows rows = PROBABILITIES ? find_denominators(w, to_log2) : lane_rows_of(w, 0);
+    lane_rows rows = PROBABILITIES && !HAS_LSE ? find_denominators(w, to_log2) : lane_rows_of(w, 0);
     float sum[COLUMNS] = {}; /* of a tile that takes several turns */
-    if (!PROBABILITIES) MEANS ? load_means(w) : load_rows(w, 0);
+    if (!PROBABILITIES || HAS_LSE) MEANS ? load_means(w) : load_rows(w, 0);
     load_keys(w, 0);
     for (int32_t key = 0; key < w->candidates; key += KV_TILE)
         for (int32_t turn = 0; turn < turns; turn++) {
