@@ -5,7 +5,7 @@
 B 1, H 32, D 128, causal, bf16, w_gate, the other defaults of saccade/nsa.h. Inputs "random" choose blocks at random;
 "alike" are a slow walk (correlation 0.98 from a query to the next), so that neighbours choose much the same, as
 queries of trained models do. "x keys" is what neighbouring queries visit together over what each visits. Then the
-microseconds by stage, of one call.
+microseconds of a forward call by stage.
 """
 import argparse
 import subprocess
@@ -64,7 +64,7 @@ def main():
             new = dict(dtype=torch.bfloat16, device="cuda")
             k, v = (torch.randn(1, n, kv_heads, DIM, **new) for _ in range(2))
             w_gate = torch.randn(HEADS, 3, DIM, **new) / DIM**0.5
-            for kind, q in (("random", torch.randn(1, n, HEADS, DIM, **new)), ("alike", walk(n))):
+            for kind, q in (("alike", walk(n)), ("random", torch.randn(1, n, HEADS, DIM, **new))):
                 for tile in (256, 1):
                     forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile)
                     forward()
@@ -73,10 +73,9 @@ def main():
                     keys = shared_keys(r["indices"], ROWS // group) if tile == 1 else 1
                     print(f"{n:<8} {kv_heads:3} {kind:7} {tile:10}  {keys:6.2f}" + "".join(f"  {x:10.2f}" for x in ms),
                           flush=True)
-                    for op, f in (("forward", forward), ("backward", backward))[:1 + args.backward]:
-                        total, _ = breakdown(f)
-                        print(f"#   {op}: " + ", ".join(f"{stage} {us:.0f}" for stage, us in
-                                                       sorted(total.items(), key=lambda x: -x[1])), flush=True)
+                    total, _ = breakdown(forward)
+                    print("#   forward: " + ", ".join(f"{stage} {us:.0f}" for stage, us in
+                                                    sorted(total.items(), key=lambda x: -x[1])), flush=True)
 
 
 if __name__ == "__main__":
