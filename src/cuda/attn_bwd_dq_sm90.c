@@ -41,7 +41,9 @@ static const tile_row *choose_tile(const sac_attention_call *call) {
                                                                                                      : t;
 }
 
-static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
+enum { WARPGROUP_ROWS = 64 };
+
+static int32_t q_tile_of(const tile_row *t) { return WARPGROUP_ROWS * t->consumers; }
 
 /* One buffer of q and dout, k and v as often as they have stages, and 1 KiB for barriers and records. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
@@ -79,9 +81,10 @@ static saccade_status make_maps(sac_attn_bwd_sm90_params *params, const sac_atte
         sac_tensor_extent extent;
     } tensors[] = {
         {&params->q, &args->q,
-         sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, q_tile_of(t))},
+         sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, WARPGROUP_ROWS)},
         {&params->dout, &args->dout,
-         sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim_v, args->num_heads, q_tile_of(t))},
+         sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim_v, args->num_heads,
+                         WARPGROUP_ROWS)},
         {&params->k, &args->k,
          sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim, args->num_kv_heads, t->kv_tile)},
         {&params->v, &args->v,
