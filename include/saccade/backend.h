@@ -32,8 +32,8 @@ typedef struct saccade_request {
     bool unaligned; /* some row of q, k, v, out or a gradient starts at no multiple of 16 bytes */
     bool score_mod, score_mod_grad; /* a score_mod; one that has its backward text */
     bool mask_mod, block_mask;
-    bool shared_lists; /* of the block mask: unions of what parts of their queries visit (small tiles of saccade/nsa.h) */
-    bool aux_grad; /* gradients of aux tensors wanted */
+    bool shared_lists; /* of the block mask: unions of what parts of their queries visit (saccade/nsa.h) */
+    bool aux_grad;     /* gradients of aux tensors wanted */
     bool softcap, sink, alibi, dropout, deterministic;
     bool training;      /* backward too */
     bool lse_grad;      /* dlse given */

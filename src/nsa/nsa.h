@@ -9,7 +9,7 @@
 /* A call as api has checked it. Views without data live in the workspace. */
 typedef struct sac_nsa_call {
     sac_nsa_args args;
-    sac_attention_call whole;   /* q, k, v and out, or dout, dq, dk, dv: as of one dense causal call */
+    sac_attention_call whole; /* q, k, v and out, or dout, dq, dk, dv: as of one dense causal call */
     const sac_backend *backend[SAC_NSA_NUM_BRANCHES]; /* all on one device, with one allocator */
     sac_row_view lse[SAC_NSA_NUM_BRANCHES];
     float *dw_k, *dw_v, *dw_gate; /* fp32, contiguous; NULL: not wanted */
