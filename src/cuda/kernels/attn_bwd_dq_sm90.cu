@@ -75,20 +75,6 @@ SAC_FN void issue_pairs(float *d, const uint8_t *query_rows, const uint8_t *key_
 /* Of k: the tile that ds belongs to. */
 SAC_FN uint32_t ds_stage(const consumer *c) { return (c->k.stage == 0 ? K_STAGES : c->k.stage) - 1; }
 
-/* Behind a sequence's last key may lie anything, and 0 times NaN is NaN: every warpgroup clears those rows of k for
- * itself. Where lengths are the tensor's own, the copy engine has written zeros there. */
-SAC_FN void clear_unused(const consumer *c, const kv_record *tile) {
-    const int first = tile->end - tile->begin, missing = KV_TILE - first;
-#pragma unroll 1
-    for (int i = threadIdx.x % 128; i < missing * PANELS * 8; i += 128) {
-        const int row = first + i / 8 % missing, panel = i / 8 / missing;
-        *(uint4 *)(c->smem->k[c->k.stage] + (panel * KV_TILE + row) * ROW_BYTES + i % 8 * 16) =
-            make_uint4(0, 0, 0, 0);
-    }
-    ptx_fence_proxy_async_shared();
-    ptx_barrier_sync(1 + warpgroup(), 128);
-}
-
 SAC_FN kv_record wait_k(const consumer *c) {
     ptx_mbarrier_wait(&c->smem->k_full[c->k.stage], c->k.parity);
     return c->smem->kv_tile[c->k.stage];
@@ -97,7 +83,9 @@ SAC_FN kv_record wait_k(const consumer *c) {
 /* s = q k^T */
 SAC_FN void issue_scores(consumer *c, const kv_record *tile) {
     smem_layout *smem = c->smem;
-    if (RAGGED && !ONLY_DELTA && warp_has(tile->end - tile->begin < KV_TILE)) clear_unused(c, tile);
+    const int32_t num_keys = tile->end - tile->begin;
+    if (RAGGED && !ONLY_DELTA && warp_has(num_keys < KV_TILE))
+        clear_rows(smem->k[c->k.stage], num_keys, KV_TILE, PANELS);
     issue_pairs(c->s, smem->q[c->q_ring.stage][warpgroup()], smem->k[c->k.stage], HEAD_DIM);
 }
 

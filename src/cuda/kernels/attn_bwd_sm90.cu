@@ -106,22 +106,10 @@ SAC_FN void issue_dq(consumer *c) {
 
 /* ---- one query tile ---- */
 
-/* Behind a sequence's last row may lie anything, and 0 times NaN is NaN: every warpgroup clears those rows for itself.
- * Where lengths are the tensor's own, the copy engine has written zeros there. */
-SAC_FN void clear_rows(const consumer *c, uint8_t *tile, int first, int rows, int panels) {
-    const int missing = rows - first;
-    for (int i = threadIdx.x % 128; i < missing * panels * 8; i += 128) {
-        const int row = first + i / 8 % missing, panel = i / 8 / missing;
-        *(uint4 *)(tile + (panel * rows + row) * ROW_BYTES + i % 8 * 16) = make_uint4(0, 0, 0, 0);
-    }
-    ptx_fence_proxy_async_shared();
-    ptx_barrier_sync(1 + c->warpgroup, 128);
-}
-
 SAC_FN void clear_unused_queries(const consumer *c, const q_record *tile, uint8_t *rows, int panels) {
 #if RAGGED
     const int32_t used = sac_length_of(&c->params->args.len_q, c->smem->own.batch) - tile->origin;
-    if (warp_has(used < Q_TILE)) clear_rows(c, rows, used, Q_TILE, panels);
+    if (warp_has(used < Q_TILE)) clear_rows(rows, used, Q_TILE, panels);
 #endif
 }
 
@@ -220,8 +208,8 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     ptx_mbarrier_wait(&smem->kv_full, 0);
     const int32_t num_keys = smem->own.keys.end - smem->own.keys.begin;
     if (RAGGED && warp_has(num_keys < KV_TILE)) {
-        clear_rows(&c, smem->k, num_keys, KV_TILE, PANELS);
-        clear_rows(&c, smem->v, num_keys, KV_TILE, PANELS_V);
+        clear_rows(smem->k, num_keys, KV_TILE, PANELS);
+        clear_rows(smem->v, num_keys, KV_TILE, PANELS_V);
     }
 #if SPLIT_ROLES
     if (warp_has(c.warpgroup == 0)) {

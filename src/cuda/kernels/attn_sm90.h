@@ -6,6 +6,7 @@
 #define SAC_ATTN_SM90_H
 
 #include "cuda/kernels/ptx/convert.h"
+#include "cuda/kernels/ptx/fence.h"
 #include "cuda/kernels/ptx/mbarrier.h"
 #include "cuda/kernels/ptx/tma.h"
 #include "cuda/kernels/tensor_map.h"
@@ -55,6 +56,19 @@ SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, in
                       int32_t row, int32_t head, int32_t batch) {
     for (int p = 0; p < panels; p++)
         ptx_tma_load(to + p * rows * ROW_BYTES, map, full, p * 64, row, head, batch);
+}
+
+/* Clears a tile's rows from `first` on. Behind a sequence's last row may lie anything, and 0 times NaN is NaN: every
+ * consumer warpgroup clears those rows for itself. Where lengths are the tensor's own, the copy engine has written zeros. */
+SAC_FN void clear_rows(uint8_t *tile, int first, int rows, int panels) {
+    const int missing = rows - first;
+#pragma unroll 1
+    for (int i = threadIdx.x % 128; i < missing * panels * 8; i += 128) {
+        const int row = first + i / 8 % missing, panel = i / 8 / missing;
+        *(uint4 *)(tile + (panel * rows + row) * ROW_BYTES + i % 8 * 16) = make_uint4(0, 0, 0, 0);
+    }
+    ptx_fence_proxy_async_shared();
+    ptx_barrier_sync(threadIdx.x / 128, 128);
 }
 
 SAC_FN sac_sequence sequence_of(const sac_attention_args *args, int32_t b) {
