@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "base/file_cache.h"
+#include "cuda/attn_portable.h"
 #include "cuda/kernel_prefetch.h"
 #include "cuda/nvrtc.h"
+#include "cuda/sm90.h"
 #include "support/cmocka_all.h"
 
 typedef struct fixture {
@@ -313,6 +315,22 @@ static void every_refusal_names_what_was_found(void **state) {
     refuses(f, &r, "fp8");
 }
 
+static void few_queries_of_a_group_prefer_the_kernels_that_pack_them(void **state) {
+    (void)state;
+    saccade_request r = {.seqlen_q = 8, .seqlen_k = 4096, .num_heads = 32, .num_kv_heads = 4};
+#define PREFERS_PORTABLE (sac_cuda_portable_backend.rank(&r) < sac_cuda_sm90_backend.rank(&r))
+    assert_true(PREFERS_PORTABLE);
+    r.seqlen_q = 9;
+    assert_false(PREFERS_PORTABLE);
+    r.seqlen_q = 8, r.training = true;
+    assert_false(PREFERS_PORTABLE);
+    r.training = false, r.num_kv_heads = 32;
+    assert_false(PREFERS_PORTABLE);
+    r.num_heads = r.num_kv_heads = 0;
+    assert_false(PREFERS_PORTABLE);
+#undef PREFERS_PORTABLE
+}
+
 static void absent_gpu_is_a_reason(void **state) {
     fixture *f = *state;
     const char *reason;
@@ -345,6 +363,7 @@ int main(void) {
         TEST(context_may_end_while_kernels_are_under_way),
         TEST(compile_error_carries_the_compilers_words),
         TEST(every_refusal_names_what_was_found),
+        cmocka_unit_test(few_queries_of_a_group_prefer_the_kernels_that_pack_them),
         TEST(absent_gpu_is_a_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,13 +21,14 @@ static const int32_t head_dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128
 /* What makes another kernel of the same dtype and head dims. Causal masks, windows and lengths are data. */
 typedef struct call_kind {
     int32_t seqlen_q;
-    bool ragged, deterministic;
+    bool shared_keys, ragged, deterministic;
     int32_t kv_block; /* of a block mask; 0: none */
 } call_kind;
 
 static const call_kind kinds[] = {
     {.seqlen_q = 8192},
     {.seqlen_q = 1}, /* decoding: the keys are split */
+    {.seqlen_q = 1, .shared_keys = true},
     {.seqlen_q = 8192, .ragged = true},
     {.seqlen_q = 8192, .kv_block = 128}, /* of lists alone */
     {.seqlen_q = 8192, .kv_block = 64},  /* likewise, as native sparse attention makes them */
@@ -40,6 +41,7 @@ static char there[64] __attribute__((aligned(64)));
 static sac_attention_call make_call(const call_kind *kind, sac_dtype dtype, int32_t head_dim,
                                     int32_t head_dim_v) {
     enum { HEADS = 8, SEQLEN_K = 8192 };
+    const int32_t group = kind->shared_keys ? 4 : 1;
     const sac_view view = {.data = there, .batch_stride = 1 << 20, .row_stride = 256, .head_stride = 1 << 12};
     const sac_lengths q = {.cu_seqlens = kind->ragged ? (const int32_t *)there : NULL,
                            .seqlen = kind->seqlen_q};
@@ -58,8 +60,8 @@ static sac_attention_call make_call(const call_kind *kind, sac_dtype dtype, int3
                                      .dtype = dtype,
                                      .batch = 1,
                                      .num_heads = HEADS,
-                                     .num_kv_heads = HEADS,
-                                     .group = 1,
+                                     .num_kv_heads = HEADS / group,
+                                     .group = group,
                                      .head_dim = head_dim,
                                      .head_dim_v = head_dim_v,
                                      .deterministic = kind->deterministic,
