@@ -22,17 +22,16 @@ enum { SIDE = 16, WORD = 4, DEPTH = 128, PANEL_ROW = DEPTH + SIDE };
 #define B_0 6
 #define B_1 7
 
-/* Palette 1: eight tiles of 16 rows of 64 bytes. */
+/* Palette 1: eight tiles of 16 rows of 64 bytes. Constant, since the compiler knows of no more than the first bytes that
+ * they are read, and would leave the rest of a variable unwritten. */
 static void configure(void) {
-    struct {
+    static const struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t row_bytes[16];
         uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = SIDE * WORD;
-        config.rows[i] = SIDE;
-    }
+    } config = {.palette = 1,
+                .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+                .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
     _tile_loadconfig(&config);
 }
 
