@@ -43,7 +43,7 @@ static void every_head_dim_compiles_without_spills(void **state) {
 
 static void kernels_that_leave_dq_to_another_compile_without_spills(void **state) {
     (void)state;
-    for (size_t i = 0; i < NUM_SUMMING_TILES; i++) {
+    for (size_t i = 0; i < NUM_TILES; i++) {
         sac_attention_call call = plain_call(dims[i][0], dims[i][1], SAC_BF16);
         assert_call_compiles_clean(&call, false);
     }

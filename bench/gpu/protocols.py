@@ -1,7 +1,7 @@
 """What the benchmarks of one pass share: shapes, the two protocols, and the table.
 
 Fast kernels run at the GPU's power limit, so that a figure means nothing without its protocol:
-  steady   0.5 s of the same contender as warm-up, then 0.4 s measured
+  steady   0.5 s of the same contender as warm-up, then 0.4 s measured; --seconds takes less, warm-up and all
   burst    three calls after 0.4 s of idling
 Contenders take turns; every round starts with another one, since each runs on the heat that the one before left.
 """
@@ -36,10 +36,10 @@ def timed(call, calls):
     return start.elapsed_time(end) / 1000 / calls
 
 
-def steady(call):
+def steady(call, seconds=0.4):
     one = timed(call, 2)
-    timed(call, max(1, int(0.5 / one)))
-    return timed(call, max(3, int(0.4 / one)))
+    timed(call, max(1, int(1.25 * seconds / one)))
+    return timed(call, max(3, int(seconds / one)))
 
 
 def burst(call):
@@ -48,15 +48,15 @@ def burst(call):
     return timed(call, 3)
 
 
-def measure(contenders, rounds, flop):
+def measure(contenders, rounds, seconds, flop):
     """TFLOP/s of the (name, call) pairs: by name, the rounds' steady figures and those of bursts."""
     for _, call in contenders:  # compiles and plans, so that no warm-up is cut short by it
         call()
     figures = {name: ([], []) for name, _ in contenders}
-    for protocol, seconds in enumerate((steady, burst)):
+    for protocol, seconds_of in enumerate((lambda call: steady(call, seconds), burst)):
         for r in range(rounds):
             for name, call in contenders[r:] + contenders[:r]:
-                figures[name][protocol].append(flop / seconds(call) / 1e12)
+                figures[name][protocol].append(flop / seconds_of(call) / 1e12)
     return figures
 
 
@@ -71,6 +71,7 @@ def run(description, products, contenders_of):
     parser.add_argument("--short", action="store_true", help="also 2 K and 4 K tokens, grouped heads, causal")
     parser.add_argument("--longer", action="store_true", help="also 64 K and 128 K tokens, grouped heads, causal")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.4, help="measured by the steady protocol")
     args = parser.parse_args()
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -83,7 +84,7 @@ def run(description, products, contenders_of):
     for shape, causal in cases:
         b, n, h, hkv, d, dv = shape
         contenders, error = contenders_of(saccade, args, shape, causal)
-        figures = measure(contenders, args.rounds, products * 2 * b * h * n * n * (d + dv) * (0.5 if causal else 1))
+        figures = measure(contenders, args.rounds, args.seconds, products * 2 * b * h * n * n * (d + dv) * (0.5 if causal else 1))
         for name, samples in figures.items():
             spread = [f"{max(x):.0f} / {min(x):.0f}" for x in samples]
             print(f"{b:2}{n:7} {f'{h}/{hkv}':>6} {f'{d}/{dv}':>8} {'causal' if causal else 'full':6} {name:10}"

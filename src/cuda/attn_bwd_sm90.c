@@ -20,34 +20,42 @@ enum { CONSUMERS = 2, MOST_KEYS = 64 * CONSUMERS, DS_BUFFERS = 3, P_BUFFERS = 2,
  * stops the next larger tile. */
 typedef struct tile_row {
     int32_t head_dim, head_dim_v;
-    int32_t kv_tile, q_tile, q_stages; /* 64 keys: the warpgroups split their roles */
-    bool sums_dq;                      /* where dq is wanted and may be summed by atomics */
-    int32_t producer_regs, consumer_regs;
+    int32_t kv_tile, q_tile,
+        q_stages; /* 64 keys: the warpgroups split their roles; 112: attn_bwd_by_query_sm90.cu */
+    bool sums_dq; /* where dq is wanted and may be summed by atomics */
+    int32_t producer_regs, consumer_regs, second_regs;
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 64, 128, 128, 2, true, 24, 240},   /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
-    {128, 128, 128, 64, 2, true, 24, 240},  /* registers: 128 of dK and dV */
-    {192, 128, 128, 48, 2, false, 24, 240}, /* registers: 160 of dK and dV */
-    {256, 256, 64, 64, 2, false, 24, 240},  /* shared memory: 209 of 227 KiB */
+    {64, 64, 128, 128, 2, true, 24, 240, 240},   /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
+    {128, 128, 128, 64, 2, true, 24, 240, 240},  /* registers: 128 of dK and dV */
+    {192, 128, 112, 64, 2, true, 24, 224, 256},  /* registers: 168 of dK, 56 of dP */
+    {192, 128, 128, 48, 2, false, 24, 240, 240}, /* registers: 160 of dK and dV */
+    {256, 256, 64, 64, 2, false, 24, 240, 240},  /* shared memory: 209 of 227 KiB */
 };
 
-static const tile_row *choose_tile(int32_t head_dim, int32_t head_dim_v) {
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
-        if (head_dim <= tiles[i].head_dim && head_dim_v <= tiles[i].head_dim_v) return &tiles[i];
-    return NULL;
+static bool is_by_query(const tile_row *t) { return t->kv_tile == 112; }
+static bool splits_roles(const tile_row *t) { return t->kv_tile == 64; }
+
+/* sum_dq: wanted of the kernel, if its tile can. */
+static const tile_row *choose_tile(const sac_attention_call *call, bool sum_dq) {
+    const sac_attention_args *args = &call->args;
+    const bool by_query = sum_dq && !args->softcap && !call->score_mod;
+    const tile_row *t = tiles;
+    while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v || (is_by_query(t) && !by_query))
+        t++;
+    return t;
 }
 
-bool sac_attn_bwd_sm90_sums_dq(const sac_attention_args *args) {
-    return choose_tile(args->head_dim, args->head_dim_v)->sums_dq && !args->deterministic;
+bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call) {
+    return !call->args.deterministic && choose_tile(call, true)->sums_dq;
 }
 
-static bool splits_roles(const tile_row *t) { return t->kv_tile < MOST_KEYS; }
-
-/* Words of P that cross between the warpgroups; of the scores themselves twice as many. */
+/* Words of P that cross between the warpgroups: a tile of P; of the scores themselves twice as many. */
 static int32_t crossing_bytes(const tile_row *t, const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const bool keeps_product = call->score_mod || (args->softcap > 0 && args->alibi_slopes);
+    if (is_by_query(t)) return 2 * t->q_tile * MOST_KEYS;
     return splits_roles(t) ? P_BUFFERS * t->q_tile * t->kv_tile * (keeps_product ? 4 : 2) : 0;
 }
 
@@ -62,15 +70,17 @@ static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, boo
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
     return 2 * (t->kv_tile + t->q_stages * t->q_tile) * columns +
            8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
-           (sum_dq ? 2 * DS_BUFFERS * t->q_tile * t->kv_tile : 0) + crossing_bytes(t, call) + 1024;
+           (sum_dq ? 2 * (is_by_query(t) ? 2 : DS_BUFFERS) * t->q_tile * MOST_KEYS : 0) +
+           crossing_bytes(t, call) + 1024;
 }
 
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
-    const tile_row *t = choose_tile(args->head_dim, args->head_dim_v);
+    const tile_row *t = choose_tile(call, sum_dq);
     sum_dq = sum_dq && t->sums_dq;
-    sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_sm90.cu",
-                            .entry = "attn_bwd_sm90",
+    sac_kernel_spec spec = {.source = is_by_query(t) ? "cuda/kernels/attn_bwd_by_query_sm90.cu"
+                                                     : "cuda/kernels/attn_bwd_sm90.cu",
+                            .entry = is_by_query(t) ? "attn_bwd_by_query_sm90" : "attn_bwd_sm90",
                             .arch_specific = true,
                             .threads = 128 * (1 + CONSUMERS),
                             .smem_bytes = smem_bytes(t, call, sum_dq)};
@@ -83,6 +93,7 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
         t->q_tile == 64 * CONSUMERS ? sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS) * SAC_SUM_COLUMNS : 64);
     sac_kernel_define(&spec, "PRODUCER_REGS", t->producer_regs);
     sac_kernel_define(&spec, "CONSUMER_REGS", t->consumer_regs);
+    sac_kernel_define(&spec, "SECOND_REGS", t->second_regs);
     sac_kernel_define(&spec, "SUM_DQ", sum_dq);
     return spec;
 }
@@ -110,7 +121,7 @@ static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
     params->dv_part_stride = call->dv_part_stride;
     const size_t row_bytes =
         sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
-    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(args);
+    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
     float *sums = sac_carve(call->workspace, &used,
                             !sums_dq ? 0 : (size_t)args->num_heads * (size_t)params->sum_rows * row_bytes);
@@ -170,7 +181,7 @@ enum { CTAS_AN_SM = 8, MOST_PARTS = 32, FEWEST_QUERIES = 256 };
 int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const sac_cuda_device *device = sac_cuda_facts_of(ctx, call->device)->device;
-    const int32_t kv_tile = choose_tile(args->head_dim, args->head_dim_v)->kv_tile;
+    const int32_t kv_tile = choose_tile(call, !args->deterministic)->kv_tile;
     const int64_t ctas = key_order(args, kv_tile, device).total;
     const int64_t wanted = ctas ? (int64_t)CTAS_AN_SM * device->num_sms / ctas : 1;
     const int32_t most = sac_min(MOST_PARTS, args->len_q.seqlen / FEWEST_QUERIES);
@@ -185,7 +196,7 @@ static saccade_status launch_keys(backward_job *job) {
                              SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
     saccade_status status =
         params->dq_sum ? sac_cuda_clear(portable->ctx, params->dq_sum, sum_bytes) : SACCADE_OK;
-    const tile_row *t = choose_tile(args->head_dim, args->head_dim_v);
+    const tile_row *t = choose_tile(job->call, params->dq_sum != NULL);
     if (status == SACCADE_OK) status = make_maps(job, t);
     if (status != SACCADE_OK) return status;
     params->order = key_order(args, t->kv_tile, portable->device);

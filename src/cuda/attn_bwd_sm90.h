@@ -20,8 +20,8 @@ saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call 
 /* The variant over key tiles that serves a call; sum_dq: dQ is summed there too, if its tile can. spec->modifiers is left to the caller. */
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq);
 
-/* Does the tile of these head dimensions sum dQ, where that may be? */
-bool sac_attn_bwd_sm90_sums_dq(const sac_attention_args *args);
+/* Is dQ summed over key tiles, if it is wanted? */
+bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call);
 
 /* From the sums of dQ to dq. */
 sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_call *call);

@@ -105,7 +105,7 @@ static saccade_status hopper_forward(const sac_cuda_device *device, const sac_at
 static saccade_status hopper_backward(const sac_cuda_device *device, const sac_attention_call *call,
                                       sac_launch_fn visit) {
     if (device->compute_capability != 90) return SACCADE_OK;
-    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(&call->args);
+    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
     const sac_kernel_spec keys = sac_attn_bwd_sm90_spec(call, sums_dq);
     sac_kernel_spec dq = sac_attn_bwd_dq_convert_sm90_spec(call);
     if (!sums_dq) sac_attn_bwd_dq_sm90_spec(call, false, &dq);

@@ -174,6 +174,7 @@ int attention_suite(const char *name, const attention_case *cases, size_t num_ca
     }
     if (num_backends == 0) tests[count++] = (struct CMUnitTest)cmocka_unit_test(a_backend_to_test_exists);
     count = test_take_shard(tests, count);
+    cmocka_set_test_filter(getenv("SACCADE_TEST_FILTER")); /* NULL: all of them */
     int failed = _cmocka_run_group_tests(name, tests, count, NULL, NULL);
     forget();
     free(tests);

@@ -20,6 +20,7 @@
  * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a
  * scale that is not positive), RAGGED (lengths come from device memory).
  */
+#include "cuda/kernels/attn_bwd_sm90_consumer.h"
 #include "cuda/kernels/attn_bwd_sm90_producer.h"
 #include "cuda/kernels/attn_bwd_sm90_score.h"
 #include "cuda/kernels/attn_bwd_sm90_store.h"
@@ -106,13 +107,6 @@ SAC_FN void issue_dq(consumer *c) {
 
 /* ---- one query tile ---- */
 
-SAC_FN void clear_unused_queries(const consumer *c, const q_record *tile, uint8_t *rows, int panels) {
-#if RAGGED
-    const int32_t used = sac_length_of(&c->params->args.len_q, c->smem->own.batch) - tile->origin;
-    if (warp_has(used < Q_TILE)) clear_rows(rows, used, Q_TILE, panels);
-#endif
-}
-
 #if SPLIT_ROLES
 #include "cuda/kernels/attn_bwd_sm90_roles.h"
 #else
@@ -124,11 +118,20 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
+#if KEEPS_PRODUCT
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
-    prepare_scores(c, tile);
     score_grads(c, tile, masked);
+#else
+    ptx_wgmma_wait(1);
+    ptx_wgmma_pin(c->s, Q_TILE / 2);
+    prepare_scores(c, tile);
+    probabilities(c);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->dp, Q_TILE / 2);
+    gradients(c);
+#endif
 #if SUM_DQ
     put_ds(c, tile);
     issue_dq(c);
@@ -186,13 +189,6 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
 #endif
 }
 
-/* The tile at hand once it is there, or NULL: there are no more. */
-SAC_FN const q_record *next_tile(const consumer *c) {
-    const q_record *tile = &c->smem->q_tile[c->q.stage];
-    ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
-    return warp_has(tile->head < 0) ? nullptr : tile;
-}
-
 /* What a consumer does with each tile. Code for hidden pairs is kept out of the way of tiles that have none, where it is
  * more than a branch. */
 #define WALK(attend)                                                                                         \
@@ -205,12 +201,7 @@ SAC_FN const q_record *next_tile(const consumer *c) {
 SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     consumer c;
     start(&c, params, smem);
-    ptx_mbarrier_wait(&smem->kv_full, 0);
-    const int32_t num_keys = smem->own.keys.end - smem->own.keys.begin;
-    if (RAGGED && warp_has(num_keys < KV_TILE)) {
-        clear_rows(smem->k, num_keys, KV_TILE, PANELS);
-        clear_rows(smem->v, num_keys, KV_TILE, PANELS_V);
-    }
+    clear_unused_keys(&c);
 #if SPLIT_ROLES
     if (warp_has(c.warpgroup == 0)) {
         WALK(add_to_dv);

@@ -56,18 +56,13 @@ SAC_FN void make_ds(consumer *c, const q_record *tile, int masked) {
     score_grads(c, tile, masked);
 }
 #else
-/* P crosses, packed, times what else dP - delta is multiplied by: the slope of the softcap. */
+/* P crosses, packed, times the slope of the softcap. */
 SAC_FN void make_p(consumer *c, const q_record *tile, int masked) {
-    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
     uint32_t words[P_WORDS];
     prepare_scores(c, tile);
+    probabilities(c);
 #pragma unroll
-    for (int i = 0; i < Q_TILE / 2; i += 2) {
-        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
-        const float low = probability(c, i, l.x), high = probability(c, i + 1, l.y);
-        c->p[i / 2] = pack(low, high);
-        words[i / 2] = SOFTCAP ? pack(low * slope_at(c, i), high * slope_at(c, i + 1)) : c->p[i / 2];
-    }
+    for (int i = 0; i < P_WORDS; i++) words[i] = SOFTCAP ? pack(c->s[2 * i], c->s[2 * i + 1]) : c->p[i];
     put_words(c, words);
 }
 

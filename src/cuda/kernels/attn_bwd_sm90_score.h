@@ -18,27 +18,45 @@ typedef struct score_tile {
     int32_t b, h, query, key; /* of the thread's first score */
     sac_sequence sequence;
     int asks;              /* the mask_mod is asked */
-    uint32_t seen[2];      /* of each of the thread's keys: a bit for every query that sees it */
+    uint32_t seen[2];      /* of each of the thread's lines: a bit for every column that is visible */
     float distance, slope; /* ALiBi */
 } score_tile;
 
-/* How many of this thread's queries lie before the offset from its first. */
-SAC_FN int32_t queries_before(int32_t offset) {
-    const int32_t x = sac_max(0, sac_min(offset, Q_TILE));
+/* How many of this thread's columns lie before the offset from its first. */
+SAC_FN int32_t columns_before(int32_t offset) {
+    const int32_t x = sac_max(0, sac_min(offset, SCORE_COLUMNS));
     return x / 8 * 2 + sac_min(x % 8, 2);
 }
+SAC_FN uint32_t column_bits(int32_t begin, int32_t end) {
+    const int32_t low = columns_before(begin), high = columns_before(end);
+    return low < high ? ~0u << low & ~0u >> (32 - high) : 0;
+}
 
-SAC_FN uint32_t visible_queries(const consumer *c, const score_tile *t, const q_record *tile, int32_t key) {
+#if BY_QUERY
+SAC_FN uint32_t visible_columns(const consumer *c, const score_tile *t, const q_record *tile, int line) {
     const sac_band band = sac_band_make(&t->args->band, t->sequence.q_len, t->sequence.k_len);
+    const int32_t query = t->query + line;
+    int32_t begin = sac_max(c->smem->own.keys.begin, sac_band_lo(&band, query));
+    int32_t end = sac_min(c->smem->own.keys.end, sac_band_hi(&band, query));
+    if (BLOCK_MASK && tile->flags >> Q_KIND == SAC_DIAGONAL) {
+        begin = sac_max(begin, query + tile->delta);
+        end = sac_min(end, query + tile->delta + 1);
+    }
+    return query >= tile->begin && query < tile->end ? column_bits(begin - t->key, end - t->key) : 0;
+}
+#else
+SAC_FN uint32_t visible_columns(const consumer *c, const score_tile *t, const q_record *tile, int line) {
+    const sac_band band = sac_band_make(&t->args->band, t->sequence.q_len, t->sequence.k_len);
+    const int32_t key = t->key + line;
     int32_t begin = sac_max(tile->begin, sac_band_first_query(&band, key));
     int32_t end = sac_min(tile->end, sac_band_end_query(&band, key));
     if (BLOCK_MASK && tile->flags >> Q_KIND == SAC_DIAGONAL) {
         begin = sac_max(begin, key - tile->delta);
         end = sac_min(end, key - tile->delta + 1);
     }
-    const int32_t low = queries_before(begin - t->query), high = queries_before(end - t->query);
-    return key < c->smem->own.keys.end && low < high ? ~0u << low & ~0u >> (32 - high) : 0;
+    return key < c->smem->own.keys.end ? column_bits(begin - t->query, end - t->query) : 0;
 }
+#endif
 
 SAC_FN score_tile score_tile_of(const consumer *c, const q_record *tile) {
     score_tile t;
@@ -49,8 +67,8 @@ SAC_FN score_tile score_tile_of(const consumer *c, const q_record *tile) {
     t.key = first_key(c);
     t.sequence = sequence_of(t.args, t.b);
     t.asks = tile->flags >> Q_KIND != SAC_FULL;
-    t.seen[0] = visible_queries(c, &t, tile, t.key);
-    t.seen[1] = visible_queries(c, &t, tile, t.key + 8);
+    t.seen[0] = visible_columns(c, &t, tile, 0);
+    t.seen[1] = visible_columns(c, &t, tile, 8);
 #if ALIBI
     t.distance = (float)(t.query + t.sequence.k_len - t.sequence.q_len - t.key);
     t.slope = t.args->alibi_slopes[t.b * t.args->alibi_batch_stride + t.h];
@@ -60,10 +78,10 @@ SAC_FN score_tile score_tile_of(const consumer *c, const q_record *tile) {
 
 /* Indices of the thread's i-th score as modifiers are asked about: the largest legal ones at most. */
 SAC_FN int32_t query_of(const score_tile *t, int i) {
-    return sac_min(t->query + COLUMN_OF(i), t->sequence.q_len - 1);
+    return sac_min(t->query + QUERY_OF(i), t->sequence.q_len - 1);
 }
 SAC_FN int32_t key_of(const score_tile *t, int i) {
-    return sac_min(t->key + ROW_OF(i), t->sequence.k_len - 1);
+    return sac_min(t->key + KEY_OF(i), t->sequence.k_len - 1);
 }
 
 SAC_FN int is_visible(const score_tile *t, int i) {
@@ -77,7 +95,7 @@ SAC_FN int is_visible(const score_tile *t, int i) {
 #if PRESCALED
 SAC_FN score_place place_of(const score_tile *t, int i) {
     const score_place at = {t->b, t->h, query_of(t, i), key_of(t, i),
-                            ALIBI ? t->slope * fabsf(t->distance + (COLUMN_OF(i) - ROW_OF(i))) : 0};
+                            ALIBI ? t->slope * fabsf(t->distance + (QUERY_OF(i) - KEY_OF(i))) : 0};
     return at;
 }
 #endif
@@ -87,7 +105,7 @@ SAC_FN score_place place_of(const score_tile *t, int i) {
 SAC_FN void modify_scores(consumer *c, const q_record *tile) {
     const score_tile t = score_tile_of(c, tile);
 #pragma unroll
-    for (int i = 0; i < Q_TILE / 2; i++) {
+    for (int i = 0; i < SCORE_COLUMNS / 2; i++) {
         const score_place at = place_of(&t, i);
         c->s[i] = modify_score(t.args, &at, c->s[i]).score;
     }
@@ -97,49 +115,40 @@ SAC_FN void modify_scores(consumer *c, const q_record *tile) {
 SAC_FN void hide_scores(consumer *c, const q_record *tile) {
     const score_tile t = score_tile_of(c, tile);
 #pragma unroll
-    for (int i = 0; i < Q_TILE / 2; i++)
+    for (int i = 0; i < SCORE_COLUMNS / 2; i++)
         if (!is_visible(&t, i)) c->s[i] = MINUS_INF;
 }
-#endif
 
-#if !KEEPS_PRODUCT
 SAC_FN float probability(const consumer *c, int i, float lse) {
     return ptx_exp2(fmaf(c->s[i], c->scale_log2, -lse));
 }
 /* Of the softcap: a score is here tanh, whose slope is 1 - tanh^2, or -inf, which has none. */
 SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->s[i] * c->s[i], 0) : 1; }
-#endif
 
-/* Before scores are used: what can be done in their place. */
+/* Scores in their final form: modified, and hidden. */
 SAC_FN void prepare_scores(consumer *c, const q_record *tile) {
-#if !KEEPS_PRODUCT
 #if PRESCALED
     modify_scores(c, tile);
 #endif
     if (warp_has(tile->flags & Q_MASKED)) hide_scores(c, tile);
-#endif
 }
+#endif
 
+#if !BY_QUERY
 #if KEEPS_PRODUCT
 SAC_FN float probability(const consumer *c, const score_tile *t, int i, int masked, float lse) {
     const score_place at = place_of(t, i);
     const float score = modify_score(t->args, &at, c->s[i]).score;
     return masked && !is_visible(t, i) ? 0 : ptx_exp2(fmaf(score, c->scale_log2, -lse));
 }
-#endif
 
 /* P and dS of the thread's i-th pair. */
 SAC_FN float2 score_pair(const consumer *c, const score_tile *t, int i, int masked, float lse, float delta) {
-#if KEEPS_PRODUCT
     const score_place at = place_of(t, i);
     const modified_score m = modify_score(t->args, &at, c->s[i]);
     if (masked && !is_visible(t, i)) return make_float2(0, 0);
     const float p = ptx_exp2(fmaf(m.score, c->scale_log2, -lse));
     return make_float2(p, modify_gradient(t->args, &at, &m, p * (c->dp[i] - delta)));
-#else
-    const float p = probability(c, i, lse), ds = p * (c->dp[i] - delta);
-    return make_float2(p, SOFTCAP ? ds * slope_at(c, i) : ds);
-#endif
 }
 
 /* P and dS of a tile, packed as operands. */
@@ -148,16 +157,38 @@ SAC_FN void score_grads(consumer *c, const q_record *tile, int masked) {
     const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query()),
                    delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
 #pragma unroll
-    for (int j = 0; j < Q_TILE / 8; j++) {
-        const float2 l = ptx_ld_f32x2(lse + 32 * j), d = ptx_ld_f32x2(delta + 32 * j);
-#pragma unroll
-        for (int i = 4 * j; i < 4 * j + 4; i += 2) {
-            const float2 low = score_pair(c, &t, i, masked, l.x, d.x);
-            const float2 high = score_pair(c, &t, i + 1, masked, l.y, d.y);
-            c->p[i / 2] = pack(low.x, high.x);
-            c->ds_packed[i / 2] = pack(low.y, high.y);
-        }
+    for (int i = 0; i < Q_TILE / 2; i += 2) {
+        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4)), d = ptx_ld_f32x2(delta + 32 * (i / 4));
+        const float2 low = score_pair(c, &t, i, masked, l.x, d.x);
+        const float2 high = score_pair(c, &t, i + 1, masked, l.y, d.y);
+        c->p[i / 2] = pack(low.x, high.x);
+        c->ds_packed[i / 2] = pack(low.y, high.y);
     }
 }
+#else
+/* P, packed; and in the place of the scores what dP - delta is multiplied by: P times the slope of the softcap. */
+SAC_FN void probabilities(consumer *c) {
+    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i += 2) {
+        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
+        const float low = probability(c, i, l.x), high = probability(c, i + 1, l.y);
+        c->s[i] = SOFTCAP ? low * slope_at(c, i) : low;
+        c->s[i + 1] = SOFTCAP ? high * slope_at(c, i + 1) : high;
+        c->p[i / 2] = pack(low, high);
+    }
+}
+
+/* dS, packed. */
+SAC_FN void gradients(consumer *c) {
+    const ptx_smem delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i += 2) {
+        const float2 d = ptx_ld_f32x2(delta + 32 * (i / 4));
+        c->ds_packed[i / 2] = pack(c->s[i] * (c->dp[i] - d.x), c->s[i + 1] * (c->dp[i + 1] - d.y));
+    }
+}
+#endif
+#endif
 
 #endif

@@ -7,6 +7,28 @@
 #include "cuda/kernels/ptx/reduce.h"
 
 #if SUM_DQ
+/* Adds `columns` columns of this warp's 16 rows of dQ to the sums; the first of them are of these groups in its tile. */
+SAC_FN void add_dq_columns(const consumer *c, const dq_place *place, int row_group, int column_group,
+                           int columns) {
+    float *to = c->params->dq_sum + place->sum + (row_group * SUM_GROUPS + column_group) * SUM_GROUP_SIZE +
+                lane_id() * 4;
+    const int rows = place->row_groups - row_group, groups = SUM_GROUPS - column_group;
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+#pragma unroll
+        for (int j = 0; j < columns / SAC_SUM_COLUMNS; j++)
+            if (half < rows && j < groups)
+                ptx_add_f32x4(to + (half * SUM_GROUPS + j) * SUM_GROUP_SIZE, c->dq[8 * j + 2 * half],
+                              c->dq[8 * j + 2 * half + 1], c->dq[8 * j + 4 + 2 * half],
+                              c->dq[8 * j + 4 + 2 * half + 1]);
+}
+
+SAC_FN dq_place dq_place_of(const q_record *tile) {
+    const dq_place place = {tile->sum, (tile->end - tile->origin + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS};
+    return place;
+}
+
+#if !BY_QUERY
 /* Where a lane's address of a 16 x 16 block of dS lies, in the swizzled panel of this warpgroup's keys: matrices 0 and 1
  * hold the first 8 queries, 0 and 2 the first 8 keys. */
 SAC_FN uint32_t ds_lane_offset(void) {
@@ -26,32 +48,22 @@ SAC_FN void put_ds(const consumer *c, const q_record *tile) {
     for (int i = 0; i < Q_TILE / 16; i++) ptx_stmatrix_trans(to + 16 * i * ROW_BYTES, c->ds_packed + 4 * i);
     ptx_fence_proxy_async_shared();
     if (threadIdx.x == 128) {
-        const dq_place place = {tile->sum, (tile->end - tile->origin + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS};
-        smem->dq_place[buffer] = place;
+        smem->dq_place[buffer] = dq_place_of(tile);
     }
     __syncwarp();
     release(&smem->ds_full[buffer]);
 }
 
-/* Adds this warp's part of dQ, two groups of rows, to the sums. */
+/* Adds this warp's part of dQ. */
 SAC_FN void add_dq(const consumer *c) {
-    const dq_place *place = &c->smem->dq_place[c->ds.stage];
     const int row_group = (DQ_BY_ROWS ? threadIdx.x / 32 - 4 : threadIdx.x / 32 % 4) * 2;
     const int column_group = DQ_BY_ROWS ? 0 : (threadIdx.x / 128 - 1) * (DQ_COLUMNS / SAC_SUM_COLUMNS);
-    float *to = c->params->dq_sum + place->sum + (row_group * SUM_GROUPS + column_group) * SUM_GROUP_SIZE +
-                lane_id() * 4;
-    const int rows = place->row_groups - row_group, columns = SUM_GROUPS - column_group;
-#pragma unroll
-    for (int half = 0; half < 2; half++)
-#pragma unroll
-        for (int j = 0; j < DQ_COLUMNS / SAC_SUM_COLUMNS; j++)
-            if (half < rows && j < columns)
-                ptx_add_f32x4(to + (half * SUM_GROUPS + j) * SUM_GROUP_SIZE, c->dq[8 * j + 2 * half],
-                              c->dq[8 * j + 2 * half + 1], c->dq[8 * j + 4 + 2 * half],
-                              c->dq[8 * j + 4 + 2 * half + 1]);
+    add_dq_columns(c, &c->smem->dq_place[c->ds.stage], row_group, column_group, DQ_COLUMNS);
 }
 #endif
+#endif
 
+#if !BY_QUERY
 /* dK or dV: the rows of this warp's keys. */
 SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const sac_view *view,
                        int64_t part_stride, float scale) {
@@ -67,5 +79,6 @@ SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const s
         store_sums(to, acc, columns, r, scale, row < c->smem->own.keys.end);
     }
 }
+#endif
 
 #endif

@@ -7,11 +7,15 @@
 #include "shared/tile_walk.h"
 
 #define CONSUMERS 2
-#define SPLIT_ROLES                                                                                          \
-    (KV_TILE == 64) /* both warpgroups have the same keys: one makes P and dV, the other dS and dK */
+/* How they share the work. 128 keys: each has 64 of them. 64: both have the same, the first makes P and dV, the second dS and
+ * dK. 112: the same again, with scores of queries x keys (attn_bwd_by_query_sm90.cu). */
+#define SPLIT_ROLES (KV_TILE == 64)
+#define BY_QUERY (KV_TILE == 112)
+
 /* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything else
  * is done to them; that leaves one path for all tiles. */
 #define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
+
 #define THREADS (128 * (1 + CONSUMERS))
 #define PANELS PANELS_OF(HEAD_DIM)
 #define PANELS_V PANELS_OF(HEAD_DIM_V)
@@ -20,14 +24,20 @@
 #define Q_BYTES (Q_TILE * PANELS * ROW_BYTES)
 #define DOUT_BYTES (Q_TILE * PANELS_V * ROW_BYTES)
 #define DS_BYTES (Q_TILE * PANELS_OF(KV_TILE) * ROW_BYTES)
-#define DS_BUFFERS 3 /* a warpgroup may be one tile ahead of the other, and dQ is one tile late */
+
+/* Of dS: a warpgroup may be one tile ahead of the other, and dQ is one tile late. By query, one warpgroup makes all dS. */
+#define DS_BUFFERS (BY_QUERY ? 2 : 3)
+/* Of what crosses where roles are split, and the words that do from each thread to its counterpart. */
 #define P_BUFFERS 2
-#define P_WORDS (KEEPS_PRODUCT ? Q_TILE / 2 : Q_TILE / 4) /* that cross from thread to thread */
-#define DQ_BY_ROWS                                                                                           \
-    (Q_TILE == 64 * CONSUMERS) /* the warpgroups share the rows of dQ; else its columns, a panel each */
-#define LANE_ROWS ((Q_TILE + 31) / 32) /* rows of a tile whose lse and delta a lane of the producer loads */
+#define P_WORDS (KEEPS_PRODUCT ? Q_TILE / 2 : Q_TILE / 4)
+
+/* The warpgroups share the rows of dQ; else its columns, a panel each. */
+#define DQ_BY_ROWS (Q_TILE == 64 * CONSUMERS)
 #define SUM_GROUPS ((HEAD_DIM + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS)
 #define SUM_GROUP_SIZE (SAC_SUM_ROWS * SAC_SUM_COLUMNS)
+
+/* Rows of a tile whose lse and delta a lane of the producer loads. */
+#define LANE_ROWS ((Q_TILE + 31) / 32)
 
 /* What the producer tells the consumers about a query tile. It lies in Q_TILE rows from origin on; the sums of dQ want
  * that to be a multiple of 8. */
@@ -53,17 +63,23 @@ typedef struct dq_place {
     int32_t row_groups; /* of 8 */
 } dq_place;
 
+/* Tiles first: each starts at a multiple of 1024 bytes, as swizzle and descriptors want it. */
 typedef struct smem_layout {
     uint8_t k[K_BYTES];
     uint8_t v[V_BYTES];
     uint8_t q[Q_STAGES][Q_BYTES];
     uint8_t dout[Q_STAGES][DOUT_BYTES];
+#if BY_QUERY
+    uint8_t p[DS_BYTES]; /* queries x keys */
+#endif
 #if SUM_DQ
     uint8_t ds[DS_BUFFERS][DS_BYTES]; /* queries x keys */
     dq_place dq_place[DS_BUFFERS];
     uint64_t ds_full[DS_BUFFERS];
 #endif
-#if SPLIT_ROLES
+#if BY_QUERY
+    uint64_t p_full, p_empty, ds_empty[DS_BUFFERS];
+#elif SPLIT_ROLES
     uint4 p[P_BUFFERS][P_WORDS / 4][128]; /* P, as the threads that make it hold it */
     uint64_t p_full[P_BUFFERS], p_empty[P_BUFFERS];
 #endif
@@ -87,6 +103,26 @@ SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
     return t;
 }
 
+#if BY_QUERY
+#define SCORE_COLUMNS KV_TILE
+#define BLOCKS ((HEAD_DIM + 63) / 64) /* of 64 columns: rows of dK and dV, which are columns x keys */
+#define BLOCKS_V ((HEAD_DIM_V + 63) / 64)
+typedef struct consumer {
+    const sac_attn_bwd_sm90_params *params;
+    smem_layout *smem;
+    ring q;  /* of the buffers of q and dout */
+    ring ds; /* the dS that dq is made of */
+    uint32_t p_parity;
+    uint32_t warpgroup;
+    uint32_t lane_block, lane_turned; /* offsets of this lane in 16 x 16 blocks as they are, and transposed */
+    float scale_log2;                 /* what s is multiplied by in the exponent */
+    float s[KV_TILE / 2];             /* scores, queries x keys; in the second warpgroup their gradients */
+    float dv[BLOCKS_V][KV_TILE / 2];  /* of the first warpgroup */
+    float dk[BLOCKS][KV_TILE / 2];    /* of the second */
+    float dq[64]; /* queries x columns: the first 128 in the first warpgroup, the others in the second */
+} consumer;
+#else
+#define SCORE_COLUMNS Q_TILE
 typedef struct consumer {
     const sac_attn_bwd_sm90_params *params;
     smem_layout *smem;
@@ -109,15 +145,22 @@ typedef struct consumer {
     float dq[DQ_COLUMNS / 2]; /* queries x columns, of the tile before */
 #endif
 } consumer;
+#endif
 
-/* A thread holds two keys of its warpgroup's 64 and, of each eight queries of a tile, two: s[i] is the score of key
- * first_key + ROW_OF(i) and of query first_query + COLUMN_OF(i) of the tile. */
+/* A thread holds two lines of 64 and, of each eight columns of a tile, two: s[i] is the score of line ROW_OF(i) and column
+ * COLUMN_OF(i) from its first. Lines are keys and columns queries, or the other way round. */
 #define ROW_OF(i) ((i) / 2 % 2 * 8)
 #define COLUMN_OF(i) ((i) / 4 * 8 + (i) % 2)
-SAC_FN int32_t first_key(const consumer *c) {
-    const int warp = SPLIT_ROLES ? threadIdx.x / 32 % 4 : threadIdx.x / 32 - 4;
-    return c->smem->own.keys.begin + warp * 16 + lane_id() / 4;
+#define QUERY_OF(i) (BY_QUERY ? ROW_OF(i) : COLUMN_OF(i))
+#define KEY_OF(i) (BY_QUERY ? COLUMN_OF(i) : ROW_OF(i))
+SAC_FN int first_line(void) {
+    const int warp = SPLIT_ROLES || BY_QUERY ? threadIdx.x / 32 % 4 : threadIdx.x / 32 - 4;
+    return warp * 16 + lane_id() / 4;
 }
-SAC_FN int first_query(void) { return lane_id() % 4 * 2; }
+SAC_FN int first_column(void) { return lane_id() % 4 * 2; }
+SAC_FN int first_query(void) { return BY_QUERY ? first_line() : first_column(); }
+SAC_FN int32_t first_key(const consumer *c) {
+    return c->smem->own.keys.begin + (BY_QUERY ? first_column() : first_line());
+}
 
 #endif

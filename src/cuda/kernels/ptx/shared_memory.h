@@ -23,6 +23,13 @@ SAC_FN void ptx_ldmatrix_trans(uint32_t d[4], ptx_smem row) {
                  : "memory");
 }
 
+/* Stores four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8. sm_90. */
+SAC_FN void ptx_stmatrix(ptx_smem row, const uint32_t d[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(row), "r"(d[0]),
+                 "r"(d[1]), "r"(d[2]), "r"(d[3])
+                 : "memory");
+}
+
 /* Stores four 8 x 8 matrices transposed: lane l gives the address of what becomes row l % 8 of matrix l / 8. sm_90. */
 SAC_FN void ptx_stmatrix_trans(ptx_smem row, const uint32_t d[4]) {
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(row), "r"(d[0]),

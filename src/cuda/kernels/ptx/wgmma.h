@@ -43,20 +43,21 @@ SAC_FN uint64_t ptx_wgmma_desc_advance(uint64_t desc, uint32_t bytes) {
 }
 
 /* PTX_WGMMA_SS(name, N, TYPE, MODE) defines name(d, a_desc, b_desc), a and b K-major in shared memory.
- * PTX_WGMMA_SS_MN(name, N, TYPE, MODE) defines the same with b MN-major.
+ * PTX_WGMMA_SS_MN(name, N, TYPE, MODE) defines the same with b MN-major, PTX_WGMMA_SS_MN_MN with both.
  * PTX_WGMMA_RS(name, N, TYPE, MODE) defines name(d, a, b_desc), a in four registers, b MN-major.
  * TYPE "bf16" or "f16"; MODE PTX_WGMMA_SET (d = a b) or PTX_WGMMA_ADD (d += a b). */
 #define PTX_WGMMA_SET "=f", "0"
 #define PTX_WGMMA_ADD "+f", "1"
-#define PTX_WGMMA_SS(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "0", MODE)
-#define PTX_WGMMA_SS_MN(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "1", MODE)
+#define PTX_WGMMA_SS(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "0", "0", MODE)
+#define PTX_WGMMA_SS_MN(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "0", "1", MODE)
+#define PTX_WGMMA_SS_MN_MN(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "1", "1", MODE)
 #define PTX_WGMMA_RS(name, N, TYPE, MODE) PTX_WGMMA_RS_(name, N, TYPE, MODE)
 
-#define PTX_WGMMA_SS_(name, N, TYPE, MN, CONSTRAINT, KEEP)                                                   \
+#define PTX_WGMMA_SS_(name, N, TYPE, MN_A, MN_B, CONSTRAINT, KEEP)                                           \
     SAC_FN void name(float *d, uint64_t a, uint64_t b) {                                                     \
         asm volatile("{.reg .pred keep; setp.ne.b32 keep, " KEEP ", 0;\n"                                    \
                      "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" PTX_WGMMA_REGS_##N \
-                     "}, " PTX_WGMMA_IN_##N(PTX_WGMMA_TWO_DESCS) ", keep, 1, 1, 0, " MN ";}"                 \
+                     "}, " PTX_WGMMA_IN_##N(PTX_WGMMA_TWO_DESCS) ", keep, 1, 1, " MN_A ", " MN_B ";}"        \
                      : PTX_WGMMA_ACC_##N(CONSTRAINT, d)                                                      \
                      : "l"(a), "l"(b)                                                                        \
                      : "memory");                                                                            \
