@@ -341,6 +341,25 @@ static void bits_say_which_queries_a_tile_is_for(void **state) {
             }
 }
 
+static void bits_of_a_range_are_those_of_its_queries(void **state) {
+    (void)state;
+    for (int32_t part = 1; part <= 3; part++)
+        for (int32_t parts = 1; parts <= 32; parts++) {
+            const sac_block_mask_args mask = {.q_block = part * parts, .part = part};
+            for (int32_t begin = 0; begin < 2 * part * parts; begin++) {
+                uint32_t bits = 0;
+                assert_int_equal(sac_parts_of(&mask, begin, begin), 0);
+                for (int32_t end = begin + 1; end < begin + 2 * part * parts; end++) {
+                    const uint32_t there = parts == 32 ? ~0u : (1u << parts) - 1;
+                    bits |= 1u << sac_part_of(&mask, end - 1);
+                    if ((sac_parts_of(&mask, begin, end) & there) != bits)
+                        fail_msg("%d parts of %d: queries [%d, %d) have bits %#x, not %#x", parts, part,
+                                 begin, end, sac_parts_of(&mask, begin, end), bits);
+                }
+            }
+        }
+}
+
 /* Lists may serve every batch and head, or each its own. */
 static void lists_are_found_by_batch_and_head(void **state) {
     (void)state;
@@ -411,6 +430,7 @@ int main(void) {
         cmocka_unit_test(blocks_beyond_the_used_length_are_not_walked),
         cmocka_unit_test(diagonal_blocks_hold_one_key_a_row),
         cmocka_unit_test(bits_say_which_queries_a_tile_is_for),
+        cmocka_unit_test(bits_of_a_range_are_those_of_its_queries),
         cmocka_unit_test(lists_are_found_by_batch_and_head),
         cmocka_unit_test(neighbours_of_one_kind_share_a_tile),
     };

@@ -82,6 +82,16 @@ SAC_FN int32_t sac_part_of(const sac_block_mask_args *mask, int32_t i) {
     return i % mask->q_block / mask->part;
 }
 
+/* The bits of queries [begin, end). */
+SAC_FN uint32_t sac_parts_of(const sac_block_mask_args *mask, int32_t begin, int32_t end) {
+    int32_t parts = mask->q_block / mask->part, first = sac_part_of(mask, begin);
+    if (begin >= end) return 0;
+    int32_t count = (begin % mask->part + end - begin - 1) / mask->part + 1;
+    if (count >= parts) return SAC_ALL_PARTS;
+    uint32_t bits = (1u << count) - 1; /* from the first on, and round the end of the block */
+    return first == 0 ? bits : bits << first | bits >> (parts - first);
+}
+
 /* What is walked where there is no block mask: the whole band. */
 SAC_FN sac_walk sac_walk_band(const sac_attention_args *args, sac_range any, sac_range all, sac_range fixed,
                               int32_t step, int32_t period) {

@@ -226,6 +226,23 @@ SAC_FN int dv_column(void) { return threadIdx.x / 32 % DKV_WARPS_D * DV_COLUMNS;
 SAC_FN int dq_row(void) { return threadIdx.x / 32 / DQ_WARPS_D * DQ_ROWS; }
 SAC_FN int dq_column(void) { return threadIdx.x / 32 % DQ_WARPS_D * DQ_COLUMNS; }
 
+/* Which groups of 16 rows of a query tile list the tile's keys at all: the others add nothing. */
+SAC_FN uint32_t live_groups(const sac_attention_args *args, const sac_portable_plan *plan,
+                            const sac_tile *tile) {
+    uint32_t live = 0;
+    const sac_range queries = {tile->begin, tile->end};
+#pragma unroll
+    for (int group = 0; group < Q_TILE / 16; group++)
+        if (score_tile_is_for(tile, score_parts_of(args, queries, query_of_row(plan, 16 * group),
+                                                   query_of_row(plan, 16 * group + 15))))
+            live |= 1u << group;
+    return HAS_PARTS ? __reduce_or_sync(0xffffffff, live)
+                     : live; /* alike in all lanes, and the compiler is told */
+}
+SAC_FN bool rows_live(uint32_t live, int first, int count) {
+    return !HAS_PARTS || (live >> first / 16 & ((1u << count / 16) - 1)) != 0;
+}
+
 /* Every eighth row of dQ, added to the sum over all key tiles. first: the sum's row of the tile's first query. */
 SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, const sac_portable_plan *plan,
                    int32_t num_rows) {
@@ -242,16 +259,17 @@ SAC_FN void add_dq(const dq_acc &dq, int eighth, float *first, const sac_portabl
 
 /* dK of this tile, and between its steps the additions of dQ: all at once they would stop the loads behind them. */
 SAC_FN void add_dk_and_dq(dk_acc &dk, const dq_acc &dq, ptx_smem ds, ptx_smem q, float *dq_sum,
-                          const sac_portable_plan *plan, int32_t num_rows) {
+                          const sac_portable_plan *plan, int32_t num_rows, uint32_t live) {
     constexpr int STEPS = Q_TILE / 16, EIGHTHS = DQ_ROWS / 8, BLOCK = 16 * sizeof(element);
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
-        gemm<K_OUTER, P_PITCH, K_OUTER, D_PITCH, 1>(dk, ds + step * P_PITCH * BLOCK,
-                                                    q + step * D_PITCH * BLOCK);
+        if (rows_live(live, 16 * step, 16))
+            gemm<K_OUTER, P_PITCH, K_OUTER, D_PITCH, 1>(dk, ds + step * P_PITCH * BLOCK,
+                                                        q + step * D_PITCH * BLOCK);
         if (SUM_DQ)
 #pragma unroll
             for (int i = step * EIGHTHS / STEPS; i < (step + 1) * EIGHTHS / STEPS; i++)
-                add_dq(dq, i, dq_sum, plan, num_rows);
+                if (rows_live(live, (dq_row() + 8 * i) / 16 * 16, 16)) add_dq(dq, i, dq_sum, plan, num_rows);
     }
 }
 
@@ -265,14 +283,19 @@ SAC_FN float *dq_sum_of(const sac_attention_args *args, const sac_portable_plan 
 /* The three products that end in gradients; dO and Q are free one after the other. */
 SAC_FN void accumulate(dk_acc &dk, dv_acc &dv, const tiles *t, const sac_attention_args *args,
                        const sac_portable_plan *plan, const cta_work *cta, const queries *now,
-                       const queries *next) {
+                       const queries *next, uint32_t live) {
+    constexpr int BLOCK = 16 * sizeof(element);
     const ptx_smem ds_of_keys = t->ds + dkv_row() * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>();
-    gemm<K_OUTER, P_PITCH, K_OUTER, DV_PITCH, Q_TILE / 16>(
-        dv, t->p + dkv_row() * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>(),
-        t->dout + dv_column() * sizeof(element) + lane_offset_b<K_OUTER, DV_PITCH>());
+    const ptx_smem p_of_keys = t->p + dkv_row() * sizeof(element) + lane_offset_a<K_OUTER, P_PITCH>();
+    const ptx_smem dout = t->dout + dv_column() * sizeof(element) + lane_offset_b<K_OUTER, DV_PITCH>();
+#pragma unroll
+    for (int step = 0; step < Q_TILE / 16; step++)
+        if (rows_live(live, 16 * step, 16))
+            gemm<K_OUTER, P_PITCH, K_OUTER, DV_PITCH, 1>(dv, p_of_keys + step * P_PITCH * BLOCK,
+                                                         dout + step * DV_PITCH * BLOCK);
     reload_dout(t->dout, args, plan, cta, next);
     dq_acc dq;
-    if (SUM_DQ) {
+    if (SUM_DQ && rows_live(live, dq_row(), DQ_ROWS)) {
         acc_clear(dq);
         gemm<K_INNER, P_PITCH, K_OUTER, D_PITCH, KV_TILE / 16>(
             dq, t->ds + dq_row() * P_PITCH * sizeof(element) + lane_offset_a<K_INNER, P_PITCH>(),
@@ -281,7 +304,7 @@ SAC_FN void accumulate(dk_acc &dk, dv_acc &dv, const tiles *t, const sac_attenti
     add_dk_and_dq(dk, dq, ds_of_keys,
                   t->q + dk_column() * sizeof(element) + lane_offset_b<K_OUTER, D_PITCH>(),
                   SUM_DQ ? dq_sum_of(args, plan, cta, now) : nullptr, plan,
-                  (now->tile.end - now->tile.begin) * heads_of_tile(plan));
+                  (now->tile.end - now->tile.begin) * heads_of_tile(plan), live);
     reload_q(t->q, args, plan, cta, next);
 }
 
@@ -325,6 +348,19 @@ SAC_FN void store_keys(const float (&acc)[MT][NT][4], element *to, int64_t row_s
                     pair_store(to + r * row_stride + column + 8 * n, acc[m][n][2 * half] * scale,
                                acc[m][n][2 * half + 1] * scale);
         }
+}
+
+/* No pair of this warp's rows is visible. */
+SAC_FN void no_scores(const tiles *t) {
+#pragma unroll
+    for (int m = 0; m < S_ROWS / 16; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+#pragma unroll
+            for (int n = 0; n < S_COLUMNS / 8; n++) {
+                pair_store_shared(t->p + score_offset(m, half, n), pair_make(0, 0));
+                pair_store_shared(t->ds + score_offset(m, half, n), pair_make(0, 0));
+            }
 }
 
 /* S and dP of a tile to P and dS in shared memory. Returns whether one of the factors is poisoned and some pair hidden. */
@@ -499,11 +535,16 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
             continue;
         }
 #endif
-        bool poisoned = scores(&current, &args, &plan, &cta, &now);
+        const uint32_t live = live_groups(&args, &plan, &now.tile);
+        bool poisoned = false;
+        if (rows_live(live, score_row() / S_ROWS * S_ROWS, S_ROWS))
+            poisoned = scores(&current, &args, &plan, &cta, &now);
+        else
+            no_scores(&current);
         if (__any_sync(0xffffffff, __syncthreads_or(poisoned))) /* P and dS are whole */
             accumulate_poisoned(dk, dv, &current, &args, &plan, &cta, &now, &next);
         else
-            accumulate(dk, dv, &current, &args, &plan, &cta, &now, &next);
+            accumulate(dk, dv, &current, &args, &plan, &cta, &now, &next, live);
         now = next;
     }
 

@@ -104,12 +104,11 @@ SAC_FN score_row_band score_row_band_of(const sac_attention_args *args, const sa
 
 /* The parts that a warp's queries belong to: tiles for none of them are nothing to it. first, last: of the tile's. */
 SAC_FN uint32_t score_parts_of(const sac_attention_args *args, sac_range tile, int32_t first, int32_t last) {
-    uint32_t parts = 0;
 #if HAS_PARTS
-    const int32_t end = sac_min(tile.end, tile.begin + last + 1);
-    for (int32_t i = tile.begin + first; i < end; i++) parts |= 1u << sac_part_of(&args->blocks, i);
+    return sac_parts_of(&args->blocks, tile.begin + first, sac_min(tile.end, tile.begin + last + 1));
+#else
+    return 0;
 #endif
-    return parts;
 }
 SAC_FN bool score_tile_is_for(const sac_tile *tile, uint32_t parts) {
     return !HAS_PARTS || (tile->bits & parts) != 0;
