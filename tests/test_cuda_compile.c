@@ -229,7 +229,8 @@ static void selection_compiles_for(const target *t) {
                                    .heads_per_list = 4,
                                    .query_tile = query_tiles[i / 18],
                                    .max_tiles = 1 << 16,
-                                   .indices.top_k = 16};
+                                   .indices.top_k = i % 7 == 6 ? 100 : 16,
+                                   .lse_cmp.data = i % 2 && i / 9 == 1 ? (float *)memory : NULL};
         char what[96];
         sac_kernel_spec spec;
         sac_nsa_select_plan plan;
@@ -278,6 +279,7 @@ int main(void) {
     }
     tests[NUM_EACH * NUM_TARGETS] = (struct CMUnitTest)cmocka_unit_test(smallest_shared_memory_is_enough);
     size_t count = test_take_shard(tests, NUM_EACH * NUM_TARGETS + 1);
+    cmocka_set_test_filter(getenv("SACCADE_TEST_FILTER"));
     int failed = _cmocka_run_group_tests("test_cuda_compile", tests, count, NULL, NULL);
     print_message("%d kernels compiled\n", now.num_kernels);
     return failed;
