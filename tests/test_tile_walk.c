@@ -422,6 +422,25 @@ static void neighbours_of_one_kind_share_a_tile(void **state) {
     assert_false(sac_walk_next(&walk, &tile));
 }
 
+/* Which of a query's blocks adjoin must not depend on what other parts of its list visit. */
+static void blocks_of_a_shared_list_are_tiles_of_their_own(void **state) {
+    (void)state;
+    static const sac_band_rule none = {.window_left = -1, .window_right = -1};
+    world w;
+    make_band(&w, &none, 4, 12);
+    fill_kinds(&w, SAC_FULL);
+    list_blocks(&w, 4, 2, NO_PERIOD, 1);
+    sac_band band = sac_band_make(&none, 4, 12);
+    sac_walk walk = sac_walk_keys(&w.args, &band, 0, 0, (sac_range){0, 4}, 8);
+    sac_tile tile = {0};
+    for (int32_t block = 0; block < 6; block++) {
+        assert_true(sac_walk_next(&walk, &tile));
+        assert_int_equal(tile.begin, 2 * block);
+        assert_int_equal(tile.end, 2 * block + 2);
+    }
+    assert_false(sac_walk_next(&walk, &tile));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_band_is_walked_exactly),
@@ -433,6 +452,7 @@ int main(void) {
         cmocka_unit_test(bits_of_a_range_are_those_of_its_queries),
         cmocka_unit_test(lists_are_found_by_batch_and_head),
         cmocka_unit_test(neighbours_of_one_kind_share_a_tile),
+        cmocka_unit_test(blocks_of_a_shared_list_are_tiles_of_their_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -168,17 +168,16 @@ SAC_FN int sac_walk_run(sac_walk *walk) {
     return 0;
 }
 
-/* Extends the run by the blocks that continue it, no further than one tile needs: lists are read as they are
- * walked, never ahead. */
+/* Extends the run by the blocks that continue it, no further than one tile needs: lists are read as they are walked,
+ * never ahead. Where parts share a list each block is a tile by itself: which of them adjoin depends on what other
+ * parts list, and how a query is summed must not. */
 SAC_FN void sac_walk_extend(sac_walk *walk) {
-    if (walk->run_kind == SAC_DIAGONAL) return;
+    if (walk->run_kind == SAC_DIAGONAL || walk->bits) return;
     while (walk->run.end - walk->run.begin < walk->step && walk->entry < walk->entry_end &&
-           *walk->entry == SAC_ENTRY(walk->next, walk->run_kind) &&
-           (!walk->bits || *walk->bits == walk->run_bits)) {
+           *walk->entry == SAC_ENTRY(walk->next, walk->run_kind)) {
         walk->run.end = sac_min((walk->next + 1) * walk->block, walk->any.end);
         walk->next++;
         walk->entry++;
-        if (walk->bits) walk->bits++;
     }
 }
 
