@@ -28,8 +28,8 @@ static const tile_row tiles[] = {
     {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
 
-/* For block masks, whose rows are mostly 128 or 256 queries, and for modified scores: the more is done to a score, the more
- * it helps that it is done beside a product. */
+/* For block masks, whose rows are mostly 128 or 256 queries, and for a score_mod and a mask_mod at once, which need
+ * more registers. */
 static const tile_row roomy_tiles[] = {
     {64, 64, 2, 128, 2, 4, 2, 56, 224},
     {96, 96, 2, 128, 1, 2, 2, 56, 224},
@@ -50,10 +50,9 @@ static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
 
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    const bool blocks = args->blocks.by_query.offsets;
-    const bool modified = args->softcap > 0 || args->alibi_slopes || call->score_mod || call->mask_mod;
+    const bool blocks = args->blocks.by_query.offsets, texts = call->score_mod && call->mask_mod;
     const tile_row *t = blocks && args->blocks.kv_block <= FEW_KEYS ? narrow_tiles
-                        : blocks || modified                        ? roomy_tiles
+                        : blocks || texts                           ? roomy_tiles
                                                                     : tiles;
     while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
     return t;

@@ -43,9 +43,9 @@ SAC_FN float row_top(const consumer *c, const exponent *e, int r) {
 #pragma unroll
     for (int i = 2 * r; i < KV_TILE / 2; i += i % 2 ? 3 : 1)
         top = fmaxf(top, ALIBI ? fmaf(c->s[i], e->scale, e->slope * COLUMN_OF(i)) : c->s[i]);
+    top = (ALIBI ? top : top * e->scale) - e->offset[r]; /* which is not the same in all lanes */
     top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-    return (ALIBI ? top : top * e->scale) - e->offset[r];
+    return fmaxf(top, __shfl_xor_sync(~0u, top, 2));
 }
 
 /* Makes the maximum of what a row has seen, this tile included, its reference. Only where one of its lanes found it

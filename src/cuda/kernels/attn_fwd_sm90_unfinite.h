@@ -10,15 +10,19 @@
 #include "cuda/kernels/attn_fwd_sm90_tile.h"
 #include "cuda/kernels/ptx/fence.h"
 
-/* One of the eight lanes of a row: sum, plus 0 times its part of the row, which is NaN or 0. */
-SAC_FN uint32_t add_nothing(uint32_t sum, const uint8_t *v, int row) {
+/* One of the eight lanes of a row adds 0 times its part of the row, which is NaN or 0, to sums that are 0 until then. */
+SAC_FN void add_nothing(uint32_t sum[4], const uint8_t *v, int row) {
 #pragma unroll
     for (int panel = 0; panel < PANELS_V; panel++) {
         const uint4 x = *(const uint4 *)(v + (panel * KV_TILE + row) * ROW_BYTES + lane_id() % 8 * 16);
-        sum = fma_pair(x.w, 0, fma_pair(x.z, 0, fma_pair(x.y, 0, fma_pair(x.x, 0, sum))));
+        sum[0] = fma_pair(x.x, 0, sum[0]);
+        sum[1] = fma_pair(x.y, 0, sum[1]);
+        sum[2] = fma_pair(x.z, 0, sum[2]);
+        sum[3] = fma_pair(x.w, 0, sum[3]);
     }
-    return sum;
 }
+SAC_FN int is_unfinite(const uint32_t sum[4]) { return (sum[0] | sum[1] | sum[2] | sum[3]) != 0; }
+
 SAC_FN void clear_row(uint8_t *v, int row) {
 #pragma unroll
     for (int panel = 0; panel < PANELS_V; panel++)
@@ -27,13 +31,15 @@ SAC_FN void clear_row(uint8_t *v, int row) {
 
 SAC_FN void set_unfinite_aside(smem_layout *smem, uint32_t stage) {
     uint8_t *v = smem->v[stage];
-    uint32_t sum = 0;
+    uint32_t sum[4] = {0, 0, 0, 0};
 #pragma unroll 4
-    for (int row = lane_id() / 8; row < KV_TILE; row += 4) sum = add_nothing(sum, v, row);
+    for (int row = lane_id() / 8; row < KV_TILE; row += 4) add_nothing(sum, v, row);
     if (lane_id() < 4) smem->unfinite[stage][lane_id()] = 0;
-    if (!warp_has(sum != 0)) return;
+    if (!warp_has(is_unfinite(sum))) return;
     for (int row = lane_id() / 8; row < KV_TILE; row += 4) {
-        const uint32_t lanes = __ballot_sync(~0u, add_nothing(0, v, row) != 0);
+        uint32_t own[4] = {0, 0, 0, 0};
+        add_nothing(own, v, row);
+        const uint32_t lanes = __ballot_sync(~0u, is_unfinite(own));
         if (!(lanes >> (lane_id() & 24) & 0xff)) continue;
         clear_row(v, row);
         if (lane_id() % 8 == 0) atomicOr(&smem->unfinite[stage][row / 32], 1u << row % 32);
