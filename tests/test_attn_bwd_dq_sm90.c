@@ -7,16 +7,8 @@
 #include "mod/modifier.h"
 #include "support/cmocka_all.h"
 #include "support/kernel_compile.h"
-
-static saccade_context *ctx;
-
-/* Only which pointers are there matters to a variant. */
-static char there[64];
-
-static sac_attention_call plain_call(int32_t head_dim, int32_t head_dim_v, sac_dtype dtype) {
-    return (sac_attention_call){
-        .args = {.dtype = dtype, .head_dim = head_dim, .head_dim_v = head_dim_v, .scale = 0.125f}};
-}
+#include "support/sm90_calls.h"
+#include "support/test_context.h"
 
 static void assert_call_compiles_clean(const sac_attention_call *call, bool only_delta) {
     char what[64], *modifiers = NULL;
@@ -49,42 +41,27 @@ static void only_delta_compiles_without_spills(void **state) {
 static void ragged_lengths_compile_without_spills(void **state) {
     (void)state;
     for (int32_t head_dim = 64; head_dim <= 128; head_dim += 64) {
-        sac_attention_call call = plain_call(head_dim, head_dim, SAC_BF16);
-        call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
+        sac_attention_call call = ragged_call(head_dim, head_dim);
         assert_call_compiles_clean(&call, false);
     }
 }
 
 static void block_masks_compile_without_spills(void **state) {
     (void)state;
-    sac_attention_call call = plain_call(128, 128, SAC_BF16);
-    call.args.blocks.by_query.offsets = (const int64_t *)there;
-    call.args.blocks.q_block = 128;
+    sac_attention_call call = blocks_call(128, 128, 128);
     assert_call_compiles_clean(&call, false);
 }
 
 static void softcap_and_alibi_compile_without_spills(void **state) {
     (void)state;
-    sac_attention_call softcap = plain_call(128, 128, SAC_BF16), alibi = softcap;
-    softcap.args.softcap = 30;
-    alibi.args.alibi_slopes = (const float *)there;
+    sac_attention_call softcap = softcap_call(128, 128), alibi = alibi_call(128, 128);
     assert_call_compiles_clean(&softcap, false);
     assert_call_compiles_clean(&alibi, false);
 }
 
-static saccade_modifier *made(const saccade_modifier_params *params) {
-    saccade_modifier *m = NULL;
-    if (saccade_modifier_create(ctx, &m, params) != SACCADE_OK) fail_msg("%s", saccade_last_error());
-    return m;
-}
-
 static void modifiers_compile_without_spills(void **state) {
     (void)state;
-    saccade_modifier *score = made(&(saccade_modifier_params){.kind = SACCADE_SCORE_KIND,
-                                                              .text = "score * (1 + 0.01f * score)",
-                                                              .grad_text = "grad * (1 + 0.02f * score)"});
-    saccade_modifier *mask =
-        made(&(saccade_modifier_params){.kind = SACCADE_MASK_KIND, .text = "q_idx / 100 == kv_idx / 100"});
+    saccade_modifier *score = some_score_mod(ctx), *mask = some_mask_mod(ctx);
     sac_attention_call call = plain_call(128, 128, SAC_BF16);
     call.score_mod = score;
     call.mask_mod = mask;
@@ -92,16 +69,6 @@ static void modifiers_compile_without_spills(void **state) {
     assert_call_compiles_clean(&call, false);
     saccade_modifier_destroy(score);
     saccade_modifier_destroy(mask);
-}
-
-static int set_up(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""});
-}
-static int tear_down(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
 }
 
 int main(void) {
@@ -113,5 +80,5 @@ int main(void) {
         cmocka_unit_test(softcap_and_alibi_compile_without_spills),
         cmocka_unit_test(modifiers_compile_without_spills),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, make_context, end_context);
 }

@@ -7,16 +7,8 @@
 #include "mod/modifier.h"
 #include "support/cmocka_all.h"
 #include "support/kernel_compile.h"
-
-static saccade_context *ctx;
-
-/* Only which pointers are there matters to a variant. */
-static char there[64];
-
-static sac_attention_call plain_call(int32_t head_dim, int32_t head_dim_v, sac_dtype dtype) {
-    return (sac_attention_call){
-        .args = {.dtype = dtype, .head_dim = head_dim, .head_dim_v = head_dim_v, .scale = 0.125f}};
-}
+#include "support/sm90_calls.h"
+#include "support/test_context.h"
 
 static void assert_call_compiles_clean(const sac_attention_call *call, bool sum_dq) {
     char what[64], *modifiers;
@@ -52,8 +44,7 @@ static void kernels_that_leave_dq_to_another_compile_without_spills(void **state
 static void ragged_lengths_compile_without_spills(void **state) {
     (void)state;
     for (size_t i = 0; i < NUM_TILES; i++) {
-        sac_attention_call call = plain_call(dims[i][0], dims[i][1], SAC_BF16);
-        call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
+        sac_attention_call call = ragged_call(dims[i][0], dims[i][1]);
         assert_call_compiles_clean(&call, true);
     }
 }
@@ -61,9 +52,7 @@ static void ragged_lengths_compile_without_spills(void **state) {
 static void block_masks_compile_without_spills(void **state) {
     (void)state;
     for (size_t i = 0; i < NUM_SUMMING_TILES; i++) {
-        sac_attention_call call = plain_call(dims[i][0], dims[i][1], SAC_BF16);
-        call.args.blocks.by_query.offsets = (const int64_t *)there;
-        call.args.blocks.q_block = call.args.blocks.kv_block = 128;
+        sac_attention_call call = blocks_call(dims[i][0], dims[i][1], 128);
         assert_call_compiles_clean(&call, true);
     }
 }
@@ -71,28 +60,16 @@ static void block_masks_compile_without_spills(void **state) {
 static void softcap_and_alibi_compile_without_spills(void **state) {
     (void)state;
     for (size_t i = 0; i < NUM_TILES; i++) {
-        sac_attention_call softcap = plain_call(dims[i][0], dims[i][1], SAC_BF16), alibi = softcap;
-        softcap.args.softcap = 30;
-        alibi.args.alibi_slopes = (const float *)there;
+        sac_attention_call softcap = softcap_call(dims[i][0], dims[i][1]),
+                           alibi = alibi_call(dims[i][0], dims[i][1]);
         assert_call_compiles_clean(&softcap, true);
         assert_call_compiles_clean(&alibi, true);
     }
 }
 
-static saccade_modifier *made(const saccade_modifier_params *params) {
-    saccade_modifier *m = NULL;
-    if (saccade_modifier_create(ctx, &m, params) != SACCADE_OK) fail_msg("%s", saccade_last_error());
-    return m;
-}
-
 static void modifiers_compile_without_spills(void **state) {
     (void)state;
-    saccade_modifier *score =
-        made(&(saccade_modifier_params){.kind = SACCADE_SCORE_KIND,
-                                        .text = "score - 0.01f * fabsf((float)(q_idx - kv_idx))",
-                                        .grad_text = "grad"});
-    saccade_modifier *mask =
-        made(&(saccade_modifier_params){.kind = SACCADE_MASK_KIND, .text = "q_idx / 100 == kv_idx / 100"});
+    saccade_modifier *score = some_score_mod(ctx), *mask = some_mask_mod(ctx);
     sac_attention_call modified = plain_call(128, 128, SAC_BF16), masked = modified;
     modified.score_mod = score;
     masked.mask_mod = mask;
@@ -100,16 +77,6 @@ static void modifiers_compile_without_spills(void **state) {
     assert_call_compiles_clean(&masked, true);
     saccade_modifier_destroy(score);
     saccade_modifier_destroy(mask);
-}
-
-static int set_up(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""});
-}
-static int tear_down(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
 }
 
 int main(void) {
@@ -121,5 +88,5 @@ int main(void) {
         cmocka_unit_test(softcap_and_alibi_compile_without_spills),
         cmocka_unit_test(modifiers_compile_without_spills),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, make_context, end_context);
 }

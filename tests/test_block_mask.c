@@ -10,7 +10,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-#include "support/mask_context.h"
+#include "support/test_context.h"
 
 /* Lengths and blocks that every builder is tried with. */
 static const int32_t lengths[] = {0, 1, 7, 33, 70, 96};

@@ -10,7 +10,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-#include "support/mask_context.h"
+#include "support/test_context.h"
 
 enum { N = 48, ROUNDS = 2, KV = ROUNDS * N };
 

@@ -14,7 +14,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-#include "support/mask_context.h"
+#include "support/test_context.h"
 
 static const int32_t blocks[][2] = {{16, 16}, {32, 8}, {8, 24}, {1, 16}, {16, 1}, {5, 7}, {1, 1}, {128, 64}};
 enum { NUM_BLOCKS = sizeof blocks / sizeof *blocks };

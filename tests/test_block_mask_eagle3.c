@@ -9,7 +9,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-#include "support/mask_context.h"
+#include "support/test_context.h"
 
 typedef struct eagle3 {
     int64_t q_len;

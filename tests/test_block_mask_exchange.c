@@ -11,7 +11,7 @@
 
 #include "mask/block_mask.h"
 #include "support/mask_check.h"
-#include "support/mask_context.h"
+#include "support/test_context.h"
 
 /* Room for the eight tensors of a mask of up to 2 x 3 x 8 x 16 blocks. */
 enum { MAX_LIST = 2 * 3 * 8 * 16 };

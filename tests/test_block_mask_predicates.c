@@ -12,22 +12,7 @@
 #include "mask/block_mask.h"
 #include "mod/modifier.h"
 #include "support/mask_check.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""}) != SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void must(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s", saccade_last_error());
-}
+#include "support/test_context.h"
 
 /* The same slots, the text alone. */
 static saccade_modifier *text_twin(const saccade_modifier *native) {

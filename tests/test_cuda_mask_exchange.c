@@ -9,22 +9,7 @@
 #include "support/device.h"
 #include "support/mask_check.h"
 #include "support/random.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, NULL) != SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void good(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s: %s", saccade_status_text(status), saccade_last_error());
-}
+#include "support/test_context.h"
 
 /* ---- the eight tensors ---- */
 
@@ -103,7 +88,7 @@ static void free_uploaded(eight *device) {
 
 static saccade_device_mask_params params_for(const saccade_mask_shape *shape) {
     saccade_device_mask_params p = {.shape = *shape, .device = gpu->device};
-    good(saccade_device_mask_bytes(ctx, &p, &p.memory_bytes));
+    must(saccade_device_mask_bytes(ctx, &p, &p.memory_bytes));
     p.memory = gpu->alloc(p.memory_bytes);
     assert_non_null(p.memory);
     return p;
@@ -114,8 +99,8 @@ static void exports_what_the_host_exports(const saccade_block_mask *mask, const 
                                           const eight *expected) {
     eight *blank = new_eight(shape), *device = uploaded(blank);
     const saccade_block_mask_tensors tensors = named(device);
-    good(saccade_device_mask_export(ctx, mask, &tensors));
-    good(saccade_device_mask_check(ctx, mask, NULL));
+    must(saccade_device_mask_export(ctx, mask, &tensors));
+    must(saccade_device_mask_check(ctx, mask, NULL));
     for (int i = 0; i < NUM_TENSORS; i++) {
         gpu->download(device->numbers[i], device->tensor[i].data, sizeof device->numbers[i]);
         for (int64_t n = 0; n < MOST_NUMBERS; n++)
@@ -131,7 +116,7 @@ static void exports_what_the_host_exports(const saccade_block_mask *mask, const 
 static eight *exported(saccade_block_mask *mask, const saccade_mask_shape *shape) {
     eight *t = new_eight(shape);
     const saccade_block_mask_tensors tensors = named(t);
-    good(saccade_block_mask_export(mask, &tensors));
+    must(saccade_block_mask_export(mask, &tensors));
     saccade_block_mask_destroy(mask);
     return t;
 }
@@ -150,8 +135,8 @@ static void bands_are_exported_as_on_the_host(void **state) {
     for (size_t i = 0; i < NUM_SHAPES; i++) {
         saccade_block_mask *host, *device;
         saccade_device_mask_params p = params_for(&shapes[i]);
-        good(saccade_block_mask_window(ctx, &host, &shapes[i], 90, 5, true));
-        good(saccade_device_mask_window(ctx, &device, &p, 90, 5, true));
+        must(saccade_block_mask_window(ctx, &host, &shapes[i], 90, 5, true));
+        must(saccade_device_mask_window(ctx, &device, &p, 90, 5, true));
         eight *expected = exported(host, &shapes[i]);
         exports_what_the_host_exports(device, &shapes[i], expected);
         saccade_block_mask_destroy(device);
@@ -165,8 +150,8 @@ static void diagonal_blocks_are_exported_as_partial(void **state) {
     skip_without_gpu();
     saccade_block_mask *host, *device;
     saccade_device_mask_params p = params_for(&shapes[1]);
-    good(saccade_block_mask_eagle3(ctx, &host, &shapes[1], NULL));
-    good(saccade_device_mask_eagle3(ctx, &device, &p, NULL));
+    must(saccade_block_mask_eagle3(ctx, &host, &shapes[1], NULL));
+    must(saccade_device_mask_eagle3(ctx, &device, &p, NULL));
     eight *expected = exported(host, &shapes[1]);
     exports_what_the_host_exports(device, &shapes[1], expected);
     saccade_block_mask_destroy(device);
@@ -193,16 +178,16 @@ static void imported_lists_are_exported_again(void **state) {
     test_random random = {7};
     for (size_t i = 0; i < NUM_SHAPES; i++) {
         saccade_block_mask *window, *host, *device;
-        good(saccade_block_mask_window(ctx, &window, &shapes[i], 50, 20, false));
+        must(saccade_block_mask_window(ctx, &window, &shapes[i], 50, 20, false));
         eight *given = exported(window, &shapes[i]);
         const saccade_block_mask_tensors on_host = named(given);
-        good(saccade_block_mask_import(ctx, &host, &shapes[i], &on_host));
+        must(saccade_block_mask_import(ctx, &host, &shapes[i], &on_host));
         eight *expected = exported(host, &shapes[i]);
         shuffle_rows(given, &random);
         eight *shuffled = uploaded(given);
         const saccade_block_mask_tensors on_device = keys_of_queries(shuffled);
         saccade_device_mask_params p = params_for(&shapes[i]);
-        good(saccade_device_mask_import(ctx, &device, &p, &on_device));
+        must(saccade_device_mask_import(ctx, &device, &p, &on_device));
         exports_what_the_host_exports(device, &shapes[i], expected);
         saccade_block_mask_destroy(device);
         free_uploaded(shuffled);
@@ -226,7 +211,7 @@ static void import_says(int32_t partial_count, int32_t full_count, const int32_t
     const saccade_block_mask_tensors tensors = keys_of_queries(device);
     saccade_device_mask_params p = params_for(&shape);
     saccade_block_mask *mask;
-    good(saccade_device_mask_import(ctx, &mask, &p, &tensors));
+    must(saccade_device_mask_import(ctx, &mask, &p, &tensors));
     assert_refused(saccade_device_mask_check(ctx, mask, NULL), SACCADE_INVALID_ARGUMENT, words);
     saccade_block_mask_destroy(mask);
     gpu->free(p.memory);
@@ -269,7 +254,7 @@ static void arguments_are_checked_before_the_device_is_touched(void **state) {
     t->shape[0][2] = 4;
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad,
                    "kv_num_blocks: shape[2] is 4, but the mask has 3");
-    good(saccade_block_mask_causal(ctx, &host, &shapes[0], false));
+    must(saccade_block_mask_causal(ctx, &host, &shapes[0], false));
     assert_refused(saccade_device_mask_export(ctx, host, &tensors), bad, "its lists lie on the host");
     assert_null(mask);
     saccade_block_mask_destroy(host);

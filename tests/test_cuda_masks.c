@@ -15,22 +15,7 @@
 #include "support/device.h"
 #include "support/mask_check.h"
 #include "support/random.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, NULL) != SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void good(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s: %s", saccade_status_text(status), saccade_last_error());
-}
+#include "support/test_context.h"
 
 /* ---- the rows that kernels loop over, on the host ---- */
 
@@ -75,7 +60,7 @@ static void candidates_of_bands_are_what_the_host_lists(void **state) {
                                         .q_block = blocks[i / 16][0],
                                         .kv_block = blocks[i / 16][1]};
             saccade_block_mask *mask;
-            good(saccade_block_mask_window(ctx, &mask, &shape, left, 9, true));
+            must(saccade_block_mask_window(ctx, &mask, &shape, left, 9, true));
             sac_mask_args args = args_like(mask, SAC_MASK_BAND);
             sac_band_rule rule = {.window_left = left, .window_right = 9, .window_align = SAC_BOTTOM_RIGHT};
             args.band = sac_band_make(&rule, shape.q_len, shape.kv_len);
@@ -96,7 +81,7 @@ static void candidates_of_eagle3_are_what_the_host_lists(void **state) {
                                         .q_block = blocks[i][0],
                                         .kv_block = blocks[i][1]};
             saccade_block_mask *mask;
-            good(saccade_block_mask_eagle3(ctx, &mask, &shape, values + 1));
+            must(saccade_block_mask_eagle3(ctx, &mask, &shape, values + 1));
             sac_mask_args args = args_like(mask, SAC_MASK_EAGLE3);
             args.values = values;
             candidates_are(&args, mask);
@@ -142,7 +127,7 @@ static void arguments_are_checked_before_the_device_is_touched(void **state) {
     saccade_block_mask *mask = NULL;
     size_t bytes;
     const saccade_status bad = SACCADE_INVALID_ARGUMENT;
-    good(saccade_device_mask_bytes(ctx, &p, &bytes));
+    must(saccade_device_mask_bytes(ctx, &p, &bytes));
     assert_true(bytes >= 2 * 16 * sizeof(int32_t));
     assert_refused(saccade_device_mask_causal(ctx, &mask, NULL, false), bad, "params: NULL");
     assert_refused(saccade_device_mask_causal(ctx, &mask, &p, false), bad, "params.memory: NULL");
@@ -182,10 +167,10 @@ static void what_reads_lists_on_the_host_refuses_those_on_a_device(void **state)
     saccade_block_mask_info info;
     const saccade_status bad = SACCADE_INVALID_ARGUMENT;
     bool visible;
-    good(sac_mask_new(ctx, &mask, &shape)); /* as a builder on a device leaves it */
+    must(sac_mask_new(ctx, &mask, &shape)); /* as a builder on a device leaves it */
     mask->device = (DLDevice){kDLCUDA, 1};
     mask->count[SACCADE_FULL] = -1;
-    good(saccade_block_mask_causal(ctx, &host, &shape, false));
+    must(saccade_block_mask_causal(ctx, &host, &shape, false));
     assert_refused(saccade_block_mask_and(ctx, &result, mask, host), bad, "a: its lists lie on device 2:1");
     assert_refused(saccade_block_mask_or(ctx, &result, host, mask), bad, "b: its lists lie on device 2:1");
     assert_refused(saccade_block_mask_not(ctx, &result, mask), bad, "a: its lists lie on device 2:1");
@@ -227,7 +212,7 @@ static void *uploaded(const void *data, size_t bytes) {
 /* Memory as a builder wants it, full of what no list holds. */
 static saccade_device_mask_params params_for(const saccade_mask_shape *shape, int64_t capacity) {
     saccade_device_mask_params p = {.shape = *shape, .device = gpu->device, .capacity = capacity};
-    good(saccade_device_mask_bytes(ctx, &p, &p.memory_bytes));
+    must(saccade_device_mask_bytes(ctx, &p, &p.memory_bytes));
     char *poison = malloc(p.memory_bytes);
     assert_non_null(poison);
     memset(poison, 0xa5, p.memory_bytes);
@@ -255,7 +240,7 @@ static void same_numbers(const char *what, const saccade_mask_shape *shape, cons
 /* Fails unless the device's lists are the host's. Destroys neither. */
 static void lists_agree(const saccade_block_mask *device, const saccade_block_mask *host) {
     saccade_block_mask_info found, expected;
-    good(saccade_device_mask_check(ctx, device, &found));
+    must(saccade_device_mask_check(ctx, device, &found));
     saccade_block_mask_get_info(host, &expected);
     int64_t heads = (int64_t)host->list_batch * host->list_heads, rows = heads * host->num_q_blocks;
     int64_t columns = heads * host->num_kv_blocks, entries = host->row_offsets[rows];
@@ -299,12 +284,12 @@ static void windows_on_the_device_are_the_hosts(void **state) {
         for (int32_t left = -1; left < 600; left += 299) {
             saccade_block_mask *device, *host;
             saccade_device_mask_params p = params_for(&shapes[i], 0);
-            good(saccade_device_mask_window(ctx, &device, &p, left, 5, i % 2));
-            good(saccade_block_mask_window(ctx, &host, &shapes[i], left, 5, i % 2));
+            must(saccade_device_mask_window(ctx, &device, &p, left, 5, i % 2));
+            must(saccade_block_mask_window(ctx, &host, &shapes[i], left, 5, i % 2));
             compare_and_destroy(device, host, &p);
             p = params_for(&shapes[i], 0);
-            good(saccade_device_mask_causal(ctx, &device, &p, left > 0));
-            good(saccade_block_mask_causal(ctx, &host, &shapes[i], left > 0));
+            must(saccade_device_mask_causal(ctx, &device, &p, left > 0));
+            must(saccade_block_mask_causal(ctx, &host, &shapes[i], left > 0));
             compare_and_destroy(device, host, &p);
         }
 }
@@ -325,9 +310,9 @@ static void documents_on_the_device_are_the_hosts(void **state) {
         saccade_block_mask *device, *host;
         saccade_device_mask_params p = params_for(&shape, 0);
         void *cu_seqlens = uploaded(starts, sizeof starts);
-        good(saccade_device_mask_documents(ctx, &device, &p,
+        must(saccade_device_mask_documents(ctx, &device, &p,
                                            SACCADE_TENSOR_ON(gpu->device, cu_seqlens, SACCADE_I32, 41)));
-        good(saccade_block_mask_documents(ctx, &host, &shape, lengths, 40));
+        must(saccade_block_mask_documents(ctx, &host, &shape, lengths, 40));
         same_numbers("keys", &shape, device->aux.tensor[0].data, host->aux.tensor[0].data, 2 * shape.q_len,
                      sizeof(int32_t));
         compare_and_destroy(device, host, &p);
@@ -350,8 +335,8 @@ static void eagle3_on_the_device_is_the_hosts(void **state) {
             saccade_device_mask_params p = params_for(&trained[i], 0);
             void *bounds = uploaded(lengths, sizeof lengths);
             const DLTensor *tensor = SACCADE_TENSOR_ON(gpu->device, bounds, SACCADE_I32, 3);
-            good(saccade_device_mask_eagle3(ctx, &device, &p, bounded ? tensor : NULL));
-            good(saccade_block_mask_eagle3(ctx, &host, &trained[i], bounded ? lengths : NULL));
+            must(saccade_device_mask_eagle3(ctx, &device, &p, bounded ? tensor : NULL));
+            must(saccade_block_mask_eagle3(ctx, &host, &trained[i], bounded ? lengths : NULL));
             compare_and_destroy(device, host, &p);
             gpu->free(bounds);
         }
@@ -378,10 +363,10 @@ static void chosen_blocks_on_the_device_are_the_hosts(void **state) {
     void *indices = uploaded(chosen, sizeof chosen);
     saccade_block_mask *device, *host;
     saccade_device_mask_params p = params_for(&shape, B * H * ROWS * TOP_K);
-    good(saccade_device_mask_from_indices(
+    must(saccade_device_mask_from_indices(
         ctx, &device, &p, SACCADE_TENSOR_ON(gpu->device, indices, SACCADE_I32, B, H, ROWS, TOP_K),
         SACCADE_FULL));
-    good(saccade_block_mask_from_indices(
+    must(saccade_block_mask_from_indices(
         ctx, &host, &shape, SACCADE_TENSOR(chosen, SACCADE_I32, B, H, ROWS, TOP_K), SACCADE_FULL));
     compare_and_destroy(device, host, &p);
     gpu->free(indices);
@@ -393,7 +378,7 @@ static void classification_on_the_device_is_the_hosts(void **state) {
     int32_t group[8192];
     for (int i = 0; i < 8192; i++) group[i] = i / 700;
     saccade_modifier *modifier;
-    good(saccade_modifier_create(
+    must(saccade_modifier_create(
         ctx, &modifier,
         &(saccade_modifier_params){
             .kind = SACCADE_MASK_KIND,
@@ -407,12 +392,12 @@ static void classification_on_the_device_is_the_hosts(void **state) {
         shape.batch = 2, shape.num_heads = 2;
         saccade_block_mask *device, *host;
         saccade_device_mask_params p = params_for(&shape, 0);
-        good(saccade_device_mask_from_mod(
+        must(saccade_device_mask_from_mod(
             ctx, &device, &p,
             &(saccade_bound_modifier){
                 modifier, (const DLTensor *[]){SACCADE_TENSOR_ON(gpu->device, on_device, SACCADE_I32, 8192)},
                 NULL}));
-        good(saccade_block_mask_from_mod(
+        must(saccade_block_mask_from_mod(
             ctx, &host, &shape,
             &(saccade_bound_modifier){modifier,
                                       (const DLTensor *[]){SACCADE_TENSOR(group, SACCADE_I32, 8192)}, NULL}));
@@ -436,16 +421,16 @@ static void a_mask_that_is_wrong_lists_nothing_and_says_why(void **state) {
     for (int i = 0; i < 4; i++) {
         saccade_device_mask_params p = params_for(&shape, i == 0 ? 9 : 0);
         saccade_block_mask *mask;
-        if (i == 0) good(saccade_device_mask_causal(ctx, &mask, &p, false));
+        if (i == 0) must(saccade_device_mask_causal(ctx, &mask, &p, false));
         if (i == 1)
-            good(saccade_device_mask_documents(ctx, &mask, &p,
+            must(saccade_device_mask_documents(ctx, &mask, &p,
                                                SACCADE_TENSOR_ON(gpu->device, cu_seqlens, SACCADE_I32, 4)));
         if (i == 2)
-            good(saccade_device_mask_from_indices(
+            must(saccade_device_mask_from_indices(
                 ctx, &mask, &p, SACCADE_TENSOR_ON(gpu->device, indices, SACCADE_I32, 1, 1, 4, 2),
                 SACCADE_PARTIAL));
         if (i == 3)
-            good(saccade_device_mask_eagle3(ctx, &mask, &p,
+            must(saccade_device_mask_eagle3(ctx, &mask, &p,
                                             SACCADE_TENSOR_ON(gpu->device, lengths, SACCADE_I32, 1)));
         assert_refused(saccade_device_mask_check(ctx, mask, NULL), SACCADE_INVALID_ARGUMENT, words[i]);
         const int64_t none[5] = {0};
@@ -467,7 +452,7 @@ static float *attend(const void *q, const saccade_block_mask *mask) {
     float *out = malloc(bytes);
     assert_non_null(out);
     const DLTensor *t = SACCADE_TENSOR_ON(gpu->device, q, SACCADE_F32, 1, TOKENS, 1, HEAD_DIM);
-    good(saccade_attention_forward(
+    must(saccade_attention_forward(
         ctx, t, t, t, SACCADE_TENSOR_ON(gpu->device, on_device, SACCADE_F32, 1, TOKENS, 1, HEAD_DIM), NULL,
         &(saccade_attention_params){.block_mask = mask}));
     gpu->download(out, on_device, bytes);
@@ -487,9 +472,9 @@ static void attention_is_the_same_wherever_the_mask_was_built(void **state) {
     void *cu_seqlens = uploaded(starts, sizeof starts);
     saccade_device_mask_params p = params_for(&shape, 0);
     saccade_block_mask *device, *host;
-    good(saccade_device_mask_documents(ctx, &device, &p,
+    must(saccade_device_mask_documents(ctx, &device, &p,
                                        SACCADE_TENSOR_ON(gpu->device, cu_seqlens, SACCADE_I32, 4)));
-    good(saccade_block_mask_documents(ctx, &host, &shape, lengths, 3));
+    must(saccade_block_mask_documents(ctx, &host, &shape, lengths, 3));
     float *a = attend(q, device), *b = attend(q, host);
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         if (memcmp(&a[i], &b[i], sizeof *a) != 0)
@@ -511,7 +496,7 @@ typedef struct capture {
 
 static void build_documents(void *data) {
     capture *c = data;
-    good(saccade_device_mask_documents(ctx, &c->mask, c->params, c->cu_seqlens));
+    must(saccade_device_mask_documents(ctx, &c->mask, c->params, c->cu_seqlens));
 }
 
 static void replay_lists_what_the_tensor_then_holds(void **state) {
@@ -527,7 +512,7 @@ static void replay_lists_what_the_tensor_then_holds(void **state) {
         saccade_block_mask *host;
         gpu->upload(cu_seqlens, starts[i], sizeof starts[i]);
         test_graph_replay(graph);
-        good(saccade_block_mask_documents(ctx, &host, &shape, lengths[i], 2));
+        must(saccade_block_mask_documents(ctx, &host, &shape, lengths[i], 2));
         lists_agree(c.mask, host);
         saccade_block_mask_destroy(host);
     }

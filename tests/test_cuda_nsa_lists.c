@@ -9,23 +9,9 @@
 #include "support/cmocka_all.h"
 #include "support/device.h"
 #include "support/random.h"
+#include "support/test_context.h"
 
-static saccade_context *ctx;
 static const test_device *gpu;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, NULL) != SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void good(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s: %s", saccade_status_text(status), saccade_last_error());
-}
 
 static void skip_without_gpu(void) {
     const char *reason;
@@ -157,7 +143,7 @@ static lists make_lists(const choice *s) {
     l.memory = uploaded(poison, bytes);
     free(poison);
     sac_nsa_cuda_lay_out_lists(&job, SAC_NSA_SLC, true, l.memory, &l.blocks);
-    good(sac_nsa_cuda_make_lists(&job, SAC_NSA_SLC, true, l.memory));
+    must(sac_nsa_cuda_make_lists(&job, SAC_NSA_SLC, true, l.memory));
     return l;
 }
 

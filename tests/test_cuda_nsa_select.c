@@ -13,24 +13,9 @@
 #include "support/cmocka_all.h"
 #include "support/nsa_product.h"
 #include "support/nsa_run.h"
+#include "support/test_context.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, NULL) != SACCADE_OK;
-}
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static void good(saccade_status status) {
-    if (status != SACCADE_OK) fail_msg("%s: %s", saccade_status_text(status), saccade_last_error());
-}
 
 static const test_device *gpu;
 
@@ -148,8 +133,8 @@ static void make(fixture *f, const nsa_case *c, sac_dtype dtype) {
 }
 
 static void run(fixture *f) {
-    good(sac_nsa_cuda_score(&f->job, sac_tensor_data(&f->scores.tensor), f->scratch));
-    good(sac_nsa_cuda_select(&f->job, f->scratch));
+    must(sac_nsa_cuda_score(&f->job, sac_tensor_data(&f->scores.tensor), f->scratch));
+    must(sac_nsa_cuda_select(&f->job, f->scratch));
     test_tensor_read(&f->scores, "scores", f->r.values[NSA_SCORES]);
     test_tensor_read(&f->indices, "indices", f->r.values[NSA_INDICES]);
     if (f->compressed) test_tensor_read(&f->compressed_indices, "compressed indices", f->compressed);

@@ -5,19 +5,7 @@
 
 #include "mask_spec.h"
 #include "support/cmocka_all.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, NULL);
-}
-
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
+#include "support/test_context.h"
 
 static mask_spec *parsed(const char *text) {
     char *error;

@@ -1,6 +1,6 @@
-/* mask_context.h - the context that the tests of block masks share: three threads, nothing kept on disk. */
-#ifndef TEST_MASK_CONTEXT_H
-#define TEST_MASK_CONTEXT_H
+/* test_context.h - one context for all tests of a program: three threads, and the disk cache that the environment names. */
+#ifndef TEST_CONTEXT_H
+#define TEST_CONTEXT_H
 
 #include <saccade/context.h>
 
