@@ -186,3 +186,15 @@ def test_dispatch_modes_see_the_operators():
         torch.autograd.grad(flash_attn_func(*inputs).sum(), inputs)
     ours = [name for name in names if name.startswith("saccade")]
     assert ours == ["saccade.attention_forward.default", "saccade.attention_backward.default"]
+
+
+def test_exports_with_a_length_that_stays_open(device):
+    class Attention(torch.nn.Module):
+        def forward(self, q, k, v):
+            return flash_attn_func(q, k, v, causal=True)
+
+    length = torch.export.Dim("length", min=2, max=4096)
+    example = [t.detach() for t in qkv(device, nq=40, nk=40)]
+    program = torch.export.export(Attention(), tuple(example), dynamic_shapes=({1: length},) * 3)
+    other = [t.detach() for t in qkv(device, nq=77, nk=77, seed=1)]
+    assert torch.equal(program.module()(*other), Attention()(*other))
