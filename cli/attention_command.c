@@ -13,27 +13,22 @@
 
 typedef struct command_options {
     attention_options attention;
-    const char *output, *png, *svg;
-    int64_t map[2]; /* batch entry and head; -1: no map */
+    map_options map;
+    const char *output;
     bool verbose;
 } command_options;
 
-enum { KEY_MAP = 0x400, KEY_PNG, KEY_SVG };
-
 static const struct argp_option option_list[] = {
     {"output", 'o', "OUT", 0, "Write out, lse and the gradients to this safetensors file", -2},
-    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where the attention of this head goes", -1},
-    {"png", KEY_PNG, "FILE", 0, "The drawing of --map", -1},
-    {"svg", KEY_SVG, "FILE", 0, "The drawing of --map", -1},
     {"verbose", 'v', NULL, 0, "Say what was computed, by which backend, how fast", -1},
     {0}};
 
 static error_t parse(int key, char *text, struct argp_state *state) {
     command_options *options = state->input;
-    bool picture = options->png || options->svg;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &options->attention;
+        state->child_inputs[1] = &options->map;
         return 0;
     case 'o':
         options->output = text;
@@ -41,19 +36,9 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 'v':
         options->verbose = true;
         return 0;
-    case KEY_MAP:
-        parse_map(state, text, options->map);
-        return 0;
-    case KEY_PNG:
-        options->png = text;
-        return 0;
-    case KEY_SVG:
-        options->svg = text;
-        return 0;
     case ARGP_KEY_END:
-        if (!options->output && !picture) argp_error(state, "-o OUT is missing");
+        if (!options->output && !map_has_file(&options->map)) argp_error(state, "-o OUT is missing");
         if (!options->output && options->attention.backward) argp_error(state, "--backward: needs -o OUT");
-        if (picture != (options->map[1] >= 0)) argp_error(state, "--map and --png or --svg go together");
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -115,7 +100,8 @@ static int compute(const workload *work, const command_options *options) {
 
 static int draw_map(const workload *work, const command_options *options) {
     char *mask = mask_text(&options->attention);
-    int code = draw_attention_map(work, options->map[0], options->map[1], mask, options->png, options->svg);
+    int code = draw_attention_map(work, options->map.head[0], options->map.head[1], mask, options->map.png,
+                                  options->map.svg);
     free(mask);
     return code;
 }
@@ -127,13 +113,14 @@ static int run(command_options *options) {
     if (options->output && !output_possible(options->output)) return EXIT_FAILED;
     code = workload_open(&work, &options->attention, NULL);
     if (code == EXIT_OK && (options->output || options->verbose)) code = compute(&work, options);
-    if (code == EXIT_OK && options->map[1] >= 0) code = draw_map(&work, options);
+    if (code == EXIT_OK && options->map.head[1] >= 0) code = draw_map(&work, options);
     workload_close(&work);
     return code;
 }
 
 int attention_command(int argc, char **argv) {
-    static const struct argp_child children[] = {{&attention_argp, 0, NULL, 1}, {0}};
+    static const struct argp_child children[] = {
+        {&attention_argp, 0, NULL, 1}, {&map_argp, 0, NULL, -1}, {0}};
     static const struct argp argp = {
         .options = option_list,
         .parser = parse,
@@ -145,7 +132,7 @@ int attention_command(int argc, char **argv) {
                "gradients of what --score-mod-grad adds to.",
         .children = children,
     };
-    command_options options = {.map = {-1, -1}};
+    command_options options = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     int code = run(&options);
     free_sources(&options.attention.sources);

@@ -104,11 +104,3 @@ int64_t parse_count(struct argp_state *state, const char *option, const char *te
                    (long long)max);
     return value;
 }
-
-void parse_map(struct argp_state *state, const char *text, int64_t map[2]) {
-    int64_t values[2];
-    int count = parse_int_list(text, 0, INT32_MAX, 1, 2, values);
-    if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
-    map[0] = count == 2 ? values[0] : 0;
-    map[1] = values[count - 1];
-}

@@ -39,8 +39,6 @@ int parse_int_list(const char *text, int64_t min, int64_t max, int min_count, in
 
 /* The same as values of options; what does not fit ends the command through argp_error. option: "--threads". */
 int64_t parse_count(struct argp_state *state, const char *option, const char *text, int64_t min, int64_t max);
-/* --map HEAD or B,HEAD */
-void parse_map(struct argp_state *state, const char *text, int64_t map[2]);
 
 /* Subcommands; argv[0] is "saccade NAME". They return the exit code. */
 int attention_command(int argc, char **argv);

@@ -13,8 +13,8 @@
 typedef struct command_options {
     attention_options attention; /* only what an nsa_work takes of it */
     saccade_nsa_params params;
-    const char *output, *png, *svg;
-    int64_t map[2]; /* sequence and head; -1: none */
+    map_options map;
+    const char *output;
     bool save_blocks, save_lse, stats, verbose;
 } command_options;
 
@@ -37,9 +37,6 @@ enum {
     KEY_SAVE_BLOCKS,
     KEY_SAVE_LSE,
     KEY_STATS,
-    KEY_MAP,
-    KEY_PNG,
-    KEY_SVG,
 };
 
 static const struct argp_option option_list[] = {
@@ -47,9 +44,6 @@ static const struct argp_option option_list[] = {
     {"save-blocks", KEY_SAVE_BLOCKS, NULL, 0, "OUT also gets the selected blocks, as indices", 0},
     {"save-lse", KEY_SAVE_LSE, NULL, 0, "OUT also gets lse_cmp, lse_slc and lse_win", 0},
     {"stats", KEY_STATS, NULL, 0, "Print what the selection keeps of dense attention, head by head", 0},
-    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where this head's attention goes, and what keeps it", 0},
-    {"png", KEY_PNG, "FILE", 0, "The drawing of --map", 0},
-    {"svg", KEY_SVG, "FILE", 0, "The drawing of --map", 0},
     {"verbose", 'v', NULL, 0, "Say what was computed and how fast", 0},
     {NULL, 0, NULL, 0, "What is attended to:", 1},
     {"block", KEY_BLOCK, "L", 0, "Tokens a compressed key stands for (default 64)", 1},
@@ -153,10 +147,9 @@ static error_t parse_computation(int key, char *text, struct argp_state *state) 
 }
 
 static void check_together(struct argp_state *state, const command_options *options) {
-    const bool picture = options->png || options->svg;
     if (!options->attention.input) argp_error(state, "IN is missing");
-    if (picture != (options->map[1] >= 0)) argp_error(state, "--map and --png or --svg go together");
-    if (!options->output && !options->stats && !picture) argp_error(state, "-o OUT is missing");
+    if (!options->output && !options->stats && !map_has_file(&options->map))
+        argp_error(state, "-o OUT is missing");
     if (!options->output && (options->save_blocks || options->save_lse || options->attention.backward))
         argp_error(state, "--save-blocks, --save-lse and --backward: need -o OUT");
 }
@@ -164,6 +157,9 @@ static void check_together(struct argp_state *state, const command_options *opti
 static error_t parse(int key, char *text, struct argp_state *state) {
     command_options *options = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &options->map;
+        return 0;
     case 'o':
         options->output = text;
         return 0;
@@ -178,15 +174,6 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         return 0;
     case KEY_STATS:
         options->stats = true;
-        return 0;
-    case KEY_MAP:
-        parse_map(state, text, options->map);
-        return 0;
-    case KEY_PNG:
-        options->png = text;
-        return 0;
-    case KEY_SVG:
-        options->svg = text;
         return 0;
     case ARGP_KEY_END:
         check_together(state, options);
@@ -239,13 +226,15 @@ static int run(command_options *options) {
     if (code == EXIT_OK) nsa_work_fetch(&work);
     if (code == EXIT_OK && options->output && !write_results(&work, options)) code = EXIT_FAILED;
     if (code == EXIT_OK && options->stats) code = print_nsa_stats(&work);
-    if (code == EXIT_OK && options->map[1] >= 0)
-        code = draw_nsa_map(&work, options->map[0], options->map[1], options->png, options->svg);
+    if (code == EXIT_OK && options->map.head[1] >= 0)
+        code = draw_nsa_map(&work, options->map.head[0], options->map.head[1], options->map.png,
+                            options->map.svg);
     nsa_work_close(&work);
     return code;
 }
 
 int nsa_command(int argc, char **argv) {
+    static const struct argp_child children[] = {{&map_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = option_list,
         .parser = parse,
@@ -256,8 +245,9 @@ int nsa_command(int argc, char **argv) {
                "w_k (Hkv, D, D), w_v (Hkv, Dv, Dv), w_gate (H, 3, D) or gates (B, N, H, 3), and dout. OUT "
                "gets out, "
                "with --backward also dq, dk, dv, dw_k, dw_v, dw_gate or dgates.",
+        .children = children,
     };
-    command_options options = {.map = {-1, -1}};
+    command_options options = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     return run(&options);
 }

@@ -28,6 +28,9 @@ enum option_key {
     KEY_SHAPES,
     KEY_DTYPE,
     KEY_JSON,
+    KEY_MAP,
+    KEY_PNG,
+    KEY_SVG,
 };
 
 enum { GROUP_MASK = 1, GROUP_SCORE, GROUP_RUN };
@@ -274,3 +277,47 @@ char *mask_text(const attention_options *options) {
     free(text);
     return copy_string("full");
 }
+
+/* ---- maps ---- */
+
+static const struct argp_option map_option_list[] = {
+    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where the attention of this head goes", 0},
+    {"png", KEY_PNG, "FILE", 0, "The drawing of --map", 0},
+    {"svg", KEY_SVG, "FILE", 0, "The drawing of --map", 0},
+    {0}};
+
+static void parse_head(struct argp_state *state, const char *text, int64_t head[2]) {
+    int64_t values[2];
+    int count = parse_int_list(text, 0, INT32_MAX, 1, 2, values);
+    if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
+    head[0] = count == 2 ? values[0] : 0;
+    head[1] = values[count - 1];
+}
+
+static error_t parse_map(int key, char *text, struct argp_state *state) {
+    map_options *options = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        *options = (map_options){.head = {-1, -1}};
+        return 0;
+    case KEY_MAP:
+        parse_head(state, text, options->head);
+        return 0;
+    case KEY_PNG:
+        options->png = text;
+        return 0;
+    case KEY_SVG:
+        options->svg = text;
+        return 0;
+    case ARGP_KEY_SUCCESS:
+        if (map_has_file(options) != (options->head[1] >= 0))
+            argp_error(state, "--map and --png or --svg go together");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp map_argp = {.options = map_option_list, .parser = parse_map};
+
+bool map_has_file(const map_options *options) { return options->png || options->svg; }

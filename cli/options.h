@@ -40,6 +40,17 @@ char *mask_text(const attention_options *options);
 /* A child parser for --json; its input is a bool. */
 extern const struct argp json_argp;
 
+/* --map, --png and --svg: the head whose attention is drawn, and where to. */
+typedef struct map_options {
+    int64_t head[2]; /* batch entry and head; -1: nothing is drawn */
+    const char *png, *svg;
+} map_options;
+
+/* A child parser; its input is a map_options. */
+extern const struct argp map_argp;
+
+bool map_has_file(const map_options *options);
+
 /* "N,M" into block_size, or an argp error. */
 void parse_block_size(struct argp_state *state, const char *text, int64_t block_size[2]);
 

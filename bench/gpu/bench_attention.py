@@ -9,12 +9,12 @@ FLOP: forward 2 B H Nq Nk (D + Dv), half of it causal; backward 2.5 times that.
 """
 import argparse
 import statistics
-import subprocess
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from protocols import machine
 from saccade_ctypes import Saccade
 
 # B, N, H, Hkv, D, Dv
@@ -157,9 +157,7 @@ def main():
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade, backends = Saccade(args.library), args.backends.split(",")
-    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-                         capture_output=True, text=True).stdout.strip()
-    print(f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; bf16, random data")
+    print(f"{machine()}; bf16, random data")
     print(f"{'op':9}{'B':>3}{'N':>7} {'H/Hkv':>6} {'D':>7} {'mask':6} {'contender':14}{'us p50':>9}{'p90':>9}"
           f"{'TFLOP/s':>9}{'ratio':>7}  error")
     for shape in (SHAPES[int(i)] for i in args.shapes.split(",")):

@@ -11,7 +11,6 @@ turns; a call above 0.3 s is made once. "stages" is a breakdown by kernel, from 
 import argparse
 import json
 import statistics
-import subprocess
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -19,6 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from bench_attention import fa4_contender, torch_contender
 from nsa_rows import Rows, error
+from protocols import machine
 from saccade_ctypes import Saccade
 
 HEADS, KV_HEADS, DIM = 32, 8, 128
@@ -252,10 +252,7 @@ def main():
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade, rows = Saccade(args.library), []
-    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-                         capture_output=True, text=True).stdout.strip()
-    print(f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; H {HEADS}, Hkv {KV_HEADS}, "
-          f"D {DIM}, bf16", flush=True)
+    print(f"{machine()}; H {HEADS}, Hkv {KV_HEADS}, D {DIM}, bf16", flush=True)
     if not args.skip_check:
         check(saccade)
     for n in map(int, args.lengths.split(",")):

@@ -8,11 +8,11 @@ queries of trained models do. "x keys" is what neighbouring queries visit togeth
 microseconds of a forward call by stage.
 """
 import argparse
-import subprocess
 
 import torch
 
 from bench_nsa import breakdown, milliseconds
+from protocols import machine
 from saccade_ctypes import Saccade
 
 HEADS, DIM, ROWS = 32, 128, 64
@@ -55,9 +55,7 @@ def main():
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade = Saccade(args.library)
-    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
-                         capture_output=True, text=True).stdout.strip()
-    print(f"# {gpu}; torch {torch.__version__}; H {HEADS}, D {DIM}, bf16")
+    print(f"{machine()}; H {HEADS}, D {DIM}, bf16")
     print("tokens   Hkv inputs  query_tile  x keys  forward ms  backward ms", flush=True)
     for n in map(int, args.lengths.split(",")):
         for kv_heads in map(int, args.kv_heads.split(",")):
