@@ -1,6 +1,5 @@
 /* test_cuda_device.c - the GPU backends as guests: in the caller's stream, graph, context and memory. Each test runs on each
  * backend of SACCADE_TEST_BACKENDS that is one of them, and skips where there is no GPU for it. */
-#include <dirent.h>
 #include <dlfcn.h>
 #include <malloc.h>
 #include <saccade/attention.h>
@@ -13,6 +12,7 @@
 #include "support/attention_suite.h"
 #include "support/cuda_graph.h"
 #include "support/device.h"
+#include "support/folder.h"
 
 enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2, HEAD_DIM = 64 };
 
@@ -267,15 +267,6 @@ static void hundred_thousand_calls_leave_memory_as_it_was(void **state) {
     }
     assert_true(device_losses < ROUNDS);
     assert_true(host_losses < ROUNDS);
-}
-
-static int count_files(const char *dir) {
-    int count = 0;
-    DIR *folder = opendir(dir);
-    assert_non_null(folder);
-    for (struct dirent *entry; (entry = readdir(folder));) count += *entry->d_name != '.';
-    closedir(folder);
-    return count;
 }
 
 static void kernels_beyond_the_bound_are_unloaded_and_come_back(void **state) {

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda/driver.h"
 #include "support/cmocka_all.h"
 #include "support/device.h"
 #include "support/mask_check.h"
@@ -58,14 +57,6 @@ static saccade_block_mask_tensors keys_of_queries(eight *t) {
 /* ---- on a GPU ---- */
 
 static const test_device *gpu;
-
-static void skip_without_gpu(void) {
-    const char *reason;
-    gpu = test_device_of("cuda");
-    if (sac_driver_get(&reason)) return;
-    print_message("skipped: %s\n", reason);
-    skip();
-}
 
 static eight *uploaded(const eight *host) {
     eight *device = malloc(sizeof *device);
@@ -131,7 +122,7 @@ enum { NUM_SHAPES = sizeof shapes / sizeof *shapes };
 
 static void bands_are_exported_as_on_the_host(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     for (size_t i = 0; i < NUM_SHAPES; i++) {
         saccade_block_mask *host, *device;
         saccade_device_mask_params p = params_for(&shapes[i]);
@@ -147,7 +138,7 @@ static void bands_are_exported_as_on_the_host(void **state) {
 
 static void diagonal_blocks_are_exported_as_partial(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     saccade_block_mask *host, *device;
     saccade_device_mask_params p = params_for(&shapes[1]);
     must(saccade_block_mask_eagle3(ctx, &host, &shapes[1], NULL));
@@ -174,7 +165,7 @@ static void shuffle_rows(eight *t, test_random *random) {
 
 static void imported_lists_are_exported_again(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     test_random random = {7};
     for (size_t i = 0; i < NUM_SHAPES; i++) {
         saccade_block_mask *window, *host, *device;
@@ -221,7 +212,7 @@ static void import_says(int32_t partial_count, int32_t full_count, const int32_t
 
 static void lists_that_are_wrong_are_found_on_the_device(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     const int32_t fine[] = {0, 2, 1}, beyond[] = {3, 0, 1}, negative[] = {0, -1, 1}, twice[] = {1, 1, 0};
     import_says(4, 0, fine, fine, "[0, 0, 0]: a row has 0 to 3 blocks");
     import_says(1, -1, fine, fine, "[0, 0, 0]: a row has 0 to 3 blocks");

@@ -194,14 +194,6 @@ static void what_reads_lists_on_the_host_refuses_those_on_a_device(void **state)
 
 static const test_device *gpu;
 
-static void skip_without_gpu(void) {
-    const char *reason;
-    gpu = test_device_of("cuda");
-    if (sac_driver_get(&reason)) return;
-    print_message("skipped: %s\n", reason);
-    skip();
-}
-
 static void *uploaded(const void *data, size_t bytes) {
     void *copy = gpu->alloc(bytes);
     assert_non_null(copy);
@@ -279,7 +271,7 @@ enum { NUM_SHAPES = sizeof shapes / sizeof *shapes };
 
 static void windows_on_the_device_are_the_hosts(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     for (size_t i = 0; i < NUM_SHAPES; i++)
         for (int32_t left = -1; left < 600; left += 299) {
             saccade_block_mask *device, *host;
@@ -296,7 +288,7 @@ static void windows_on_the_device_are_the_hosts(void **state) {
 
 static void documents_on_the_device_are_the_hosts(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     test_random random = {1};
     for (size_t i = 0; i < NUM_SHAPES; i++) {
         saccade_mask_shape shape = shapes[i];
@@ -322,7 +314,7 @@ static void documents_on_the_device_are_the_hosts(void **state) {
 
 static void eagle3_on_the_device_is_the_hosts(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     static const saccade_mask_shape trained[] = {
         {.batch = 3, .q_len = 2048, .kv_len = 5 * 2048},
         {.batch = 3, .q_len = 256, .kv_len = 3 * 256, .q_block = 64, .kv_block = 32},
@@ -344,7 +336,7 @@ static void eagle3_on_the_device_is_the_hosts(void **state) {
 
 static void chosen_blocks_on_the_device_are_the_hosts(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     enum { B = 2, H = 3, ROWS = 70, COLUMNS = 200, TOP_K = 45 };
     static int32_t chosen[B][H][ROWS][TOP_K];
     test_random random = {2};
@@ -374,7 +366,7 @@ static void chosen_blocks_on_the_device_are_the_hosts(void **state) {
 
 static void classification_on_the_device_is_the_hosts(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     int32_t group[8192];
     for (int i = 0; i < 8192; i++) group[i] = i / 700;
     saccade_modifier *modifier;
@@ -410,7 +402,7 @@ static void classification_on_the_device_is_the_hosts(void **state) {
 /* What is wrong is known to the device alone: the mask lists nothing, and check says why. */
 static void a_mask_that_is_wrong_lists_nothing_and_says_why(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     saccade_mask_shape shape = {.q_len = 512, .kv_len = 512};
     const int32_t starts[] = {0, 300, 200, 512}, chosen[4][2] = {{0, 1}, {-1, 3}, {2, 2}, {0, 4}},
                   length = -5;
@@ -462,7 +454,7 @@ static float *attend(const void *q, const saccade_block_mask *mask) {
 
 static void attention_is_the_same_wherever_the_mask_was_built(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     static float values[1024 * 64];
     test_random random = {3};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) values[i] = (float)random_normal(&random);
@@ -501,7 +493,7 @@ static void build_documents(void *data) {
 
 static void replay_lists_what_the_tensor_then_holds(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     saccade_mask_shape shape = {.q_len = 1024, .kv_len = 1024};
     const int32_t lengths[2][2] = {{500, 524}, {130, 894}}, starts[2][3] = {{0, 500, 1024}, {0, 130, 1024}};
     void *cu_seqlens = uploaded(starts[0], sizeof starts[0]);

@@ -13,14 +13,6 @@
 
 static const test_device *gpu;
 
-static void skip_without_gpu(void) {
-    const char *reason;
-    gpu = test_device_of("cuda");
-    if (sac_driver_get(&reason)) return;
-    print_message("skipped: %s\n", reason);
-    skip();
-}
-
 static void *allocated(int64_t count, size_t size) {
     void *memory = calloc((size_t)count + 1, size);
     assert_non_null(memory);
@@ -225,7 +217,7 @@ static void verify(const choice_case *c) {
 static void lists_are_unions_with_a_bit_for_each_tile(void **state) {
     (void)state;
     static const int32_t tiles[] = {1, 3, 16, 32, 33, 256}, heads[] = {1, 4, 16, 5}, top_k[] = {1, 6, 40};
-    skip_without_gpu();
+    gpu = test_gpu();
     for (uint64_t i = 0; i < 6 * 4 * 3; i++)
         verify(&(choice_case){.batch = 1 + (int32_t)i % 2,
                               .seqlen = 1 + (int32_t)(i * 131 % 700),
@@ -240,7 +232,7 @@ static void lists_are_unions_with_a_bit_for_each_tile(void **state) {
 
 static void packed_sequences_have_their_own_rows(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     for (uint64_t i = 0; i < 12; i++)
         verify(&(choice_case){.batch = 3,
                               .lens = {1 + (int32_t)i * 37, i % 3 ? 0 : 64, 200},
@@ -257,7 +249,7 @@ static void packed_sequences_have_their_own_rows(void **state) {
 static void wrong_indices_list_nothing(void **state) {
     (void)state;
     static const int32_t wrong[][3] = {{0, 1000, -1}, {3, 2, -1}, {2, 2, -1}, {-7, -1, -1}};
-    skip_without_gpu();
+    gpu = test_gpu();
     for (int i = 0; i < 4; i++) {
         choice s;
         make_choice(&s, &(choice_case){.batch = 1,

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cuda/nsa_select.h"
 #include "support/cmocka_all.h"
+#include "support/device.h"
 #include "support/nsa_product.h"
 #include "support/nsa_run.h"
 #include "support/test_context.h"
@@ -18,14 +19,6 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 static const test_device *gpu;
-
-static void skip_without_gpu(void) {
-    const char *reason;
-    gpu = test_device_of("cuda");
-    if (sac_driver_get(&reason)) return;
-    print_message("skipped: %s\n", reason);
-    skip();
-}
 
 /* ---- a problem on the device ---- */
 
@@ -219,7 +212,7 @@ static void verify(const nsa_case *c, sac_dtype dtype) {
 static void every_option_meets_every_other(void **state) {
     (void)state;
     static const sac_dtype dtypes[] = {SAC_F32, SAC_BF16, SAC_F16};
-    skip_without_gpu();
+    gpu = test_gpu();
     for (int i = 0; i < NSA_PRODUCT_SIZE; i++) {
         char name[256];
         nsa_case c = nsa_product(i, name, sizeof name);
@@ -232,7 +225,7 @@ static void every_option_meets_every_other(void **state) {
 static void best_of_many_blocks(void **state) {
     (void)state;
     static const int32_t top_k[] = {16, 33, 100, 1024}, query_tile[] = {1, 3, 64, 256};
-    skip_without_gpu();
+    gpu = test_gpu();
     for (size_t i = 0; i < COUNT_OF(top_k) * COUNT_OF(query_tile); i++)
         for (int score = SACCADE_NSA_LOGITS; score <= SACCADE_NSA_PROBABILITIES; score++) {
             char name[96];
@@ -259,7 +252,7 @@ static void best_of_many_blocks(void **state) {
 static void any_head_dim_and_group(void **state) {
     (void)state;
     static const int32_t dims[] = {8, 24, 96, 128, 192, 256}, groups[] = {1, 3, 5, 16};
-    skip_without_gpu();
+    gpu = test_gpu();
     for (size_t i = 0; i < COUNT_OF(dims) * COUNT_OF(groups); i++) {
         nsa_case c = {.name = "head_dim",
                       .seqlen = 333,
@@ -276,7 +269,7 @@ static void any_head_dim_and_group(void **state) {
 
 static void activations_of_a_trained_model(void **state) {
     (void)state;
-    skip_without_gpu();
+    gpu = test_gpu();
     for (int per_query = 0; per_query < 2; per_query++) {
         nsa_case c = {.name = "sample",
                       .seqlen = 2048,
@@ -296,7 +289,7 @@ static void activations_of_a_trained_model(void **state) {
 static void ties_nan_and_few_candidates(void **state) {
     (void)state;
     static const nsa_inputs inputs[] = {NSA_EQUAL_KEYS, NSA_NAN_KEYS};
-    skip_without_gpu();
+    gpu = test_gpu();
     for (int i = 0; i < 32; i++) {
         nsa_case c = {.name = "special inputs",
                       .seqlen = i % 4 ? 90 : 700,
@@ -318,7 +311,7 @@ static void ties_nan_and_few_candidates(void **state) {
 static void later_tokens_change_no_bit(void **state) {
     (void)state;
     enum { CHANGED = 170 };
-    skip_without_gpu();
+    gpu = test_gpu();
     for (int i = 0; i < 8; i++) {
         nsa_case c = {.name = "perturbed",
                       .seqlen = 400,

@@ -15,6 +15,7 @@
 #include "cuda/nvrtc.h"
 #include "cuda/sm90.h"
 #include "support/cmocka_all.h"
+#include "support/folder.h"
 
 typedef struct fixture {
     char dir[64];
@@ -65,15 +66,6 @@ static const char *only_file(const char *dir) {
     }
     closedir(folder);
     return name;
-}
-
-static int count_files(const char *dir) {
-    int count = 0;
-    DIR *folder = opendir(dir);
-    assert_non_null(folder);
-    for (struct dirent *entry; (entry = readdir(folder));) count += *entry->d_name != '.';
-    closedir(folder);
-    return count;
 }
 
 /* The cubin's size; its content, unless NULL, is compared with that text. */

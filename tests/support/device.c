@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cuda/driver.h"
+#include "support/cmocka_all.h"
 
 static void *host_alloc(size_t bytes) { return aligned_alloc(256, (bytes + 256) / 256 * 256); }
 
@@ -108,4 +109,13 @@ const test_device *test_device_of(const char *backend) {
     size_t i = 0;
     while (strncmp(backend, devices[i]->backends, strlen(devices[i]->backends)) != 0) i++;
     return devices[i];
+}
+
+const test_device *test_gpu(void) {
+    const char *reason;
+    if (!sac_driver_get(&reason)) {
+        print_message("skipped: %s\n", reason);
+        skip();
+    }
+    return &test_cuda;
 }

@@ -19,4 +19,7 @@ const test_device *test_device_of(const char *backend);
 
 extern const test_device test_host;
 
+/* The GPU; without one the test is skipped. */
+const test_device *test_gpu(void);
+
 #endif
