@@ -121,32 +121,31 @@ static void each_thing_the_code_depends_on_leads_past_the_pack(void **state) {
 
 /* The recipe of a key, with one more byte at the end of one header, or with none. */
 static void key_of_texts(char key[SAC_FILE_KEY_SIZE], const char *changed) {
-    const char *tail[] = {sac_embedded_text("cuda/kernels/attn_bwd_dsink.cu", NULL),
-                          "",
-                          "",
-                          "--gpu-architecture=sm_90",
-                          "--std=c++17",
-                          "--ptxas-options=-v",
-                          "-DNUM_THREADS=64"};
+    const char *source = sac_embedded_text("cuda/kernels/attn_bwd_dsink.cu", NULL);
+    const char *tail[] = {
+        source, "", "", "--gpu-architecture=sm_90", "--std=c++17", "--ptxas-options=-v", "-DNUM_THREADS=64"};
+    const sac_embedded_file **headers = calloc(sac_embedded_count, sizeof *headers);
+    size_t count = 0;
+    assert_non_null(headers);
+    sac_embedded_add_includes(source, headers, &count);
     sac_file_key *k = sac_file_key_new();
-    for (size_t i = 0; i < sac_embedded_count; i++) {
-        const sac_embedded_file *file = &sac_embedded_files[i];
-        if (strcmp(strrchr(file->path, '.'), ".cu") == 0) continue;
-        char *text = malloc(file->size + 2);
+    for (size_t i = 0; i < count; i++) {
+        char *text = malloc(headers[i]->size + 2);
         assert_non_null(text);
-        memcpy(text, file->text, file->size + 1);
-        if (changed && strcmp(file->path, changed) == 0) strcpy(text + file->size, "\n");
+        memcpy(text, headers[i]->text, headers[i]->size + 1);
+        if (changed && strcmp(headers[i]->path, changed) == 0) strcpy(text + headers[i]->size, "\n");
         sac_file_key_add(k, text);
         free(text);
     }
     for (size_t i = 0; i < sizeof tail / sizeof *tail; i++) sac_file_key_add(k, tail[i]);
     assert_true(sac_file_key_finish(k, key));
+    free(headers);
 }
 
 static void pack_of_other_texts_is_not_used(void **state) {
     fixture *f = *state;
     char key[SAC_FILE_KEY_SIZE];
-    key_of_texts(key, "shared/tile_walk.h");
+    key_of_texts(key, "shared/attention_args.h");
     make_pack(f, key);
     assert_false(comes_from_pack(f));
     key_of_texts(key, NULL); /* the recipe is the right one: without the change it is found */

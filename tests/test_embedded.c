@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,10 +52,37 @@ static void look_up_finds_each_path_and_nothing_else(void **state) {
     assert_null(sac_embedded_text("", NULL));
 }
 
+static bool holds(const sac_embedded_file **list, size_t count, const char *path) {
+    size_t times = 0;
+    for (size_t i = 0; i < count; i++) times += strcmp(list[i]->path, path) == 0;
+    if (times > 1) fail_msg("%s is listed %zu times", path, times);
+    return times == 1;
+}
+
+static void includes_are_followed_and_each_header_is_listed_once(void **state) {
+    (void)state;
+    const sac_embedded_file **list = calloc(sac_embedded_count, sizeof *list);
+    size_t count = 0;
+    assert_non_null(list);
+    sac_embedded_add_includes(sac_embedded_text("cuda/kernels/attn_bwd_dsink.cu", NULL), list, &count);
+    assert_true(holds(list, count, "cuda/kernels/portable_plan.h"));
+    assert_true(holds(list, count, "shared/visibility.h")); /* by way of shared/attention_args.h */
+    assert_true(holds(list, count, "saccade/aux.h"));       /* in angle brackets */
+    assert_false(holds(list, count, "cuda/kernels/ptx/wgmma.h"));
+    size_t before = count;
+    sac_embedded_add_includes("#include \"shared/types.h\"\n#include <nowhere.h>\n", list, &count);
+    assert_int_equal(count, before);
+    sac_embedded_add_includes("int a;\n#include \"cuda/kernels/ptx/wgmma.h\"\n", list, &count);
+    assert_true(holds(list, count, "cuda/kernels/ptx/wgmma.h"));
+    for (size_t i = 0; i < count; i++) holds(list, count, list[i]->path);
+    free(list);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_text_equals_its_source_file),
         cmocka_unit_test(look_up_finds_each_path_and_nothing_else),
+        cmocka_unit_test(includes_are_followed_and_each_header_is_listed_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

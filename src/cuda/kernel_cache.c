@@ -2,7 +2,8 @@
  * then the compiler.
  *
  * The list is looked up by the spec alone (the texts inside a running library do not change); a key covers all that the
- * machine code depends on: the texts, the defines by name, the architecture, and on the disk also the compiler.
+ * machine code depends on: the source and the headers it reaches, the defines by name, the architecture, and on the disk
+ * also the compiler.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,10 +50,14 @@ static void make_options(options *o, const sac_kernel_spec *spec, const char *ar
     for (int i = 0; i < o->count; i++) o->list[i] = o->text[i];
 }
 
-/* Kernels include each other's headers, never each other. */
-static bool is_header(const char *path) {
-    const char *dot = strrchr(path, '.');
-    return dot && strcmp(dot, ".cu") != 0;
+/* The headers that its compiler will read, in an array to be freed; NULL: out of memory. */
+static const sac_embedded_file **headers_of(const sac_kernel_spec *spec, size_t *count) {
+    const sac_embedded_file **list = calloc(sac_embedded_count, sizeof *list);
+    const char *source = sac_embedded_text(spec->source, NULL);
+    *count = 0;
+    if (list && source) sac_embedded_add_includes(source, list, count);
+    if (list && spec->modifiers) sac_embedded_add_includes(spec->modifiers, list, count);
+    return list;
 }
 
 saccade_status sac_kernel_compile(const sac_kernel_spec *spec, const char *architecture, void **cubin,
@@ -60,17 +65,20 @@ saccade_status sac_kernel_compile(const sac_kernel_spec *spec, const char *archi
     const char *reason;
     const sac_nvrtc *nvrtc = sac_nvrtc_get(&reason);
     if (!nvrtc) return sac_fail(SACCADE_COMPILE_FAILED, "%s: %s", spec->source, reason);
-    const char **names = calloc(2 * (sac_embedded_count + 1), sizeof *names),
-               **texts = names + sac_embedded_count + 1;
-    if (!names) return sac_fail(SACCADE_OUT_OF_MEMORY, "%s: the list of headers", spec->source);
-    int num_headers = 0;
-    for (size_t i = 0; i < sac_embedded_count; i++) {
-        if (!is_header(sac_embedded_files[i].path)) continue;
-        names[num_headers] = sac_embedded_files[i].path;
-        texts[num_headers++] = sac_embedded_files[i].text;
+    size_t count;
+    const sac_embedded_file **headers = headers_of(spec, &count);
+    const char **names = headers ? calloc(2 * (count + 1), sizeof *names) : NULL;
+    if (!names) {
+        free(headers);
+        return sac_fail(SACCADE_OUT_OF_MEMORY, "%s: the list of headers", spec->source);
     }
-    names[num_headers] = "modifiers.h";
-    texts[num_headers++] = spec->modifiers ? spec->modifiers : "";
+    const char **texts = names + count + 1;
+    for (size_t i = 0; i < count; i++) {
+        names[i] = headers[i]->path;
+        texts[i] = headers[i]->text;
+    }
+    names[count] = "modifiers.h";
+    texts[count] = spec->modifiers ? spec->modifiers : "";
 
     options o;
     make_options(&o, spec, architecture);
@@ -79,13 +87,14 @@ saccade_status sac_kernel_compile(const sac_kernel_spec *spec, const char *archi
         sac_nvrtc_compile(nvrtc,
                           &(sac_nvrtc_source){.name = spec->source,
                                               .text = source ? source : "#error not in the library",
-                                              .num_headers = num_headers,
+                                              .num_headers = (int)count + 1,
                                               .header_names = names,
                                               .header_texts = texts,
                                               .num_options = o.count,
                                               .options = o.list},
                           cubin, size, log);
     free(names);
+    free(headers);
     return status;
 }
 
@@ -94,9 +103,11 @@ static bool make_key(char text[SAC_FILE_KEY_SIZE], const sac_kernel_spec *spec, 
                      const char *compiler) {
     options o;
     make_options(&o, spec, architecture);
-    sac_file_key *key = sac_file_key_new();
-    for (size_t i = 0; i < sac_embedded_count; i++)
-        if (is_header(sac_embedded_files[i].path)) sac_file_key_add(key, sac_embedded_files[i].text);
+    size_t count;
+    const sac_embedded_file **headers = headers_of(spec, &count);
+    sac_file_key *key = headers ? sac_file_key_new() : NULL;
+    for (size_t i = 0; i < count; i++) sac_file_key_add(key, headers[i]->text);
+    free(headers);
     sac_file_key_add(key, sac_embedded_text(spec->source, NULL));
     sac_file_key_add(key, spec->modifiers ? spec->modifiers : "");
     sac_file_key_add(key, compiler);

@@ -18,4 +18,8 @@ extern const size_t sac_embedded_count;
 /* The text at this path, or NULL where there is none. size may be NULL. */
 const char *sac_embedded_text(const char *path, size_t *size);
 
+/* Adds to the list every embedded header that the text includes, and those that they include, each once, in the order
+ * in which they are met; conditions do not count. *count: how many the list holds; it has room for all. */
+void sac_embedded_add_includes(const char *text, const sac_embedded_file **list, size_t *count);
+
 #endif

@@ -111,6 +111,13 @@ const test_device *test_device_of(const char *backend) {
     return devices[i];
 }
 
+bool test_device_computes(const test_device *device) {
+    char name[64] = "";
+    const sac_driver *driver = device == &test_cuda ? sac_driver_get(NULL) : NULL;
+    if (driver) driver->device_name(name, sizeof name, 0);
+    return strncmp(name, "stub", 4) != 0;
+}
+
 const test_device *test_gpu(void) {
     const char *reason;
     if (!sac_driver_get(&reason)) {

@@ -4,6 +4,7 @@
 #define TEST_DEVICE_H
 
 #include <saccade/tensor.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct test_device {
@@ -16,6 +17,9 @@ typedef struct test_device {
 } test_device;
 
 const test_device *test_device_of(const char *backend);
+
+/* False: the GPU is the stub of tools/stub_cuda.c, which is there to have kernels compiled; nothing is to be judged. */
+bool test_device_computes(const test_device *device);
 
 extern const test_device test_host;
 
