@@ -49,6 +49,17 @@ static void block_masks_compile_without_spills(void **state) {
     }
 }
 
+static void shared_lists_compile_without_spills(void **state) {
+    static const int32_t dims[][2] = {{64, 64}, {96, 96}, {128, 128}, {192, 128}, {256, 256}};
+    (void)state;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        sac_attention_call call = shared_lists_call(dims[i][0], dims[i][1]);
+        assert_call_compiles_clean(&call, false);
+        call.args.len_q = call.args.len_k = ragged_call(dims[i][0], dims[i][1]).args.len_q;
+        assert_call_compiles_clean(&call, false);
+    }
+}
+
 static void softcap_and_alibi_compile_without_spills(void **state) {
     (void)state;
     sac_attention_call softcap = softcap_call(128, 128), alibi = alibi_call(128, 128);
@@ -73,6 +84,7 @@ int main(void) {
         cmocka_unit_test(split_keys_compile_without_spills),
         cmocka_unit_test(ragged_lengths_compile_without_spills),
         cmocka_unit_test(block_masks_compile_without_spills),
+        cmocka_unit_test(shared_lists_compile_without_spills),
         cmocka_unit_test(softcap_and_alibi_compile_without_spills),
         cmocka_unit_test(modifiers_compile_without_spills),
     };

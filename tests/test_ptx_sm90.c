@@ -176,7 +176,7 @@ static void download(void *data, CUdeviceptr from, size_t bytes) {
 
 static void map_of(sac_tensor_map *map, CUdeviceptr data, int64_t rows, int32_t box_rows) {
     sac_view view = {.data = (void *)(uintptr_t)data, .row_stride = D};
-    if (sac_tensor_map_make(map, &view, &(sac_tensor_extent){D, rows, 1, 1, box_rows}) != SACCADE_OK)
+    if (sac_tensor_map_make(map, &view, &(sac_tensor_extent){D, rows, 1, 1, box_rows, 0}) != SACCADE_OK)
         fail_msg("%s", saccade_last_error());
 }
 

@@ -15,7 +15,11 @@ saccade_status sac_nsa_prepare(saccade_context *ctx, const sac_nsa_inputs *in, s
     saccade_status status = sac_nsa_check(in, call, &request);
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES && status == SACCADE_OK; branch++) {
         request.shared_lists = sac_nsa_shares_lists(ctx, call, branch);
+        request.training = false;
         call->backend[branch] = sac_choose_backend(ctx, &request, &status);
+        if (!call->backward || status != SACCADE_OK) continue;
+        request.training = true;
+        call->grad_backend[branch] = sac_choose_backend(ctx, &request, &status);
     }
     return status;
 }

@@ -89,7 +89,6 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
                         "q: is on device type %d; native sparse attention reads host or CUDA memory",
                         (int)call->whole.device.device_type);
     request->block_mask = true;
-    request->training = in->purpose == SAC_NSA_FOR_BACKWARD;
     sac_nsa_args *args = &call->args;
     args->q = a->q;
     args->k = a->k;

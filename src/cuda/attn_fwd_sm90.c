@@ -46,14 +46,28 @@ static const tile_row narrow_tiles[] = {
     {256, 256, 2, FEW_KEYS, 1, 2, 1, 40, 232},
 };
 
+/* For lists with bits: 64 rows share one, and where two CTAs of a warpgroup fit, they hide each other's waits. */
+static const tile_row packed_tiles[] = {
+    {64, 64, 1, FEW_KEYS, 2, 4, 2, 72, 184},   {96, 96, 1, FEW_KEYS, 1, 3, 2, 72, 184},
+    {128, 128, 1, FEW_KEYS, 1, 3, 2, 72, 184}, {192, 128, 1, FEW_KEYS, 1, 2, 2, 72, 184},
+    {256, 256, 1, FEW_KEYS, 1, 2, 1, 72, 232},
+};
+
 static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
+
+/* As many as there are registers for. */
+static int32_t ctas_per_sm(const tile_row *t) {
+    enum { WARPGROUP = 128, REGISTERS = 64 << 10 };
+    return REGISTERS / (WARPGROUP * (t->producer_regs + t->consumers * t->consumer_regs));
+}
 
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const bool blocks = args->blocks.by_query.offsets, texts = call->score_mod && call->mask_mod;
-    const tile_row *t = blocks && args->blocks.kv_block <= FEW_KEYS ? narrow_tiles
-                        : blocks || texts                           ? roomy_tiles
-                                                                    : tiles;
+    const tile_row *t = args->blocks.by_query.bits                    ? packed_tiles
+                        : blocks && args->blocks.kv_block <= FEW_KEYS ? narrow_tiles
+                        : blocks || texts                             ? roomy_tiles
+                                                                      : tiles;
     while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
     return t;
 }
@@ -81,6 +95,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
     sac_kernel_define(spec, "Q_STAGES", t->q_stages);
     sac_kernel_define(spec, "KV_STAGES", t->kv_stages);
     sac_kernel_define(spec, "P_BUFFERS", t->p_buffers);
+    sac_kernel_define(spec, "CTAS_PER_SM", ctas_per_sm(t));
     sac_kernel_define(spec, "PRODUCER_REGS", t->producer_regs);
     sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
     sac_kernel_define(spec, "SPLIT", split);
@@ -92,8 +107,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
 static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_attention_call *call,
                                 const tile_row *t) {
     const sac_attention_args *args = &call->args;
-    const sac_tensor_extent q =
-        sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, 64);
+    const sac_tensor_extent q = sac_sm90_q_extent(args, call->total_q, args->head_dim);
     const sac_tensor_extent k =
         sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim, args->num_kv_heads, t->kv_tile);
     const sac_tensor_extent v =
@@ -181,8 +195,8 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
                                                                    layout.counter_bytes, ctx->stream),
                                   "clearing the tile counters");
     const int32_t units = params.order.total + params.tail.tiles * (params.tail.parts - 1);
-    if (status == SACCADE_OK)
-        status = sac_kernel_launch(ctx, device, &spec, sac_min(device->num_sms, units), (void *[]){&params});
+    const int32_t ctas = sac_min(device->num_sms * ctas_per_sm(t), units);
+    if (status == SACCADE_OK) status = sac_kernel_launch(ctx, device, &spec, ctas, (void *[]){&params});
     free(modifiers);
     return status;
 }

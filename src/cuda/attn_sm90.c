@@ -7,6 +7,10 @@ bool sac_sm90_ragged(const sac_attention_args *args) {
     return args->len_q.cu_seqlens || args->len_k.cu_seqlens || args->len_q.seqused || args->len_k.seqused;
 }
 
+int32_t sac_sm90_pack(const sac_attention_args *args) {
+    return args->blocks.by_query.bits ? args->blocks.heads_per_list : 1;
+}
+
 void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const bool softcap = args->softcap > 0, alibi = args->alibi_slopes;
@@ -14,6 +18,7 @@ void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call) {
     sac_kernel_define(spec, "HEAD_DIM_V", args->head_dim_v);
     sac_kernel_define(spec, "DTYPE", args->dtype);
     sac_kernel_define(spec, "BLOCK_MASK", args->blocks.by_query.offsets != NULL);
+    sac_kernel_define(spec, "PACK", args->blocks.by_query.bits != NULL);
     sac_kernel_define(spec, "MASK_MOD", call->mask_mod != NULL);
     sac_kernel_define(spec, "SCORE_MOD", call->score_mod != NULL);
     sac_kernel_define(spec, "SOFTCAP", softcap);
@@ -25,8 +30,16 @@ void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call) {
 sac_tensor_extent sac_sm90_extent(const sac_attention_args *args, const sac_lengths *len, int64_t packed_rows,
                                   int32_t columns, int32_t heads, int32_t box_rows) {
     const bool packed = len->cu_seqlens;
-    return (sac_tensor_extent){columns, packed ? packed_rows : len->seqlen, heads, packed ? 1 : args->batch,
-                               box_rows};
+    return (sac_tensor_extent){
+        columns, packed ? packed_rows : len->seqlen, heads, packed ? 1 : args->batch, box_rows, 0};
+}
+
+sac_tensor_extent sac_sm90_q_extent(const sac_attention_args *args, int64_t packed_rows, int32_t columns) {
+    sac_tensor_extent q = sac_sm90_extent(args, &args->len_q, packed_rows, columns, args->num_heads, 64);
+    if (!args->blocks.by_query.bits) return q;
+    q.box_rows = args->blocks.q_block;
+    q.box_heads = sac_sm90_pack(args);
+    return q;
 }
 
 /* Under a causal mask, sections of about as many heads as have their keys and values in the L2, rounded up: a section
@@ -36,7 +49,7 @@ sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_ti
                                     const sac_cuda_device *device) {
     const bool packed = args->len_q.cu_seqlens;
     const int32_t q_block = args->blocks.by_query.offsets ? args->blocks.q_block : 0;
-    const int32_t num_heads = (args->batch + packed) * args->num_heads;
+    const int32_t num_heads = (args->batch + packed) * args->num_heads / sac_sm90_pack(args);
     const int32_t num_tiles = sac_max(sac_num_tiles(args->len_q.seqlen, q_tile, q_block), packed);
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
     if (!args->band.causal || num_heads == 0) return order;

@@ -10,12 +10,20 @@
 /* Lengths come from device memory. */
 bool sac_sm90_ragged(const sac_attention_args *args);
 
-/* What a variant computes: HEAD_DIM, HEAD_DIM_V, DTYPE, BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED. */
+/* Heads that share a tile of queries: those of a list with bits, whose tiles would hold few queries of one head. 1: each has
+ * its own. */
+int32_t sac_sm90_pack(const sac_attention_args *args);
+
+/* What a variant computes: HEAD_DIM, HEAD_DIM_V, DTYPE, BLOCK_MASK, PACK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED,
+ * RAGGED. */
 void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call);
 
 /* Of a tensor of one side, whose lengths are `len`. packed_rows: of it, where sequences are packed. */
 sac_tensor_extent sac_sm90_extent(const sac_attention_args *args, const sac_lengths *len, int64_t packed_rows,
                                   int32_t columns, int32_t heads, int32_t box_rows);
+
+/* The same of q, whose boxes are the rows of one warpgroup: of a head, or of the heads that share a tile. */
+sac_tensor_extent sac_sm90_q_extent(const sac_attention_args *args, int64_t packed_rows, int32_t columns);
 
 /* The order of query tiles of q_tile rows. */
 sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_tile,

@@ -40,8 +40,8 @@ static bool too_many_tiles(const saccade_request *request, const void *facts, ch
 
 static bool shared_lists(const saccade_request *request, const void *facts, char *text, size_t size) {
     (void)facts;
-    return request->shared_lists &&
-           sac_reason(text, size, "it does not walk block lists that parts of their queries share");
+    return request->shared_lists && request->training &&
+           sac_reason(text, size, "backward it does not walk block lists that parts of their queries share");
 }
 
 static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,

@@ -17,12 +17,17 @@ static uint64_t stride_bytes(int64_t stride, int64_t extent) {
 
 saccade_status sac_tensor_map_make(sac_tensor_map *map, const sac_view *view,
                                    const sac_tensor_extent *extent) {
-    const uint64_t extents[4] = {(uint64_t)extent->columns, (uint64_t)extent->rows, (uint64_t)extent->heads,
-                                 (uint64_t)extent->batch};
-    const uint64_t strides[3] = {stride_bytes(view->row_stride, extent->rows),
-                                 stride_bytes(view->head_stride, extent->heads),
-                                 stride_bytes(view->batch_stride, extent->batch)};
-    const uint32_t box[4] = {PANEL_COLUMNS, (uint32_t)extent->box_rows, 1, 1}, every[4] = {1, 1, 1, 1};
+    const int rows = extent->box_heads ? 2 : 1, heads = 3 - rows; /* their places among the coordinates */
+    uint64_t extents[4] = {(uint64_t)extent->columns, 0, 0, (uint64_t)extent->batch};
+    uint64_t strides[3] = {0, 0, stride_bytes(view->batch_stride, extent->batch)};
+    uint32_t box[4] = {PANEL_COLUMNS, 1, 1, 1};
+    const uint32_t every[4] = {1, 1, 1, 1};
+    extents[rows] = (uint64_t)extent->rows;
+    extents[heads] = (uint64_t)extent->heads;
+    strides[rows - 1] = stride_bytes(view->row_stride, extent->rows);
+    strides[heads - 1] = stride_bytes(view->head_stride, extent->heads);
+    box[rows] = (uint32_t)extent->box_rows;
+    if (extent->box_heads) box[heads] = (uint32_t)extent->box_heads;
     if (extent->columns * extent->rows * extent->heads * extent->batch == 0) return SACCADE_OK;
     return sac_driver_check(sac_driver_get(NULL)->encode_tiled(
                                 map, TYPE_16_BITS, 4, view->data, extents, strides, box, every,

@@ -30,7 +30,7 @@ static saccade_status branch_backward(saccade_context *ctx, const sac_nsa_call *
         attention.dk_part_stride = m->keys.part_stride;
         attention.dv_part_stride = m->values.part_stride;
     }
-    return call->backend[branch]->backward(ctx, &attention);
+    return call->grad_backend[branch]->backward(ctx, &attention);
 }
 
 static saccade_status backward_part(saccade_context *ctx, const sac_nsa_call *call) {

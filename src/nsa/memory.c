@@ -68,8 +68,9 @@ static void take_compressed_grads(arena *a, saccade_context *ctx, const sac_nsa_
                                   sac_nsa_memory *m) {
     const sac_nsa_args *args = &m->job.args;
     const sac_attention_call c = sac_nsa_branch_call(call, m, SAC_NSA_CMP);
-    const int32_t parts =
-        call->backend[SAC_NSA_CMP]->grad_parts ? call->backend[SAC_NSA_CMP]->grad_parts(ctx, &c) : 1;
+    const int32_t parts = call->grad_backend[SAC_NSA_CMP]->grad_parts
+                              ? call->grad_backend[SAC_NSA_CMP]->grad_parts(ctx, &c)
+                              : 1;
     const int32_t dims[] = {args->head_dim, args->head_dim_v};
     sac_nsa_key_grads *const sides[] = {&m->keys, &m->values};
     for (int i = 0; i < 2; i++) {
@@ -122,7 +123,8 @@ static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, cons
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
         sac_attention_call c = sac_nsa_branch_call(call, m, branch);
         for (int backward = 0; backward <= call->backward; backward++) {
-            size_t bytes = call->backend[branch]->workspace(ctx, &c, backward);
+            const sac_backend *backend = backward ? call->grad_backend[branch] : call->backend[branch];
+            size_t bytes = backend->workspace(ctx, &c, backward);
             if (bytes > most) most = bytes;
         }
     }

@@ -10,7 +10,8 @@
 typedef struct sac_nsa_call {
     sac_nsa_args args;
     sac_attention_call whole; /* q, k, v and out, or dout, dq, dk, dv: as of one dense causal call */
-    const sac_backend *backend[SAC_NSA_NUM_BRANCHES]; /* all on one device, with one allocator */
+    const sac_backend *backend[SAC_NSA_NUM_BRANCHES]; /* that attend; all on one device, with one allocator */
+    const sac_backend *grad_backend[SAC_NSA_NUM_BRANCHES]; /* that go back; of a backward call only */
     sac_row_view lse[SAC_NSA_NUM_BRANCHES];
     float *dw_k, *dw_v, *dw_gate; /* fp32, contiguous; NULL: not wanted */
     sac_nsa_gate_values dgates;   /* of given gates */

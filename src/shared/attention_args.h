@@ -55,6 +55,9 @@ typedef struct sac_block_mask_args {
     int32_t part; /* lists with bits: queries a part; q_block is a multiple of it, at most 32 times it */
 } sac_block_mask_args;
 
+/* Rows of some heads in one tile of queries: for rows below 256, row / heads is row * SAC_PACK_INVERSE(heads) >> 16. */
+#define SAC_PACK_INVERSE(heads) ((1 << 16) / (heads) + 1)
+
 typedef struct sac_attention_args {
     sac_view q, k, v, out;
     sac_row_view lse;

@@ -24,6 +24,15 @@ sac_attention_call blocks_call(int32_t head_dim, int32_t head_dim_v, int32_t kv_
     return call;
 }
 
+sac_attention_call shared_lists_call(int32_t head_dim, int32_t head_dim_v) {
+    sac_attention_call call = blocks_call(head_dim, head_dim_v, 64);
+    call.args.blocks.by_query.bits = (const uint32_t *)there;
+    call.args.blocks.q_block = 16;
+    call.args.blocks.part = 1;
+    call.args.blocks.heads_per_list = 4;
+    return call;
+}
+
 sac_attention_call softcap_call(int32_t head_dim, int32_t head_dim_v) {
     sac_attention_call call = plain_call(head_dim, head_dim_v, SAC_BF16);
     call.args.softcap = 30;

@@ -8,6 +8,7 @@
 sac_attention_call plain_call(int32_t head_dim, int32_t head_dim_v, int32_t dtype);
 sac_attention_call ragged_call(int32_t head_dim, int32_t head_dim_v);
 sac_attention_call blocks_call(int32_t head_dim, int32_t head_dim_v, int32_t kv_block);
+sac_attention_call shared_lists_call(int32_t head_dim, int32_t head_dim_v);
 sac_attention_call softcap_call(int32_t head_dim, int32_t head_dim_v);
 sac_attention_call alibi_call(int32_t head_dim, int32_t head_dim_v);
 

@@ -243,11 +243,11 @@ SAC_FN void attend(consumer *c) {
 }
 
 /* Where delta keeps a row. */
-SAC_FN float *delta_of(const kernel_params *params, const q_record *q, int32_t row) {
+SAC_FN float *delta_of(const kernel_params *params, const q_record *q, int32_t head, int32_t row) {
     const sac_lengths *len = &params->args.len_q;
     const int64_t first =
         RAGGED && len->cu_seqlens ? len->cu_seqlens[q->batch] : (int64_t)q->batch * len->seqlen;
-    return params->delta + q->head * params->total_q + first + row;
+    return params->delta + head * params->total_q + first + row;
 }
 
 SAC_FN void start_rows(consumer *c, const kernel_params *params) {
@@ -256,12 +256,12 @@ SAC_FN void start_rows(consumer *c, const kernel_params *params) {
     for (int i = 0; i < HEAD_DIM / 2; i++) c->dq[i] = 0;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int32_t row = first_row(c->q) + 8 * r;
+        const int32_t head = head_at(c->q, thread_row() + 8 * r), row = query_at(c->q, thread_row() + 8 * r);
         c->lse_log2[r] = MINUS_INF;
         c->delta[r] = 0;
         if (row >= sac_min(used, c->q->end)) continue;
-        c->lse_log2[r] = *row_value_of(&c->args->lse, c->args, c->q, row) * LOG2_E;
-        if (!ONLY_DELTA) c->delta[r] = *delta_of(params, c->q, row);
+        c->lse_log2[r] = *row_value_of(&c->args->lse, c->args, c->q, head, row) * LOG2_E;
+        if (!ONLY_DELTA) c->delta[r] = *delta_of(params, c->q, head, row);
     }
 }
 
@@ -269,14 +269,15 @@ SAC_FN void start_rows(consumer *c, const kernel_params *params) {
 SAC_FN void store(const consumer *c, const kernel_params *params, int32_t row_shift) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int32_t row = first_row(c->q) + 8 * r + row_shift;
+        const int32_t head = head_at(c->q, thread_row() + 8 * r);
+        const int32_t row = query_at(c->q, thread_row() + 8 * r) + row_shift;
         const int empty = c->lse_log2[r] == MINUS_INF || row_shift > 0;
 #if ONLY_DELTA
         float delta = c->delta[r] + __shfl_xor_sync(~0u, c->delta[r], 1);
         delta += __shfl_xor_sync(~0u, delta, 2);
-        if (row < c->q->end && lane_id() % 4 == 0) *delta_of(params, c->q, row) = empty ? 0 : delta;
+        if (row < c->q->end && lane_id() % 4 == 0) *delta_of(params, c->q, head, row) = empty ? 0 : delta;
 #else
-        store_row(c->dq, HEAD_DIM, r, empty ? 0 : c->args->scale, &c->args->dq, c->args, c->q, row);
+        store_row(c->dq, HEAD_DIM, r, empty ? 0 : c->args->scale, &c->args->dq, c->args, c->q, head, row);
 #endif
     }
 }
@@ -299,7 +300,7 @@ SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
         ring_next(&c.q_ring, Q_STAGES);
         store(&c, params, 0);
 #if RAGGED /* a call may have more packed rows behind its last sequence than a sequence has */
-        const int32_t turn = params->order.num_tiles * Q_TILE;
+        const int32_t turn = rows_a_turn(params);
         if (c.q->batch == c.args->batch)
             for (int32_t shift = turn; c.q->begin + shift < c.q->end; shift += turn) store(&c, params, shift);
 #endif

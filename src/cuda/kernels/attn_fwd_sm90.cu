@@ -1,4 +1,5 @@
-/* attn_fwd_sm90.cu - forward attention on Hopper. One CTA a multiprocessor takes query tiles until none is left.
+/* attn_fwd_sm90.cu - forward attention on Hopper. CTAs that stay, mostly one a multiprocessor, take query tiles until none
+ * is left.
  *
  *   producer (one thread)                         consumers (CONSUMERS warpgroups, 64 query rows each)
  *   for each query tile handed out:               for each query tile:
@@ -17,8 +18,8 @@
  * Infinities and NaN among the values of hidden pairs are kept from their rows (attn_fwd_sm90_unfinite.h).
  *
  * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
- * KV_STAGES, P_BUFFERS, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant computes:
- * BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last
+ * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant
+ * computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last
  * three, or a scale that is not positive), RAGGED (lengths come from device memory), SPLIT (the keys of
  * the last query tiles are split).
  */
@@ -71,7 +72,7 @@ SAC_FN void next_tile(consumer *c, const kv_record *tile, int from, int to) {
         values_arrived(c);
     scores_arrived(c);
     const exponent e = finish_scores(c, tile);
-    softmax(c, &e, to);
+    softmax(c, tile, &e, to);
 }
 
 /* The tiles that follow, while this warpgroup sees them: 1 if that was to the last. p ends in buffer *at. */
@@ -161,14 +162,14 @@ SAC_FN void consume(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
         store(&c, 0);
 #endif
 #if RAGGED /* a call may have more packed rows behind its last sequence than a sequence has */
-        const int32_t turn = params->order.num_tiles * Q_TILE;
+        const int32_t turn = rows_a_turn(params);
         if (c.q->batch == c.args->batch)
             for (int32_t shift = turn; c.q->begin + shift < c.q->end; shift += turn) store(&c, shift);
 #endif
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
     attn_fwd_sm90(const __grid_constant__ sac_attn_fwd_sm90_params params) {
     extern __shared__ __align__(1024) uint8_t dynamic_smem[];
     smem_layout *smem = (smem_layout *)dynamic_smem;

@@ -9,7 +9,7 @@
  * exponent. Where such keys end, for this warp. */
 SAC_FN int32_t straight_end_of(const consumer *c) {
     const sac_band *band = &c->q->band;
-    const int32_t first = c->q->begin + (threadIdx.x / 32 - 4) * 16, shift = band->seqlen_k - band->seqlen_q;
+    const int32_t first = query_at(c->q, warp_row()), shift = band->seqlen_k - band->seqlen_q;
     if (!ALIBI || SOFTCAP || SCORE_MOD || !(c->args->scale > 0)) return 0;
     return band->hi_off <= shift + 1 && band->hi_slope == 1 ? SAC_FAR : first + shift + 1;
 }
@@ -28,7 +28,7 @@ SAC_FN exponent exponent_of(const consumer *c, const kv_record *tile, int straig
     if (ALIBI && warp_has(straight)) {
         const sac_band *band = &c->q->band;
         const int32_t distance =
-            first_row(c->q) + band->seqlen_k - band->seqlen_q - tile->begin - first_column();
+            query_at(c->q, thread_row()) + band->seqlen_k - band->seqlen_q - tile->begin - first_column();
         e.scale = c->args->scale * LOG2_E;
         e.slope = c->q->slope * LOG2_E;
         e.offset[0] = e.slope * (float)distance;
@@ -97,14 +97,29 @@ SAC_FN void softmax_anew(consumer *c, const exponent *e, const int outgrown[2], 
     c->sum[1] += added[1];
 }
 
+/* A tile that is for none of a warp's rows. */
+SAC_FN void no_probabilities(consumer *c, int to) {
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 4; i++) c->p[to][i] = 0;
+}
+
 /* The same under the references that stand. No maximum is taken: probabilities are positive, so a small sum says that
  * none of them is large. A large one, an infinity or a NaN (which a row that has seen nothing makes: its reference is
  * -inf) sends the warp back to do it anew. After the first tiles of a row that is rare.
  * With two buffers the products of the other one run meanwhile. The branch keeps the exponentials before the wait for
- * them: the assembler moves waits up, but not over a branch. */
-SAC_FN void softmax(consumer *c, const exponent *e, int to) {
+ * them: the assembler moves waits up, but not over a branch.
+ * A row that the tile is not for adds nothing under any reference, also under the 0 it gets while it has none. */
+SAC_FN void softmax(consumer *c, const kv_record *tile, const exponent *e, int to) {
+    const int listed[2] = {is_listed(c->q, tile, 0), is_listed(c->q, tile, 1)};
+    if (PACK && !warp_has(listed[0] | listed[1])) {
+        no_probabilities(c, to);
+        if (P_BUFFERS == 2) values_arrived(c);
+        return;
+    }
+    const float ref[2] = {listed[0] || c->ref[0] != MINUS_INF ? c->ref[0] : 0,
+                          listed[1] || c->ref[1] != MINUS_INF ? c->ref[1] : 0};
     float added[2];
-    exponentials(c, e, c->ref, added, to);
+    exponentials(c, e, ref, added, to);
     const int outgrown[2] = {!(added[0] <= MOST_ADDED), !(added[1] <= MOST_ADDED)};
     if (warp_has(outgrown[0] | outgrown[1])) {
         if (P_BUFFERS == 2) values_arrived(c);

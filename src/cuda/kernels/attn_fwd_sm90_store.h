@@ -13,7 +13,8 @@ SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
     sum += __shfl_xor_sync(~0u, sum, 2);
     *lse = MINUS_INF;
     if (!used || sum == 0) return 0; /* a row that saw nothing; one that saw a NaN has a NaN for a sum */
-    const float sink = c->args->sink ? c->args->sink[c->q->head] * LOG2_E : MINUS_INF, top = fmaxf(ref, sink);
+    const int32_t head = head_at(c->q, thread_row() + 8 * r);
+    const float sink = c->args->sink ? c->args->sink[head] * LOG2_E : MINUS_INF, top = fmaxf(ref, sink);
     const float scale = exp2f(ref - top), total = sum * scale + exp2f(sink - top);
     *lse = top + log2f(total);
     return scale / total;
@@ -25,11 +26,12 @@ SAC_FN void store(consumer *c, int32_t row_shift) {
     const int32_t used = used_rows(args, c->q);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int32_t row = first_row(c->q) + 8 * r + row_shift;
+        const int32_t head = head_at(c->q, thread_row() + 8 * r);
+        const int32_t row = query_at(c->q, thread_row() + 8 * r) + row_shift;
         float lse, factor = finish_row(c, r, row < used, &lse);
         if (args->lse.data && row < c->q->end && lane_id() % 4 == 0)
-            *row_value_of(&args->lse, args, c->q, row) = lse * LN_2;
-        store_row(c->out, HEAD_DIM_V, r, factor, &args->out, args, c->q, row);
+            *row_value_of(&args->lse, args, c->q, head, row) = lse * LN_2;
+        store_row(c->out, HEAD_DIM_V, r, factor, &args->out, args, c->q, head, row);
     }
 }
 

@@ -18,8 +18,8 @@ typedef struct tile_mask {
 
 /* May some pair of this warp's rows and the tile be hidden by where it is? */
 SAC_FN int hides_some(const q_record *q, const kv_record *tile) {
-    const int32_t first = q->begin + (threadIdx.x / 32 - 4) * 16;
-    const sac_range rows = {first, first + 16}, all = sac_band_keys_all(&q->band, rows);
+    const sac_range rows = {query_at(q, warp_row()), query_at(q, warp_row() + 15) + 1};
+    const sac_range all = sac_band_keys_all(&q->band, rows);
     return tile->begin < all.begin || tile->end > all.end || tile->end - tile->begin < KV_TILE ||
            (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL);
 }
@@ -47,14 +47,14 @@ SAC_FN uint32_t visible_columns(const q_record *q, const kv_record *tile, int32_
 SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q, const kv_record *tile,
                               int place) {
     const sac_sequence sequence = sequence_of(args, q->batch);
-    const int32_t row = first_row(q);
     tile_mask m;
     m.args = args;
     m.q = q;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        m.seen[r] = place ? visible_columns(q, tile, row + 8 * r) : ~0u;
-        m.row[r] = sac_min(row + 8 * r, sequence.q_len - 1);
+        const int32_t row = query_at(q, thread_row() + 8 * r);
+        m.seen[r] = !is_listed(q, tile, r) ? 0 : place ? visible_columns(q, tile, row) : ~0u;
+        m.row[r] = sac_min(row, sequence.q_len - 1);
     }
     m.column = tile->begin + first_column();
     m.last_column = place ? sequence.k_len - 1 : SAC_FAR;
@@ -86,6 +86,14 @@ SAC_FN void hide_by(float *of_scores, float value, const sac_attention_args *arg
         if (!is_visible(&m, i, place)) of_scores[i] = value;
 }
 
+/* Only whole rows are hidden: those that the tile is not for. */
+SAC_FN void hide_rows(float *of_scores, float value, const q_record *q, const kv_record *tile) {
+    const int listed[2] = {is_listed(q, tile, 0), is_listed(q, tile, 1)};
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++)
+        if (!listed[i / 2 % 2]) of_scores[i] = value;
+}
+
 /* What belongs to hidden scores becomes `value`. Where only the mask_mod can hide a pair, only it is asked. */
 SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
                  const kv_record *tile) {
@@ -94,12 +102,15 @@ SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, 
         hide_by(of_scores, value, args, q, tile, 1);
     else if (warp_has(asks_mod(tile)))
         hide_by(of_scores, value, args, q, tile, 0);
+    else if (PACK)
+        hide_rows(of_scores, value, q, tile);
 }
 
 #if PRESCALED
 /* ALiBi's distances are those of the rows themselves. */
 SAC_FN score_place place_of(const tile_mask *m, int i) {
-    const float distance = (float)(first_row(m->q) + m->q->band.seqlen_k - m->q->band.seqlen_q - m->column);
+    const int32_t row = query_at(m->q, thread_row());
+    const float distance = (float)(row + m->q->band.seqlen_k - m->q->band.seqlen_q - m->column);
     const score_place at = {m->q->batch, m->q->head, query_of(m, i), key_of(m, i),
                             ALIBI ? m->q->slope * fabsf(distance + (ROW_OF(i) - COLUMN_OF(i))) : 0};
     return at;

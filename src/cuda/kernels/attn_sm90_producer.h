@@ -12,6 +12,12 @@ typedef struct producer {
     int32_t kv_head, kv_row; /* where the tile's keys start */
 } producer;
 
+/* What arrives for a warpgroup: with PACK, rows behind the last query of a block keep what they held, and nobody asks. */
+SAC_FN uint32_t q_bytes(const kernel_params *params) {
+    const sac_block_mask_args *blocks = &params->args.blocks;
+    return PACK ? blocks->q_block * blocks->heads_per_list * PANELS * ROW_BYTES : Q_BYTES;
+}
+
 /* One warpgroup's rows, as soon as it is done with those before: at the ends of tiles warpgroups drift apart. */
 SAC_FN void load_q(producer *w, int consumer) {
     smem_layout *smem = w->smem;
@@ -23,8 +29,9 @@ SAC_FN void load_q(producer *w, int consumer) {
     if (q->any) {
         const sac_lengths *len = &params->args.len_q;
         const int32_t batch = batch_of(len, q->batch), row = row_of(len, q->batch) + q->begin + 64 * consumer;
-        ptx_mbarrier_arrive_expect(full, Q_BYTES + BACKWARD * DOUT_BYTES);
-        load_tile(smem->q[s][consumer], &params->q, full, 64, PANELS, row, q->head, batch);
+        ptx_mbarrier_arrive_expect(full, q_bytes(params) + BACKWARD * DOUT_BYTES);
+        load_tile(smem->q[s][consumer], &params->q, full, 64, PANELS, PACK ? q->head : row,
+                  PACK ? row : q->head, batch);
 #if BACKWARD
         load_tile(smem->dout[s][consumer], &params->dout, full, 64, PANELS_V, row, q->head, batch);
 #endif
@@ -35,7 +42,7 @@ SAC_FN void load_q(producer *w, int consumer) {
 /* Is some pair of the tile hidden? */
 SAC_FN int is_masked(const sac_tile *tile) {
     return tile->banded || tile->end - tile->begin < KV_TILE || (MASK_MOD && tile->kind == SAC_PARTIAL) ||
-           tile->kind == SAC_DIAGONAL;
+           tile->kind == SAC_DIAGONAL || (PACK && tile->bits != SAC_ALL_PARTS);
 }
 
 SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
@@ -46,6 +53,9 @@ SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     kv_record record = {tile->begin, tile->end,
                         (last ? KV_LAST : 0) | (is_masked(tile) ? KV_MASKED : 0) | tile->kind << KV_KIND,
                         tile->delta};
+#if PACK
+    record.bits = tile->bits;
+#endif
     smem->kv_tile[s] = record;
     ptx_mbarrier_arrive_expect(&smem->k_full[s], K_BYTES);
     load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS, w->kv_row + tile->begin, w->kv_head,
@@ -86,8 +96,12 @@ SAC_FN q_record locate(const kernel_params *params, int32_t index) {
     }
 #endif
     const sac_tile_place place = sac_tile_place_of(&params->order, index);
-    q.batch = place.head / params->args.num_heads;
-    q.head = place.head % params->args.num_heads;
+    q.heads = PACK ? params->args.blocks.heads_per_list : 1;
+    q.inverse = SAC_PACK_INVERSE(q.heads);
+    q.part_inverse = SAC_PACK_INVERSE(q.heads * (PACK ? params->args.blocks.part : 1));
+    const int32_t lists = params->args.num_heads / q.heads;
+    q.batch = place.head / lists;
+    q.head = place.head % lists * q.heads;
     const int32_t q_block = BLOCK_MASK ? params->args.blocks.q_block : 0;
     const sac_range rows = sac_tile_rows(place.tile, rows_of(params, q.batch), Q_TILE, q_block);
     q.begin = rows.begin;

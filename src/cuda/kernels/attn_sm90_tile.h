@@ -21,18 +21,23 @@
 
 /* What the producer tells the consumers about a query tile and about a key tile. */
 typedef struct __align__(16) q_record {
-    int32_t batch, head; /* batch -1: no more work */
+    int32_t batch, head; /* batch -1: no more work; head: the first, with PACK */
     int32_t begin, end;  /* rows of out, of their sequence */
     int32_t any;         /* some row sees some key: there are key tiles */
     int32_t tail, part;  /* which of the cut tiles, -1: none; which part of its keys */
     sac_band band;       /* of its sequence */
     float slope;         /* ALiBi's, of its head */
+    int32_t heads; /* PACK: so many share the tile; and SAC_PACK_INVERSE of it, and of the rows of a part */
+    int32_t inverse, part_inverse;
 }
 q_record;
 typedef struct __align__(16) kv_record {
     int32_t begin, end;
     int32_t flags; /* KV_LAST, KV_MASKED, and the kind << KV_KIND */
     int32_t delta; /* DIAGONAL */
+#if PACK
+    uint32_t bits; /* the parts that it is for */
+#endif
 }
 kv_record;
 enum { KV_LAST = 1, KV_MASKED = 2, KV_KIND = 2 };
@@ -93,18 +98,43 @@ SAC_FN int32_t rows_of(const kernel_params *params, int32_t b) {
     return (b == params->args.batch ? (int32_t)params->total_q : len->cu_seqlens[b + 1]) - len->cu_seqlens[b];
 }
 
+/* A tile's rows are queries of one head. With PACK they are those of all heads that share a block list, so that its keys
+ * are read once: row r is query r / heads of head r % heads, counted from the tile's first of each. */
+SAC_FN int32_t query_at(const q_record *q, int32_t row) {
+    return q->begin + (PACK ? row * q->inverse >> 16 : row);
+}
+SAC_FN int32_t head_at(const q_record *q, int32_t row) {
+    return q->head + (PACK ? row - (row * q->inverse >> 16) * q->heads : 0);
+}
+
 /* A thread holds two rows of its warpgroup's 64 and, of each eight columns of a tile, two: s[i] is the score of row
- * first_row + ROW_OF(i) and column first_column + COLUMN_OF(i) of the tile. */
+ * thread_row + ROW_OF(i) and column first_column + COLUMN_OF(i) of the tile. */
 #define ROW_OF(i) ((i) / 2 % 2 * 8)
 #define COLUMN_OF(i) ((i) / 4 * 8 + (i) % 2)
-SAC_FN int32_t first_row(const q_record *q) { return q->begin + (threadIdx.x / 32 - 4) * 16 + lane_id() / 4; }
+SAC_FN int32_t warp_row(void) { return (threadIdx.x / 32 - 4) * 16; }
+SAC_FN int32_t thread_row(void) { return warp_row() + lane_id() / 4; }
 SAC_FN int first_column(void) { return lane_id() % 4 * 2; }
+
+/* Is the tile for the r-th of this thread's two rows? */
+SAC_FN int is_listed(const q_record *q, const kv_record *tile, int r) {
+#if PACK
+    return tile->bits >> ((thread_row() + 8 * r) * q->part_inverse >> 16) & 1;
+#else
+    return 1;
+#endif
+}
 
 /* Keys that some row of this warpgroup sees by the band. */
 SAC_FN sac_range keys_of(const q_record *q) {
-    const int32_t begin = q->begin + (threadIdx.x / 128 - 1) * 64;
-    const sac_range rows = {begin, sac_min(begin + 64, q->end)}, none = {0, 0};
+    const int32_t first = (threadIdx.x / 128 - 1) * 64;
+    const sac_range rows = {query_at(q, first), sac_min(query_at(q, first + 63) + 1, q->end)}, none = {0, 0};
     return rows.begin < rows.end ? sac_band_keys_any(&q->band, rows) : none;
+}
+
+/* Rows of a sequence that one turn of query tiles covers: only behind the last sequence there may be more. */
+SAC_FN int32_t rows_a_turn(const kernel_params *params) {
+    const int32_t q_block = BLOCK_MASK ? params->args.blocks.q_block : 0;
+    return sac_tile_rows(params->order.num_tiles, SAC_FAR, Q_TILE, q_block).begin;
 }
 
 #endif

@@ -26,10 +26,8 @@ typedef struct sac_portable_plan {
     float *dsink_part; /* (H, num_dsink_parts) */
     int32_t num_dsink_parts;
     int32_t pack;         /* heads that share a tile of queries, see pack.h */
-    int32_t pack_inverse; /* for rows below 256, row / pack is row * pack_inverse >> 16 */
+    int32_t pack_inverse; /* SAC_PACK_INVERSE */
     int32_t pad;
 } sac_portable_plan;
-
-#define SAC_PACK_INVERSE(pack) ((1 << 16) / (pack) + 1)
 
 #endif
