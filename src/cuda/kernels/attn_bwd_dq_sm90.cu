@@ -23,20 +23,15 @@ typedef sac_attn_bwd_sm90_params kernel_params;
 #define BACKWARD 1
 #define SPLIT 0
 #include "cuda/kernels/attn_sm90_mask.h"
-#include "cuda/kernels/attn_sm90_producer.h"
 #include "cuda/kernels/attn_sm90_store.h"
 #include "cuda/kernels/ptx/fence.h"
-#include "cuda/kernels/ptx/warpgroup.h"
 #include "cuda/kernels/ptx/wgmma.h"
-
-PTX_WGMMA_SS(mma_pairs_set, KV_TILE, INPUT_TYPE, PTX_WGMMA_SET)
-PTX_WGMMA_SS(mma_pairs_add, KV_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
-PTX_WGMMA_RS(mma_dq_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
 
 /* The way back needs the product itself. Otherwise scores are modified in their place. */
 #define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
 
 typedef struct consumer {
+    const kernel_params *params;
     const sac_attention_args *args;
     smem_layout *smem;
     q_record *q; /* the tile at hand */
@@ -49,7 +44,11 @@ typedef struct consumer {
     float lse_log2[2], delta[2]; /* of this thread's rows */
 } consumer;
 
-SAC_FN int warpgroup(void) { return threadIdx.x / 128 - 1; }
+#include "cuda/kernels/attn_sm90_consumer.h"
+
+PTX_WGMMA_SS(mma_pairs_set, KV_TILE, INPUT_TYPE, PTX_WGMMA_SET)
+PTX_WGMMA_SS(mma_pairs_add, KV_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS(mma_dq_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
 
 /* ---- products, all asynchronous ---- */
 
@@ -74,11 +73,6 @@ SAC_FN void issue_pairs(float *d, const uint8_t *query_rows, const uint8_t *key_
 
 /* Of k: the tile that ds belongs to. */
 SAC_FN uint32_t ds_stage(const consumer *c) { return (c->k.stage == 0 ? K_STAGES : c->k.stage) - 1; }
-
-SAC_FN kv_record wait_k(const consumer *c) {
-    ptx_mbarrier_wait(&c->smem->k_full[c->k.stage], c->k.parity);
-    return c->smem->kv_tile[c->k.stage];
-}
 
 /* s = q k^T */
 SAC_FN void issue_scores(consumer *c, const kv_record *tile) {
@@ -197,24 +191,12 @@ SAC_FN void last_dq(consumer *c) {
     dq_arrived(c);
 }
 
-/* Gives back a tile that only other warpgroups see. A stage may be given back only once it is full: before, its barrier
- * may still count the turn before. */
-SAC_FN void pass_tile(consumer *c) {
-    release(&c->smem->k_empty[c->k.stage]);
-    ring_next(&c->k, K_STAGES);
-    ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity);
-    release(&c->smem->v_empty[c->v.stage]);
-    ring_next(&c->v, V_STAGES);
-}
-
 /* Does some row of this warpgroup see the tile, by the band? */
 SAC_FN int sees(const consumer *c, const kv_record *tile) {
     if (!(tile->flags & KV_MASKED)) return 1;
     const sac_range keys = keys_of(c->q);
     return tile->begin < keys.end && tile->end > keys.begin;
 }
-
-SAC_FN void q_read(const consumer *c) { release(&c->smem->q_empty[c->q_ring.stage][warpgroup()]); }
 
 /* Tiles that this warpgroup sees come in runs; those between are for others. */
 SAC_FN void attend(consumer *c) {
@@ -243,14 +225,16 @@ SAC_FN void attend(consumer *c) {
 }
 
 /* Where delta keeps a row. */
-SAC_FN float *delta_of(const kernel_params *params, const q_record *q, int32_t head, int32_t row) {
+SAC_FN float *delta_of(const consumer *c, int32_t head, int32_t row) {
+    const kernel_params *params = c->params;
+    const q_record *q = c->q;
     const sac_lengths *len = &params->args.len_q;
     const int64_t first =
         RAGGED && len->cu_seqlens ? len->cu_seqlens[q->batch] : (int64_t)q->batch * len->seqlen;
     return params->delta + head * params->total_q + first + row;
 }
 
-SAC_FN void start_rows(consumer *c, const kernel_params *params) {
+SAC_FN void start_rows(consumer *c) {
     const int32_t used = used_rows(c->args, c->q);
 #pragma unroll
     for (int i = 0; i < HEAD_DIM / 2; i++) c->dq[i] = 0;
@@ -261,12 +245,12 @@ SAC_FN void start_rows(consumer *c, const kernel_params *params) {
         c->delta[r] = 0;
         if (row >= sac_min(used, c->q->end)) continue;
         c->lse_log2[r] = *row_value_of(&c->args->lse, c->args, c->q, head, row) * LOG2_E;
-        if (!ONLY_DELTA) c->delta[r] = *delta_of(params, c->q, head, row);
+        if (!ONLY_DELTA) c->delta[r] = *delta_of(c, head, row);
     }
 }
 
 /* This warpgroup's rows, row_shift rows behind those of the tile. A row that saw nothing has gradient 0. */
-SAC_FN void store(const consumer *c, const kernel_params *params, int32_t row_shift) {
+SAC_FN void store(consumer *c, int32_t row_shift) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int32_t head = head_at(c->q, thread_row() + 8 * r);
@@ -275,49 +259,19 @@ SAC_FN void store(const consumer *c, const kernel_params *params, int32_t row_sh
 #if ONLY_DELTA
         float delta = c->delta[r] + __shfl_xor_sync(~0u, c->delta[r], 1);
         delta += __shfl_xor_sync(~0u, delta, 2);
-        if (row < c->q->end && lane_id() % 4 == 0) *delta_of(params, c->q, head, row) = empty ? 0 : delta;
+        if (row < c->q->end && lane_id() % 4 == 0) *delta_of(c, head, row) = empty ? 0 : delta;
 #else
         store_row(c->dq, HEAD_DIM, r, empty ? 0 : c->args->scale, &c->args->dq, c->args, c->q, head, row);
 #endif
     }
 }
 
-SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
-    const ring start = {0, 0};
-    consumer c;
-    c.args = &params->args;
-    c.smem = smem;
-    c.q_ring = c.k = c.v = start;
-    c.scale_log2 = score_to_log2(c.args);
-    for (c.q = smem->q_tile;; c.q = record_after(smem, c.q)) {
-        ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage][warpgroup()], c.q_ring.parity);
-        if (warp_has(c.q->batch < 0)) break;
-        start_rows(&c, params);
-        if (warp_has(c.q->any))
-            attend(&c);
-        else
-            q_read(&c);
-        ring_next(&c.q_ring, Q_STAGES);
-        store(&c, params, 0);
-#if RAGGED /* a call may have more packed rows behind its last sequence than a sequence has */
-        const int32_t turn = rows_a_turn(params);
-        if (c.q->batch == c.args->batch)
-            for (int32_t shift = turn; c.q->begin + shift < c.q->end; shift += turn) store(&c, params, shift);
-#endif
-    }
+SAC_FN int finish_rows(consumer *c) {
+    (void)c;
+    return 1;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attn_bwd_dq_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
-    extern __shared__ __align__(1024) uint8_t dynamic_smem[];
-    smem_layout *smem = (smem_layout *)dynamic_smem;
-    if (threadIdx.x == 0) init_barriers(smem);
-    __syncthreads();
-    if (threadIdx.x < 128) {
-        ptx_give_registers(PRODUCER_REGS);
-        if (threadIdx.x == 0) produce(&params, smem);
-    } else {
-        ptx_take_registers(CONSUMER_REGS);
-        consume(&params, smem);
-    }
+    run_cta(&params);
 }

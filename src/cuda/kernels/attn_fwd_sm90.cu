@@ -19,21 +19,15 @@
  *
  * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
  * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant
- * computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last
- * three, or a scale that is not positive), RAGGED (lengths come from device memory), SPLIT (the keys of
- * the last query tiles are split).
+ * computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD, SCORE_MOD,
+ * SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that is not
+ * positive), RAGGED (lengths come from device memory), SPLIT (the keys of the last query tiles are split).
  */
 #include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/attn_fwd_sm90_softmax.h"
 #include "cuda/kernels/attn_fwd_sm90_store.h"
 #include "cuda/kernels/attn_fwd_sm90_unfinite.h"
-#include "cuda/kernels/attn_sm90_producer.h"
-#include "cuda/kernels/ptx/warpgroup.h"
-
-SAC_FN kv_record wait_k(consumer *c) {
-    ptx_mbarrier_wait(&c->smem->k_full[c->k.stage], c->k.parity);
-    return c->smem->kv_tile[c->k.stage];
-}
+#include "cuda/kernels/attn_sm90_consumer.h"
 
 /* What the softmax is taken of: modified scores, -inf where hidden; and how their exponents are made. */
 SAC_FN exponent finish_scores(consumer *c, const kv_record *tile) {
@@ -100,21 +94,9 @@ SAC_FN void last_values(consumer *c, int from) {
     values_arrived(c);
 }
 
-/* Gives back a tile that only other warpgroups see. A stage may be given back only once it is full: before, its barrier
- * may still count the turn before. */
-SAC_FN void pass_tile(consumer *c) {
-    release(&c->smem->k_empty[c->k.stage]);
-    ring_next(&c->k, KV_STAGES);
-    ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity);
-    release(&c->smem->v_empty[c->v.stage]);
-    ring_next(&c->v, KV_STAGES);
-}
-
-SAC_FN void q_read(consumer *c) { release(&c->smem->q_empty[c->q_ring.stage][c->warpgroup]); }
-
 /* Tiles that this warpgroup sees come in runs; those between are for others. */
 SAC_FN void attend(consumer *c) {
-    c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][c->warpgroup]));
+    c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][warpgroup()]));
     c->keys = keys_of(c->q);
     c->straight_end = straight_end_of(c);
     kv_record tile = wait_k(c);
@@ -139,48 +121,16 @@ SAC_FN void attend(consumer *c) {
     }
 }
 
-SAC_FN void consume(const sac_attn_fwd_sm90_params *params, smem_layout *smem) {
-    const ring start = {0, 0};
-    consumer c;
-    c.args = &params->args;
-    c.smem = smem;
-    c.q_ring = c.k = c.v = start;
-    c.warpgroup = threadIdx.x / 128 - 1;
-    c.scale_log2 = score_to_log2(c.args);
-    for (c.q = smem->q_tile;; c.q = record_after(smem, c.q)) {
-        ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage][c.warpgroup], c.q_ring.parity);
-        if (warp_has(c.q->batch < 0)) break;
-        reset(&c);
-        if (warp_has(c.q->any))
-            attend(&c);
-        else
-            q_read(&c);
-        ring_next(&c.q_ring, Q_STAGES);
+SAC_FN int finish_rows(consumer *c) {
 #if SPLIT
-        if (warp_has(c.q->tail < 0) || merge_parts(&c, &params->tail)) store(&c, 0);
+    return warp_has(c->q->tail < 0) || merge_parts(c);
 #else
-        store(&c, 0);
+    (void)c;
+    return 1;
 #endif
-#if RAGGED /* a call may have more packed rows behind its last sequence than a sequence has */
-        const int32_t turn = rows_a_turn(params);
-        if (c.q->batch == c.args->batch)
-            for (int32_t shift = turn; c.q->begin + shift < c.q->end; shift += turn) store(&c, shift);
-#endif
-    }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
     attn_fwd_sm90(const __grid_constant__ sac_attn_fwd_sm90_params params) {
-    extern __shared__ __align__(1024) uint8_t dynamic_smem[];
-    smem_layout *smem = (smem_layout *)dynamic_smem;
-    if (threadIdx.x == 0) init_barriers(smem);
-    __syncthreads();
-    if (threadIdx.x < 128) {
-        ptx_give_registers(PRODUCER_REGS);
-        if (threadIdx.x == 0) produce(&params, smem);
-        if (threadIdx.x / 32 == 1) inspect_values(smem);
-    } else {
-        ptx_take_registers(CONSUMER_REGS);
-        consume(&params, smem);
-    }
+    run_cta(&params);
 }

@@ -38,9 +38,10 @@ SAC_FN void store(consumer *c, int32_t row_shift) {
 #if SPLIT
 /* Leaves this part's accumulators in memory. The last part of a tile to arrive takes all of them back, in the order of
  * the parts, so that the sum does not depend on who was last; it returns 1 and stores the tile. */
-SAC_FN int merge_parts(consumer *c, const sac_tail_split *tail) {
+SAC_FN int merge_parts(consumer *c) {
+    const sac_tail_split *tail = &c->params->tail;
     const int values = HEAD_DIM_V / 2, stride = 128, part_stride = SAC_PARTIAL_VALUES(HEAD_DIM_V) * stride;
-    const int32_t at = c->q->tail * CONSUMERS + c->warpgroup;
+    const int32_t at = c->q->tail * CONSUMERS + warpgroup();
     float *first = tail->partial + (int64_t)at * tail->parts * part_stride + threadIdx.x % 128;
     float *mine = first + c->q->part * part_stride;
 #pragma unroll
@@ -52,15 +53,15 @@ SAC_FN int merge_parts(consumer *c, const sac_tail_split *tail) {
     }
 
     __threadfence();
-    ptx_barrier_sync(1 + c->warpgroup, 128);
+    ptx_barrier_sync(1 + warpgroup(), 128);
     if (threadIdx.x % 128 == 0) {
-        c->smem->parts_done[c->warpgroup] = atomicAdd(&tail->arrived[at], 1);
+        c->smem->parts_done[warpgroup()] = atomicAdd(&tail->arrived[at], 1);
         __threadfence();
     }
-    ptx_barrier_sync(1 + c->warpgroup, 128);
-    if (warp_has(c->smem->parts_done[c->warpgroup] != tail->parts - 1)) return 0;
+    ptx_barrier_sync(1 + warpgroup(), 128);
+    if (warp_has(c->smem->parts_done[warpgroup()] != tail->parts - 1)) return 0;
 
-    reset(c);
+    start_rows(c);
     for (int part = 0; part < tail->parts; part++) {
         const float *from = first + part * part_stride;
         float ours[2], theirs[2];

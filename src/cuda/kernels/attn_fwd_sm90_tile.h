@@ -13,11 +13,11 @@ typedef sac_attn_fwd_sm90_params kernel_params;
 #define MOST_ADDED 256.0f /* to a sum, by a thread, in a tile, before its reference is too low */
 
 typedef struct consumer {
+    const kernel_params *params;
     const sac_attention_args *args;
     smem_layout *smem;
     q_record *q; /* the tile at hand */
     ring q_ring, k, v;
-    uint32_t warpgroup;
     uint32_t q_rows;                    /* where this warpgroup's rows of q lie */
     sac_range keys;                     /* that its rows see by the band */
     int32_t v_begin, v_masked;          /* of the tile that p belongs to: its first key; are pairs hidden? */
@@ -30,7 +30,7 @@ typedef struct consumer {
     float ref[2];                       /* -inf for a row that has seen nothing */
 } consumer;
 
-SAC_FN void reset(consumer *c) {
+SAC_FN void start_rows(consumer *c) {
 #pragma unroll
     for (int i = 0; i < HEAD_DIM_V / 2; i++) c->out[i] = 0;
 #pragma unroll

@@ -107,6 +107,9 @@ SAC_FN int32_t head_at(const q_record *q, int32_t row) {
     return q->head + (PACK ? row - (row * q->inverse >> 16) * q->heads : 0);
 }
 
+/* Of the consumers. */
+SAC_FN int warpgroup(void) { return threadIdx.x / 128 - 1; }
+
 /* A thread holds two rows of its warpgroup's 64 and, of each eight columns of a tile, two: s[i] is the score of row
  * thread_row + ROW_OF(i) and column first_column + COLUMN_OF(i) of the tile. */
 #define ROW_OF(i) ((i) / 2 % 2 * 8)
@@ -126,7 +129,7 @@ SAC_FN int is_listed(const q_record *q, const kv_record *tile, int r) {
 
 /* Keys that some row of this warpgroup sees by the band. */
 SAC_FN sac_range keys_of(const q_record *q) {
-    const int32_t first = (threadIdx.x / 128 - 1) * 64;
+    const int32_t first = warpgroup() * 64;
     const sac_range rows = {query_at(q, first), sac_min(query_at(q, first + 63) + 1, q->end)}, none = {0, 0};
     return rows.begin < rows.end ? sac_band_keys_any(&q->band, rows) : none;
 }
