@@ -72,7 +72,7 @@ static void softcap_is_exact_to_fp32(void **state) {
 
 /* ---- a larger problem ---- */
 
-enum { HEADS = 4, KV_HEADS = 2, DIM = 40, MAX_Q = 300, MAX_K = 4100, SEED = 11 };
+enum { HEADS = 8, KV_HEADS = 2, DIM = 40, MAX_Q = 300, MAX_K = 4100, SEED = 11 };
 
 typedef struct problem {
     int32_t q_len, k_len;
@@ -199,20 +199,26 @@ static void row_does_not_depend_on_the_blocks_of_its_neighbours(void **state) {
     on_every_isa(neighbours_on);
 }
 
-static void threads_on(const char *isa) {
-    const saccade_attention_params params = {
-        .causal = SACCADE_CAUSAL_TOP_LEFT, .deterministic = true, .backend = "cpu"};
+/* One thread works on the heads of a group together, more threads do not. */
+static void compare_threads(const char *isa, const saccade_attention_params *params) {
     problem *one = problem_make(MAX_Q, 500), *many = problem_make(MAX_Q, 500);
-    solve(one, isa, 1, true, &params);
+    solve(one, isa, 1, true, params);
     for (int32_t threads = 2; threads <= 5; threads++) {
-        solve(many, isa, threads, true, &params);
+        solve(many, isa, threads, true, params);
         assert_same("out", isa, one->out, many->out, sizeof one->out);
+        assert_same("lse", isa, one->lse, many->lse, sizeof one->lse);
         assert_same("dq", isa, one->dq, many->dq, sizeof one->dq);
         assert_same("dk", isa, one->dk, many->dk, sizeof one->dk);
         assert_same("dv", isa, one->dv, many->dv, sizeof one->dv);
     }
     free(one);
     free(many);
+}
+static void threads_on(const char *isa) {
+    compare_threads(isa, &(saccade_attention_params){
+                             .causal = SACCADE_CAUSAL_TOP_LEFT, .deterministic = true, .backend = "cpu"});
+    compare_threads(
+        isa, &(saccade_attention_params){.window = {true, 70, 40}, .deterministic = true, .backend = "cpu"});
 }
 static void deterministic_results_do_not_depend_on_threads(void **state) {
     (void)state;

@@ -79,7 +79,7 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
     work->units = num_key_heads(args) * work->shares;
     int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
     const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
-    work->scratch_bytes = kernels->scratch_bytes(args, true);
+    work->scratch_bytes = kernels->scratch_bytes(args, true, 1);
     work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
     work->dk = sac_take(&a, sum_floats(call, args->head_dim) * (size_t)work->shares, sizeof(float));
     work->dv = sac_take(&a, sum_floats(call, args->head_dim_v) * (size_t)work->shares, sizeof(float));

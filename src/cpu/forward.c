@@ -44,7 +44,8 @@ static int32_t parts_per_tile(const saccade_context *ctx, const sac_attention_ar
 typedef struct forward_work {
     const sac_attention_call *call;
     sac_cpu_plan plan;
-    int32_t parts;
+    int together;  /* tiles in a call of `forward` */
+    int32_t parts; /* of the keys of each tile */
     float *states;
     char *scratch;
     size_t scratch_bytes;
@@ -56,7 +57,8 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
     const sac_attention_args *args = &call->args;
     const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
     sac_arena a = {base, 0};
-    *work = (forward_work){.call = call, .scratch_bytes = kernels->scratch_bytes(args, false)};
+    *work = (forward_work){.call = call, .together = sac_cpu_tiles_together(ctx, call)};
+    work->scratch_bytes = kernels->scratch_bytes(args, false, work->together);
     int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
     work->states = sac_take(&a, sac_cpu_state_size(args) * (size_t)max_parts(ctx, args), sizeof(float));
     work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
@@ -84,10 +86,14 @@ static sac_range keys_of_part(const sac_attention_args *args, const sac_cpu_tile
     return keys;
 }
 
-static void whole_tile(void *data, int64_t index, int thread) {
+static char *scratch_of(const forward_work *work, int thread) {
+    return work->scratch + work->scratch_bytes * (size_t)thread;
+}
+
+static void whole_tiles(void *data, int64_t index, int thread) {
     const forward_work *work = data;
-    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, &work->call->args, index);
-    work->plan.kernels->forward(work->call, &tile, work->scratch + work->scratch_bytes * (size_t)thread);
+    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, &work->call->args, index * work->together);
+    work->plan.kernels->forward(work->call, &tile, work->together, scratch_of(work, thread));
 }
 
 static float *state_of(const forward_work *work, int64_t piece) {
@@ -100,14 +106,14 @@ static void part_of_tile(void *data, int64_t piece, int thread) {
     const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, args, piece / work->parts);
     const sac_range keys = keys_of_part(args, &tile, (int32_t)(piece % work->parts), work->parts);
     work->plan.kernels->forward_part(work->call, &tile, keys, state_of(work, piece),
-                                     work->scratch + work->scratch_bytes * (size_t)thread);
+                                     scratch_of(work, thread));
 }
 
 static void combine_tile(void *data, int64_t index, int thread) {
     const forward_work *work = data;
     const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, &work->call->args, index);
     work->plan.kernels->combine(work->call, &tile, state_of(work, index * work->parts), work->parts,
-                                work->scratch + work->scratch_bytes * (size_t)thread);
+                                scratch_of(work, thread));
 }
 
 saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *call) {
@@ -118,7 +124,7 @@ saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *c
     sac_cpu_clear_unused(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q, call->total_q);
     sac_cpu_clear_unused_lse(call);
     if (work.parts == 1) {
-        sac_parallel(ctx->num_threads, work.plan.num_tiles, whole_tile, &work);
+        sac_parallel(ctx->num_threads, work.plan.num_tiles / work.together, whole_tiles, &work);
     } else {
         sac_parallel(ctx->num_threads, work.plan.num_tiles * work.parts, part_of_tile, &work);
         sac_parallel(ctx->num_threads, work.plan.num_tiles, combine_tile, &work);

@@ -10,7 +10,7 @@
 #include "base/attention_call.h"
 #include "base/isa.h"
 
-enum { SAC_CPU_Q_TILE = 96, SAC_CPU_KV_TILE = 128 };
+enum { SAC_CPU_Q_TILE = 96, SAC_CPU_KV_TILE = 128, SAC_CPU_MAX_TOGETHER = 4 };
 
 typedef struct sac_cpu_tile {
     int32_t b, h, num_heads; /* sequence; first head and how many */
@@ -35,11 +35,12 @@ typedef struct sac_cpu_sums {
 struct gemm;
 
 typedef struct sac_cpu_kernels {
-    /* Bytes of scratch for one thread. */
-    size_t (*scratch_bytes)(const sac_attention_args *args, bool backward);
-    /* Writes out and lse of the tile. */
-    void (*forward)(const sac_attention_call *call, const sac_cpu_tile *tile, void *scratch);
-    /* The same over a part of the keys: leaves the softmax's state; and merges such parts into out and lse. */
+    /* Bytes of scratch for one thread, which works on num_tiles tiles together. */
+    size_t (*scratch_bytes)(const sac_attention_args *args, bool backward, int num_tiles);
+    /* Writes out and lse of num_tiles tiles, which differ in nothing but their heads: `tile`, and those of the heads
+     * that follow it. Each key tile is fetched and prepared once for all of them. */
+    void (*forward)(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles, void *scratch);
+    /* The same for one tile and over a part of the keys: leaves the softmax's state; and merges such parts into out and lse. */
     void (*forward_part)(const sac_attention_call *call, const sac_cpu_tile *tile, sac_range keys,
                          float *state, void *scratch);
     void (*combine)(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,

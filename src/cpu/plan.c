@@ -9,14 +9,19 @@
 /* Merged blocks are walked one by one: shorter ones are better walked in runs, by a single list. */
 enum { MIN_MERGED = 16 };
 
-/* Neighbouring heads share a tile when one head's queries leave room for them: K and V are then read once for the
- * group. Only heads with the same walk may. */
+/* Calls of `forward` per thread that keep all threads busy to the end. */
+enum { CALLS_PER_THREAD = 8 };
+
+/* Neighbouring heads that visit the same keys. */
+static int32_t heads_alike(const sac_attention_args *args) {
+    const bool lists_differ = args->blocks.by_query.offsets && args->blocks.num_heads != 1;
+    return lists_differ ? sac_min(args->group, args->blocks.heads_per_list) : args->group;
+}
+
+/* Such heads share a tile when one head's queries leave room for them: K and V are then read once for the group. */
 static int32_t heads_per_tile(const sac_attention_args *args) {
-    int32_t rows = args->len_q.seqlen, heads = args->group;
-    if (args->blocks.by_query.offsets) {
-        if (args->blocks.num_heads != 1) heads = sac_min(heads, args->blocks.heads_per_list);
-        rows = sac_min(rows, args->blocks.q_block);
-    }
+    int32_t rows = args->len_q.seqlen, heads = heads_alike(args);
+    if (args->blocks.by_query.offsets) rows = sac_min(rows, args->blocks.q_block);
     while (heads > 1 && (args->group % heads != 0 || (int64_t)heads * rows > SAC_CPU_Q_TILE)) heads--;
     return sac_max(heads, 1);
 }
@@ -44,6 +49,18 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
         first_tile[b + 1] = first_tile[b] + (int64_t)sac_cpu_row_tiles(&plan, args, b) * plan.head_tiles;
     plan.num_tiles = first_tile[args->batch];
     return plan;
+}
+
+int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    const int32_t heads = heads_per_tile(args), tiles_alike = heads_alike(args) / heads;
+    const int64_t num_tiles =
+        (call->total_q * args->num_heads + SAC_CPU_Q_TILE * heads - 1) / (SAC_CPU_Q_TILE * heads);
+    const int64_t threads = ctx->num_threads;
+    const int64_t most = threads > 1 ? num_tiles / (CALLS_PER_THREAD * threads) : num_tiles;
+    int together = sac_min(tiles_alike, SAC_CPU_MAX_TOGETHER);
+    while (together > 1 && (together > most || tiles_alike % together != 0)) together--;
+    return sac_max(together, 1); /* there may be no heads */
 }
 
 int32_t sac_cpu_row_tiles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b) {

@@ -19,6 +19,10 @@ typedef struct sac_cpu_plan {
 sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call,
                                int64_t *first_tile);
 
+/* How many tiles of neighbouring heads to give to one call of `forward`: as many as leave every thread enough calls
+ * to choose from. Such tiles follow each other in number. Divides the tiles of a group. */
+int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call *call);
+
 /* Row tiles of sequence b: what each head has of them. */
 int32_t sac_cpu_row_tiles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b);
 

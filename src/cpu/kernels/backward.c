@@ -303,7 +303,7 @@ void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, cons
                   void *scratch) {
     const sac_attention_args *args = &call->args;
     q_tile t;
-    sac_tile_begin(&t, call, tile, true, scratch);
+    sac_tiles_begin(&t, 1, call, tile, true, scratch);
     const tile_scratch *s = &t.scratch;
     load_row_values(&t);
     sac_tile_load(&t, s->q_t, &args->q, args->head_dim);

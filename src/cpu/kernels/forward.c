@@ -1,13 +1,16 @@
 /* forward.c - one query tile: for every key tile of the walk, scores, softmax, accumulate; then normalise and store.
  *
- * Invariant: out_t and row_sum are the true sums divided by 2^row_max; whoever raises row_max rescales both. A row
- * that has seen nothing has row_max -inf, and subtracts 0 instead: otherwise NaN.
+ * Invariant: out_t and row_sum are the true sums divided by 2^row_max; whoever raises row_max rescales both. To do so
+ * seldom, row_max stays as long as no exponent exceeds it by more than HEADROOM: fp32 and bf16 hold 2^8 as precisely
+ * as 1. A row that has seen nothing has row_max -inf, and subtracts 0 instead: otherwise NaN.
  */
 #include "cpu/kernels/forward.h"
 
 #include <math.h>
 
 #include "cpu/kernels/product.h"
+
+#define HEADROOM 8.f
 
 static float *row_max(const q_tile *t) { return t->scratch.state; }
 static float *row_sum(const q_tile *t) { return t->scratch.state + Q_TILE; }
@@ -54,7 +57,8 @@ static void softmax(const q_tile *t, float *scores, float *paired, int n) {
     const int dim_v = t->args->head_dim_v;
     for (int lane = 0; lane < t->lanes; lane += LANES) {
         const vec before = vload(row_max(t) + lane);
-        const vec now = vmax(before, column_max(scores + lane, n) * exponent);
+        const vec highest = column_max(scores + lane, n) * exponent;
+        const vec now = vselect(highest > before + vset(HEADROOM), highest, before);
         const vec base = vselect(now == vset(-INFINITY), vset(0.f), now);
         const vec sum = exponentiate(scores + lane, paired ? paired + lane : NULL, n, exponent, base);
         if (memcmp(&before, &now, sizeof now) == 0) {
@@ -69,36 +73,45 @@ static void softmax(const q_tile *t, float *scores, float *paired, int n) {
     }
 }
 
+/* The keys and values of a key tile, ready for products. */
+typedef struct key_panels {
+    int32_t begin;
+    panel k, v;
+} key_panels;
+
+static key_panels prepare_keys(const q_tile *t, const sac_tile *tile) {
+    const sac_attention_args *args = t->args;
+    const int n = tile->end - tile->begin;
+    return (key_panels){.begin = tile->begin,
+                        .k = sac_panel_rows(sac_key_row(t, &args->k, tile->begin), args->k.row_stride,
+                                            args->dtype, t->pairs, n, args->head_dim, t->scratch.k_room),
+                        .v = sac_panel_pairs(sac_key_row(t, &args->v, tile->begin), args->v.row_stride,
+                                             args->dtype, t->pairs, n, args->head_dim_v, t->scratch.v_room)};
+}
+
 /* scores[key][lane] = k q^T, out_t[d][lane] += v^T p. */
 static void attend(const q_tile *t, const sac_tile *tile, const void *data) {
-    (void)data;
-    const sac_attention_args *args = t->args;
+    const key_panels *keys = data;
     const tile_scratch *s = &t->scratch;
-    const int n = tile->end - tile->begin, dim = args->head_dim, dim_v = args->head_dim_v;
-    sac_prefetch_keys(t, &args->v, dim_v, tile->begin, tile->end);
-    const panel k = sac_panel_rows(sac_key_row(t, &args->k, tile->begin), args->k.row_stride, args->dtype,
-                                   t->pairs, n, dim, s->k_room);
+    const int n = tile->end - tile->begin, skipped = tile->begin - keys->begin;
     sac_gemm(&(gemm){.c = s->scores,
                      .ldc = Q_TILE,
-                     .a = k.data,
-                     .lda = k.stride,
+                     .a = (const char *)keys->k.data + skipped * keys->k.stride,
+                     .lda = keys->k.stride,
                      .b = s->q_t,
                      .ldb = Q_TILE,
                      .m = n,
                      .n = t->lanes,
                      .k = t->words,
                      .pairs = t->pairs});
-    sac_prefetch_keys(t, &args->k, dim, tile->end, tile->end + n);
     sac_scores_finish(t, tile, s->scores, NULL);
     softmax(t, s->scores, t->pairs ? s->paired : NULL, n);
-    const panel v = sac_panel_pairs(sac_key_row(t, &args->v, tile->begin), args->v.row_stride, args->dtype,
-                                    t->pairs, n, dim_v, s->v_room);
     sac_product(t, tile,
                 &(gemm){.c = out_t(t),
                         .ldc = Q_TILE,
-                        .a = v.data,
-                        .lda = v.stride,
-                        .m = dim_v,
+                        .a = (const char *)keys->v.data + (t->pairs ? skipped / 2 : skipped) * keys->v.stride,
+                        .lda = keys->v.stride,
+                        .m = t->args->head_dim_v,
                         .b = t->pairs ? s->paired : s->scores,
                         .ldb = Q_TILE,
                         .n = t->lanes,
@@ -126,13 +139,27 @@ static void attend_diagonal(const q_tile *t, const sac_tile *tile) {
     }
 }
 
-static void attend_keys(const q_tile *t, sac_range keys) {
-    sac_cpu_key_walk walk = sac_cpu_walk_keys(t->args, &t->at, keys);
-    for (sac_tile tile; sac_cpu_next_keys(&walk, &tile);) {
-        if (tile.kind == SAC_DIAGONAL)
-            attend_diagonal(t, &tile);
-        else
-            sac_tile_each_strip(t, &tile, attend, NULL);
+static void attend_all(const q_tile t[], int num_tiles, const sac_tile *tile) {
+    if (tile->kind == SAC_DIAGONAL) {
+        for (int i = 0; i < num_tiles; i++) attend_diagonal(&t[i], tile);
+        return;
+    }
+    const key_panels panels = prepare_keys(t, tile);
+    for (int i = 0; i < num_tiles; i++) sac_tile_each_strip(&t[i], tile, attend, &panels);
+}
+
+/* Each key tile is asked for while the one before it is worked on. */
+static void attend_keys(const q_tile t[], int num_tiles, sac_range keys) {
+    const sac_attention_args *args = t->args;
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(args, &t->at, keys);
+    sac_tile tile, next;
+    for (bool more = sac_cpu_next_keys(&walk, &tile); more; tile = next) {
+        more = sac_cpu_next_keys(&walk, &next);
+        if (more) {
+            sac_prefetch_keys(t, &args->k, args->head_dim, next.begin, next.end);
+            sac_prefetch_keys(t, &args->v, args->head_dim_v, next.begin, next.end);
+        }
+        attend_all(t, num_tiles, &tile);
     }
 }
 
@@ -159,23 +186,27 @@ static void store(const q_tile *t) {
     sac_tile_store(t, &t->args->out, out_t(t), row_sum(t), t->args->head_dim_v);
 }
 
-void sac_forward(const sac_attention_call *call, const sac_cpu_tile *tile, void *scratch) {
-    q_tile t;
-    sac_tile_begin(&t, call, tile, false, scratch);
-    sac_tile_load(&t, t.scratch.q_t, &call->args.q, call->args.head_dim);
-    clear_state(&t);
-    attend_keys(&t, (sac_range){0, t.seq.k_len});
-    store(&t);
+static void attend_to(q_tile t[], int num_tiles, sac_range keys) {
+    for (int i = 0; i < num_tiles; i++) {
+        sac_tile_load(&t[i], t[i].scratch.q_t, &t[i].args->q, t[i].args->head_dim);
+        clear_state(&t[i]);
+    }
+    attend_keys(t, num_tiles, keys);
+}
+
+void sac_forward(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles, void *scratch) {
+    q_tile t[SAC_CPU_MAX_TOGETHER];
+    sac_tiles_begin(t, num_tiles, call, tile, false, scratch);
+    attend_to(t, num_tiles, (sac_range){0, SAC_FAR});
+    for (int i = 0; i < num_tiles; i++) store(&t[i]);
 }
 
 void sac_forward_part(const sac_attention_call *call, const sac_cpu_tile *tile, sac_range keys, float *state,
                       void *scratch) {
     q_tile t;
-    sac_tile_begin(&t, call, tile, false, scratch);
-    sac_tile_load(&t, t.scratch.q_t, &call->args.q, call->args.head_dim);
+    sac_tiles_begin(&t, 1, call, tile, false, scratch);
     t.scratch.state = state;
-    clear_state(&t);
-    attend_keys(&t, keys);
+    attend_to(&t, 1, keys);
 }
 
 /* Adds a part to the tile's state: both are brought to the higher of the two maxima. */
@@ -196,7 +227,7 @@ static void merge(const q_tile *t, const float *part) {
 void sac_forward_combine(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,
                          int num_states, void *scratch) {
     q_tile t;
-    sac_tile_begin(&t, call, tile, false, scratch);
+    sac_tiles_begin(&t, 1, call, tile, false, scratch);
     clear_state(&t);
     for (int i = 0; i < num_states; i++) merge(&t, states + (size_t)i * sac_cpu_state_size(&call->args));
     store(&t);

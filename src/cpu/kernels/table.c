@@ -2,9 +2,9 @@
 #include "cpu/kernels/backward.h"
 #include "cpu/kernels/forward.h"
 
-static size_t scratch_bytes(const sac_attention_args *args, bool backward) {
-    tile_scratch measured;
-    return sac_tile_scratch(args, backward, NULL, &measured);
+static size_t scratch_bytes(const sac_attention_args *args, bool backward, int num_tiles) {
+    tile_scratch measured[SAC_CPU_MAX_TOGETHER];
+    return sac_tile_scratch(args, backward, num_tiles, NULL, measured);
 }
 
 #define sac_cpu_kernels_ SAC_FOR_ISA(sac_cpu_kernels)

@@ -28,27 +28,37 @@ static void lay_out_backward(sac_arena *a, const sac_attention_args *args, int d
     s->p_dp = take_floats(a, 1, Q_TILE);
 }
 
-size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *base, tile_scratch *s) {
+/* What each tile has of its own. */
+static void lay_out_lanes(sac_arena *a, const sac_attention_args *args, int dim, tile_scratch *s) {
+    s->q_t = take_floats(a, dim, Q_TILE);
+    s->state = take_floats(a, 1, (int)sac_cpu_state_size(args));
+    s->slope = take_floats(a, 1, Q_TILE);
+    s->query = sac_take(a, Q_TILE, sizeof(int32_t));
+    s->lo = sac_take(a, Q_TILE, sizeof(int32_t));
+    s->hi = sac_take(a, Q_TILE, sizeof(int32_t));
+    s->list_bit = sac_take(a, Q_TILE, sizeof(int32_t));
+}
+
+size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_tiles, void *base,
+                        tile_scratch scratch[]) {
     sac_arena a = {base, 0};
+    tile_scratch *s = &scratch[0];
     *s = (tile_scratch){0};
     const int dim = round_up(args->head_dim, LANES), dim_v = round_up(args->head_dim_v, LANES);
     s->row_words = dim > dim_v ? dim : dim_v;
     if (s->row_words < KV_TILE) s->row_words = KV_TILE;
     s->row_words += LANES; /* an odd number of vectors, or columns of rows would share one cache set */
     s->rows = take_floats(&a, LANES, s->row_words);
-    s->q_t = take_floats(&a, dim, Q_TILE);
     s->scores = take_floats(&a, KV_TILE, Q_TILE);
     s->paired = take_floats(&a, uses_pairs(args) ? KV_TILE / 2 : 0, Q_TILE);
-    s->state = take_floats(&a, 1, (int)sac_cpu_state_size(args));
     s->k_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim);
     s->v_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim_v);
-    s->slope = take_floats(&a, 1, Q_TILE);
-    s->query = sac_take(&a, Q_TILE, sizeof(int32_t));
-    s->lo = sac_take(&a, Q_TILE, sizeof(int32_t));
-    s->hi = sac_take(&a, Q_TILE, sizeof(int32_t));
-    s->list_bit = sac_take(&a, Q_TILE, sizeof(int32_t));
     s->visible = sac_take(&a, KV_TILE, 1);
     if (backward) lay_out_backward(&a, args, dim, dim_v, s);
+    for (int i = 0; i < num_tiles; i++) {
+        scratch[i] = *s;
+        lay_out_lanes(&a, args, dim, &scratch[i]);
+    }
     return a.used;
 }
 
@@ -69,11 +79,10 @@ static void set_lanes(q_tile *t) {
     }
 }
 
-void sac_tile_begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *at, bool backward,
-                    void *scratch) {
+static void begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *at,
+                  const tile_scratch *scratch) {
     const sac_attention_args *args = &call->args;
-    *t = (q_tile){.call = call, .args = args, .at = *at, .pairs = uses_pairs(args)};
-    sac_tile_scratch(args, backward, scratch, &t->scratch);
+    *t = (q_tile){.call = call, .args = args, .at = *at, .pairs = uses_pairs(args), .scratch = *scratch};
     t->seq = sac_sequence_of(args, at->b);
     t->band = sac_band_make(&args->band, t->seq.q_len, t->seq.k_len);
     t->rows = at->num_heads * (at->q.end - at->q.begin);
@@ -84,6 +93,17 @@ void sac_tile_begin(q_tile *t, const sac_attention_call *call, const sac_cpu_til
     t->modified = args->softcap > 0 || args->alibi_slopes || call->score_mod || !(args->scale > 0);
     t->exponent = t->modified ? LOG2E : args->scale * LOG2E;
     set_lanes(t);
+}
+
+void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, const sac_cpu_tile *at,
+                     bool backward, void *scratch) {
+    tile_scratch rooms[SAC_CPU_MAX_TOGETHER];
+    sac_tile_scratch(&call->args, backward, num_tiles, scratch, rooms);
+    for (int i = 0; i < num_tiles; i++) {
+        sac_cpu_tile of_heads = *at;
+        of_heads.h += i * at->num_heads;
+        begin(&t[i], call, &of_heads, &rooms[i]);
+    }
 }
 
 /* Lanes [first, first + STRIP) of the tile, as a tile of their own. */
@@ -110,6 +130,9 @@ static q_tile strip_of(const q_tile *t, int first) {
     return strip;
 }
 
+/* A strip begins at a multiple of KEY_STEP keys of the tile: pairs of keys stay whole, and lie on cache lines. */
+enum { KEY_STEP = 32 };
+
 /* Cuts the key tile to what the strip sees of it; false if that is nothing. */
 static bool trim(const q_tile *strip, sac_tile *tile) {
     int32_t lo = SAC_FAR, hi = 0, all_lo = 0, all_hi = SAC_FAR;
@@ -119,7 +142,7 @@ static bool trim(const q_tile *strip, sac_tile *tile) {
         all_lo = sac_max(all_lo, strip->scratch.lo[lane]);
         all_hi = sac_min(all_hi, strip->scratch.hi[lane]);
     }
-    tile->begin = sac_max(tile->begin, lo);
+    if (lo > tile->begin) tile->begin += (lo - tile->begin) / KEY_STEP * KEY_STEP;
     tile->end = sac_min(tile->end, hi);
     tile->banded = tile->begin < all_lo || tile->end > all_hi;
     return tile->begin < tile->end;

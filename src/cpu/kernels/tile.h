@@ -18,6 +18,7 @@ enum { Q_TILE = SAC_CPU_Q_TILE, KV_TILE = SAC_CPU_KV_TILE };
 #define LOG2E 1.44269504f
 #define LN2 0.69314718f
 
+/* Tiles that are worked on together share all of it but q_t, state and what is known of each lane. */
 typedef struct tile_scratch {
     float *rows;      /* (LANES, row_words) staging of whole rows */
     float *more_rows; /* backward: two more of them */
@@ -58,7 +59,7 @@ typedef struct q_tile {
 } q_tile;
 
 #define sac_tile_scratch SAC_FOR_ISA(sac_tile_scratch)
-#define sac_tile_begin SAC_FOR_ISA(sac_tile_begin)
+#define sac_tiles_begin SAC_FOR_ISA(sac_tiles_begin)
 #define sac_tile_each_strip SAC_FOR_ISA(sac_tile_each_strip)
 #define sac_tile_load SAC_FOR_ISA(sac_tile_load)
 #define sac_tile_store SAC_FOR_ISA(sac_tile_store)
@@ -67,12 +68,13 @@ typedef struct q_tile {
 #define sac_scores_finish SAC_FOR_ISA(sac_scores_finish)
 #define sac_scores_finish_diagonal SAC_FOR_ISA(sac_scores_finish_diagonal)
 
-/* Lays out scratch from `base` on; returns its bytes. base NULL: only measures. */
-size_t sac_tile_scratch(const sac_attention_args *args, bool backward, void *base, tile_scratch *scratch);
+/* Lays out scratch for num_tiles tiles from `base` on; returns its bytes. base NULL: only measures. */
+size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_tiles, void *base,
+                        tile_scratch scratch[]);
 
-/* Everything about the tile but the data. */
-void sac_tile_begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *at, bool backward,
-                    void *scratch);
+/* Everything about num_tiles tiles but the data: `at`, and those of the heads that follow. */
+void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, const sac_cpu_tile *at,
+                     bool backward, void *scratch);
 
 /* Calls fn for the key tile: once, or, where the band cuts through it, for each strip of STRIP lanes with the keys
  * that some lane of the strip sees, so that at most half of what a whole tile would hide is computed. */
