@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Union
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ..block_mask import BlockMask
-from ..modifier import Modifier
 from ._device import autocast
-from ._modifiers import as_modifier
+from ._modifiers import Mod, bound
 from ._ops import Spec, attention
-
-Mod = Union[Modifier, Callable, None]
 
 
 def attend(
@@ -21,25 +18,24 @@ def attend(
     window: Optional[tuple[int, int]] = None, sink: Optional[Tensor] = None, softcap: float = 0.0,
     deterministic: bool = False, score_mod: Mod = None, mask_mod: Mod = None,
     block_mask: Optional[BlockMask] = None, backend: Optional[str] = None, max_seqlens: tuple[int, int] = (0, 0),
-    with_lse: bool = False, **tensors: Optional[Tensor],
+    with_lse: bool = False, heads_first: bool = False, **tensors: Optional[Tensor],
 ) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
-    """out and, if wanted, lse of q (B, Nq, H, D), k, v, or of packed ones. window is aligned to the bottom right.
+    """out and, if wanted, lse of q (B, Nq, H, D), k, v; or, heads_first, (B, H, Nq, D); or of packed ones. window is
+    aligned to the bottom right.
 
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """
-    q, k, v = autocast(q, k, v)
-    score_mod, mask_mod = as_modifier("score", score_mod, q.device), as_modifier("mask", mask_mod, q.device)
-    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
+    if torch._C._is_any_autocast_enabled():
+        q, k, v = autocast(q, k, v)
+    score, mask = bound("score", score_mod, q.device), bound("mask", mask_mod, q.device)
     others = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    for kind, modifier in (("score", score_mod), ("mask", mask_mod)):
-        if modifier and modifier.scalars:
-            others[f"{kind}_scalars"] = torch.tensor(list(modifier.scalars.values()), dtype=torch.float32)
-    if mask_mod:
-        others.update({f"mask_aux.{name}": tensor for name, tensor in mask_mod.aux.items()})
+    if score.scalars is not None:
+        others["score_scalars"] = score.scalars
+    if mask.scalars is not None:
+        others["mask_scalars"] = mask.scalars
+    for name, tensor in zip(mask.names, mask.aux):
+        others[f"mask_aux.{name}"] = tensor
     spec = Spec(
-        scale, causal, window, "bottom_right", softcap,
-        *((score_mod.text, score_mod.grad_text, tuple(score_mod.aux)) if score_mod else ("", "", ())),
-        *((mask_mod.text, tuple(mask_mod.aux)) if mask_mod else ("", ())),
-        tuple(others), deterministic, backend)  # fmt: skip
-    score_aux = list(score_mod.aux.values()) if score_mod else []
-    return attention(q, k, v, sink, score_aux, list(others.values()), spec, max_seqlens, block_mask, with_lse)
+        scale, causal, window, "bottom_right", softcap, score.text, score.grad_text, score.names, mask.text, mask.names,
+        tuple(others), deterministic or torch.are_deterministic_algorithms_enabled(), backend, heads_first)  # fmt: skip
+    return attention(q, k, v, sink, score.aux, list(others.values()), spec, max_seqlens, block_mask, with_lse)

@@ -50,5 +50,9 @@ def context_of(device: torch.device):
     """For calls on this device."""
     if device.type != "cuda":
         return context()
-    index = torch.cuda.current_device() if device.index is None else device.index
-    return device_context(_raw_stream(index), _ALLOCATOR)
+    return context_on(torch.cuda.current_device() if device.index is None else device.index)
+
+
+def context_on(index: int):
+    """For calls on the GPU of this number; -1: on the host."""
+    return context() if index < 0 else device_context(_raw_stream(index), _ALLOCATOR)

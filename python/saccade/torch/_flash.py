@@ -7,8 +7,9 @@ from typing import Optional
 from torch import Tensor
 
 from ..block_mask import BlockMask
-from ._attend import Mod, attend
+from ._attend import attend
 from ._masks import from_torch_lists
+from ._modifiers import Mod
 
 Window = tuple[Optional[int], Optional[int]]
 

@@ -32,9 +32,8 @@ def flex_attention(
         raise ValueError(f"query has {query.shape[1]} heads and key {key.shape[1]}: say enable_gqa=True to share heads")
     mask, mask_mod = _as_mask(block_mask)
     out, lse = attend(
-        *(t.transpose(1, 2) for t in (query, key, value)), scale=scale, block_mask=mask, mask_mod=mask_mod,
-        score_mod=score_mod, backend=backend, with_lse=return_lse)  # fmt: skip
-    out = out.transpose(1, 2)
+        query, key, value, scale=scale, block_mask=mask, mask_mod=mask_mod, score_mod=score_mod, backend=backend,
+        with_lse=return_lse, heads_first=True)  # fmt: skip
     return (out, lse) if return_lse else out
 
 

@@ -38,6 +38,7 @@ class Spec(NamedTuple):
     others: tuple[str, ...] = ()  # names of the operator's `others`, in order
     deterministic: bool = False
     backend: Optional[str] = None
+    heads_first: bool = False  # q, k, v and out are (B, H, N, D)
 
 
 @torch.compiler.assume_constant_result
@@ -87,29 +88,36 @@ def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: S
 # -- the calls --
 
 
-def _new_outputs(q: Tensor, v: Tensor, with_lse: bool = True) -> tuple[Tensor, Optional[Tensor]]:
+def _new_outputs(q: Tensor, v: Tensor, heads_first: bool, with_lse: bool = True) -> tuple[Tensor, Optional[Tensor]]:
     """out is laid out in memory as q is, where it has its shape."""
     out = torch.empty_like(q) if v.shape[-1] == q.shape[-1] else q.new_empty((*q.shape[:-1], v.shape[-1]))
     if not with_lse:
         return out, None
-    rows = (q.shape[1], q.shape[0]) if q.dim() == 3 else (q.shape[0], q.shape[2], q.shape[1])
-    return out, q.new_empty(rows, dtype=torch.float32)
+    *batch, rows, heads, _ = q.shape
+    return out, q.new_empty((*batch, rows, heads) if heads_first else (*batch, heads, rows), dtype=torch.float32)
+
+
+def _describe(tensors: Sequence[Optional[Tensor]], heads_first: bool) -> list[CTensor]:
+    """q, k, v and what has their shapes, as the library takes them."""
+    return [CTensor(t.transpose(1, 2) if heads_first and t is not None else t) for t in tensors]
 
 
 def _plan_forward(inputs, outputs, num_aux: int, spec: Spec, max_seqlens: tuple[int, int], with_lse: bool) -> Plan:
-    described = [CTensor(t) for t in (*inputs, *outputs)]
-    q, k, v, sink, *rest, out, lse = described
+    out, lse = outputs
+    q, k, v, c_out = _describe((*inputs[:3], out), spec.heads_first)
+    sink, *rest, c_lse = (CTensor(t) for t in (*inputs[3:], lse))
+    described = [q, k, v, sink, *rest, c_out, c_lse]
     kept: list = [described]
     params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
-    arguments = (*(t.pointer for t in (q, k, v, out, lse)), params)
+    arguments = (*(t.pointer for t in (q, k, v, c_out, c_lse)), params)
     return Plan(lib.saccade_attention_forward, arguments, described, params, kept)
 
 
 def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse=True):
     """out and, if wanted, lse."""
-    inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v, with_lse)
+    inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v, spec.heads_first, with_lse)
     plan = plan_of(_plan_forward, inputs, outputs, len(score_aux), spec, max_seqlens, with_lse)
-    plan.run(q.device, (*inputs, *outputs), mask)
+    plan.run(q.get_device(), (*inputs, *outputs), mask)
     return outputs
 
 
@@ -121,14 +129,19 @@ def _new_gradients(q, k, v, sink, score_aux, aux_wanted) -> list[Tensor]:
 
 
 def _plan_backward(inputs, outputs, num_aux: int, aux_wanted, spec: Spec, max_seqlens: tuple[int, int]) -> Plan:
-    described = [CTensor(t) for t in (*inputs, *outputs)]
-    dout, dlse, out, lse, q, k, v, sink, *rest = described[: len(inputs)]
-    names = ["dq", "dk", "dv", *(["dsink"] if sink.pointer else [])]
-    gradients = [t.pointer for t in described[len(inputs) :]]
-    daux = dict(zip(aux_wanted, gradients[len(names) :]))
-    c_daux = ffi.new("DLTensor *[]", [daux.get(i, ffi.NULL) for i in range(num_aux)]) if daux else ffi.NULL
-    fields = {"dout": dout.pointer, "dlse": dlse.pointer, "daux": c_daux, **dict(zip(names, gradients))}
-    grads, kept = ffi.new("saccade_attention_grads *", fields), [described, c_daux]
+    dout, dlse, out, lse, q, k, v, *rest = inputs
+    dout, out, q, k, v, *dqkv = _describe((dout, out, q, k, v, *outputs[:3]), spec.heads_first)
+    dlse, lse, sink, *rest = (CTensor(t) for t in (dlse, lse, *rest))
+    more = [CTensor(t) for t in outputs[3:]]
+    described = [dout, dlse, out, lse, q, k, v, sink, *rest, *dqkv, *more]
+    names = ["dout", "dlse", "dq", "dk", "dv"]
+    if sink.pointer:
+        names.append("dsink")
+    fields = dict(zip(names, (t.pointer for t in (dout, dlse, *dqkv, *more))))
+    daux = dict(zip(aux_wanted, (t.pointer for t in more[len(names) - 5 :])))
+    if daux:
+        fields["daux"] = ffi.new("DLTensor *[]", [daux.get(i, ffi.NULL) for i in range(num_aux)])
+    grads, kept = ffi.new("saccade_attention_grads *", fields), [described, fields]
     params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
     arguments = (*(t.pointer for t in (q, k, v, out, lse)), grads, params)
     return Plan(lib.saccade_attention_backward, arguments, described, params, kept)
@@ -140,7 +153,7 @@ def _backward(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, others
     inputs = (dout, dlse, out, lse, q, k, v, sink, *score_aux, *others)
     outputs = _new_gradients(q, k, v, sink, score_aux, aux_wanted)
     plan = plan_of(_plan_backward, inputs, outputs, len(score_aux), tuple(aux_wanted), spec, max_seqlens)
-    plan.run(q.device, (*inputs, *outputs), mask)
+    plan.run(q.get_device(), (*inputs, *outputs), mask)
     return outputs
 
 
@@ -157,8 +170,8 @@ def attention_forward(
 
 
 @attention_forward.register_fake
-def _(q, k, v, *_):
-    return _new_outputs(q, v)
+def _(q, k, v, sink, score_aux, others, spec, *_):
+    return _new_outputs(q, v, _load(spec).heads_first)
 
 
 @torch.library.custom_op("saccade::attention_backward", mutates_args=())
@@ -184,66 +197,82 @@ def dense_rows(gradient: Tensor) -> Tensor:
     return gradient if gradient.stride(-1) == 1 else gradient.contiguous()
 
 
-def _save(ctx, inputs, output):
-    q, k, v, sink, score_aux, others, *ctx.constants = inputs
-    ctx.save_for_backward(q, k, v, sink, *output, *score_aux, *others)
-    ctx.set_materialize_grads(False)
-    ctx.num_aux = len(score_aux)
-    ctx.aux_wanted = [i for i, t in enumerate(score_aux) if t.requires_grad]
-
-
-def _gradients(ctx, dout, dlse, backward):
-    """One for each argument of the operator."""
+def _gradients(ctx, constants, num_aux: int, aux_wanted, dout, dlse, backward):
+    """dq, dk, dv, dsink and those of the score_aux."""
     q, k, v, sink, out, lse, *rest = ctx.saved_tensors
-    score_aux, others = rest[: ctx.num_aux], rest[ctx.num_aux :]
+    score_aux, others = rest[:num_aux], rest[num_aux:]
     dout = torch.zeros_like(out) if dout is None else dense_rows(dout)
     dlse = None if dlse is None else dense_rows(dlse)
-    dq, dk, dv, *rest = backward(
-        dout, dlse, out, lse, ctx.aux_wanted, q, k, v, sink, score_aux, others, *ctx.constants)  # fmt: skip
+    dq, dk, dv, *rest = backward(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, others, *constants)
     dsink = rest.pop(0) if sink is not None else None
-    daux = [None] * len(score_aux)
-    for i, gradient in zip(ctx.aux_wanted, rest):
+    daux = [None] * num_aux
+    for i, gradient in zip(aux_wanted, rest):
         daux[i] = gradient.to(score_aux[i].dtype)
-    return dq, dk, dv, dsink, daux, [None] * len(others), None, None, None
+    return dq, dk, dv, dsink, daux
 
 
 def _setup_context(ctx, inputs, output):
-    _save(ctx, inputs, output)
+    q, k, v, sink, score_aux, others, *ctx.constants = inputs
+    ctx.save_for_backward(q, k, v, sink, *output, *score_aux, *others)
+    ctx.set_materialize_grads(False)
+    ctx.num_aux, ctx.num_others = len(score_aux), len(others)
+    ctx.aux_wanted = [i for i, t in enumerate(score_aux) if t.requires_grad]
     ctx.mask = BlockMask.numbered(inputs[-1])  # alive until the backward pass
 
 
-_operators_gradients = functools.partial(_gradients, backward=attention_backward)
+def _operators_gradients(ctx, dout, dlse):
+    results = _gradients(ctx, ctx.constants, ctx.num_aux, ctx.aux_wanted, dout, dlse, attention_backward)
+    return *results, [None] * ctx.num_others, None, None, None
+
+
+def _no_second_gradients(ctx, *_):
+    raise NotImplementedError("attention has no second derivatives: its gradients cannot be differentiated again")
+
+
 attention_forward.register_autograd(_operators_gradients, setup_context=_setup_context)
+attention_backward.register_autograd(_no_second_gradients)
 
 
 class _Eager(torch.autograd.Function):
-    """The same without the dispatcher, which costs more than a small attention, and without score_aux: a Function sees
-    no tensors inside others of its arguments."""
+    """The same without the dispatcher, which costs more than a small attention."""
 
     @staticmethod
-    def forward(ctx, q, k, v, sink, rest):
+    def forward(ctx, q, k, v, sink, call, *score_aux):
         # In one piece: with a setup_context of its own, apply would bind the signature at every call. And what are no
         # inputs in one argument, since each costs.
-        others, *constants, with_lse = rest
-        out, lse = _forward(q, k, v, sink, (), others, *constants)
-        _save(ctx, (q, k, v, sink, (), others, *constants), (out, lse))
+        others, spec, max_seqlens, mask, with_lse = call
+        out, lse = _forward(q, k, v, sink, score_aux, others, spec, max_seqlens, mask)
+        ctx.save_for_backward(q, k, v, sink, out, lse, *score_aux, *others)
+        ctx.set_materialize_grads(False)
+        ctx.call = call
         return (out, lse) if with_lse else out
 
     @staticmethod
     def backward(ctx, dout, dlse=None):
-        dq, dk, dv, dsink, *_ = _gradients(ctx, dout, dlse, _backward)
-        return dq, dk, dv, dsink, None
+        _, spec, max_seqlens, mask, _ = ctx.call
+        aux_wanted = [i for i, wanted in enumerate(ctx.needs_input_grad[5:]) if wanted]
+        if torch.is_grad_enabled():  # somebody wants to differentiate the gradients: the operator says that he cannot
+            backward, constants = attention_backward, (spec_text(spec), max_seqlens, mask.number if mask else 0)
+        else:
+            backward, constants = _backward, (spec, max_seqlens, mask)
+        *results, daux = _gradients(ctx, constants, len(spec.score_aux), aux_wanted, dout, dlse, backward)
+        return *results, None, *daux
+
+
+# Without torch's own apply, which looks for the wrappers of torch.func among the arguments: `attention` knows that
+# there are none.
+_apply_eager = super(torch.autograd.Function, _Eager).apply
 
 
 def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool):
-    """out and, if wanted, lse, by the shortest way that autograd, torch.compile and dispatch modes allow."""
-    tensors, constants = (q, k, v, sink, score_aux, others), (spec, max_seqlens, mask)
-    watched = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(q) is not Tensor
-    asked = [t for t in (q, k, v, sink, *score_aux) if t is not None and t.requires_grad]
-    differentiated = asked and torch.is_grad_enabled()
-    if not watched and not differentiated:
-        return _forward(*tensors, *constants, with_lse)
-    if watched or score_aux:
-        return attention_forward(*tensors, spec_text(spec), max_seqlens, mask.number if mask else 0)
-    result = _Eager.apply(q, k, v, sink, (others, *constants, with_lse))
+    """out and, if wanted, lse, by the shortest way that autograd, torch.compile, dispatch modes and torch.func allow."""
+    if (torch.compiler.is_compiling() or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack()
+            or torch._C._are_functorch_transforms_active()):  # fmt: skip
+        number = mask.number if mask else 0
+        return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
+    asked = (q.requires_grad or k.requires_grad or v.requires_grad or sink is not None and sink.requires_grad
+             or any(t.requires_grad for t in score_aux))  # fmt: skip
+    if not asked or not torch.is_grad_enabled():
+        return _forward(q, k, v, sink, score_aux, others, spec, max_seqlens, mask, with_lse)
+    result = _apply_eager(q, k, v, sink, (others, spec, max_seqlens, mask, with_lse), *score_aux)
     return result if with_lse else (result, None)

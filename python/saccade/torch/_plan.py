@@ -9,13 +9,12 @@ from __future__ import annotations
 import threading
 from typing import Callable, Optional, Sequence
 
-import torch
 from torch import Tensor
 
 from .._library import check, ffi
 from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
-from ._device import context_of
+from ._device import context_on
 
 MOST_PLANS = 1024
 Tensors = Sequence[Optional[Tensor]]
@@ -37,11 +36,12 @@ class Plan:
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
         self._addresses = [(i, t.address) for i, t in enumerate(described) if t.address]
 
-    def run(self, device: torch.device, tensors: Tensors, mask: Optional[BlockMask]) -> None:
+    def run(self, device: int, tensors: Tensors, mask: Optional[BlockMask]) -> None:
+        """device: the number of a GPU, or -1."""
         for i, address in self._addresses:
             address[0] = tensors[i].data_ptr()
         self._params.block_mask = mask.pointer if mask else ffi.NULL
-        check(self._function(context_of(device), *self._arguments))
+        check(self._function(context_on(device), *self._arguments))
 
 
 def plan_of(make: Callable[..., Plan], inputs: Tensors, outputs: Tensors, *constants) -> Plan:

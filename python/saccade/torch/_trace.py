@@ -7,6 +7,7 @@ one aux tensor of integers or scalars. So a captured value that changes gives th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Optional
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -27,9 +28,9 @@ class TracedModifier:
 
     text: str
     grad_text: str
-    aux_names: list[str] = field(default_factory=list)
+    aux_names: tuple[str, ...] = ()
     aux: list[torch.Tensor] = field(default_factory=list)
-    scalars: list[float] = field(default_factory=list)
+    scalars: Optional[torch.Tensor] = None  # fp32, on the host
     repeatable: bool = True  # no torch function was computed meanwhile, whose result may differ the next time
 
 
@@ -70,7 +71,8 @@ class _Tracer:
         if self.integers:
             names.append(INTEGERS)
             aux.append(torch.tensor(self.integers, dtype=torch.int64, device=self.device))
-        return TracedModifier(text, grad_text, names, aux, self.scalars, self.repeatable)
+        scalars = torch.tensor(self.scalars, dtype=torch.float32) if self.scalars else None
+        return TracedModifier(text, grad_text, tuple(names), aux, scalars, self.repeatable)
 
     def backward_text(self, score: Node, result: Node) -> str:
         """dL/d score, and aux_grad for every captured float tensor that asks for a gradient."""

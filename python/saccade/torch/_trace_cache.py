@@ -9,6 +9,7 @@ computes with a tensor while it is traced, is traced anew each time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 from typing import Callable, Hashable, Optional
@@ -18,7 +19,7 @@ import torch
 from ._trace import TracedModifier
 
 MOST_TRACES = 1024
-_VALUES = (int, float, str, bytes, type(None), torch.dtype, torch.device)
+_VALUES = (int, str, bytes, type(None), torch.dtype, torch.device)
 _known: dict[Hashable, tuple[TracedModifier, list[Optional[int]]]] = {}
 
 
@@ -33,8 +34,10 @@ def trace_once(trace: Callable[..., TracedModifier], function: Callable, device:
         return trace(function, device)
     if key in _known:
         traced, places = _known[key]
+        if not reached.tensors:
+            return traced
         aux = [t if place is None else reached.tensors[place] for t, place in zip(traced.aux, places)]
-        return dataclasses.replace(traced, aux=aux)
+        return TracedModifier(traced.text, traced.grad_text, traced.aux_names, aux, traced.scalars)
     traced = trace(function, device)
     if traced.repeatable:
         if len(_known) >= MOST_TRACES:
@@ -54,50 +57,55 @@ def _find(item, items: list) -> Optional[int]:
     return next((i for i, other in enumerate(items) if other is item), None)
 
 
+_MISSING = object()  # a name that is no global: a builtin, or an attribute of something
+
+
 class _Reached:
     """What a function reaches: the tensors in order, everything else in a key."""
 
     def __init__(self):
         self.tensors: list[torch.Tensor] = []
-        self._functions: list[types.FunctionType] = []
+        self._places: dict[int, int] = {}  # of tensors and functions by id: how many were seen before
 
     def key(self, value) -> Hashable:
         if isinstance(value, types.FunctionType):
             return self._function_key(value)
         if isinstance(value, torch.Tensor):
-            return "tensor", self._place(value, self.tensors), value.dtype, value.dim(), value.requires_grad
+            return "tensor", self._place(value), value.dtype, value.dim(), value.requires_grad
         if isinstance(value, tuple):
             return tuple(self.key(item) for item in value)
+        if isinstance(value, float):
+            return repr(value)  # NaN equals nothing, and -0.0 equals 0.0
         if isinstance(value, _VALUES):
-            return type(value), repr(value)  # as text: NaN equals nothing, and -0.0 equals 0.0
-        if value is torch or value is math or value is torch.Tensor:
+            return type(value), value
+        if value is torch or value is math or value is torch.Tensor or value is _MISSING:
             return id(value)
         raise _Unknown
 
+    def _place(self, tensor: torch.Tensor) -> int:
+        if id(tensor) not in self._places:
+            self._places[id(tensor)] = len(self._places)
+            self.tensors.append(tensor)
+        return self._places[id(tensor)]
+
     def _function_key(self, function: types.FunctionType) -> Hashable:
-        seen = len(self._functions)
-        place = self._place(function, self._functions)
-        if place < seen:
-            return "function", place
+        if id(function) in self._places:
+            return "function", self._places[id(function)]
+        self._places[id(function)] = len(self._places)
+        code, known = function.__code__, function.__globals__
+        defaults, keywords = function.__defaults__ or (), function.__kwdefaults__ or {}
         try:
-            cells = tuple(cell.cell_contents for cell in function.__closure__ or ())
+            reached = [cell.cell_contents for cell in function.__closure__ or ()]
         except ValueError:  # a cell that is still empty
             raise _Unknown from None
-        known = function.__globals__
-        named = tuple(known[name] for name in sorted(_names(function.__code__)) if name in known)
-        keywords = tuple((function.__kwdefaults__ or {}).items())
-        return function.__code__, self.key(cells), self.key(named), self.key(function.__defaults__), self.key(keywords)
-
-    @staticmethod
-    def _place(item, items: list) -> int:
-        place = _find(item, items)
-        if place is None:
-            place = len(items)
-            items.append(item)
-        return place
+        reached += [known.get(name, _MISSING) for name in _names(code)]
+        reached += defaults
+        reached += keywords.values()
+        return code, len(defaults), tuple(keywords), tuple([self.key(value) for value in reached])
 
 
-def _names(code: types.CodeType) -> set[str]:
+@functools.lru_cache(maxsize=MOST_TRACES)
+def _names(code: types.CodeType) -> tuple[str, ...]:
     """Globals that a code may read, and attributes, which look the same; functions defined inside included."""
     inner = [_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return set(code.co_names).union(*inner)
+    return tuple(sorted(set(code.co_names).union(*inner)))
