@@ -4,9 +4,9 @@
 
 Each contender is called many times without waiting for the device, so on a GPU the time is the CPU's; contenders take
 turns, and the best of the rounds is printed. "C" is the library's function through cffi with every argument prepared
-and outputs there; the last column is the time over that of the C calls that do the same. The floor of a call that may be
-differentiated is a torch.autograd.Function that allocates and saves what attention does, and computes nothing. Import
-is of the package without PyTorch, in a fresh process.
+and outputs there; the last column is the time over that of the C calls that do the same. The floor of a call that may
+be differentiated is a torch.autograd.Function that allocates and saves what attention does, and computes nothing.
+Import is of the package without PyTorch, in a fresh process.
 """
 
 import argparse
@@ -121,7 +121,8 @@ def contenders(q, k, v):
     yield "flash_attn_func, inputs that ask for gradients", lambda: flash(*wanted), "C forward"
     yield "flash_attn_func, backward", both(flash, wanted, dout), "C forward, backward"
     yield "flex_attention, score_mod, block_mask", lambda: flex(*transposed), "C forward, score_mod, block_mask"
-    yield "the same, inputs that ask for gradients", lambda: flex(*wanted_transposed), "C forward, score_mod, block_mask"
+    yield "the same, inputs that ask for gradients", lambda: flex(*wanted_transposed), (
+        "C forward, score_mod, block_mask")  # fmt: skip
     yield "the same, backward", both(flex, wanted_transposed, dout.transpose(1, 2)), (
         "C forward, backward, score_mod, block_mask")  # fmt: skip
     yield "create_block_mask", lambda: create_block_mask(
@@ -153,9 +154,9 @@ def main():
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{name}, {tuple(shape)} {dtype}, causal, torch {torch.__version__}, Python {sys.version.split()[0]}")
     print(f"{'call':48} {'us':>8} {'over C':>8}")
-    by_name = {name: time for (name, *_), time in zip(calls, best)}
-    for (name, _, in_c), time in zip(calls, best):
-        print(f"{name:48} {time:8.1f}", f"{time - by_name[in_c]:8.1f}" if in_c else "")
+    by_name = {name: best[i] for i, (name, *_) in enumerate(calls)}
+    for (name, _, in_c), microseconds_each in zip(calls, best):
+        print(f"{name:48} {microseconds_each:8.1f}", f"{microseconds_each - by_name[in_c]:8.1f}" if in_c else "")
     nothing, package = (min(import_milliseconds(module) for _ in range(7)) for module in ("sys", "saccade"))
     print(f"import saccade: {package - nothing:.0f} ms over an empty Python ({nothing:.0f} ms)")
 

@@ -48,10 +48,10 @@ _ERRORS = {
 }
 
 
-def check(status: int) -> None:
-    """Raises what a status means, with the library's own words."""
+def check(status: int, note: str = "") -> None:
+    """Raises what a status means, with the library's own words and a note."""
     if status != lib.SACCADE_OK:
-        raise _ERRORS.get(status, SaccadeError)(text(lib.saccade_last_error()))
+        raise _ERRORS.get(status, SaccadeError)(text(lib.saccade_last_error()) + note)
 
 
 def text(pointer) -> str:

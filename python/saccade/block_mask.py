@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import weakref
 from dataclasses import dataclass
+from typing import Callable, Optional
 
 from ._context import context
 from ._library import check, ffi, lib
@@ -32,13 +35,16 @@ class BlockMaskInfo:
 
 
 class BlockMask:
-    """Made by this module's functions; combined with & | ~. device: where its lists lie."""
+    """Made by this module's functions; combined with & | ~. device: where its lists lie. Pickled as the call that made
+    it, with what its arguments hold by then."""
 
     device = "cpu"
 
     def __init__(self, pointer, kept=()):
         self.pointer = ffi.gc(pointer, lib.saccade_block_mask_destroy)
         self._kept = kept  # arrays that the mask's own mask_mod reads
+        self.mask_mod: Optional[Callable] = None  # the Python function that it was made from, where PyTorch knows one
+        self.made_by: Optional[tuple[Callable, tuple, dict]] = None
         self.number = next(_numbers)  # how torch operators, which take no objects, know this mask
         _by_number[self.number] = self
 
@@ -71,14 +77,46 @@ class BlockMask:
     def _export(self, tensors) -> None:
         check(lib.saccade_block_mask_export(self.pointer, tensors))
 
+    def __repr__(self) -> str:
+        info = self.info
+        return (f"<BlockMask of {info.q_len} queries and {info.kv_len} keys in blocks of {info.block_size}, batch "
+                f"{info.batch}, heads {info.num_heads}: {info.full} FULL, {info.partial} PARTIAL, {info.diagonal} "
+                "DIAGONAL>")
+
+    def __reduce__(self):
+        if self.made_by is None:
+            raise TypeError(f"a block mask that lies on {self.device} cannot be pickled: pickle what it is made of")
+        return _call, self.made_by, {"mask_mod": self.mask_mod}
+
     def __and__(self, other: "BlockMask") -> "BlockMask":
-        return _made(lib.saccade_block_mask_and, self.pointer, other.pointer, kept=(self, other))
+        return self._combined(lib.saccade_block_mask_and, operator.and_, other)
 
     def __or__(self, other: "BlockMask") -> "BlockMask":
-        return _made(lib.saccade_block_mask_or, self.pointer, other.pointer, kept=(self, other))
+        return self._combined(lib.saccade_block_mask_or, operator.or_, other)
 
     def __invert__(self) -> "BlockMask":
-        return _made(lib.saccade_block_mask_not, self.pointer, kept=(self,))
+        return self._combined(lib.saccade_block_mask_not, operator.invert)
+
+    def _combined(self, builder, operation: Callable, *others: "BlockMask") -> "BlockMask":
+        mask = _made(builder, self.pointer, *(other.pointer for other in others), kept=(self, *others))
+        mask.made_by = operation, (self, *others), {}
+        return mask
+
+
+def _call(function: Callable, args: tuple, options: dict) -> BlockMask:
+    return function(*args, **options)
+
+
+def _builder(build: Callable[..., BlockMask]) -> Callable[..., BlockMask]:
+    """A function whose masks remember how they were made."""
+
+    @functools.wraps(build)
+    def making(*args, **options):
+        mask = build(*args, **options)
+        mask.made_by = making, args, options
+        return mask
+
+    return making
 
 
 def _made(builder, *args, kept=()) -> BlockMask:
@@ -97,6 +135,7 @@ def mask_shape(q_len, kv_len, block_size, batch=1, num_heads=1):
     return ffi.new("saccade_mask_shape *", (batch, num_heads, q_len, kv_len, *block_size))
 
 
+@_builder
 def from_mod(mask_mod: Modifier, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
              block_size=DEFAULT_BLOCK) -> BlockMask:
     """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid."""
@@ -106,16 +145,19 @@ def from_mod(mask_mod: Modifier, q_len: int, kv_len: int, *, batch: int = 1, num
                  kept=(kept, mask_mod))
 
 
+@_builder
 def causal(q_len: int, kv_len: int, *, bottom_right: bool = False, block_size=DEFAULT_BLOCK) -> BlockMask:
     return _made(lib.saccade_block_mask_causal, mask_shape(q_len, kv_len, block_size), bottom_right)
 
 
+@_builder
 def window(q_len: int, kv_len: int, left: int, right: int, *, bottom_right: bool = False,
            block_size=DEFAULT_BLOCK) -> BlockMask:
     """i - left <= j <= i + right; -1: unbounded."""
     return _made(lib.saccade_block_mask_window, mask_shape(q_len, kv_len, block_size), left, right, bottom_right)
 
 
+@_builder
 def documents(lengths, *, block_size=DEFAULT_BLOCK) -> BlockMask:
     """Packed documents of these lengths: query and key must lie in the same one."""
     lengths = [int(n) for n in lengths]
@@ -124,6 +166,7 @@ def documents(lengths, *, block_size=DEFAULT_BLOCK) -> BlockMask:
                  len(lengths))
 
 
+@_builder
 def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -> BlockMask:
     """Speculative-decoding draft training: causal over the first q_len keys, then one key a round for each query."""
     lengths = None if lengths is None else [int(n) for n in lengths]
@@ -132,6 +175,7 @@ def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -
     return _made(lib.saccade_block_mask_eagle3, shape, values)
 
 
+@_builder
 def from_tensors(tensors: dict, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
                  block_size=DEFAULT_BLOCK) -> BlockMask:
     """From PyTorch's eight tensors, or the four of the kv_ side. The mask carries no mask_mod: give it at the call."""

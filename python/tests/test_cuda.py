@@ -36,6 +36,21 @@ def test_calls_follow_the_current_stream():
     assert torch.equal(out, expected)
 
 
+def test_tensors_on_several_devices_are_refused():
+    q, k, v = (t.detach() for t in qkv("cuda"))
+    for wrong in ((q.cpu(), k, v), (q, k.cpu(), v), (q, k, v.cpu())):
+        with pytest.raises(ValueError, match="lies on"):
+            flash_attn_func(*wrong)
+    with pytest.raises(ValueError, match="lies on"):
+        flash_attn_func(q, k, v, learnable_sink=torch.zeros(4))
+
+
+def test_a_mask_that_lies_on_the_host_serves_the_gpu():
+    q, k, v = (t.detach() for t in qkv("cuda", 64, 64))
+    mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, 64, 64, "cpu", BLOCK_SIZE=32)
+    torch.testing.assert_close(flash_attn_func(q, k, v, block_mask=mask), flash_attn_func(q, k, v, causal=True))
+
+
 def gradients(out, inputs):
     return torch.autograd.grad(out.square().sum(), inputs)
 

@@ -1,5 +1,7 @@
 """The package without torch: NumPy in, NumPy out, and errors in words."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -59,6 +61,16 @@ def test_block_masks_combine(qkv):
     out = saccade.attention(*qkv, block_mask=mask)
     numpy.testing.assert_array_equal(out[:, :5], 0)  # nothing visible: zero, never NaN
     numpy.testing.assert_allclose(out[:, 5:], plain(*qkv, visible)[:, 5:], atol=2e-6)
+
+
+def test_a_block_mask_is_copied_and_pickled_as_the_call_that_made_it(qkv):
+    limit = saccade.mask_mod("kv_idx <= aux_i32(limit, q_idx)", limit=numpy.arange(33, dtype=numpy.int32)[::-1].copy())
+    mask = saccade.block_mask.from_mod(limit, 33, 33, block_size=(8, 16))
+    mask |= ~saccade.block_mask.window(33, 33, 9, -1, block_size=(8, 16))
+    expected = saccade.attention(*qkv, block_mask=mask)
+    for other in (copy.deepcopy(mask), pickle.loads(pickle.dumps(mask))):
+        assert repr(other) == repr(mask) and "PARTIAL" in repr(mask)
+        numpy.testing.assert_array_equal(saccade.attention(*qkv, block_mask=other), expected)
 
 
 def test_eagle3_lists_what_its_definition_lists():

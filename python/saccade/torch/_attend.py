@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
 from ._device import autocast
+from ._masks import as_mask
 from ._modifiers import Mod, bound
 from ._ops import Spec, attention
 
@@ -17,16 +19,26 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, *, scale: Optional[float] = None, causal: Optional[str] = None,
     window: Optional[tuple[int, int]] = None, sink: Optional[Tensor] = None, softcap: float = 0.0,
     deterministic: bool = False, score_mod: Mod = None, mask_mod: Mod = None,
-    block_mask: Optional[BlockMask] = None, backend: Optional[str] = None, max_seqlens: tuple[int, int] = (0, 0),
-    with_lse: bool = False, heads_first: bool = False, **tensors: Optional[Tensor],
+    block_mask: Union[BlockMask, TorchBlockMask, None] = None, backend: Optional[str] = None,
+    max_seqlens: tuple[int, int] = (0, 0), with_lse: bool = False, heads_first: bool = False,
+    **tensors: Optional[Tensor],
 ) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
     """out and, if wanted, lse of q (B, Nq, H, D), k, v; or, heads_first, (B, H, Nq, D); or of packed ones. window is
-    aligned to the bottom right.
+    aligned to the bottom right. A mask_mod goes before that of a PyTorch block mask.
 
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """
+    rank = 3 if "cu_seqlens_q" in tensors else 4
+    if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
+            and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
+        _refuse((q, k, v), "(T, H, D)" if rank == 3 else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
+    if isinstance(scale, Tensor) or isinstance(softcap, Tensor):
+        raise TypeError("scale, softcap: numbers are needed, not tensors: call .item(), they have no gradient")
     if torch._C._is_any_autocast_enabled():
         q, k, v = autocast(q, k, v)
+    if block_mask is not None:
+        block_mask, its_mask_mod = as_mask(block_mask)
+        mask_mod = mask_mod or its_mask_mod
     score, mask = bound("score", score_mod, q.device), bound("mask", mask_mod, q.device)
     others = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     if score.scalars is not None:
@@ -39,3 +51,11 @@ def attend(
         scale, causal, window, "bottom_right", softcap, score.text, score.grad_text, score.names, mask.text, mask.names,
         tuple(others), deterministic or torch.are_deterministic_algorithms_enabled(), backend, heads_first)  # fmt: skip
     return attention(q, k, v, sink, score.aux, list(others.values()), spec, max_seqlens, block_mask, with_lse)
+
+
+def _refuse(tensors, layout: str) -> None:
+    for name, tensor in zip("qkv", tensors):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
+    shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
+    raise ValueError(f"q, k, v: shapes are {shapes}, expected {layout}")

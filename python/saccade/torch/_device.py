@@ -46,6 +46,11 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)
 
 
+def device_of(device) -> torch.device:
+    """The device that is meant; None: the GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+
+
 def context_of(device: torch.device):
     """For calls on this device."""
     if device.type != "cuda":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
+import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
 from ._attend import attend
@@ -12,6 +14,7 @@ from ._masks import from_torch_lists
 from ._modifiers import Mod
 
 Window = tuple[Optional[int], Optional[int]]
+AnyBlockMask = Union[BlockMask, TorchBlockMask]
 
 
 def flash_attn_func(
@@ -21,7 +24,7 @@ def flash_attn_func(
     full_block_cnt: Optional[Tensor] = None, full_block_idx: Optional[Tensor] = None,
     mask_block_cnt: Optional[Tensor] = None, mask_block_idx: Optional[Tensor] = None,
     block_size: Optional[tuple[int, int]] = None, return_lse: bool = False, *, score_mod: Mod = None,
-    block_mask: Optional[BlockMask] = None, alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
+    block_mask: Optional[AnyBlockMask] = None, alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
 ):  # fmt: skip
     """q (B, Nq, H, D), k (B, Nk, Hkv, D), v (B, Nk, Hkv, Dv) -> out (B, Nq, H, Dv), and lse (B, H, Nq) on request.
 
@@ -30,7 +33,7 @@ def flash_attn_func(
     functions, or C text (saccade.score_mod, saccade.mask_mod). The blocks to visit come as a block_mask, or as
     FlashAttention's own four tensors with their block_size.
     """
-    _leave_to_the_library(num_splits, pack_gqa)
+    _refuse(num_splits, pack_gqa, alibi_slopes)
     if mask_block_cnt is not None or full_block_cnt is not None:
         if mask_block_cnt is None or block_size is None or block_mask is not None:
             raise ValueError("full_block_cnt: needs mask_block_cnt and block_size beside it, and no block_mask")
@@ -49,7 +52,7 @@ def flash_attn_varlen_func(
     seqused_k: Optional[Tensor] = None, page_table: Optional[Tensor] = None, softmax_scale: Optional[float] = None,
     causal: bool = False, window_size: Window = (None, None), learnable_sink: Optional[Tensor] = None,
     softcap: float = 0.0, num_splits: int = 1, pack_gqa: Optional[bool] = None, deterministic: bool = False,
-    score_mod: Mod = None, mask_mod: Mod = None, *, return_lse: bool = False, block_mask: Optional[BlockMask] = None,
+    score_mod: Mod = None, mask_mod: Mod = None, *, return_lse: bool = False, block_mask: Optional[AnyBlockMask] = None,
     alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
 ):  # fmt: skip
     """The same over packed sequences: q (Tq, H, D), k (Tk, Hkv, D), v (Tk, Hkv, Dv), lse (H, Tq).
@@ -57,9 +60,12 @@ def flash_attn_varlen_func(
     cu_seqlens_* (B + 1,) int32 say where each sequence begins; seqused_* (B,) int32 how much of it is used. On CUDA
     max_seqlen_* are needed, since lengths are never read back.
     """
-    _leave_to_the_library(num_splits, pack_gqa)
+    _refuse(num_splits, pack_gqa, alibi_slopes)
     if page_table is not None:
         raise NotImplementedError("page_table: keys and values in pages are not served")
+    for name, cu_seqlens in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
+        if cu_seqlens is None:
+            raise ValueError(f"{name}: is missing; without it flash_attn_func takes sequences of one length")
     out, lse = attend(
         q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
         softcap=softcap, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod, block_mask=block_mask,
@@ -69,17 +75,23 @@ def flash_attn_varlen_func(
     return (out, lse) if return_lse else out
 
 
-def _leave_to_the_library(num_splits: int, pack_gqa: Optional[bool]) -> None:
+def _refuse(num_splits: int, pack_gqa: Optional[bool], alibi_slopes: Optional[Tensor]) -> None:
     for name, value, default in (("num_splits", num_splits, 1), ("pack_gqa", pack_gqa, None)):
         if value != default:
             raise NotImplementedError(f"{name}: {value}, but how work is split is the library's choice: {default}")
+    if alibi_slopes is not None and alibi_slopes.requires_grad and torch.is_grad_enabled():
+        raise NotImplementedError("alibi_slopes: have no gradient here; detach them, or capture them in a score_mod")
 
 
 def _causal(causal: bool) -> Optional[str]:
+    if causal not in (False, True):
+        raise ValueError(f"causal: {causal!r} is neither True nor False; True is aligned to the bottom right")
     return "bottom_right" if causal else None
 
 
 def _window(window_size: Window) -> Optional[tuple[int, int]]:
+    if not isinstance(window_size, (tuple, list)) or len(window_size) != 2:
+        raise ValueError(f"window_size: {window_size!r} is no pair (left, right)")
     left, right = (-1 if side is None else side for side in window_size)
     return None if (left, right) == (-1, -1) else (left, right)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+import weakref
+from typing import Callable, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from .. import block_mask as masks
 from .._call import AttentionOptions
@@ -61,13 +63,14 @@ def build_from_mod(mask_mod: Modifier, q_len: int, kv_len: int, batch: int, num_
     return mask
 
 
-_LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
+         "q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")  # fmt: skip
 
 
 def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: int, block_size) -> BlockMask:
     """A block mask of counts and indices, PARTIAL ones and then, unless None, FULL ones, on their device."""
     batch, heads = tensors[0].shape[:2]
-    device, lists = tensors[0].device, dict(zip(_LISTS, tensors))
+    device, lists = tensors[0].device, dict(zip(LISTS, tensors))
     if device.type != "cuda":
         return masks.from_tensors(lists, q_len, kv_len, batch=batch, num_heads=heads, block_size=block_size)
     shape = masks.mask_shape(q_len, kv_len, block_size, batch, heads)
@@ -75,6 +78,34 @@ def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: in
     mask = DeviceBlockMask(lib.saccade_device_mask_import, shape, device, c_tensors, kept=(kept, lists))
     mask.raise_what_the_device_found()
     return mask
+
+
+_imported: "weakref.WeakKeyDictionary[TorchBlockMask, tuple[list, list, BlockMask]]" = weakref.WeakKeyDictionary()
+
+
+def _import(block_mask: TorchBlockMask) -> BlockMask:
+    """Ours of PyTorch's lists, made once for as long as they stay the same."""
+    lists = [getattr(block_mask, name) for name in LISTS[:4]]
+    state = [None if t is None else (id(t), _version(t)) for t in lists]
+    known_state, _, mask = _imported.get(block_mask, (None, None, None))
+    if state != known_state:
+        mask = from_torch_lists(lists, *block_mask.seq_lengths, tuple(block_mask.BLOCK_SIZE))
+        _imported[block_mask] = state, lists, mask  # the lists are kept, so that nobody else gets their ids
+    return mask
+
+
+def _version(tensor: Tensor):
+    """Changes when the tensor is written to; torch does not count that of inference tensors."""
+    return object() if tensor.is_inference() else tensor._version
+
+
+def as_mask(block_mask: Union[BlockMask, TorchBlockMask]) -> tuple[BlockMask, Optional[Callable]]:
+    """A block mask of ours, and the mask_mod that decides its PARTIAL blocks unless it carries its own."""
+    if isinstance(block_mask, BlockMask):
+        return block_mask, None
+    if isinstance(block_mask, TorchBlockMask):
+        return _import(block_mask), block_mask.mask_mod
+    raise TypeError(f"block_mask: a BlockMask of saccade or of PyTorch is needed, not {type(block_mask).__name__}")
 
 
 def eagle3_block_mask(
@@ -87,14 +118,31 @@ def eagle3_block_mask(
     """
     device = torch.device(device)
     if device.type != "cuda":
-        return masks.eagle3(q_len, kv_len, None if lengths is None else lengths.tolist(), block_size=BLOCK_SIZE)
-    lengths = None if lengths is None else lengths.to(device, torch.int32)
-    shape = masks.mask_shape(q_len, kv_len, BLOCK_SIZE, 1 if lengths is None else len(lengths))
-    bounds = CTensor(lengths)
-    mask = DeviceBlockMask(lib.saccade_device_mask_eagle3, shape, device, bounds.pointer, kept=bounds)
-    if lengths is not None:
-        mask.raise_what_the_device_found()
+        mask = masks.eagle3(q_len, kv_len, None if lengths is None else lengths.tolist(), block_size=BLOCK_SIZE)
+    else:
+        lengths = None if lengths is None else lengths.to(device, torch.int32)
+        shape = masks.mask_shape(q_len, kv_len, BLOCK_SIZE, 1 if lengths is None else len(lengths))
+        bounds = CTensor(lengths)
+        mask = DeviceBlockMask(lib.saccade_device_mask_eagle3, shape, device, bounds.pointer, kept=bounds)
+        if lengths is not None:
+            mask.raise_what_the_device_found()
+    mask.mask_mod = _Eagle3(q_len, lengths)
     return mask
+
+
+class _Eagle3:
+    """The mask_mod of an Eagle3 mask, for PyTorch."""
+
+    def __init__(self, q_len: int, lengths: Optional[Tensor]):
+        self.q_len, self.lengths = q_len, lengths
+
+    def __call__(self, b, h, q_idx, kv_idx):
+        causal = (kv_idx < self.q_len) & (q_idx >= kv_idx)
+        suffix = (kv_idx >= self.q_len) & ((kv_idx - q_idx) % self.q_len == 0)
+        if self.lengths is None:
+            return causal | suffix
+        length = self.lengths[b]
+        return causal & (kv_idx < length) & (q_idx < length) | suffix & (kv_idx % self.q_len < length)
 
 
 def get_attention_backend(q: Tensor, k: Tensor, v: Tensor, *, training: bool = False, **options) -> list[Backend]:

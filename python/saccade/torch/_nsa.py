@@ -13,6 +13,7 @@ from .._library import check, ffi, lib
 from .._tensor import Tensor as CTensor
 from ._device import autocast, context_of
 from ._ops import dense_rows
+from ._transforms import no_second_gradients, refuse_transforms
 
 _SCORES = {None: 0, "logits": 1, "probabilities": 2}
 _SELECT_PER = {None: 0, "head": 1, "group": 2}
@@ -42,6 +43,8 @@ def nsa(
     # The defaults written out, so that what is saved has a shape that Python knows.
     score = score or ("probabilities" if query_tile == 1 else "logits")
     select_per = select_per or ("group" if score == "probabilities" else "head")
+    if not torch.compiler.is_compiling():
+        refuse_transforms(q, k, v, w_k, w_v, w_gate, gates)
     q, k, v = autocast(q, k, v)
     deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     spec = _spec_text(
@@ -167,3 +170,4 @@ def _backward(ctx, dout, *_):
 
 
 nsa_forward.register_autograd(_backward, setup_context=_setup_context)
+nsa_backward.register_autograd(no_second_gradients)

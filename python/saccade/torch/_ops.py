@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .._call import AttentionOptions
 from .._library import ffi, lib
@@ -20,6 +21,7 @@ from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._plan import Plan, plan_of
+from ._transforms import no_second_gradients, refuse_transforms
 
 
 class Spec(NamedTuple):
@@ -110,7 +112,8 @@ def _plan_forward(inputs, outputs, num_aux: int, spec: Spec, max_seqlens: tuple[
     kept: list = [described]
     params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
     arguments = (*(t.pointer for t in (q, k, v, c_out, c_lse)), params)
-    return Plan(lib.saccade_attention_forward, arguments, described, params, kept)
+    note = " (tensors are (B, N, H, D) here)" if spec.heads_first else ""
+    return Plan(lib.saccade_attention_forward, arguments, described, params, kept, note)
 
 
 def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse=True):
@@ -225,12 +228,8 @@ def _operators_gradients(ctx, dout, dlse):
     return *results, [None] * ctx.num_others, None, None, None
 
 
-def _no_second_gradients(ctx, *_):
-    raise NotImplementedError("attention has no second derivatives: its gradients cannot be differentiated again")
-
-
 attention_forward.register_autograd(_operators_gradients, setup_context=_setup_context)
-attention_backward.register_autograd(_no_second_gradients)
+attention_backward.register_autograd(no_second_gradients)
 
 
 class _Eager(torch.autograd.Function):
@@ -265,9 +264,11 @@ _apply_eager = super(torch.autograd.Function, _Eager).apply
 
 
 def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool):
-    """out and, if wanted, lse, by the shortest way that autograd, torch.compile, dispatch modes and torch.func allow."""
-    if (torch.compiler.is_compiling() or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack()
-            or torch._C._are_functorch_transforms_active()):  # fmt: skip
+    """out and, if wanted, lse, by the shortest way that autograd, torch.compile and dispatch modes allow."""
+    compiling = torch.compiler.is_compiling()
+    if not compiling and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
+        refuse_transforms(q, k, v, sink, *score_aux)
+    if compiling or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack():
         number = mask.number if mask else 0
         return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
     asked = (q.requires_grad or k.requires_grad or v.requires_grad or sink is not None and sink.requires_grad

@@ -30,10 +30,12 @@ _plans = _ThreadsPlans()
 
 class Plan:
     """arguments: what the library's function takes after the context. described: every tensor of the call, in order.
-    params: the saccade_attention_params among the arguments. kept: what all of these point to."""
+    params: the saccade_attention_params among the arguments. kept: what all of these point to. note: what to add to an
+    error's text."""
 
-    def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept):
+    def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept, note: str = ""):
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
+        self._note = note
         self._addresses = [(i, t.address) for i, t in enumerate(described) if t.address]
 
     def run(self, device: int, tensors: Tensors, mask: Optional[BlockMask]) -> None:
@@ -41,13 +43,13 @@ class Plan:
         for i, address in self._addresses:
             address[0] = tensors[i].data_ptr()
         self._params.block_mask = mask.pointer if mask else ffi.NULL
-        check(self._function(context_on(device), *self._arguments))
+        check(self._function(context_on(device), *self._arguments), self._note)
 
 
 def plan_of(make: Callable[..., Plan], inputs: Tensors, outputs: Tensors, *constants) -> Plan:
     """This thread's plan for a call: make(inputs, outputs, *constants), or one made earlier from the like of them.
     outputs: tensors whose geometry follows from the rest."""
-    geometry = [t if t is None else (t.shape, t.stride(), t.dtype, t.get_device()) for t in inputs]
+    geometry = [t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in inputs]
     key = (make, constants, *geometry)
     plans = _plans.by_key
     plan = plans.get(key)
