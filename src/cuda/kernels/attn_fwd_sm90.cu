@@ -23,6 +23,7 @@
  * SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that is not
  * positive), RAGGED (lengths come from device memory), SPLIT (the keys of the last query tiles are split).
  */
+#include "cuda/kernels/attn_fwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/attn_fwd_sm90_softmax.h"
 #include "cuda/kernels/attn_fwd_sm90_store.h"
@@ -41,8 +42,9 @@ SAC_FN exponent finish_scores(consumer *c, const kv_record *tile) {
     return exponent_of(c, tile, straight);
 }
 
-SAC_FN int sees(const consumer *c, const kv_record *tile) {
-    return tile->begin < c->keys.end && tile->end > c->keys.begin;
+/* Does this warpgroup see some of the tile, and more than a diagonal? */
+SAC_FN int multiplies(const consumer *c, const kv_record *tile) {
+    return tile->begin < c->keys.end && tile->end > c->keys.begin && !is_diagonal(tile);
 }
 
 SAC_FN void first_tile(consumer *c, const kv_record *tile) {
@@ -69,18 +71,18 @@ SAC_FN void next_tile(consumer *c, const kv_record *tile, int from, int to) {
     softmax(c, tile, &e, to);
 }
 
-/* The tiles that follow, while this warpgroup sees them: 1 if that was to the last. p ends in buffer *at. */
+/* The tiles that follow, while this warpgroup multiplies them: 1 if that was to the last. p ends in buffer *at. */
 SAC_FN int next_tiles(consumer *c, kv_record *tile, int *at) {
     for (;;) {
         if (warp_has(tile->flags & KV_LAST)) return 1;
         *tile = wait_k(c);
-        if (!warp_has(sees(c, tile))) return 0;
+        if (!warp_has(multiplies(c, tile))) return 0;
         next_tile(c, tile, 0, P_BUFFERS - 1);
 #if P_BUFFERS == 2
         *at = 1;
         if (warp_has(tile->flags & KV_LAST)) return 1;
         *tile = wait_k(c);
-        if (!warp_has(sees(c, tile))) return 0;
+        if (!warp_has(multiplies(c, tile))) return 0;
         next_tile(c, tile, 1, 0);
         *at = 0;
 #endif
@@ -94,15 +96,18 @@ SAC_FN void last_values(consumer *c, int from) {
     values_arrived(c);
 }
 
-/* Tiles that this warpgroup sees come in runs; those between are for others. */
+/* Tiles that this warpgroup multiplies come in runs; those between are diagonals, or for others. */
 SAC_FN void attend(consumer *c) {
     c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][warpgroup()]));
     c->keys = keys_of(c->q);
     c->straight_end = straight_end_of(c);
     kv_record tile = wait_k(c);
     for (;;) {
-        while (!warp_has(sees(c, &tile))) {
-            pass_tile(c);
+        while (!warp_has(multiplies(c, &tile))) {
+            if (BLOCK_MASK && !PACK && warp_has(is_diagonal(&tile)))
+                attend_diagonal(c, &tile);
+            else
+                pass_tile(c);
             if (warp_has(tile.flags & KV_LAST)) {
                 q_read(c);
                 return;

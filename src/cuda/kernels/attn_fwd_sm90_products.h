@@ -32,6 +32,8 @@ SAC_FN void scores_arrived(consumer *c) {
     ring_next(&c->k, KV_STAGES);
 }
 
+SAC_FN void wait_v(consumer *c) { ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity); }
+
 /* out += p v, asynchronously. */
 SAC_FN void issue_values(consumer *c, int from) {
     uint64_t v = ptx_wgmma_desc_mn_major(ptx_smem_of(c->smem->v) + c->v.stage * V_BYTES, KV_TILE * ROW_BYTES);

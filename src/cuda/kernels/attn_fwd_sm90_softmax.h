@@ -2,7 +2,7 @@
 #ifndef SAC_ATTN_FWD_SM90_SOFTMAX_H
 #define SAC_ATTN_FWD_SM90_SOFTMAX_H
 
-#include "cuda/kernels/attn_fwd_sm90_tile.h"
+#include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/attn_sm90_mask.h"
 
 /* ALiBi is linear in the columns where no key lies ahead of its query, or none that is seen: there it is added inside the
@@ -48,24 +48,33 @@ SAC_FN float row_top(const consumer *c, const exponent *e, int r) {
     return fmaxf(top, __shfl_xor_sync(~0u, top, 2));
 }
 
+/* Multiplies what a row has summed. */
+SAC_FN void scale_row(consumer *c, int r, float factor) {
+    c->sum[r] *= factor;
+#pragma unroll
+    for (int j = 0; j < HEAD_DIM_V / 8; j++) {
+        c->out[4 * j + 2 * r] *= factor;
+        c->out[4 * j + 2 * r + 1] *= factor;
+    }
+}
+
+/* Raises a row's reference to `top` if that is higher. What its sums are multiplied by for it. */
+SAC_FN float raise(consumer *c, int r, float top) {
+    const float old = c->ref[r];
+    c->ref[r] = fmaxf(old, top);
+    return old == MINUS_INF ? 0 : ptx_exp2(old - c->ref[r]);
+}
+
 /* Makes the maximum of what a row has seen, this tile included, its reference. Only where one of its lanes found it
  * outgrown: how a row is summed depends on what it sees, not on the other rows of its warp. */
 SAC_FN void raise_reference(consumer *c, const exponent *e, const int outgrown[2]) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const uint32_t row = 0xfu << (lane_id() & ~3), lanes = __ballot_sync(~0u, outgrown[r]);
-        const float top = row_top(c, e, r), old = c->ref[r];
+        const float top = row_top(c, e, r);
         float factor = 1;
-        if (lanes & row) {
-            c->ref[r] = fmaxf(old, top);
-            factor = old == MINUS_INF ? 0 : ptx_exp2(old - c->ref[r]);
-        }
-        c->sum[r] *= factor;
-#pragma unroll
-        for (int j = 0; j < HEAD_DIM_V / 8; j++) {
-            c->out[4 * j + 2 * r] *= factor;
-            c->out[4 * j + 2 * r + 1] *= factor;
-        }
+        if (lanes & row) factor = raise(c, r, top);
+        scale_row(c, r, factor);
     }
 }
 

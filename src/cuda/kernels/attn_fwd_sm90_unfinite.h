@@ -7,7 +7,7 @@
 #ifndef SAC_ATTN_FWD_SM90_UNFINITE_H
 #define SAC_ATTN_FWD_SM90_UNFINITE_H
 
-#include "cuda/kernels/attn_fwd_sm90_tile.h"
+#include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/ptx/fence.h"
 
 /* One of the eight lanes of a row adds 0 times its part of the row, which is NaN or 0, to sums that are 0 until then. */
@@ -94,8 +94,6 @@ SAC_FN void add_unfinite(consumer *c, int from) {
             }
     }
 }
-
-SAC_FN void wait_v(consumer *c) { ptx_mbarrier_wait(&c->smem->v_full[c->v.stage], c->v.parity); }
 
 /* Before the products with the values of an inspected tile. */
 SAC_FN void before_values(consumer *c, int from) {

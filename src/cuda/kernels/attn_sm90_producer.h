@@ -45,6 +45,9 @@ SAC_FN int is_masked(const sac_tile *tile) {
            tile->kind == SAC_DIAGONAL || (PACK && tile->bits != SAC_ALL_PARTS);
 }
 
+/* Are its values to be inspected before they are multiplied? Those of diagonals are added by hand. */
+SAC_FN int is_inspected(const sac_tile *tile) { return is_masked(tile) && tile->kind != SAC_DIAGONAL; }
+
 SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
@@ -63,15 +66,15 @@ SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     ring_next(&w->k, K_STAGES);
 }
 
-SAC_FN void load_v(producer *w, int32_t begin, int masked) {
+SAC_FN void load_v(producer *w, int32_t begin, int inspected) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
     uint32_t s = w->v.stage;
     uint64_t *full = &smem->v_full[s];
     ptx_mbarrier_wait(&smem->v_empty[s], w->v.parity ^ 1);
 #if !BACKWARD
-    smem->v_task[s] = masked ? V_INSPECT : V_PASS;
-    if (masked)
+    smem->v_task[s] = inspected ? V_INSPECT : V_PASS;
+    if (inspected)
         full = &smem->v_landed[s];
     else
         ptx_mbarrier_arrive(&smem->v_landed[s]);
@@ -156,14 +159,14 @@ SAC_FN void produce_tile(producer *w) {
     }
     ring_next(&w->q, Q_STAGES);
     while (more) {
-        const int32_t begin = tile.begin, masked = is_masked(&tile);
+        const int32_t begin = tile.begin, inspected = is_inspected(&tile);
         tile = next;
         more = sac_walk_next(&walk, &next);
-        if (BACKWARD) load_v(w, begin, masked);
+        if (BACKWARD) load_v(w, begin, inspected);
         load_k(w, &tile, !more);
-        if (!BACKWARD) load_v(w, begin, masked);
+        if (!BACKWARD) load_v(w, begin, inspected);
     }
-    if (any) load_v(w, tile.begin, is_masked(&tile));
+    if (any) load_v(w, tile.begin, is_inspected(&tile));
 }
 
 /* Query tiles are handed out one at a time, so that the CTAs end together. A batch of -1 says that none is left. */
