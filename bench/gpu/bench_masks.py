@@ -1,7 +1,7 @@
 """Masks and modifiers on one GPU: ours, and beside them FlashAttention-4 and FlexAttention. Prints one table, in milliseconds.
 
     python bench/gpu/bench_masks.py [--backward [--deterministic]] [--cases causal,softcap] [--peers fa4,flash,flex]
-                                    [--tokens 32768]
+                                    [--tokens 32768] [--rounds 5]
 
 One batch entry, 16 heads, D 128, bf16, random data. Contenders take turns, ten calls at a time after ten of warm-up;
 the median of the rounds is printed, and for ours what it costs over the plain causal kernel and the error of out, or of
@@ -17,9 +17,8 @@ import torch
 from protocols import machine, timed
 from saccade_ctypes import BoundModifier, MaskShape, Saccade, Window, tensor
 
-HEADS, DIM, DOCUMENT, WINDOW, ROUNDS = 16, 128, 2048, 1024, 5
+HEADS, DIM, DOCUMENT, WINDOW = 16, 128, 2048, 1024
 SLOPES = [2.0 ** (-8 * (h + 1) / HEADS) for h in range(HEADS)]
-
 
 
 # What a pair may see, and what is done to its score: for the check, and traced by FlexAttention.
@@ -62,6 +61,7 @@ def cases_of(saccade, n):
     slopes = torch.tensor(SLOPES, device="cuda")
     packed = dict(cu_seqlens_q=tensor(ends), cu_seqlens_k=tensor(ends), max_seqlen_q=DOCUMENT, max_seqlen_k=DOCUMENT)
     shape = MaskShape(1, 1, n, n, 128, 128)
+    narrow = MaskShape(1, 1, n, n, 128, 64)
     wide = MaskShape(1, 1, n, 5 * n, 128, 128)
     sizes = (c.c_int32 * (n // DOCUMENT))(*[DOCUMENT] * (n // DOCUMENT))
 
@@ -73,6 +73,7 @@ def cases_of(saccade, n):
     result = {
         "causal": Case(causal, plain, fa4={}),
         "causal as blocks": Case(causal, blocks("causal", shape, False)),
+        "blocks of 64 keys": Case(causal, blocks("causal", narrow, False)),
         "softcap": Case(causal, plain | {"softcap": 30.0}, softcapped, fa4={"softcap": 30.0}),
         "alibi": Case(causal, plain | {"alibi_slopes": tensor(slopes)}, alibi),
         "mask_mod": Case(lambda b, h, i, j: (i >= j) & (i - j != 1000), plain | {"mask_mod": BoundModifier(hole)}),
@@ -143,6 +144,7 @@ def main():
     parser.add_argument("--peers", default="")
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     parser.add_argument("--tokens", type=int, default=32768, help="queries; eagle3 takes half as many")
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade = Saccade(args.library)
@@ -173,7 +175,7 @@ def main():
         ours()
         error = error_of(results["dq" if args.backward else "out"], case, q, k, v, results["dout"] if args.backward else None)
         samples = {peer: [] for peer in contenders}
-        for r in range(ROUNDS):
+        for r in range(args.rounds):
             order = list(contenders)[r % len(contenders):] + list(contenders)[:r % len(contenders)]
             for peer in order:
                 timed(contenders[peer], 10)

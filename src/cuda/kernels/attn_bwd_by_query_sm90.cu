@@ -104,11 +104,11 @@ SAC_FN void publish(const consumer *c, uint64_t *full) {
 
 /* ---- the first warpgroup: P and dV ---- */
 
-SAC_FN void put_p(consumer *c, const q_record *tile) {
+SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
     smem_layout *smem = c->smem;
     const float *lse = smem->lse[c->q.stage] + first_query();
     const float l[2] = {lse[0], lse[8]};
-    prepare_scores(c, tile);
+    prepare_scores(c, tile, seen);
     ptx_mbarrier_wait(&smem->p_empty, c->p_parity ^ 1);
     c->p_parity ^= 1;
 #pragma unroll
@@ -139,9 +139,10 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
     issue_scores(c, smem->q[stage], smem->k, HEAD_DIM);
+    const pair_bits seen = visible_pairs(c, tile);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
-    put_p(c, tile);
+    put_p(c, tile, &seen);
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     release(&smem->q_empty[stage]);

@@ -118,15 +118,16 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
+    const pair_bits seen = visible_pairs(c, tile);
 #if KEEPS_PRODUCT
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
-    score_grads(c, tile, masked);
+    score_grads(c, tile, &seen, masked);
 #else
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
-    prepare_scores(c, tile);
+    prepare_scores(c, tile, &seen);
     probabilities(c);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);

@@ -34,7 +34,7 @@ SAC_FN void take_words(consumer *c, uint32_t *words) {
 
 #if KEEPS_PRODUCT
 /* The products themselves cross, and both warpgroups modify them. */
-SAC_FN void make_p(consumer *c, const q_record *tile, int masked) {
+SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     const score_tile t = score_tile_of(c, tile);
     const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
     uint32_t words[P_WORDS];
@@ -44,29 +44,29 @@ SAC_FN void make_p(consumer *c, const q_record *tile, int masked) {
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
         const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
-        c->p[i / 2] = pack(probability(c, &t, i, masked, l.x), probability(c, &t, i + 1, masked, l.y));
+        c->p[i / 2] = pack(probability(c, &t, seen, i, masked, l.x), probability(c, &t, seen, i + 1, masked, l.y));
     }
 }
 
-SAC_FN void make_ds(consumer *c, const q_record *tile, int masked) {
+SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
     take_words(c, words);
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i++) c->s[i] = __int_as_float((int)words[i]);
-    score_grads(c, tile, masked);
+    score_grads(c, tile, seen, masked);
 }
 #else
 /* P crosses, packed, times the slope of the softcap. */
-SAC_FN void make_p(consumer *c, const q_record *tile, int masked) {
+SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
-    prepare_scores(c, tile);
+    prepare_scores(c, tile, seen);
     probabilities(c);
 #pragma unroll
     for (int i = 0; i < P_WORDS; i++) words[i] = SOFTCAP ? pack(c->s[2 * i], c->s[2 * i + 1]) : c->p[i];
     put_words(c, words);
 }
 
-SAC_FN void make_ds(consumer *c, const q_record *tile, int masked) {
+SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     const ptx_smem delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
     uint32_t words[P_WORDS];
     take_words(c, words);
@@ -83,9 +83,10 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile, int masked) {
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
     issue_scores(c->s, c->k_rows, smem->q[stage], HEAD_DIM);
+    const pair_bits seen = visible_pairs(c, tile);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
-    make_p(c, tile, masked);
+    make_p(c, tile, &seen, masked);
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_dv(c);
@@ -103,9 +104,10 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile, int masked) {
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
+    const pair_bits seen = visible_pairs(c, tile); /* unused but where products cross */
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
-    make_ds(c, tile, masked);
+    make_ds(c, tile, &seen, masked);
     release(&smem->dout_empty[stage]);
     issue_dk(c);
     ptx_wgmma_wait(0);

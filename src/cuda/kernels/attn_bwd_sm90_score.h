@@ -17,10 +17,13 @@ typedef struct score_tile {
     const sac_attention_args *args;
     int32_t b, h, query, key; /* of the thread's first score */
     sac_sequence sequence;
-    int asks;              /* the mask_mod is asked */
-    uint32_t seen[2];      /* of each of the thread's lines: a bit for every column that is visible */
     float distance, slope; /* ALiBi */
 } score_tile;
+
+/* Which pairs of a thread are visible: of each of its lines, a bit for every column. */
+typedef struct pair_bits {
+    uint32_t line[2];
+} pair_bits;
 
 /* How many of this thread's columns lie before the offset from its first. */
 SAC_FN int32_t columns_before(int32_t offset) {
@@ -66,9 +69,6 @@ SAC_FN score_tile score_tile_of(const consumer *c, const q_record *tile) {
     t.query = tile->origin + first_query();
     t.key = first_key(c);
     t.sequence = sequence_of(t.args, t.b);
-    t.asks = tile->flags >> Q_KIND != SAC_FULL;
-    t.seen[0] = visible_columns(c, &t, tile, 0);
-    t.seen[1] = visible_columns(c, &t, tile, 8);
 #if ALIBI
     t.distance = (float)(t.query + t.sequence.k_len - t.sequence.q_len - t.key);
     t.slope = t.args->alibi_slopes[t.b * t.args->alibi_batch_stride + t.h];
@@ -84,12 +84,24 @@ SAC_FN int32_t key_of(const score_tile *t, int i) {
     return sac_min(t->key + KEY_OF(i), t->sequence.k_len - 1);
 }
 
-SAC_FN int is_visible(const score_tile *t, int i) {
-    int visible = t->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1;
+#define BIT_OF(i) (1u << ((i) / 4 * 2 + (i) % 2))
+SAC_FN int is_visible(const pair_bits *seen, int i) { return (seen->line[i / 2 % 2] & BIT_OF(i)) != 0; }
+
+/* What is visible depends on no score: it is asked for while their products run. */
+SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile) {
+    pair_bits seen = {{~0u, ~0u}};
+    if (!warp_has(tile->flags & Q_MASKED)) return seen;
+    const score_tile t = score_tile_of(c, tile);
+    seen.line[0] = visible_columns(c, &t, tile, 0);
+    seen.line[1] = visible_columns(c, &t, tile, 8);
 #if MASK_MOD
-    visible &= !t->asks | sac_mask_mod(t->b, t->h, query_of(t, i), key_of(t, i), &t->args->mask_aux);
+    if (tile->flags >> Q_KIND == SAC_FULL) return seen;
+#pragma unroll
+    for (int i = 0; i < SCORE_COLUMNS / 2; i++)
+        if (!sac_mask_mod(t.b, t.h, query_of(&t, i), key_of(&t, i), &t.args->mask_aux))
+            seen.line[i / 2 % 2] &= ~BIT_OF(i);
 #endif
-    return visible;
+    return seen;
 }
 
 #if PRESCALED
@@ -112,11 +124,10 @@ SAC_FN void modify_scores(consumer *c, const q_record *tile) {
 }
 #endif
 /* Hidden scores become -inf. */
-SAC_FN void hide_scores(consumer *c, const q_record *tile) {
-    const score_tile t = score_tile_of(c, tile);
+SAC_FN void hide_scores(consumer *c, const pair_bits *seen) {
 #pragma unroll
     for (int i = 0; i < SCORE_COLUMNS / 2; i++)
-        if (!is_visible(&t, i)) c->s[i] = MINUS_INF;
+        if (!is_visible(seen, i)) c->s[i] = MINUS_INF;
 }
 
 SAC_FN float probability(const consumer *c, int i, float lse) {
@@ -126,41 +137,43 @@ SAC_FN float probability(const consumer *c, int i, float lse) {
 SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->s[i] * c->s[i], 0) : 1; }
 
 /* Scores in their final form: modified, and hidden. */
-SAC_FN void prepare_scores(consumer *c, const q_record *tile) {
+SAC_FN void prepare_scores(consumer *c, const q_record *tile, const pair_bits *seen) {
 #if PRESCALED
     modify_scores(c, tile);
 #endif
-    if (warp_has(tile->flags & Q_MASKED)) hide_scores(c, tile);
+    if (warp_has(tile->flags & Q_MASKED)) hide_scores(c, seen);
 }
 #endif
 
 #if !BY_QUERY
 #if KEEPS_PRODUCT
-SAC_FN float probability(const consumer *c, const score_tile *t, int i, int masked, float lse) {
+SAC_FN float probability(const consumer *c, const score_tile *t, const pair_bits *seen, int i, int masked,
+                         float lse) {
     const score_place at = place_of(t, i);
     const float score = modify_score(t->args, &at, c->s[i]).score;
-    return masked && !is_visible(t, i) ? 0 : ptx_exp2(fmaf(score, c->scale_log2, -lse));
+    return masked && !is_visible(seen, i) ? 0 : ptx_exp2(fmaf(score, c->scale_log2, -lse));
 }
 
 /* P and dS of the thread's i-th pair. */
-SAC_FN float2 score_pair(const consumer *c, const score_tile *t, int i, int masked, float lse, float delta) {
+SAC_FN float2 score_pair(const consumer *c, const score_tile *t, const pair_bits *seen, int i, int masked,
+                         float lse, float delta) {
     const score_place at = place_of(t, i);
     const modified_score m = modify_score(t->args, &at, c->s[i]);
-    if (masked && !is_visible(t, i)) return make_float2(0, 0);
+    if (masked && !is_visible(seen, i)) return make_float2(0, 0);
     const float p = ptx_exp2(fmaf(m.score, c->scale_log2, -lse));
     return make_float2(p, modify_gradient(t->args, &at, &m, p * (c->dp[i] - delta)));
 }
 
 /* P and dS of a tile, packed as operands. */
-SAC_FN void score_grads(consumer *c, const q_record *tile, int masked) {
+SAC_FN void score_grads(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     const score_tile t = score_tile_of(c, tile);
     const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query()),
                    delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
         const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4)), d = ptx_ld_f32x2(delta + 32 * (i / 4));
-        const float2 low = score_pair(c, &t, i, masked, l.x, d.x);
-        const float2 high = score_pair(c, &t, i + 1, masked, l.y, d.y);
+        const float2 low = score_pair(c, &t, seen, i, masked, l.x, d.x);
+        const float2 high = score_pair(c, &t, seen, i + 1, masked, l.y, d.y);
         c->p[i / 2] = pack(low.x, high.x);
         c->ds_packed[i / 2] = pack(low.y, high.y);
     }
