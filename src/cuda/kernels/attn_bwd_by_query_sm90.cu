@@ -108,7 +108,12 @@ SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
     smem_layout *smem = c->smem;
     const float *lse = smem->lse[c->q.stage] + first_query();
     const float l[2] = {lse[0], lse[8]};
-    prepare_scores(c, tile, seen);
+#if PRESCALED
+    modify_scores(c, tile);
+#endif
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++) c->s[i] = probability(c, i, l[i / 2 % 2]);
+    hide_pairs(c, tile, seen);
     ptx_mbarrier_wait(&smem->p_empty, c->p_parity ^ 1);
     c->p_parity ^= 1;
 #pragma unroll
@@ -117,7 +122,7 @@ SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int at = 8 * i + 2 * e;
-            block[e] = pack(probability(c, at, l[e % 2]), probability(c, at + 1, l[e % 2]));
+            block[e] = pack(c->s[at], c->s[at + 1]);
         }
         ptx_stmatrix(block_at(c, smem->p, i), block);
     }

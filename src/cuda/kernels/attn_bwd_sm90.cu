@@ -127,8 +127,7 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
 #else
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
-    prepare_scores(c, tile, &seen);
-    probabilities(c);
+    probabilities(c, tile, &seen);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     gradients(c);

@@ -59,8 +59,7 @@ SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, in
 /* P crosses, packed, times the slope of the softcap. */
 SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
-    prepare_scores(c, tile, seen);
-    probabilities(c);
+    probabilities(c, tile, seen);
 #pragma unroll
     for (int i = 0; i < P_WORDS; i++) words[i] = SOFTCAP ? pack(c->s[2 * i], c->s[2 * i + 1]) : c->p[i];
     put_words(c, words);

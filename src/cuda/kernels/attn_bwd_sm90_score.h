@@ -123,25 +123,23 @@ SAC_FN void modify_scores(consumer *c, const q_record *tile) {
     }
 }
 #endif
-/* Hidden scores become -inf. */
-SAC_FN void hide_scores(consumer *c, const pair_bits *seen) {
-#pragma unroll
-    for (int i = 0; i < SCORE_COLUMNS / 2; i++)
-        if (!is_visible(seen, i)) c->s[i] = MINUS_INF;
-}
-
 SAC_FN float probability(const consumer *c, int i, float lse) {
     return ptx_exp2(fmaf(c->s[i], c->scale_log2, -lse));
 }
-/* Of the softcap: a score is here tanh, whose slope is 1 - tanh^2, or -inf, which has none. */
-SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->s[i] * c->s[i], 0) : 1; }
+/* Of the softcap: a score is here tanh, whose slope is 1 - tanh^2. */
+SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? 1 - c->s[i] * c->s[i] : 1; }
 
-/* Scores in their final form: modified, and hidden. */
-SAC_FN void prepare_scores(consumer *c, const q_record *tile, const pair_bits *seen) {
-#if PRESCALED
-    modify_scores(c, tile);
+/* The gradients of hidden pairs, or what those are multiplied by, become 0. */
+SAC_FN void hide_pairs(consumer *c, const q_record *tile, const pair_bits *seen) {
+    if (!warp_has(tile->flags & Q_MASKED)) return;
+#pragma unroll
+    for (int i = 0; i < SCORE_COLUMNS / 2; i++) {
+        if (is_visible(seen, i)) continue;
+        c->s[i] = 0;
+#if SOFTCAP
+        c->p[i / 2] &= i % 2 ? 0xffffu : 0xffff0000u;
 #endif
-    if (warp_has(tile->flags & Q_MASKED)) hide_scores(c, seen);
+    }
 }
 #endif
 
@@ -179,17 +177,27 @@ SAC_FN void score_grads(consumer *c, const q_record *tile, const pair_bits *seen
     }
 }
 #else
-/* P, packed; and in the place of the scores what dP - delta is multiplied by: P times the slope of the softcap. */
-SAC_FN void probabilities(consumer *c) {
+/* P, packed; and in the place of the scores what dP - delta is multiplied by: P times the slope of the softcap. The branch
+ * that hides pairs comes behind the exponentials: the assembler moves no wait over it, so that they run beside dP's
+ * product. */
+SAC_FN void probabilities(consumer *c, const q_record *tile, const pair_bits *seen) {
     const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
+#if PRESCALED
+    modify_scores(c, tile);
+#endif
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
         const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
         const float low = probability(c, i, l.x), high = probability(c, i + 1, l.y);
-        c->s[i] = SOFTCAP ? low * slope_at(c, i) : low;
-        c->s[i + 1] = SOFTCAP ? high * slope_at(c, i + 1) : high;
+        c->s[i] = low * slope_at(c, i);
+        c->s[i + 1] = high * slope_at(c, i + 1);
         c->p[i / 2] = pack(low, high);
     }
+    hide_pairs(c, tile, seen);
+#if !SOFTCAP
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i += 2) c->p[i / 2] = pack(c->s[i], c->s[i + 1]);
+#endif
 }
 
 /* dS, packed. */
