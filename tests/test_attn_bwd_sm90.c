@@ -52,8 +52,11 @@ static void ragged_lengths_compile_without_spills(void **state) {
 static void block_masks_compile_without_spills(void **state) {
     (void)state;
     for (size_t i = 0; i < NUM_SUMMING_TILES; i++) {
-        sac_attention_call call = blocks_call(dims[i][0], dims[i][1], 128);
-        assert_call_compiles_clean(&call, true);
+        sac_attention_call wide = blocks_call(dims[i][0], dims[i][1], 128),
+                           narrow = blocks_call(dims[i][0], dims[i][1], 64);
+        assert_call_compiles_clean(&wide, true);
+        assert_call_compiles_clean(&narrow, true);
+        assert_call_compiles_clean(&narrow, false);
     }
 }
 

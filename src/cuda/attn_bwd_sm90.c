@@ -20,13 +20,15 @@ enum { CONSUMERS = 2, MOST_KEYS = 64 * CONSUMERS, DS_BUFFERS = 3, P_BUFFERS = 2,
  * stops the next larger tile. */
 typedef struct tile_row {
     int32_t head_dim, head_dim_v;
-    int32_t kv_tile, q_tile,
-        q_stages; /* 64 keys: the warpgroups split their roles; 112: attn_bwd_by_query_sm90.cu */
-    bool sums_dq; /* where dq is wanted and may be summed by atomics */
+    int32_t kv_tile, q_tile, q_stages; /* 64 keys: the warpgroups take turns with queries, or, above head_dim
+                                        * 128, split their roles; 112: attn_bwd_by_query_sm90.cu */
+    bool sums_dq;                      /* where dq is wanted and may be summed by atomics */
     int32_t producer_regs, consumer_regs, second_regs;
 } tile_row;
 
 static const tile_row tiles[] = {
+    {64, 64, 64, 64, 4, true, 24, 240, 240},     /* narrow blocks */
+    {128, 128, 64, 64, 4, true, 24, 240, 240},   /* narrow blocks */
     {64, 64, 128, 128, 2, true, 24, 240, 240},   /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
     {128, 128, 128, 64, 2, true, 24, 240, 240},  /* registers: 128 of dK and dV */
     {192, 128, 112, 64, 2, true, 24, 224, 256},  /* registers: 168 of dK, 56 of dP */
@@ -35,14 +37,21 @@ static const tile_row tiles[] = {
 };
 
 static bool is_by_query(const tile_row *t) { return t->kv_tile == 112; }
-static bool splits_roles(const tile_row *t) { return t->kv_tile == 64; }
+static bool splits_queries(const tile_row *t) { return t->kv_tile == 64 && t->head_dim <= 128; }
+static bool splits_roles(const tile_row *t) { return t->kv_tile == 64 && !splits_queries(t); }
+
+/* No tile crosses a block of keys, and half of a wide one would be empty in each block, or in its last. */
+static bool has_narrow_blocks(const sac_attention_args *args) {
+    return args->blocks.by_query.offsets && sac_ceil_div(args->blocks.kv_block, 64) % 2 == 1;
+}
 
 /* sum_dq: wanted of the kernel, if its tile can. */
 static const tile_row *choose_tile(const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
-    const bool by_query = sum_dq && !args->softcap && !call->score_mod;
+    const bool by_query = sum_dq && !args->softcap && !call->score_mod, narrow = has_narrow_blocks(args);
     const tile_row *t = tiles;
-    while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v || (is_by_query(t) && !by_query))
+    while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v ||
+           (is_by_query(t) && !by_query) || (splits_queries(t) && !narrow))
         t++;
     return t;
 }
@@ -64,13 +73,17 @@ int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request) {
     return request->batch * request->num_kv_heads * (request->seqlen_k / rows_a_tile + 1);
 }
 
+static int32_t ds_bytes(const tile_row *t) {
+    const int32_t buffers = is_by_query(t) ? 2 : splits_queries(t) ? t->q_stages : DS_BUFFERS;
+    return 2 * buffers * t->q_tile * (splits_queries(t) ? t->kv_tile : MOST_KEYS);
+}
+
 /* k, v; q and dout with their rows of lse and delta as often as there are stages; dS; P; and 1 KiB for the rest. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
     return 2 * (t->kv_tile + t->q_stages * t->q_tile) * columns +
-           8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
-           (sum_dq ? 2 * (is_by_query(t) ? 2 : DS_BUFFERS) * t->q_tile * MOST_KEYS : 0) +
+           8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 + (sum_dq ? ds_bytes(t) : 0) +
            crossing_bytes(t, call) + 1024;
 }
 

@@ -82,14 +82,13 @@ SAC_FN void issue_dk(consumer *c) {
 }
 
 #if SUM_DQ
-/* dq = ds k: half of its rows, or half of its columns. Before the first tile there is no dS yet: what then lies in the
+/* dq = ds k: one half of its rows, or of its columns. Before the first tile there is no dS yet: what then lies in the
  * buffer is multiplied for nothing, which costs less than a branch around asynchronous products. */
-SAC_FN void issue_dq(consumer *c) {
-    smem_layout *smem = c->smem;
-    const uint32_t rows = DQ_BY_ROWS ? c->warpgroup * 64 * ROW_BYTES : 0;
-    const uint32_t columns = DQ_BY_ROWS ? 0 : c->warpgroup * KV_TILE * ROW_BYTES;
-    const uint64_t ds = ptx_wgmma_desc_k_major(ptx_smem_of(smem->ds[c->ds.stage]) + rows);
-    const uint64_t k = ptx_wgmma_desc_mn_major(ptx_smem_of(smem->k) + columns, KV_TILE * ROW_BYTES);
+SAC_FN void issue_dq(consumer *c, const uint8_t *from, int half) {
+    const uint32_t rows = DQ_BY_ROWS ? half * 64 * ROW_BYTES : 0;
+    const uint32_t columns = DQ_BY_ROWS ? 0 : half * KV_TILE * ROW_BYTES;
+    const uint64_t ds = ptx_wgmma_desc_k_major(ptx_smem_of(from) + rows);
+    const uint64_t k = ptx_wgmma_desc_mn_major(ptx_smem_of(c->smem->k) + columns, KV_TILE * ROW_BYTES);
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
     ptx_wgmma_fence();
 #pragma unroll
@@ -110,7 +109,8 @@ SAC_FN void issue_dq(consumer *c) {
 #if SPLIT_ROLES
 #include "cuda/kernels/attn_bwd_sm90_roles.h"
 #else
-SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
+/* P and dS of a tile, packed as operands. */
+SAC_FN void make_gradients(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
@@ -132,9 +132,18 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     gradients(c);
 #endif
+}
+
+#if SPLIT_QUERIES
+#include "cuda/kernels/attn_bwd_sm90_queries.h"
+#else
+SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
+    smem_layout *smem = c->smem;
+    const uint32_t stage = c->q.stage;
+    make_gradients(c, tile, masked);
 #if SUM_DQ
     put_ds(c, tile);
-    issue_dq(c);
+    issue_dq(c, smem->ds[c->ds.stage], c->warpgroup);
 #endif
     issue_dv(c);
     issue_dk(c);
@@ -153,11 +162,12 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     ring_next(&c->q, Q_STAGES);
 }
 #endif
+#endif
 
-#if SUM_DQ
+#if DQ_LATE
 SAC_FN void add_last_dq(consumer *c) {
     ptx_mbarrier_wait(&c->smem->ds_full[c->ds.stage], c->ds.parity);
-    issue_dq(c);
+    issue_dq(c, c->smem->ds[c->ds.stage], c->warpgroup);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
     add_dq(c);
@@ -166,12 +176,12 @@ SAC_FN void add_last_dq(consumer *c) {
 
 SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     const sac_attention_args *args = &params->args;
-    const ring first = {0, 0};
+    const uint32_t warpgroup = threadIdx.x / 128 - 1, rows = KV_TILE == 64 ? 0 : warpgroup * 64 * ROW_BYTES;
+    const ring first = {SPLIT_QUERIES ? warpgroup : 0, 0};
     c->params = params;
     c->smem = smem;
     c->q = first;
-    c->warpgroup = threadIdx.x / 128 - 1;
-    const uint32_t rows = SPLIT_ROLES ? 0 : c->warpgroup * 64 * ROW_BYTES;
+    c->warpgroup = warpgroup;
     c->k_rows = ptx_warp_uniform(ptx_smem_of(smem->k) + rows);
     c->v_rows = ptx_warp_uniform(ptx_smem_of(smem->v) + rows);
 #if SPLIT_ROLES
@@ -182,9 +192,11 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
     for (int i = 0; i < HEAD_DIM / 2; i++) c->dk[i] = 0;
 #pragma unroll
     for (int i = 0; i < HEAD_DIM_V / 2; i++) c->dv[i] = 0;
-#if SUM_DQ
+#if DQ_LATE
     const ring before_first = {DS_BUFFERS - 1, 1}; /* a phase that counts as over */
     c->ds = before_first;
+#endif
+#if SUM_DQ
     c->ds_lane = ds_lane_offset();
 #endif
 }
@@ -212,8 +224,12 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     }
 #else
     WALK(attend);
-#if SUM_DQ
+#if DQ_LATE
     add_last_dq(&c);
+#endif
+#if SPLIT_QUERIES
+    store_joined(&c);
+    return;
 #endif
     store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
     store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
@@ -224,12 +240,13 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
 
 SAC_FN void init_barriers(smem_layout *smem) {
     const uint32_t warps = 4 * CONSUMERS; /* each arrives once where all have read, or written */
+    const uint32_t readers = SPLIT_QUERIES ? 4 : warps;
     ptx_mbarrier_init(&smem->kv_full, 1);
     for (int i = 0; i < Q_STAGES; i++) {
         ptx_mbarrier_init(&smem->q_full[i], 1);
         ptx_mbarrier_init(&smem->dout_full[i], 1);
-        ptx_mbarrier_init(&smem->q_empty[i], warps);
-        ptx_mbarrier_init(&smem->dout_empty[i], warps);
+        ptx_mbarrier_init(&smem->q_empty[i], readers);
+        ptx_mbarrier_init(&smem->dout_empty[i], readers);
     }
 #if SPLIT_ROLES
     for (int i = 0; i < P_BUFFERS; i++) {
@@ -237,7 +254,7 @@ SAC_FN void init_barriers(smem_layout *smem) {
         ptx_mbarrier_init(&smem->p_empty[i], 4);
     }
 #endif
-#if SUM_DQ
+#if DQ_LATE
     for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_full[i], warps);
     smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
 #endif

@@ -75,11 +75,16 @@ SAC_FN void load_queries(producer *w, const q_record *tile) {
     ring_next(&w->q, Q_STAGES);
 }
 
+/* Once for each that looks at a stage of its own. */
 SAC_FN void end_queries(producer *w) {
-    ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
-    if (lane_id() > 0) return;
-    w->smem->q_tile[w->q.stage].head = -1;
-    ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
+    for (int i = 0; i < (SPLIT_QUERIES ? CONSUMERS : 1); i++) {
+        ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
+        if (lane_id() == 0) {
+            w->smem->q_tile[w->q.stage].head = -1;
+            ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
+        }
+        ring_next(&w->q, Q_STAGES);
+    }
 }
 
 /* The queries that this CTA's part takes of all that see its keys: whole groups of rows. */

@@ -44,7 +44,8 @@ SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
         const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
-        c->p[i / 2] = pack(probability(c, &t, seen, i, masked, l.x), probability(c, &t, seen, i + 1, masked, l.y));
+        c->p[i / 2] =
+            pack(probability(c, &t, seen, i, masked, l.x), probability(c, &t, seen, i + 1, masked, l.y));
     }
 }
 

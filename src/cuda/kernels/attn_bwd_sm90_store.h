@@ -33,19 +33,26 @@ SAC_FN dq_place dq_place_of(const q_record *tile) {
  * hold the first 8 queries, 0 and 2 the first 8 keys. */
 SAC_FN uint32_t ds_lane_offset(void) {
     const int lane = lane_id(), row = lane % 8, key_chunk = threadIdx.x / 32 % 4 * 2 + lane / 8 % 2;
-    return (threadIdx.x / 128 - 1) * Q_TILE * ROW_BYTES + (row + lane / 16 * 8) * ROW_BYTES +
-           (key_chunk ^ row) * 16;
+    const int panel = KV_TILE == 64 ? 0 : threadIdx.x / 128 - 1;
+    return panel * Q_TILE * ROW_BYTES + (row + lane / 16 * 8) * ROW_BYTES + (key_chunk ^ row) * 16;
 }
 
+SAC_FN void store_ds(const consumer *c, const uint8_t *buffer) {
+    const ptx_smem to = ptx_smem_of(buffer) + c->ds_lane;
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 16; i++) ptx_stmatrix_trans(to + 16 * i * ROW_BYTES, c->ds_packed + 4 * i);
+}
+#endif
+#endif
+
+#if DQ_LATE && !BY_QUERY
 /* dS for the products of dQ, which need the keys of all warpgroups. Whoever has waited for the dS of the tile before knows
  * that all are done with that of three tiles ago, and may write over it. */
 SAC_FN void put_ds(const consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t buffer = c->ds.stage + 1 == DS_BUFFERS ? 0 : c->ds.stage + 1;
-    const ptx_smem to = ptx_smem_of(smem->ds[buffer]) + c->ds_lane;
     ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
-#pragma unroll
-    for (int i = 0; i < Q_TILE / 16; i++) ptx_stmatrix_trans(to + 16 * i * ROW_BYTES, c->ds_packed + 4 * i);
+    store_ds(c, smem->ds[buffer]);
     ptx_fence_proxy_async_shared();
     if (threadIdx.x == 128) {
         smem->dq_place[buffer] = dq_place_of(tile);
@@ -60,7 +67,6 @@ SAC_FN void add_dq(const consumer *c) {
     const int column_group = DQ_BY_ROWS ? 0 : (threadIdx.x / 128 - 1) * (DQ_COLUMNS / SAC_SUM_COLUMNS);
     add_dq_columns(c, &c->smem->dq_place[c->ds.stage], row_group, column_group, DQ_COLUMNS);
 }
-#endif
 #endif
 
 #if !BY_QUERY

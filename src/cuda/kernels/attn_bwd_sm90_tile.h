@@ -7,9 +7,11 @@
 #include "shared/tile_walk.h"
 
 #define CONSUMERS 2
-/* How they share the work. 128 keys: each has 64 of them. 64: both have the same, the first makes P and dV, the second dS and
- * dK. 112: the same again, with scores of queries x keys (attn_bwd_by_query_sm90.cu). */
-#define SPLIT_ROLES (KV_TILE == 64)
+/* How they share the work. 128 keys: each has 64 of them. 64: both have the same; either the first makes P and dV, the second
+ * dS and dK, or each has every other query tile. 112: split roles again, with scores of queries x keys
+ * (attn_bwd_by_query_sm90.cu). */
+#define SPLIT_QUERIES (KV_TILE == 64 && HEAD_DIM <= 128 && HEAD_DIM_V <= 128)
+#define SPLIT_ROLES (KV_TILE == 64 && !SPLIT_QUERIES)
 #define BY_QUERY (KV_TILE == 112)
 
 /* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything else
@@ -25,8 +27,10 @@
 #define DOUT_BYTES (Q_TILE * PANELS_V * ROW_BYTES)
 #define DS_BYTES (Q_TILE * PANELS_OF(KV_TILE) * ROW_BYTES)
 
+/* dQ is one tile late where it needs the dS of both warpgroups. */
+#define DQ_LATE (SUM_DQ && !SPLIT_QUERIES)
 /* Of dS: a warpgroup may be one tile ahead of the other, and dQ is one tile late. By query, one warpgroup makes all dS. */
-#define DS_BUFFERS (BY_QUERY ? 2 : 3)
+#define DS_BUFFERS (BY_QUERY ? 2 : SPLIT_QUERIES ? Q_STAGES : 3)
 /* Of what crosses where roles are split, and the words that do from each thread to its counterpart. */
 #define P_BUFFERS 2
 #define P_WORDS (KEEPS_PRODUCT ? Q_TILE / 2 : Q_TILE / 4)
@@ -74,6 +78,8 @@ typedef struct smem_layout {
 #endif
 #if SUM_DQ
     uint8_t ds[DS_BUFFERS][DS_BYTES]; /* queries x keys */
+#endif
+#if DQ_LATE
     dq_place dq_place[DS_BUFFERS];
     uint64_t ds_full[DS_BUFFERS];
 #endif
@@ -140,9 +146,9 @@ typedef struct consumer {
     ring p_ring;
 #endif
 #if SUM_DQ
-    ring ds;                  /* the dS that dq is made of; the next buffer takes that of this tile */
-    uint32_t ds_lane;         /* offset of this lane in a store of dS */
-    float dq[DQ_COLUMNS / 2]; /* queries x columns, of the tile before */
+    ring ds;          /* DQ_LATE: the dS that dq is made of; the next buffer takes that of this tile */
+    uint32_t ds_lane; /* offset of this lane in a store of dS */
+    float dq[DQ_COLUMNS / 2]; /* queries x columns; DQ_LATE: of the tile before */
 #endif
 } consumer;
 #endif
@@ -154,7 +160,7 @@ typedef struct consumer {
 #define QUERY_OF(i) (BY_QUERY ? ROW_OF(i) : COLUMN_OF(i))
 #define KEY_OF(i) (BY_QUERY ? COLUMN_OF(i) : ROW_OF(i))
 SAC_FN int first_line(void) {
-    const int warp = SPLIT_ROLES || BY_QUERY ? threadIdx.x / 32 % 4 : threadIdx.x / 32 - 4;
+    const int warp = KV_TILE < 128 ? threadIdx.x / 32 % 4 : threadIdx.x / 32 - 4;
     return warp * 16 + lane_id() / 4;
 }
 SAC_FN int first_column(void) { return lane_id() % 4 * 2; }
