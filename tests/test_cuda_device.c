@@ -14,7 +14,12 @@
 #include "support/device.h"
 #include "support/folder.h"
 
-enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2, HEAD_DIM = 64 };
+enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2 };
+
+typedef struct setting {
+    const char *backend;
+    int32_t head_dim;
+} setting;
 
 /* Entry points that only this test needs. */
 static struct {
@@ -63,17 +68,17 @@ static void make_tensor(fixture *f, int i, DLDataType dtype, int64_t a, int64_t 
     free(values);
 }
 
-static void make_operand(fixture *f, test_operand i) {
+static void make_operand(fixture *f, test_operand i, int32_t head_dim) {
     const bool of_keys = i == K || i == V || i == DK || i == DV;
     if (i == LSE)
         make_tensor(f, i, SACCADE_F32, BATCH, HEADS, SEQLEN, 0);
     else
-        make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS, HEAD_DIM);
+        make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS, head_dim);
 }
 
-/* *state is the backend's name, and becomes the fixture. */
+/* *state is a setting, and becomes the fixture. */
 static int set_up(void **state) {
-    const char *backend = *state;
+    const setting *s = *state;
     fixture *f = calloc(1, sizeof *f);
     if (!f) return -1;
     *state = f;
@@ -87,9 +92,9 @@ static int set_up(void **state) {
     CU(f->driver->primary_retain(&f->primary, 0));
     assert_int_equal(saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir}),
                      SACCADE_OK);
-    for (size_t i = 0; i < COUNT_OF(inputs); i++) make_operand(f, inputs[i]);
-    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(f, outputs[i]);
-    f->params = (saccade_attention_params){.causal = SACCADE_CAUSAL_TOP_LEFT, .backend = backend};
+    for (size_t i = 0; i < COUNT_OF(inputs); i++) make_operand(f, inputs[i], s->head_dim);
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(f, outputs[i], s->head_dim);
+    f->params = (saccade_attention_params){.causal = SACCADE_CAUSAL_TOP_LEFT, .backend = s->backend};
     f->grads = (saccade_attention_grads){
         .dout = &f->tensor[DOUT], .dq = &f->tensor[DQ], .dk = &f->tensor[DK], .dv = &f->tensor[DV]};
     return 0;
@@ -343,25 +348,30 @@ int main(void) {
     static const struct {
         const char *name;
         CMUnitTestFunction run;
+        int32_t head_dim;
     } all[] = {
-#define TEST(name) {#name, name}
-        TEST(graph_replay_gives_the_same_bits),
-        TEST(kernels_may_be_compiled_during_capture),
-        TEST(callers_context_is_current_afterwards),
-        TEST(deterministic_gradients_are_the_same_a_thousand_times),
-        TEST(kernels_beyond_the_bound_are_unloaded_and_come_back),
-        TEST(new_lengths_and_scales_compile_nothing),
-        TEST(hundred_thousand_calls_leave_memory_as_it_was), /* last: it takes the longest */
+#define TEST(name, head_dim) {#name, name, head_dim}
+        TEST(graph_replay_gives_the_same_bits, 64),
+        TEST(kernels_may_be_compiled_during_capture, 64),
+        TEST(callers_context_is_current_afterwards, 64),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times, 64),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times, 128),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times, 256),
+        TEST(kernels_beyond_the_bound_are_unloaded_and_come_back, 64),
+        TEST(new_lengths_and_scales_compile_nothing, 64),
+        TEST(hundred_thousand_calls_leave_memory_as_it_was, 64), /* last: it takes the longest */
     };
     static struct CMUnitTest tests[COUNT_OF(all) * TEST_MAX_BACKENDS];
     static char names[COUNT_OF(all) * TEST_MAX_BACKENDS][96];
+    static setting settings[COUNT_OF(all) * TEST_MAX_BACKENDS];
     size_t count = 0;
     for (const char *const *backend = test_backends(); *backend; backend++) {
         if (strncmp(*backend, "cuda-", 5) != 0) continue;
         for (size_t i = 0; i < COUNT_OF(all); i++, count++) {
-            snprintf(names[count], sizeof names[count], "%s [%s]", all[i].name, *backend);
-            tests[count] =
-                (struct CMUnitTest){names[count], all[i].run, set_up, tear_down, (void *)(uintptr_t)*backend};
+            settings[count] = (setting){*backend, all[i].head_dim};
+            snprintf(names[count], sizeof names[count], "%s, D %d [%s]", all[i].name, all[i].head_dim,
+                     *backend);
+            tests[count] = (struct CMUnitTest){names[count], all[i].run, set_up, tear_down, &settings[count]};
         }
     }
     return _cmocka_run_group_tests("cuda_device", tests, count, NULL, NULL);
