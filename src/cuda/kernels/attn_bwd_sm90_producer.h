@@ -44,6 +44,13 @@ SAC_FN void load_rows(const producer *w, const q_record *tile, float lse[LANE_RO
 /* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. */
 SAC_FN float lse_log2(float lse) { return lse == MINUS_INF ? 0 : lse * LOG2_E; }
 
+/* What all lanes have written is there, and bytes are on their way, or have come already: a barrier counts them either way. */
+SAC_FN void announce(uint64_t *full, uint32_t bytes) {
+    __syncwarp();
+    if (lane_id() == 0) ptx_mbarrier_arrive_expect(full, bytes);
+}
+
+/* The copies start first: in a CTA's first tile nothing else hides the way of lse and delta. */
 SAC_FN void load_queries(producer *w, const q_record *tile) {
     const sac_attn_bwd_sm90_params *params = w->params;
     const sac_lengths *len = &params->args.len_q;
@@ -54,24 +61,21 @@ SAC_FN void load_queries(producer *w, const q_record *tile) {
     load_rows(w, tile, lse, delta);
 
     ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
+    if (lane_id() == 0) {
+        load_tile(smem->q[s], &params->q, &smem->q_full[s], Q_TILE, PANELS, row, tile->head, batch);
+        smem->q_tile[s] = *tile;
+    }
 #pragma unroll
     for (int i = 0; i < LANE_ROWS; i++) smem->lse[s][32 * i + lane_id()] = lse_log2(lse[i]);
-    if (lane_id() == 0) smem->q_tile[s] = *tile;
-    __syncwarp();
-    if (lane_id() == 0) {
-        ptx_mbarrier_arrive_expect(&smem->q_full[s], Q_BYTES);
-        load_tile(smem->q[s], &params->q, &smem->q_full[s], Q_TILE, PANELS, row, tile->head, batch);
-    }
+    announce(&smem->q_full[s], Q_BYTES);
 
     ptx_mbarrier_wait(&smem->dout_empty[s], w->q.parity ^ 1);
-#pragma unroll
-    for (int i = 0; i < LANE_ROWS; i++) smem->delta[s][32 * i + lane_id()] = delta[i];
-    __syncwarp();
-    if (lane_id() == 0) {
-        ptx_mbarrier_arrive_expect(&smem->dout_full[s], DOUT_BYTES);
+    if (lane_id() == 0)
         load_tile(smem->dout[s], &params->dout, &smem->dout_full[s], Q_TILE, PANELS_V, row, tile->head,
                   batch);
-    }
+#pragma unroll
+    for (int i = 0; i < LANE_ROWS; i++) smem->delta[s][32 * i + lane_id()] = delta[i];
+    announce(&smem->dout_full[s], DOUT_BYTES);
     ring_next(&w->q, Q_STAGES);
 }
 
