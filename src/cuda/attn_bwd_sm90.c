@@ -170,14 +170,15 @@ static saccade_status make_maps(backward_job *job, const tile_row *t) {
 }
 
 /* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
- * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. */
+ * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. Block masks count as
+ * causal: nearly all are, and their short tiles, an Eagle3's diagonals, then fill the end of a section. */
 static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
                                 const sac_cuda_device *device) {
     const int32_t kv_block = args->blocks.by_query.offsets ? args->blocks.kv_block : 0;
     const int32_t num_heads = args->batch * args->num_kv_heads;
     const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, kv_tile, kv_block);
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
-    if ((!args->band.causal && !args->band.compress) || num_heads == 0) return order;
+    if ((!args->band.causal && !args->band.compress && !kv_block) || num_heads == 0) return order;
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
     const int64_t sections =
         (int64_t)args->batch * args->num_heads * args->len_q.seqlen * row_bytes / device->l2_bytes;
