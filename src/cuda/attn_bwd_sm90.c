@@ -27,8 +27,8 @@ typedef struct tile_row {
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 64, 64, 64, 4, true, 24, 240, 240},     /* narrow blocks */
-    {128, 128, 64, 64, 4, true, 24, 240, 240},   /* narrow blocks */
+    {64, 64, 64, 64, 4, true, 24, 240, 240},     /* blocks: no wider */
+    {128, 128, 64, 64, 4, true, 24, 240, 240},   /* blocks: no wider */
     {64, 64, 128, 128, 2, true, 24, 240, 240},   /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
     {128, 128, 128, 64, 2, true, 24, 240, 240},  /* registers: 128 of dK and dV */
     {192, 128, 112, 64, 2, true, 24, 224, 256},  /* registers: 168 of dK, 56 of dP */
