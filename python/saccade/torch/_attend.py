@@ -45,11 +45,12 @@ def attend(
         others["score_scalars"] = score.scalars
     if mask.scalars is not None:
         others["mask_scalars"] = mask.scalars
-    for name, tensor in zip(mask.names, mask.aux):
+    for name, tensor in zip(mask.aux_names, mask.aux):
         others[f"mask_aux.{name}"] = tensor
+    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     spec = Spec(
-        scale, causal, window, "bottom_right", softcap, score.text, score.grad_text, score.names, mask.text, mask.names,
-        tuple(others), deterministic or torch.are_deterministic_algorithms_enabled(), backend, heads_first)  # fmt: skip
+        scale, causal, window, "bottom_right", softcap, score.text, score.grad_text, score.aux_names, mask.text,
+        mask.aux_names, tuple(others), deterministic, backend, heads_first)  # fmt: skip
     return attention(q, k, v, sink, score.aux, list(others.values()), spec, max_seqlens, block_mask, with_lse)
 
 

@@ -76,9 +76,9 @@ def flash_attn_varlen_func(
 
 
 def _refuse(num_splits: int, pack_gqa: Optional[bool], alibi_slopes: Optional[Tensor]) -> None:
-    for name, value, default in (("num_splits", num_splits, 1), ("pack_gqa", pack_gqa, None)):
-        if value != default:
-            raise NotImplementedError(f"{name}: {value}, but how work is split is the library's choice: {default}")
+    if num_splits != 1 or pack_gqa is not None:
+        raise NotImplementedError(
+            f"num_splits: {num_splits}, pack_gqa: {pack_gqa}, but how work is split is the library's choice: 1, None")
     if alibi_slopes is not None and alibi_slopes.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError("alibi_slopes: have no gradient here; detach them, or capture them in a score_mod")
 
@@ -90,6 +90,8 @@ def _causal(causal: bool) -> Optional[str]:
 
 
 def _window(window_size: Window) -> Optional[tuple[int, int]]:
+    if window_size == (None, None):
+        return None
     if not isinstance(window_size, (tuple, list)) or len(window_size) != 2:
         raise ValueError(f"window_size: {window_size!r} is no pair (left, right)")
     left, right = (-1 if side is None else side for side in window_size)

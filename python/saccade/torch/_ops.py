@@ -272,7 +272,7 @@ def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: O
         number = mask.number if mask else 0
         return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
     asked = (q.requires_grad or k.requires_grad or v.requires_grad or sink is not None and sink.requires_grad
-             or any(t.requires_grad for t in score_aux))  # fmt: skip
+             or score_aux and any(t.requires_grad for t in score_aux))  # fmt: skip
     if not asked or not torch.is_grad_enabled():
         return _forward(q, k, v, sink, score_aux, others, spec, max_seqlens, mask, with_lse)
     result = _apply_eager(q, k, v, sink, (others, spec, max_seqlens, mask, with_lse), *score_aux)
