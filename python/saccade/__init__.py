@@ -12,7 +12,7 @@ from __future__ import annotations
 from . import block_mask
 from ._call import AttentionOptions, forward
 from ._library import ArgumentError, CompileError, SaccadeError, UnsupportedError, lib, text
-from .backends import Backend, explain
+from .backends import Backend, in_general
 from .block_mask import BlockMask
 from .modifier import Modifier, mask_mod, score_mod
 
@@ -25,7 +25,7 @@ __version__ = text(lib.saccade_version())
 
 def backends() -> list[Backend]:
     """Every backend of this library: usable here, or every reason why not."""
-    return explain()
+    return in_general()
 
 
 def attention(q, k, v, *, return_lse: bool = False, out=None, **options):

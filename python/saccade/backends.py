@@ -18,12 +18,23 @@ class Backend:
     reasons: tuple[str, ...]
 
 
-def explain(request=None) -> list[Backend]:
-    """Usable backends first, best first. request: a saccade_request; None: a small bf16 forward on the CPU."""
-    if request is None:
-        request = ffi.new("saccade_request *", {
-            "device": (lib.kDLCPU, 0), "dtype": (lib.kDLBfloat, 16, 1), "batch": 1, "num_heads": 1, "num_kv_heads": 1,
-            "seqlen_q": 128, "seqlen_k": 128, "head_dim": 64, "head_dim_v": 64})  # fmt: skip
+def in_general() -> list[Backend]:
+    """Each backend for a small bf16 forward. It reads host memory or a GPU's, so it is asked for the memory that leaves
+    fewer reasons against it."""
+    host, gpu = ({b.name: b for b in explain(_small_request(device))} for device in (lib.kDLCPU, lib.kDLCUDA))
+    found = [host[name] if host[name].usable or len(host[name].reasons) < len(other.reasons) else other
+             for name, other in gpu.items()]
+    return sorted(found, key=lambda backend: not backend.usable)
+
+
+def _small_request(device):
+    return ffi.new("saccade_request *", {
+        "device": (device, 0), "dtype": (lib.kDLBfloat, 16, 1), "batch": 1, "num_heads": 1, "num_kv_heads": 1,
+        "seqlen_q": 128, "seqlen_k": 128, "head_dim": 64, "head_dim_v": 64})  # fmt: skip
+
+
+def explain(request) -> list[Backend]:
+    """What a saccade_request can use: usable backends first, best first."""
     report = ffi.new("saccade_backend_report **")
     lib.saccade_select_backend(context(), request, report)
     try:

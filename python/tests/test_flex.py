@@ -150,6 +150,26 @@ def test_compiles_whole_and_uses_new_captured_values(device):
         torch.testing.assert_close(compiled(q, k, v), call(q, k, v))
 
 
+def test_captured_numbers_that_change_do_not_recompile(device):
+    count = 0
+
+    def backend(graph, _):
+        nonlocal count
+        count += 1
+        return graph.forward
+
+    def call(q, k, v, slope, shift):
+        return flex_attention(q, k, v, score_mod=lambda score, b, h, i, j: score * 0.5 + slope * (i - j + shift))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call, fullgraph=True, dynamic=True, backend=backend)
+    for n in range(20):
+        tensors_now = [t.detach()[:, :, : 40 + n] for t in tensors(device)]
+        numbers = 0.01 * n + 0.5, n + 3
+        torch.testing.assert_close(compiled(*tensors_now, *numbers), call(*tensors_now, *numbers))
+    assert count == 1
+
+
 def test_heads_are_shared_only_when_asked():
     q, k, v = tensors("cpu", kv_heads=2)
     with pytest.raises(ValueError, match="enable_gqa"):

@@ -161,8 +161,9 @@ def test_gradients_that_would_be_lost_are_refused(device):
         flash_attn_func(q, k, v, alibi_slopes=slopes)
     with torch.no_grad():
         flash_attn_func(q, k, v, alibi_slopes=slopes)
-    with pytest.raises(TypeError, match="numbers are needed, not tensors"):
-        flash_attn_func(q, k, v, softmax_scale=torch.tensor(0.1, requires_grad=True))
+    for name in ("softmax_scale", "softcap"):
+        with pytest.raises(TypeError, match="scale and softcap are numbers, not tensors"):
+            flash_attn_func(q, k, v, **{name: torch.tensor(0.1, requires_grad=True)})
 
 
 @pytest.mark.parametrize("error, text, call", [
@@ -180,6 +181,9 @@ def test_gradients_that_would_be_lost_are_refused(device):
     (TypeError, "block_mask: a BlockMask of saccade or of PyTorch", lambda q, k, v: flash_attn_func(
         q, k, v, block_mask="causal")),
     (ValueError, "backend: \"triton\" is none of", lambda q, k, v: flash_attn_func(q, k, v, backend="triton")),
+    (ValueError, "top_k: 0, must be a whole number", lambda q, k, v: nsa(q, k, v, top_k=0)),
+    (ValueError, "window: 0, must be a whole number", lambda q, k, v: nsa(q, k, v, window=0)),
+    (ValueError, "or packed ones with cu_seqlens", lambda q, k, v: nsa(q[0], k[0], v[0])),
     (TypeError, "dtype float8_e4m3fn is none of float64, float32", lambda q, k, v: get_attention_backend(
         q.to(torch.float8_e4m3fn), k, v)),
     (ValueError, "dtype is bf16, expected f32", lambda q, k, v: flash_attn_func(q, k.bfloat16(), v)),

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
+from ._checks import check_inputs
 from ._device import autocast
 from ._masks import as_mask
 from ._modifiers import Mod, bound
@@ -28,14 +29,8 @@ def attend(
 
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """
-    rank = 3 if "cu_seqlens_q" in tensors else 4
-    if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
-            and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
-        _refuse((q, k, v), "(T, H, D)" if rank == 3 else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
-    if isinstance(scale, Tensor) or isinstance(softcap, Tensor):
-        raise TypeError("scale, softcap: numbers are needed, not tensors: call .item(), they have no gradient")
-    if torch._C._is_any_autocast_enabled():
-        q, k, v = autocast(q, k, v)
+    check_inputs(q, k, v, (scale, softcap), "cu_seqlens_q" in tensors, heads_first)
+    q, k, v = autocast(q, k, v)
     if block_mask is not None:
         block_mask, its_mask_mod = as_mask(block_mask)
         mask_mod = mask_mod or its_mask_mod
@@ -52,11 +47,3 @@ def attend(
         scale, causal, window, "bottom_right", softcap, score.text, score.grad_text, score.aux_names, mask.text,
         mask.aux_names, tuple(others), deterministic, backend, heads_first)  # fmt: skip
     return attention(q, k, v, sink, score.aux, list(others.values()), spec, max_seqlens, block_mask, with_lse)
-
-
-def _refuse(tensors, layout: str) -> None:
-    for name, tensor in zip("qkv", tensors):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
-    shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
-    raise ValueError(f"q, k, v: shapes are {shapes}, expected {layout}")

@@ -39,6 +39,8 @@ _ALLOCATOR = {
 
 def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Inputs of attention as torch.autocast wants them: in its dtype, where it is on."""
+    if not torch._C._is_any_autocast_enabled():
+        return tensors
     device_type = tensors[0].device.type
     if not torch.is_autocast_enabled(device_type):
         return tensors

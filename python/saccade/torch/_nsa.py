@@ -11,9 +11,9 @@ from torch import Tensor
 
 from .._library import check, ffi, lib
 from .._tensor import Tensor as CTensor
+from ._checks import check_inputs, no_second_gradients, refuse_transforms
 from ._device import autocast, context_of
 from ._ops import dense_rows
-from ._transforms import no_second_gradients, refuse_transforms
 
 _SCORES = {None: 0, "logits": 1, "probabilities": 2}
 _SELECT_PER = {None: 0, "head": 1, "group": 2}
@@ -40,6 +40,10 @@ def nsa(
                                ("visibility", visibility, _VISIBILITY)):  # fmt: skip
         if value not in known:
             raise ValueError(f"{name}: {value!r} is none of {', '.join(repr(k) for k in known)}")
+    for name, value in (("block", block), ("top_k", top_k), ("window", window), ("query_tile", query_tile)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: {value!r}, must be a whole number and at least 1")
+    check_inputs(q, k, v, (scale,), cu_seqlens is not None)
     # The defaults written out, so that what is saved has a shape that Python knows.
     score = score or ("probabilities" if query_tile == 1 else "logits")
     select_per = select_per or ("group" if score == "probabilities" else "head")

@@ -20,8 +20,8 @@ from .._library import ffi, lib
 from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
+from ._checks import no_second_gradients, refuse_transforms
 from ._plan import Plan, plan_of
-from ._transforms import no_second_gradients, refuse_transforms
 
 
 class Spec(NamedTuple):

@@ -106,6 +106,9 @@ class _Tracer:
         return self.graph.read(INTEGERS, "int64", index, non_negative=value >= 0)
 
     def scalar(self, value: float) -> Node:
+        if torch.compiler.is_compiling():  # perhaps a symbol, which has no text: every use has a slot
+            self.scalars.append(value)
+            return self.graph.scalar(len(self.scalars) - 1)
         # Compared as text, since NaN equals nothing and -0.0 equals 0.0.
         known = [repr(s) for s in self.scalars]
         if repr(value) not in known:

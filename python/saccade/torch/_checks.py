@@ -1,0 +1,49 @@
+"""What is refused before a call: wrong inputs, and transforms that the operators have no rule for, of which torch would
+drop a derivative without a word or fail in words that do not help."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, numbers: tuple, packed: bool, heads_first: bool = False) -> None:
+    """q, k, v are tensors of the rank that the call takes; the numbers are no tensors."""
+    rank = 3 if packed else 4
+    if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
+            and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
+        _refuse_inputs((q, k, v), "(T, H, D)" if packed else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
+    for number in numbers:
+        if isinstance(number, Tensor):
+            raise TypeError("scale and softcap are numbers, not tensors: call .item(), they have no gradient")
+
+
+def _refuse_inputs(tensors, layout: str) -> None:
+    for name, tensor in zip("qkv", tensors):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
+    shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
+    packed = "" if "B" not in layout else ", or packed ones with cu_seqlens"
+    raise ValueError(f"q, k, v: shapes are {shapes}, expected {layout}{packed}")
+
+
+def refuse_transforms(*tensors: Optional[Tensor]) -> None:
+    """torch.func's transforms, and forward-mode derivatives of these tensors."""
+    if torch._C._are_functorch_transforms_active():
+        for transform in torch._C._functorch.get_interpreter_stack() or ():
+            name = transform.key().name
+            if name != "Functionalize":  # torch.compile's own
+                raise NotImplementedError(
+                    f"torch.func: attention has no rule for its {name.lower()} transform; torch.autograd and "
+                    "torch.compile work")
+    if forward_ad._current_level >= 0:
+        if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+            raise NotImplementedError("torch.autograd.forward_ad: attention has no forward-mode derivatives")
+
+
+def no_second_gradients(ctx, *_):
+    """The backward pass of a backward operator."""
+    raise NotImplementedError("attention has no second derivatives: its gradients cannot be differentiated again")
