@@ -7,11 +7,35 @@
 #include "base/context.h"
 #include "base/error.h"
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 1 << 21 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 1 << 21, MAX_KEPT = 1 << 26 };
 
-/* Great blocks in huge pages, where the system has them: they are new memory in every call, and the first touch of each
- * small page would cost a sparse call a tenth of its time. */
-static void *allocate_on_host(size_t bytes) {
+/* Host memory of an earlier call, for the next: the first touch of new pages would cost a short call on many threads
+ * more than its work. */
+typedef struct kept_memory {
+    void *data;
+    size_t bytes;
+    bool lent;
+} kept_memory;
+
+static void free_kept(void *state) {
+    kept_memory *kept = state;
+    if (kept) free(kept->data);
+    free(kept);
+}
+
+static kept_memory *kept_by(saccade_context *ctx) {
+    sac_backend_state *state = &ctx->state[SAC_STATE_WORKSPACE];
+    if (!state->data) *state = (sac_backend_state){calloc(1, sizeof(kept_memory)), free_kept};
+    return state->data;
+}
+
+/* Great blocks lie in huge pages, where the system has them: small pages would cost a sparse call a tenth of its time. */
+static void *allocate_on_host(saccade_context *ctx, size_t bytes) {
+    kept_memory *kept = kept_by(ctx);
+    if (kept && kept->data && !kept->lent && kept->bytes >= bytes) {
+        kept->lent = true;
+        return kept->data;
+    }
     const size_t alignment = bytes < 2 * HUGE_PAGE ? ALIGNMENT : HUGE_PAGE;
     const size_t size = (bytes + alignment - 1) / alignment * alignment;
     void *memory = aligned_alloc(alignment, size);
@@ -19,12 +43,24 @@ static void *allocate_on_host(size_t bytes) {
     return memory;
 }
 
+static void free_on_host(saccade_context *ctx, void *memory, size_t bytes) {
+    kept_memory *kept = kept_by(ctx);
+    if (kept && memory == kept->data) {
+        kept->lent = false;
+    } else if (kept && !kept->lent && bytes <= MAX_KEPT && bytes > kept->bytes) {
+        free(kept->data);
+        *kept = (kept_memory){.data = memory, .bytes = bytes};
+    } else {
+        free(memory);
+    }
+}
+
 static void *allocate(saccade_context *ctx, const sac_backend *backend, DLDevice device, size_t bytes) {
     const saccade_allocator *allocator = &ctx->allocator;
     if (allocator->alloc)
         return allocator->alloc(bytes, (int32_t)device.device_type, device.device_id, allocator->user);
     if (backend->alloc) return backend->alloc(ctx, device, bytes);
-    return allocate_on_host(bytes);
+    return allocate_on_host(ctx, bytes);
 }
 
 saccade_status sac_workspace_get(saccade_context *ctx, const sac_backend *backend, DLDevice device,
@@ -58,5 +94,5 @@ void sac_workspace_release(saccade_context *ctx, const sac_backend *backend, DLD
     else if (backend->free)
         backend->free(ctx, device, workspace->data);
     else
-        free(workspace->data);
+        free_on_host(ctx, workspace->data, workspace->bytes);
 }

@@ -10,7 +10,7 @@ typedef struct sac_backend_state {
     void (*destroy)(void *data);
 } sac_backend_state;
 
-enum { SAC_STATE_CPU, SAC_STATE_CUDA, SAC_STATE_MOD, SAC_NUM_STATES };
+enum { SAC_STATE_WORKSPACE, SAC_STATE_CUDA, SAC_STATE_MOD, SAC_NUM_STATES };
 
 struct saccade_context {
     int32_t num_threads; /* never 0 here */
