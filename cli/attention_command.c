@@ -37,7 +37,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         options->verbose = true;
         return 0;
     case ARGP_KEY_END:
-        if (!options->output && !map_has_file(&options->map)) argp_error(state, "-o OUT is missing");
+        if (!options->output && !picture_wanted(&options->map.files)) argp_error(state, "-o OUT is missing");
         if (!options->output && options->attention.backward) argp_error(state, "--backward: needs -o OUT");
         return 0;
     default:
@@ -100,8 +100,8 @@ static int compute(const workload *work, const command_options *options) {
 
 static int draw_map(const workload *work, const command_options *options) {
     char *mask = mask_text(&options->attention);
-    int code = draw_attention_map(work, options->map.head[0], options->map.head[1], mask, options->map.png,
-                                  options->map.svg);
+    int code =
+        draw_attention_map(work, options->map.head[0], options->map.head[1], mask, &options->map.files);
     free(mask);
     return code;
 }

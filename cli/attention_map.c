@@ -111,7 +111,7 @@ static void paint(const map *m, chart *c) {
 }
 
 static bool draw(const workload *work, const map *m, int64_t batch, int64_t head, const char *mask,
-                 const char *png, const char *svg) {
+                 const picture_files *files) {
     colour bar[CHART_BAR_STEPS];
     for (int i = 0; i < CHART_BAR_STEPS; i++) bar[i] = ramp_colour(i / (CHART_BAR_STEPS - 1.0));
     char *title =
@@ -132,7 +132,7 @@ static bool draw(const workload *work, const map *m, int64_t batch, int64_t head
                .bar_high = "1",
                .bar_label = label};
     paint(m, &c);
-    bool good = (!png || chart_write_png(&c, png)) && (!svg || chart_write_svg(&c, svg));
+    bool good = chart_write(&c, files);
     free(c.pixels);
     free(title);
     free(subtitle);
@@ -140,8 +140,8 @@ static bool draw(const workload *work, const map *m, int64_t batch, int64_t head
     return good;
 }
 
-int draw_attention_map(const workload *work, int64_t batch, int64_t head, const char *mask, const char *png,
-                       const char *svg) {
+int draw_attention_map(const workload *work, int64_t batch, int64_t head, const char *mask,
+                       const picture_files *files) {
     int first = work->q->ndim - 3; /* of the token dimension */
     int64_t num_batches = first ? work->q->shape[0] : 1, num_heads = work->q->shape[first + 1];
     map m = {.q_len = work->q->shape[first], .kv_len = work->k->shape[first]};
@@ -157,7 +157,7 @@ int draw_attention_map(const workload *work, int64_t batch, int64_t head, const 
     int code = EXIT_OK;
     if (status != SACCADE_OK)
         code = complain_status("map", status);
-    else if (!draw(work, &m, batch, head, mask, png, svg))
+    else if (!draw(work, &m, batch, head, mask, files))
         code = EXIT_FAILED;
     free(m.mass);
     return code;

@@ -272,7 +272,7 @@ static cairo_status_t write_bytes(void *stream, const unsigned char *bytes, unsi
     return fwrite(bytes, 1, count, stream) == count ? CAIRO_STATUS_SUCCESS : CAIRO_STATUS_WRITE_ERROR;
 }
 
-bool chart_write_png(const chart *c, const char *path) {
+static bool write_png(const chart *c, const char *path) {
     output_file file;
     if (!output_begin(&file, path)) return false;
     layout l = lay_out(c);
@@ -288,7 +288,7 @@ bool chart_write_png(const chart *c, const char *path) {
     return output_end(&file, good);
 }
 
-bool chart_write_svg(const chart *c, const char *path) {
+static bool write_svg(const chart *c, const char *path) {
     output_file file;
     if (!output_begin(&file, path)) return false;
     layout l = lay_out(c);
@@ -311,14 +311,18 @@ static bool refuse(const char *path) {
     return false;
 }
 
-bool chart_write_png(const chart *c, const char *path) {
+static bool write_png(const chart *c, const char *path) {
     (void)c;
     return refuse(path);
 }
 
-bool chart_write_svg(const chart *c, const char *path) {
+static bool write_svg(const chart *c, const char *path) {
     (void)c;
     return refuse(path);
 }
 
 #endif
+
+bool chart_write(const chart *c, const picture_files *files) {
+    return (!files->png || write_png(c, files->png)) && (!files->svg || write_svg(c, files->svg));
+}

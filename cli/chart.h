@@ -30,8 +30,12 @@ typedef struct chart {
 /* The raster that a plane of these lengths is drawn with: its pixels are those of the PNG. */
 void chart_raster(int64_t q_len, int64_t kv_len, int *width, int *height);
 
-/* The file appears whole or not at all. False after a message. */
-bool chart_write_png(const chart *c, const char *path);
-bool chart_write_svg(const chart *c, const char *path);
+/* Where a picture goes: to either, both or neither (NULL). */
+typedef struct picture_files {
+    const char *png, *svg;
+} picture_files;
+
+/* Each file appears whole or not at all. False after a message. */
+bool chart_write(const chart *c, const picture_files *files);
 
 #endif

@@ -13,7 +13,8 @@
 #include "options.h"
 
 typedef struct mask_options {
-    const char *spec, *png, *svg, *aux;
+    const char *spec, *aux;
+    picture_files files;
     int64_t q_len, kv_len, batch, num_heads, block_size[2];
     int64_t plane[2]; /* batch entry and head of the picture; -1: not given */
     modifier_sources sources;
@@ -31,9 +32,7 @@ enum option_key {
     KEY_SCALAR,
     KEY_AUX,
     KEY_THREADS,
-    KEY_STATS,
-    KEY_PNG,
-    KEY_SVG
+    KEY_STATS
 };
 
 static const struct argp_option option_list[] = {
@@ -46,8 +45,6 @@ static const struct argp_option option_list[] = {
     {"aux", KEY_AUX, "FILE", 0, "A safetensors file with the tensors named in mod:TEXT", 0},
     {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0},
     {"stats", KEY_STATS, NULL, 0, "Print blocks by kind, density, memory, blocks by row (default)", 1},
-    {"png", KEY_PNG, "FILE", 0, "Draw it", 1},
-    {"svg", KEY_SVG, "FILE", 0, "Draw it", 1},
     {"plane", KEY_PLANE, "B,H", 0, "Batch entry and head that are drawn (default 0,0)", 1},
     {0}};
 
@@ -56,14 +53,14 @@ static void check_together(struct argp_state *state, mask_options *options) {
     if (options->q_len < 0) argp_error(state, "--q-len is missing");
     if (options->kv_len < 0) options->kv_len = options->q_len;
     if (options->aux && !strstr(options->spec, "mod:")) argp_error(state, "--aux: SPEC has no mod:TEXT");
-    if (options->plane[0] >= 0 && !options->png && !options->svg)
+    if (options->plane[0] >= 0 && !picture_wanted(&options->files))
         argp_error(state, "--plane: needs --png or --svg");
     if (options->plane[0] >= options->batch || options->plane[1] >= options->num_heads)
         argp_error(state, "--plane %lld,%lld: there are %lld batch entries and %lld heads",
                    (long long)options->plane[0], (long long)options->plane[1], (long long)options->batch,
                    (long long)options->num_heads);
     for (int i = 0; i < 2; i++) options->plane[i] = larger(options->plane[i], 0);
-    if (!options->png && !options->svg) options->stats = true;
+    if (!picture_wanted(&options->files)) options->stats = true;
 }
 
 static error_t parse(int key, char *text, struct argp_state *state) {
@@ -71,6 +68,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &options->json;
+        state->child_inputs[1] = &options->files;
         return 0;
     case KEY_Q_LEN:
         options->q_len = parse_count(state, "--q-len", text, 0, 1 << 29);
@@ -102,12 +100,6 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         return 0;
     case KEY_STATS:
         options->stats = true;
-        return 0;
-    case KEY_PNG:
-        options->png = text;
-        return 0;
-    case KEY_SVG:
-        options->svg = text;
         return 0;
     case ARGP_KEY_ARG:
         if (options->spec) argp_error(state, "%s: one SPEC is enough; quote it", text);
@@ -249,9 +241,9 @@ static int build_and_show(saccade_context *ctx, mask_options *options, const mas
     double build_s = seconds_now() - begin;
     if (code == EXIT_OK && !all_scalars_used(&options->sources)) code = EXIT_USAGE;
     if (code == EXIT_OK && (options->stats || options->json)) code = describe(options, mask, build_s);
-    if (code == EXIT_OK && (options->png || options->svg))
+    if (code == EXIT_OK && picture_wanted(&options->files))
         code = draw_mask(ctx, mask, (int32_t)options->plane[0], (int32_t)options->plane[1], options->spec,
-                         options->png, options->svg);
+                         &options->files);
     saccade_block_mask_destroy(mask);
     return code;
 }
@@ -280,7 +272,7 @@ static int run(mask_options *options) {
 }
 
 int mask_command(int argc, char **argv) {
-    static const struct argp_child children[] = {{&json_argp, 0, NULL, 1}, {0}};
+    static const struct argp_child children[] = {{&json_argp, 0, NULL, 1}, {&picture_argp, 0, NULL, 1}, {0}};
     static const struct argp argp = {
         .options = option_list,
         .parser = parse,

@@ -145,13 +145,13 @@ static void add_legend(chart *c, const saccade_block_mask_info *info) {
 }
 
 int draw_mask(saccade_context *ctx, const saccade_block_mask *mask, int32_t b, int32_t h, const char *title,
-              const char *png, const char *svg) {
+              const picture_files *files) {
     plane p = {.ctx = ctx, .mask = mask, .b = b, .h = h};
     saccade_block_mask_get_info(mask, &p.info);
     const saccade_mask_shape *shape = &p.info.shape;
     if (shape->q_len == 0 || shape->kv_len == 0) {
-        complain("%s: there is nothing to draw in a plane of %d x %d", png ? png : svg, shape->q_len,
-                 shape->kv_len);
+        complain("%s: there is nothing to draw in a plane of %d x %d", files->png ? files->png : files->svg,
+                 shape->q_len, shape->kv_len);
         return EXIT_USAGE;
     }
     char *subtitle = format_string("%d x %d blocks of %d x %d tokens", p.info.num_q_blocks,
@@ -164,7 +164,7 @@ int draw_mask(saccade_context *ctx, const saccade_block_mask *mask, int32_t b, i
                .kv_line = shape->kv_block};
     add_legend(&c, &p.info);
     draw_plane(&p, &c);
-    bool good = (!png || chart_write_png(&c, png)) && (!svg || chart_write_svg(&c, svg));
+    bool good = chart_write(&c, files);
     for (int i = 0; i < c.num_swatches; i++) free((char *)c.swatches[i].label);
     free(c.pixels);
     free(subtitle);

@@ -148,7 +148,7 @@ static error_t parse_computation(int key, char *text, struct argp_state *state) 
 
 static void check_together(struct argp_state *state, const command_options *options) {
     if (!options->attention.input) argp_error(state, "IN is missing");
-    if (!options->output && !options->stats && !map_has_file(&options->map))
+    if (!options->output && !options->stats && !picture_wanted(&options->map.files))
         argp_error(state, "-o OUT is missing");
     if (!options->output && (options->save_blocks || options->save_lse || options->attention.backward))
         argp_error(state, "--save-blocks, --save-lse and --backward: need -o OUT");
@@ -227,8 +227,7 @@ static int run(command_options *options) {
     if (code == EXIT_OK && options->output && !write_results(&work, options)) code = EXIT_FAILED;
     if (code == EXIT_OK && options->stats) code = print_nsa_stats(&work);
     if (code == EXIT_OK && options->map.head[1] >= 0)
-        code = draw_nsa_map(&work, options->map.head[0], options->map.head[1], options->map.png,
-                            options->map.svg);
+        code = draw_nsa_map(&work, options->map.head[0], options->map.head[1], &options->map.files);
     nsa_work_close(&work);
     return code;
 }

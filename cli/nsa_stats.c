@@ -201,7 +201,7 @@ static void paint(const nsa_work *work, int64_t b, int64_t head, chart *c) {
     row_free(&r);
 }
 
-int draw_nsa_map(const nsa_work *work, int64_t batch, int64_t head, const char *png, const char *svg) {
+int draw_nsa_map(const nsa_work *work, int64_t batch, int64_t head, const picture_files *files) {
     const DLTensor *q = work->dense.q;
     const int64_t sequences = nsa_work_sequences(work), num_heads = q->shape[q->ndim - 2];
     if (batch >= sequences || head >= num_heads || !nsa_work_sequence(work, batch).len) {
@@ -225,7 +225,7 @@ int draw_nsa_map(const nsa_work *work, int64_t batch, int64_t head, const char *
                             {by_nobody, by_nobody, "left to the compressed branch"}},
                .num_swatches = 3};
     paint(work, batch, head, &c);
-    bool good = (!png || chart_write_png(&c, png)) && (!svg || chart_write_svg(&c, svg));
+    bool good = chart_write(&c, files);
     free(c.pixels);
     free(title);
     free(tile);

@@ -278,13 +278,36 @@ char *mask_text(const attention_options *options) {
     return copy_string("full");
 }
 
-/* ---- maps ---- */
+/* ---- pictures ---- */
+
+static const struct argp_option picture_option_list[] = {
+    {"png", KEY_PNG, "FILE", 0, "Write the picture as PNG", 0},
+    {"svg", KEY_SVG, "FILE", 0, "Write the picture as SVG", 0},
+    {0}};
+
+static error_t parse_picture(int key, char *text, struct argp_state *state) {
+    picture_files *files = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        *files = (picture_files){0};
+        return 0;
+    case KEY_PNG:
+        files->png = text;
+        return 0;
+    case KEY_SVG:
+        files->svg = text;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+const struct argp picture_argp = {.options = picture_option_list, .parser = parse_picture};
+
+bool picture_wanted(const picture_files *files) { return files->png || files->svg; }
 
 static const struct argp_option map_option_list[] = {
-    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where the attention of this head goes", 0},
-    {"png", KEY_PNG, "FILE", 0, "The drawing of --map", 0},
-    {"svg", KEY_SVG, "FILE", 0, "The drawing of --map", 0},
-    {0}};
+    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where the attention of this head goes", 0}, {0}};
 
 static void parse_head(struct argp_state *state, const char *text, int64_t head[2]) {
     int64_t values[2];
@@ -299,18 +322,13 @@ static error_t parse_map(int key, char *text, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT:
         *options = (map_options){.head = {-1, -1}};
+        state->child_inputs[0] = &options->files;
         return 0;
     case KEY_MAP:
         parse_head(state, text, options->head);
         return 0;
-    case KEY_PNG:
-        options->png = text;
-        return 0;
-    case KEY_SVG:
-        options->svg = text;
-        return 0;
     case ARGP_KEY_SUCCESS:
-        if (map_has_file(options) != (options->head[1] >= 0))
+        if (picture_wanted(&options->files) != (options->head[1] >= 0))
             argp_error(state, "--map and --png or --svg go together");
         return 0;
     default:
@@ -318,6 +336,5 @@ static error_t parse_map(int key, char *text, struct argp_state *state) {
     }
 }
 
-const struct argp map_argp = {.options = map_option_list, .parser = parse_map};
-
-bool map_has_file(const map_options *options) { return options->png || options->svg; }
+static const struct argp_child map_children[] = {{&picture_argp, 0, NULL, 0}, {0}};
+const struct argp map_argp = {.options = map_option_list, .parser = parse_map, .children = map_children};

@@ -5,6 +5,7 @@
 #include <argp.h>
 #include <saccade/attention.h>
 
+#include "chart.h"
 #include "modifiers.h"
 
 enum { MAX_SHAPES = 32 };
@@ -40,16 +41,19 @@ char *mask_text(const attention_options *options);
 /* A child parser for --json; its input is a bool. */
 extern const struct argp json_argp;
 
+/* A child parser for --png and --svg; its input is a picture_files. */
+extern const struct argp picture_argp;
+
+bool picture_wanted(const picture_files *files);
+
 /* --map, --png and --svg: the head whose attention is drawn, and where to. */
 typedef struct map_options {
     int64_t head[2]; /* batch entry and head; -1: nothing is drawn */
-    const char *png, *svg;
+    picture_files files;
 } map_options;
 
 /* A child parser; its input is a map_options. */
 extern const struct argp map_argp;
-
-bool map_has_file(const map_options *options);
 
 /* "N,M" into block_size, or an argp error. */
 void parse_block_size(struct argp_state *state, const char *text, int64_t block_size[2]);
