@@ -5,7 +5,12 @@ import pytest
 torch = pytest.importorskip("torch")
 from conftest import assert_close_to_truth  # noqa: E402
 
-from saccade.torch import flash_attn_func, flash_attn_varlen_func, get_attention_backend  # noqa: E402
+from saccade.torch import (  # noqa: E402
+    BlockSparseTensors,
+    flash_attn_func,
+    flash_attn_varlen_func,
+    get_attention_backend,
+)
 
 
 def qkv(device, nq=70, nk=90, heads=4, kv_heads=2, dim=32, dim_v=32, dtype=torch.float32, batch=2, seed=0):
@@ -157,10 +162,22 @@ def test_flash_attentions_own_block_tensors(device):
     q, k, v = (t.detach() for t in qkv(device, 64, 64))
     counts = torch.tensor([[[1, 0]]], dtype=torch.int32, device=device).expand(1, 1, 2)
     partial, full = (torch.tensor([[[[a, 0], [b, 0]]]], dtype=torch.int32, device=device) for a, b in ((0, 1), (0, 0)))
-    lists = dict(mask_block_cnt=torch.ones_like(counts), mask_block_idx=partial,
-                 full_block_cnt=1 - counts, full_block_idx=full)  # fmt: skip
-    out = flash_attn_func(q, k, v, mask_mod=lambda b, h, i, j: i >= j, block_size=(32, 32), **lists)
+    lists = BlockSparseTensors(torch.ones_like(counts), partial, 1 - counts, full, (32, 32))
+    out = flash_attn_func(q, k, v, mask_mod=lambda b, h, i, j: i >= j, block_sparse_tensors=lists)
     torch.testing.assert_close(out, flash_attn_func(q, k, v, causal=True))
+    with pytest.raises(ValueError, match="need their block_size"):
+        flash_attn_func(q, k, v, block_sparse_tensors=lists._replace(block_size=None))
+
+
+def test_functions_get_the_aux_tensors_that_are_given(device):
+    q, k, v = (t.detach() for t in qkv(device, 64, 64))
+    bias, limit = torch.randn(4, device=device, requires_grad=True), torch.arange(64, device=device)
+    given = dict(score_mod=lambda s, b, h, i, j, aux: s + aux[0][h] * j, mask_mod=lambda b, h, i, j, aux: j <= aux[1][i])
+    out = flash_attn_func(q, k, v, aux_tensors=[bias, limit], **given)
+    captured = flash_attn_func(q, k, v, score_mod=lambda s, b, h, i, j: s + bias[h] * j, causal=True)
+    torch.testing.assert_close(out, captured)
+    grads = (torch.autograd.grad(o.square().sum(), bias)[0] for o in (out, captured))
+    torch.testing.assert_close(*grads)
 
 
 def test_what_cannot_be_served_says_why():

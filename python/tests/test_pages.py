@@ -6,10 +6,13 @@ import re
 import pytest
 
 pytest.importorskip("torch")
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "python.md"
-EXAMPLES = re.findall(r"^## (.*?)$.*?```python\n(.*?)```", PAGE.read_text(), flags=re.M | re.S)
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "python.md"]
+SECTIONS = [(page.name, *section.split("\n", 1)) for page in PAGES for section in page.read_text().split("\n## ")[1:]]
+EXAMPLES = {f"{page}: {title}": code for page, title, section in SECTIONS
+            for code in re.findall(r"```python\n(.*?)```", section, flags=re.S)}
 
 
-@pytest.mark.parametrize("example", [code for _, code in EXAMPLES], ids=[title for title, _ in EXAMPLES])
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_example_runs(example):
-    exec(compile(example, str(PAGE), "exec"), {})
+    exec(compile(EXAMPLES[example], example, "exec"), {})

@@ -86,6 +86,12 @@ def test_autocast_lowers_and_gradients_come_back_in_full(device):
     assert all(gradient.dtype == torch.float32 for gradient in torch.autograd.grad(out.float().sum(), inputs))
 
 
+def test_options_that_are_off_are_no_obstacle(device):
+    q, k, v = (t.detach() for t in qkv(device))
+    off = dict(qv=None, gather_kv_indices=None, dropout_p=0.0, return_attn_probs=False, score_mod_bwd=None)
+    assert torch.equal(flash_attn_func(q, k, v, **off), flash_attn_func(q, k, v))
+
+
 def test_meta_tensors_give_shapes():
     q, k, v = (t.detach().to("meta") for t in qkv("cpu", dim_v=16))
     out, lse = flash_attn_func(q, k, v, return_lse=True)
@@ -177,6 +183,12 @@ def test_gradients_that_would_be_lost_are_refused(device):
     (ValueError, "window_size: 4 is no pair", lambda q, k, v: flash_attn_func(q, k, v, window_size=4)),
     (ValueError, "cu_seqlens_q: is missing", lambda q, k, v: flash_attn_varlen_func(q[0], k[0], v[0])),
     (NotImplementedError, "page_table", lambda q, k, v: flash_attn_varlen_func(q, k, v, page_table=q)),
+    (NotImplementedError, "qv: scores of a second pair", lambda q, k, v: flash_attn_func(q, k, v, qv=q)),
+    (NotImplementedError, "dropout_p: there is no dropout", lambda q, k, v: flash_attn_func(q, k, v, dropout_p=0.1)),
+    (NotImplementedError, "score_mod_bwd: the gradient is derived", lambda q, k, v: flash_attn_func(
+        q, k, v, score_mod_bwd=print)),
+    (ValueError, "softmax_scale: is 0", lambda q, k, v: flash_attn_func(q, k, v, 0.0, causal=True)),
+    (TypeError, "sofcap: is no option", lambda q, k, v: flash_attn_func(q, k, v, sofcap=3.0)),
     (NotImplementedError, "kernel_options", lambda q, k, v: flex_attention(q, k, v, kernel_options={"BLOCK_M": 64})),
     (TypeError, "block_mask: a BlockMask of saccade or of PyTorch", lambda q, k, v: flash_attn_func(
         q, k, v, block_mask="causal")),

@@ -1,8 +1,8 @@
-"""FlashAttention-4's functions, by their names, shapes and defaults, and in their order."""
+"""FlashAttention-4's functions, by their names, shapes and defaults."""
 
 from __future__ import annotations
 
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -17,68 +17,104 @@ Window = tuple[Optional[int], Optional[int]]
 AnyBlockMask = Union[BlockMask, TorchBlockMask]
 
 
+class BlockSparseTensors(NamedTuple):
+    """FlashAttention-4's lists: counts (B, H, query blocks) and indices (B, H, query blocks, at most that many)."""
+
+    mask_block_cnt: Tensor
+    mask_block_idx: Tensor
+    full_block_cnt: Optional[Tensor] = None
+    full_block_idx: Optional[Tensor] = None
+    block_size: Optional[tuple[int, int]] = None
+
+
 def flash_attn_func(
     q: Tensor, k: Tensor, v: Tensor, softmax_scale: Optional[float] = None, causal: bool = False,
     window_size: Window = (None, None), learnable_sink: Optional[Tensor] = None, softcap: float = 0.0,
-    num_splits: int = 1, pack_gqa: Optional[bool] = None, deterministic: bool = False, mask_mod: Mod = None,
-    full_block_cnt: Optional[Tensor] = None, full_block_idx: Optional[Tensor] = None,
-    mask_block_cnt: Optional[Tensor] = None, mask_block_idx: Optional[Tensor] = None,
-    block_size: Optional[tuple[int, int]] = None, return_lse: bool = False, *, score_mod: Mod = None,
+    num_splits: int = 1, pack_gqa: Optional[bool] = None, deterministic: bool = False, *, score_mod: Mod = None,
+    mask_mod: Mod = None, aux_tensors: Optional[Sequence[Tensor]] = None,
+    block_sparse_tensors: Optional[BlockSparseTensors] = None, return_lse: bool = False,
     block_mask: Optional[AnyBlockMask] = None, alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
+    **not_served,
 ):  # fmt: skip
     """q (B, Nq, H, D), k (B, Nk, Hkv, D), v (B, Nk, Hkv, Dv) -> out (B, Nq, H, Dv), and lse (B, H, Nq) on request.
 
     causal and window_size (left, right; None or -1: unbounded) are aligned to the bottom right corner, as
     FlashAttention's are: the last query sees up to the last key. score_mod and mask_mod are FlexAttention's Python
-    functions, or C text (saccade.score_mod, saccade.mask_mod). The blocks to visit come as a block_mask, or as
-    FlashAttention's own four tensors with their block_size.
+    functions, or C text (saccade.score_mod, saccade.mask_mod); with aux_tensors they get these as one argument more.
+    The blocks to visit come as a block_mask, or as FlashAttention's block_sparse_tensors.
     """
-    _refuse(num_splits, pack_gqa, alibi_slopes)
-    if mask_block_cnt is not None or full_block_cnt is not None:
-        if mask_block_cnt is None or block_size is None or block_mask is not None:
-            raise ValueError("full_block_cnt: needs mask_block_cnt and block_size beside it, and no block_mask")
-        lists = (mask_block_cnt, mask_block_idx, full_block_cnt, full_block_idx)
-        block_mask = from_torch_lists(lists, q.shape[1], k.shape[1], block_size)
+    _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
+    if block_sparse_tensors is not None:
+        block_mask = _block_mask(block_sparse_tensors, q, k, block_mask)
     out, lse = attend(
         q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod, block_mask=block_mask,
-        backend=backend, with_lse=return_lse, alibi_slopes=alibi_slopes)  # fmt: skip
+        softcap=softcap, deterministic=deterministic, score_mod=_with_aux(score_mod, aux_tensors),
+        mask_mod=_with_aux(mask_mod, aux_tensors), block_mask=block_mask, backend=backend, with_lse=return_lse,
+        alibi_slopes=alibi_slopes)  # fmt: skip
     return (out, lse) if return_lse else out
 
 
 def flash_attn_varlen_func(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Optional[Tensor] = None, cu_seqlens_k: Optional[Tensor] = None,
     max_seqlen_q: Optional[int] = None, max_seqlen_k: Optional[int] = None, seqused_q: Optional[Tensor] = None,
-    seqused_k: Optional[Tensor] = None, page_table: Optional[Tensor] = None, softmax_scale: Optional[float] = None,
-    causal: bool = False, window_size: Window = (None, None), learnable_sink: Optional[Tensor] = None,
-    softcap: float = 0.0, num_splits: int = 1, pack_gqa: Optional[bool] = None, deterministic: bool = False,
-    score_mod: Mod = None, mask_mod: Mod = None, *, return_lse: bool = False, block_mask: Optional[AnyBlockMask] = None,
-    alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
+    seqused_k: Optional[Tensor] = None, softmax_scale: Optional[float] = None, causal: bool = False,
+    window_size: Window = (None, None), learnable_sink: Optional[Tensor] = None, softcap: float = 0.0,
+    num_splits: int = 1, pack_gqa: Optional[bool] = None, deterministic: bool = False, *, score_mod: Mod = None,
+    mask_mod: Mod = None, aux_tensors: Optional[Sequence[Tensor]] = None, return_lse: bool = False,
+    block_mask: Optional[AnyBlockMask] = None, alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
+    **not_served,
 ):  # fmt: skip
     """The same over packed sequences: q (Tq, H, D), k (Tk, Hkv, D), v (Tk, Hkv, Dv), lse (H, Tq).
 
     cu_seqlens_* (B + 1,) int32 say where each sequence begins; seqused_* (B,) int32 how much of it is used. On CUDA
     max_seqlen_* are needed, since lengths are never read back.
     """
-    _refuse(num_splits, pack_gqa, alibi_slopes)
-    if page_table is not None:
-        raise NotImplementedError("page_table: keys and values in pages are not served")
+    _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
     for name, cu_seqlens in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
         if cu_seqlens is None:
             raise ValueError(f"{name}: is missing; without it flash_attn_func takes sequences of one length")
     out, lse = attend(
         q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod, block_mask=block_mask,
-        backend=backend, with_lse=return_lse, max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0),
-        alibi_slopes=alibi_slopes, cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, seqused_q=seqused_q,
-        seqused_k=seqused_k)  # fmt: skip
+        softcap=softcap, deterministic=deterministic, score_mod=_with_aux(score_mod, aux_tensors),
+        mask_mod=_with_aux(mask_mod, aux_tensors), block_mask=block_mask, backend=backend, with_lse=return_lse,
+        max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0), alibi_slopes=alibi_slopes, cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k, seqused_q=seqused_q, seqused_k=seqused_k)  # fmt: skip
     return (out, lse) if return_lse else out
 
 
-def _refuse(num_splits: int, pack_gqa: Optional[bool], alibi_slopes: Optional[Tensor]) -> None:
+_SPLIT = "how work is split is the library's choice"
+_NOT_SERVED = {
+    "aux_scalars": "capture numbers in the function",
+    "block_sparse_tensors": "lists of packed sequences are not served; give a block_mask",
+    "block_sparse_tensors_bwd": "the lists of the backward pass are derived from the others",
+    "disable_scheduler_metadata": _SPLIT,
+    "dropout_p": "there is no dropout",
+    "gather_bwd_recompute_p": "keys are not gathered",
+    "gather_bwd_token_chunk": "keys are not gathered",
+    "gather_kv_indices": "keys are not gathered; a block_mask lists blocks of them",
+    "min_seqlen_k": _SPLIT,
+    "page_table": "keys and values in pages are not served",
+    "qv": "scores of a second pair of tensors are not served",
+    "return_attn_probs": "probabilities are never stored; return_lse gives what they are made from",
+    "scheduler_metadata": _SPLIT,
+    "score_mod_bwd": "the gradient is derived from a Python score_mod, and part of a saccade.score_mod",
+    "seqlen_k_per_split": _SPLIT,
+}
+
+
+def _refuse(scale: Optional[float], num_splits: int, pack_gqa: Optional[bool], alibi_slopes: Optional[Tensor],
+            others: dict) -> None:
+    """Options of FlashAttention's that would change the result or that it alone needs, unless they are off."""
+    for name, value in others.items():
+        if name not in _NOT_SERVED:
+            raise TypeError(f"{name}: is no option of FlashAttention's or ours")
+        off = value is None or isinstance(value, (bool, int, float)) and not value
+        if not off:
+            raise NotImplementedError(f"{name}: {_NOT_SERVED[name]}")
     if num_splits != 1 or pack_gqa is not None:
-        raise NotImplementedError(
-            f"num_splits: {num_splits}, pack_gqa: {pack_gqa}, but how work is split is the library's choice: 1, None")
+        raise NotImplementedError(f"num_splits: {num_splits}, pack_gqa: {pack_gqa}, but {_SPLIT}: 1, None")
+    if isinstance(scale, (int, float)) and scale == 0:
+        raise ValueError("softmax_scale: is 0, all keys would weigh the same (FlashAttention-2 has dropout_p here)")
     if alibi_slopes is not None and alibi_slopes.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError("alibi_slopes: have no gradient here; detach them, or capture them in a score_mod")
 
@@ -101,3 +137,19 @@ def _window(window_size: Window) -> Optional[tuple[int, int]]:
 def _sink(sink: Optional[Tensor]) -> Optional[Tensor]:
     """FlashAttention's sinks are bf16, the library's fp32."""
     return None if sink is None else sink.float()
+
+
+def _with_aux(mod: Mod, aux_tensors: Optional[Sequence[Tensor]]) -> Mod:
+    """The function with the tensors that it gets, as if it captured them."""
+    if mod is None or aux_tensors is None:
+        return mod
+    tensors = tuple(aux_tensors)
+    return lambda *args: mod(*args, tensors)
+
+
+def _block_mask(lists: BlockSparseTensors, q: Tensor, k: Tensor, other: Optional[AnyBlockMask]) -> BlockMask:
+    if other is not None or lists.block_size is None:
+        raise ValueError("block_sparse_tensors: need their block_size, and no block_mask beside them")
+    if any(getattr(lists, name, None) is not None for name in ("cu_total_m_blocks", "cu_block_idx_offsets")):
+        raise NotImplementedError(f"block_sparse_tensors: {_NOT_SERVED['block_sparse_tensors']}")
+    return from_torch_lists(lists[:4], q.shape[1], k.shape[1], tuple(lists.block_size))
