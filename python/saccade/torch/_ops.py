@@ -124,38 +124,41 @@ def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Op
     return outputs
 
 
-def _new_gradients(q, k, v, sink, score_aux, aux_wanted) -> list[Tensor]:
-    results = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v)]
-    if sink is not None:
-        results.append(torch.empty_like(sink))
-    return results + [torch.empty(score_aux[i].shape, dtype=torch.float32, device=q.device) for i in aux_wanted]
+# Gradients are asked for by the places of their tensors among q, k, v, sink and the score_aux.
+_NUM_QKV, _FIRST_AUX = 3, 4
 
 
-def _plan_backward(inputs, outputs, num_aux: int, aux_wanted, spec: Spec, max_seqlens: tuple[int, int]) -> Plan:
+def _new_gradients(q, k, v, sink, score_aux, wanted) -> list[Tensor]:
+    tensors = (q, k, v, sink, *score_aux)
+    return [torch.empty_like(tensors[i], memory_format=torch.contiguous_format) if i < _FIRST_AUX
+            else torch.empty(tensors[i].shape, dtype=torch.float32, device=q.device) for i in wanted]
+
+
+def _plan_backward(inputs, outputs, num_aux: int, wanted, spec: Spec, max_seqlens: tuple[int, int]) -> Plan:
     dout, dlse, out, lse, q, k, v, *rest = inputs
-    dout, out, q, k, v, *dqkv = _describe((dout, out, q, k, v, *outputs[:3]), spec.heads_first)
+    num_dense = sum(i < _NUM_QKV for i in wanted)
+    dout, out, q, k, v, *dense = _describe((dout, out, q, k, v, *outputs[:num_dense]), spec.heads_first)
     dlse, lse, sink, *rest = (CTensor(t) for t in (dlse, lse, *rest))
-    more = [CTensor(t) for t in outputs[3:]]
-    described = [dout, dlse, out, lse, q, k, v, sink, *rest, *dqkv, *more]
-    names = ["dout", "dlse", "dq", "dk", "dv"]
-    if sink.pointer:
-        names.append("dsink")
-    fields = dict(zip(names, (t.pointer for t in (dout, dlse, *dqkv, *more))))
-    daux = dict(zip(aux_wanted, (t.pointer for t in more[len(names) - 5 :])))
-    if daux:
-        fields["daux"] = ffi.new("DLTensor *[]", [daux.get(i, ffi.NULL) for i in range(num_aux)])
-    grads, kept = ffi.new("saccade_attention_grads *", fields), [described, fields]
+    gradients = dense + [CTensor(t) for t in outputs[num_dense:]]
+    by_place = {place: gradient.pointer for place, gradient in zip(wanted, gradients)}
+    fields = {name: by_place[i] for i, name in enumerate(("dq", "dk", "dv", "dsink")) if i in by_place}
+    fields.update(dout=dout.pointer, dlse=dlse.pointer)
+    if max(wanted, default=0) >= _FIRST_AUX:
+        fields["daux"] = ffi.new("DLTensor *[]", [by_place.get(_FIRST_AUX + i, ffi.NULL) for i in range(num_aux)])
+    grads = ffi.new("saccade_attention_grads *", fields)
+    described = [dout, dlse, out, lse, q, k, v, sink, *rest, *gradients]
+    kept = [described, fields]
     params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
     arguments = (*(t.pointer for t in (q, k, v, out, lse)), grads, params)
     return Plan(lib.saccade_attention_backward, arguments, described, params, kept)
 
 
-def _backward(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, others, spec: Spec, max_seqlens,
+def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, spec: Spec, max_seqlens,
               mask: Optional[BlockMask]) -> list[Tensor]:
-    """dq, dk, dv; dsink if there is a sink; the fp32 gradients of the score_aux listed in aux_wanted."""
+    """The gradients that are wanted, in the order of their places; those of score_aux are fp32."""
     inputs = (dout, dlse, out, lse, q, k, v, sink, *score_aux, *others)
-    outputs = _new_gradients(q, k, v, sink, score_aux, aux_wanted)
-    plan = plan_of(_plan_backward, inputs, outputs, len(score_aux), tuple(aux_wanted), spec, max_seqlens)
+    outputs = _new_gradients(q, k, v, sink, score_aux, wanted)
+    plan = plan_of(_plan_backward, inputs, outputs, len(score_aux), tuple(wanted), spec, max_seqlens)
     plan.run(q.get_device(), (*inputs, *outputs), mask)
     return outputs
 
@@ -179,17 +182,17 @@ def _(q, k, v, sink, score_aux, others, spec, *_):
 
 @torch.library.custom_op("saccade::attention_backward", mutates_args=())
 def attention_backward(
-    dout: Tensor, dlse: Optional[Tensor], out: Tensor, lse: Tensor, aux_wanted: Sequence[int],
+    dout: Tensor, dlse: Optional[Tensor], out: Tensor, lse: Tensor, wanted: Sequence[int],
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> list[Tensor]:  # fmt: skip
     constants = _load(spec), tuple(max_seqlens), BlockMask.numbered(block_mask)
-    return _backward(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, others, *constants)
+    return _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, *constants)
 
 
 @attention_backward.register_fake
-def _(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, *_):
-    return _new_gradients(q, k, v, sink, score_aux, aux_wanted)
+def _(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, *_):
+    return _new_gradients(q, k, v, sink, score_aux, wanted)
 
 
 # -- with autograd --
@@ -200,18 +203,17 @@ def dense_rows(gradient: Tensor) -> Tensor:
     return gradient if gradient.stride(-1) == 1 else gradient.contiguous()
 
 
-def _gradients(ctx, constants, num_aux: int, aux_wanted, dout, dlse, backward):
-    """dq, dk, dv, dsink and those of the score_aux."""
+def _gradients(ctx, constants, num_aux: int, wanted, dout, dlse, backward) -> list[Optional[Tensor]]:
+    """Of q, k, v, sink and the score_aux; None where not wanted."""
     q, k, v, sink, out, lse, *rest = ctx.saved_tensors
     score_aux, others = rest[:num_aux], rest[num_aux:]
     dout = torch.zeros_like(out) if dout is None else dense_rows(dout)
     dlse = None if dlse is None else dense_rows(dlse)
-    dq, dk, dv, *rest = backward(dout, dlse, out, lse, aux_wanted, q, k, v, sink, score_aux, others, *constants)
-    dsink = rest.pop(0) if sink is not None else None
-    daux = [None] * num_aux
-    for i, gradient in zip(aux_wanted, rest):
-        daux[i] = gradient.to(score_aux[i].dtype)
-    return dq, dk, dv, dsink, daux
+    results: list[Optional[Tensor]] = [None] * (_FIRST_AUX + num_aux)
+    gradients = backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, *constants)
+    for place, gradient in zip(wanted, gradients):
+        results[place] = gradient if place < _FIRST_AUX else gradient.to(score_aux[place - _FIRST_AUX].dtype)
+    return results
 
 
 def _setup_context(ctx, inputs, output):
@@ -219,13 +221,13 @@ def _setup_context(ctx, inputs, output):
     ctx.save_for_backward(q, k, v, sink, *output, *score_aux, *others)
     ctx.set_materialize_grads(False)
     ctx.num_aux, ctx.num_others = len(score_aux), len(others)
-    ctx.aux_wanted = [i for i, t in enumerate(score_aux) if t.requires_grad]
+    ctx.wanted = [i for i, t in enumerate((q, k, v, sink, *score_aux)) if t is not None and t.requires_grad]
     ctx.mask = BlockMask.numbered(inputs[-1])  # alive until the backward pass
 
 
 def _operators_gradients(ctx, dout, dlse):
-    results = _gradients(ctx, ctx.constants, ctx.num_aux, ctx.aux_wanted, dout, dlse, attention_backward)
-    return *results, [None] * ctx.num_others, None, None, None
+    results = _gradients(ctx, ctx.constants, ctx.num_aux, ctx.wanted, dout, dlse, attention_backward)
+    return *results[:_FIRST_AUX], results[_FIRST_AUX:], [None] * ctx.num_others, None, None, None
 
 
 attention_forward.register_autograd(_operators_gradients, setup_context=_setup_context)
@@ -249,13 +251,14 @@ class _Eager(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dout, dlse=None):
         _, spec, max_seqlens, mask, _ = ctx.call
-        aux_wanted = [i for i, wanted in enumerate(ctx.needs_input_grad[5:]) if wanted]
+        needed = ctx.needs_input_grad[:_FIRST_AUX] + ctx.needs_input_grad[_FIRST_AUX + 1 :]  # without that of `call`
+        wanted = [i for i, needs in enumerate(needed) if needs]
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradients: the operator says that he cannot
             backward, constants = attention_backward, (spec_text(spec), max_seqlens, mask.number if mask else 0)
         else:
             backward, constants = _backward, (spec, max_seqlens, mask)
-        *results, daux = _gradients(ctx, constants, len(spec.score_aux), aux_wanted, dout, dlse, backward)
-        return *results, None, *daux
+        results = _gradients(ctx, constants, len(spec.score_aux), wanted, dout, dlse, backward)
+        return *results[:_FIRST_AUX], None, *results[_FIRST_AUX:]
 
 
 # Without torch's own apply, which looks for the wrappers of torch.func among the arguments: `attention` knows that
