@@ -23,6 +23,16 @@ NAME = "saccade"
 # The mask that Transformers makes is a boolean (B, 1, Nq, Nk), True where visible.
 _DENSE_MASK = ("aux_u8(visible, ((int64_t)(aux_size(visible, 0) == 1 ? 0 : b) * aux_size(visible, 2) + q_idx) * "
                "aux_size(visible, 3) + kv_idx) != 0")
+# A learned bias (1 or B, 1 or H, Nq, Nk) of every score, as T5 has it.
+_AT = ("(((int64_t)(aux_size(bias, 0) == 1 ? 0 : b) * aux_size(bias, 1) + (aux_size(bias, 1) == 1 ? 0 : h)) * "
+       "aux_size(bias, 2) + q_idx) * aux_size(bias, 3) + kv_idx")
+_READ_BIAS = {torch.float32: "aux_f32", torch.float16: "aux_f16", torch.bfloat16: "aux_bf16"}
+# What Transformers may pass that changes the result. All else it passes says again what the mask says.
+_NOT_SERVED = {
+    "cache": "a paged cache is not served",
+    "output_attentions": "attention weights are never stored",
+    "sinks": "a sink for each query is not served, only one a head",
+}
 
 
 def register() -> None:
@@ -38,17 +48,30 @@ def register() -> None:
 def attention_forward(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Optional[Tensor],
     dropout: float = 0.0, scaling: Optional[float] = None, is_causal: Optional[bool] = None,
-    softcap: Optional[float] = None, s_aux: Optional[Tensor] = None, **_,
+    softcap: Optional[float] = None, s_aux: Optional[Tensor] = None, position_bias: Optional[Tensor] = None, **others,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """query (B, H, Nq, D), key and value (B, Hkv, Nk, D) -> (B, Nq, H, D); no attention weights."""
     if dropout:
         raise ValueError("saccade has no dropout in attention: set the model's attention_dropout to 0")
-    causal = query.shape[2] > 1 and attention_mask is None and (module.is_causal if is_causal is None else is_causal)
+    for name, reason in _NOT_SERVED.items():
+        if others.get(name) is not None and others[name] is not False:
+            raise NotImplementedError(f"{name}: {reason}")
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)  # as Transformers' own functions take it
+    causal = is_causal and query.shape[2] > 1 and attention_mask is None
     out, _ = attend(
         *(t.transpose(1, 2) for t in (query, key, value)), scale=scaling, causal="top_left" if causal else None,
-        softcap=softcap or 0.0, sink=None if s_aux is None else s_aux.float(),
-        mask_mod=_mask_mod(attention_mask))  # fmt: skip
+        softcap=softcap or 0.0, sink=None if s_aux is None else s_aux.float(), mask_mod=_mask_mod(attention_mask),
+        score_mod=_score_mod(position_bias))  # fmt: skip
     return out, None
+
+
+def _score_mod(position_bias: Optional[Tensor]) -> Optional[Modifier]:
+    if position_bias is None:
+        return None
+    text = f"score + {_READ_BIAS[position_bias.dtype]}(bias, {_AT})"
+    grad_text = f"{{ aux_grad(bias, {_AT}, grad); return grad; }}"
+    return Modifier("score", text, grad_text=grad_text, aux={"bias": position_bias.contiguous()})
 
 
 def _mask_mod(attention_mask: Optional[Tensor]) -> Optional[Modifier]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
+from ..modifier import Modifier
 from ._attend import attend
 from ._masks import from_torch_lists
 from ._modifiers import Mod
@@ -143,6 +144,8 @@ def _with_aux(mod: Mod, aux_tensors: Optional[Sequence[Tensor]]) -> Mod:
     """The function with the tensors that it gets, as if it captured them."""
     if mod is None or aux_tensors is None:
         return mod
+    if isinstance(mod, Modifier):
+        raise ValueError("aux_tensors: are for Python functions; a text has its arrays by name (saccade.score_mod)")
     tensors = tuple(aux_tensors)
     return lambda *args: mod(*args, tensors)
 
