@@ -109,7 +109,6 @@ saccade_status sac_attn_bwd_dq_sm90(saccade_context *ctx, const sac_cuda_device 
     for (int i = 0; i < SACCADE_MAX_AUX; i++) params.args.score_aux.tensor[i].grad = NULL;
     params.order = sac_sm90_query_order(&call->args, q_tile_of(t), device);
     saccade_status status = make_maps(&params, call, t);
-    if (status == SACCADE_OK) status = sac_cuda_clear(ctx, params.next_tile, sizeof *params.next_tile);
     return status == SACCADE_OK
                ? sac_kernel_launch(ctx, device, &spec, sac_min(device->num_sms, params.order.total),
                                    (void *[]){&params})

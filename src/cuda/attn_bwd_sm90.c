@@ -127,7 +127,7 @@ static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
         (call->total_q + (int64_t)SAC_SUM_ROWS * args->batch) / SAC_SUM_ROWS * SAC_SUM_ROWS;
     params->sum_rows = args->len_q.cu_seqlens ? packed_rows : sac_sum_row(&args->len_q, args->batch);
     params->delta = rows->delta;
-    params->next_tile = sac_carve(call->workspace, &used, sizeof *params->next_tile);
+    params->counter = sac_carve(call->workspace, &used, sizeof *params->counter);
     params->total_q = call->total_q;
     params->num_parts = sac_max(1, call->grad_parts);
     params->dk_part_stride = call->dk_part_stride;

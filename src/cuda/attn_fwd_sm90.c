@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/context.h"
+#include "cuda/attn_portable.h"
 #include "cuda/attn_sm90.h"
 #include "cuda/device_mask.h"
 #include "cuda/kernels/attn_fwd_sm90.h"
@@ -145,27 +146,23 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     return tail;
 }
 
-/* What lies in a workspace: the counters, which are cleared, then the parts. */
-typedef struct workspace_layout {
-    size_t counter_bytes, total_bytes;
-} workspace_layout;
-
-static workspace_layout layout_of(const sac_attention_args *args, const sac_tail_split *tail,
-                                  const tile_row *t) {
-    const size_t merges = (size_t)tail->tiles * (size_t)t->consumers, line = 64;
-    workspace_layout layout;
-    layout.counter_bytes = sizeof(uint32_t) * (1 + merges);
-    layout.total_bytes =
-        (layout.counter_bytes + line - 1) / line * line +
-        merges * (size_t)tail->parts * (size_t)SAC_PARTIAL_VALUES(args->head_dim_v) * 128 * sizeof(float);
-    return layout;
+/* Places the counters and the parts of cut tiles in the workspace, which may be NULL; its bytes. */
+static size_t plan(const sac_attention_call *call, const tile_row *t, sac_attn_fwd_sm90_params *params) {
+    const size_t merges = (size_t)params->tail.tiles * (size_t)t->consumers;
+    const size_t part_bytes = sizeof(float) * 128 * (size_t)SAC_PARTIAL_VALUES(call->args.head_dim_v);
+    size_t used = 0;
+    params->counter = sac_carve(call->workspace, &used, sizeof *params->counter);
+    params->tail.arrived = sac_carve(call->workspace, &used, merges * sizeof *params->tail.arrived);
+    params->tail.partial =
+        sac_carve(call->workspace, &used, merges * (size_t)params->tail.parts * part_bytes);
+    return used;
 }
 
 size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call) {
     const sac_cuda_device *device = sac_cuda_facts_of(ctx, call->device)->device;
     const tile_row *t = choose_tile(call);
-    const sac_tail_split tail = tail_of(call, t, device);
-    return layout_of(&call->args, &tail, t).total_bytes;
+    sac_attn_fwd_sm90_params params = {.tail = tail_of(call, t, device)};
+    return plan(call, t, &params);
 }
 
 int64_t sac_attn_fwd_sm90_most_tiles(const saccade_request *request) {
@@ -179,21 +176,14 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
     sac_attn_fwd_sm90_params params = {.args = call->args,
                                        .order = sac_sm90_query_order(&call->args, q_tile_of(t), device),
                                        .tail = tail_of(call, t, device),
-                                       .total_q = call->total_q,
-                                       .next_tile = call->workspace};
-    const workspace_layout layout = layout_of(&call->args, &params.tail, t);
-    params.tail.arrived = params.next_tile + 1;
-    params.tail.partial = (float *)((char *)call->workspace + (layout.counter_bytes + 63) / 64 * 64);
+                                       .total_q = call->total_q};
+    plan(call, t, &params);
 
     sac_kernel_spec spec;
     char *modifiers;
     saccade_status status = sac_attn_fwd_sm90_spec(call, params.tail.tiles > 0, &spec, &modifiers);
     if (status == SACCADE_OK) status = sac_device_mask(ctx, device, call, &params.args);
     if (status == SACCADE_OK) status = make_maps(&params, call, t);
-    if (status == SACCADE_OK)
-        status = sac_driver_check(sac_driver_get(NULL)->set8_async((CUdeviceptr)(uintptr_t)call->workspace, 0,
-                                                                   layout.counter_bytes, ctx->stream),
-                                  "clearing the tile counters");
     const int32_t units = params.order.total + params.tail.tiles * (params.tail.parts - 1);
     const int32_t ctas = sac_min(device->num_sms * ctas_per_sm(t), units);
     if (status == SACCADE_OK) status = sac_kernel_launch(ctx, device, &spec, ctas, (void *[]){&params});

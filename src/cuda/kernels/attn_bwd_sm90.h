@@ -9,6 +9,7 @@
 #define SAC_ATTN_BWD_SM90_H
 
 #include "cuda/kernels/tensor_map.h"
+#include "cuda/kernels/tile_counter.h"
 #include "shared/attention_args.h"
 #include "shared/tile_order.h"
 
@@ -24,7 +25,7 @@ typedef struct sac_attn_bwd_sm90_params {
     int64_t dk_part_stride, dv_part_stride; /* see sac_attention_call */
     int32_t num_parts, pad;                 /* at least 1; each takes a stretch of the queries */
     int64_t sum_rows;                       /* of one head: the sequences, each from a multiple of 8 on */
-    uint32_t *next_tile; /* how many query tiles were handed out beyond each CTA's first; 0 at launch */
+    sac_tile_counter *counter;              /* of query tiles */
 } sac_attn_bwd_sm90_params;
 
 /* The row of the sums where sequence b starts. */

@@ -3,6 +3,7 @@
 #define SAC_ATTN_FWD_SM90_H
 
 #include "cuda/kernels/tensor_map.h"
+#include "cuda/kernels/tile_counter.h"
 #include "shared/attention_args.h"
 #include "shared/tile_order.h"
 
@@ -10,7 +11,7 @@
  * who finishes a tile's last part merges them. */
 typedef struct sac_tail_split {
     int32_t tiles, parts; /* 0: none is cut */
-    uint32_t *arrived;    /* (tiles, consumers): parts that are done; 0 at launch */
+    uint32_t *arrived;    /* (tiles, consumers): parts that are done, cleared with the counter of tiles */
     float *partial;       /* (tiles, consumers, parts, SAC_PARTIAL_VALUES(head_dim_v), 128) */
 } sac_tail_split;
 
@@ -22,8 +23,8 @@ typedef struct sac_attn_fwd_sm90_params {
     sac_attention_args args;
     sac_tile_order order;
     sac_tail_split tail;
-    int64_t total_q;     /* rows of packed queries */
-    uint32_t *next_tile; /* how many tiles were handed out beyond each CTA's first; 0 at launch */
+    int64_t total_q; /* rows of packed queries */
+    sac_tile_counter *counter;
 } sac_attn_fwd_sm90_params;
 
 #endif

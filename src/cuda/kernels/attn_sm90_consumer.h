@@ -74,6 +74,7 @@ SAC_FN void run_cta(const kernel_params *params) {
 #if !BACKWARD
         if (threadIdx.x / 32 == 1) inspect_values(smem);
 #endif
+        if (threadIdx.x / 32 == 2) open_counter(params);
     } else {
         ptx_take_registers(CONSUMER_REGS);
         consume(params, smem);

@@ -169,23 +169,52 @@ SAC_FN void produce_tile(producer *w) {
     if (any) load_v(w, tile.begin, is_inspected(&tile));
 }
 
-/* Query tiles are handed out one at a time, so that the CTAs end together. A batch of -1 says that none is left. */
+/* Query tiles are handed out one at a time, so that the CTAs end together. */
+SAC_FN int32_t num_units(const kernel_params *params) {
+#if SPLIT
+    return params->order.total + params->tail.tiles * (params->tail.parts - 1);
+#else
+    return params->order.total;
+#endif
+}
+
+/* What the counter's memory held before is cleared by one warp of the first CTA, which then says so: a launch just for
+ * that would take longer. Who takes the last tile's ticket takes it back, for graphs that launch the same call again. */
+SAC_FN void open_counter(const kernel_params *params) {
+    if (blockIdx.x > 0) return;
+#if SPLIT
+    for (int i = lane_id(); i < params->tail.tiles * CONSUMERS; i += 32) params->tail.arrived[i] = 0;
+#endif
+    __syncwarp();
+    if (lane_id() > 0) return;
+    params->counter->next = 0;
+    __threadfence();
+    *(volatile uint64_t *)&params->counter->open = SAC_COUNTER_OPEN;
+}
+SAC_FN void wait_for_counter(const kernel_params *params) {
+    while (*(volatile uint64_t *)&params->counter->open != SAC_COUNTER_OPEN) continue;
+    __threadfence();
+}
+SAC_FN int32_t take_ticket(const kernel_params *params) {
+    const int32_t ticket = atomicAdd(&params->counter->next, 1);
+    if (ticket == num_units(params) - 1) params->counter->open = 0;
+    return ticket;
+}
+
+/* A batch of -1 says that no tile is left. */
 SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
     producer w = {params, smem, 0, {0, 0}, {0, 0}, {0, 0}, 0, 0};
     int32_t index = blockIdx.x;
-    int32_t total = params->order.total;
-#if SPLIT
-    total += params->tail.tiles * (params->tail.parts - 1);
-#endif
-    while (index < total) {
-        const int32_t next = gridDim.x + atomicAdd(params->next_tile, 1);
+    if (SPLIT) wait_for_counter(params); /* and for those of parts, which consumers use */
+    while (index < num_units(params)) {
         const q_record q = locate(params, index);
         if (q.begin < q.end) {
             smem->q_tile[w.tile] = q;
             produce_tile(&w);
             w.tile = (w.tile + 1) % Q_RECORDS;
         }
-        index = next;
+        if (!SPLIT && index == blockIdx.x) wait_for_counter(params);
+        index = gridDim.x + take_ticket(params);
     }
     smem->q_tile[w.tile].batch = -1;
     smem->q_tile[w.tile].any = 0;

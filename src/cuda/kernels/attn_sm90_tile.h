@@ -1,7 +1,7 @@
 /* attn_sm90_tile.h - what the Hopper kernels that own query tiles have in common: the sizes of a variant, what lies in
  * shared memory, and which scores a thread holds.
  *
- * The including file defines kernel_params, a type with the members args, order, total_q and next_tile and the maps of
+ * The including file defines kernel_params, a type with the members args, order, total_q and counter and the maps of
  * q, k, v; K_STAGES and V_STAGES; and BACKWARD: query tiles come with their rows of dO, which has a map too.
  */
 #ifndef SAC_ATTN_SM90_TILE_H
