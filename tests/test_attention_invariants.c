@@ -232,6 +232,8 @@ static void nan_stays_in_the_gradients_it_has_a_part_in(void **state) {
             for (int deterministic = 0; deterministic < 2; deterministic++) {
                 attention_case c = causal_cases[i].c;
                 c.deterministic = deterministic;
+                /* GPUs sum gradients of aux tensors by atomics. */
+                if (deterministic && c.score_mod && test_device_of(backend) != &test_host) continue;
                 check_gradients_beside_nan(backend, &c, dtypes[d]);
             }
 }
