@@ -9,45 +9,37 @@
 #include "cuda/standard_kernels.h"
 #include "shared/embedded.h"
 #include "support/cmocka_all.h"
+#include "support/kernel_cache.h"
 
 static const char content[] = "machine code of the pack";
 
 typedef struct fixture {
-    char dir[64], path[96], words[256];
-    saccade_context *ctx;
-    sac_cuda_device device;
-    sac_kernel_spec spec; /* a kernel that is quickly compiled */
+    kernel_cache cache;
+    char path[96], words[256];
     sac_cubin_pack *pack;
 } fixture;
 
 static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
-    if (!f) return -1;
     *state = f;
-    strcpy(f->dir, "/tmp/saccade-pack-XXXXXX");
-    if (!mkdtemp(f->dir)) return -1;
-    snprintf(f->path, sizeof f->path, "%s/" SAC_CUBIN_PACK_NAME, f->dir);
-    f->device = (sac_cuda_device){.compute_capability = 90};
-    f->spec = (sac_kernel_spec){
-        .source = "cuda/kernels/attn_bwd_dsink.cu", .entry = "attn_bwd_dsink", .threads = 64};
-    return saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir});
+    if (!f || !kernel_cache_make(&f->cache)) return -1;
+    snprintf(f->path, sizeof f->path, "%s/" SAC_CUBIN_PACK_NAME, f->cache.dir);
+    return 0;
 }
 
 static int tear_down(void **state) {
     fixture *f = *state;
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf %s", f->dir);
-    saccade_context_destroy(f->ctx);
+    const bool removed = kernel_cache_free(&f->cache);
     sac_cubin_pack_close(f->pack);
     free(f);
-    return system(command);
+    return removed ? 0 : -1;
 }
 
 /* Opens the file as the context's pack, whether or not it is one. */
 static void use_pack(fixture *f) {
     sac_cubin_pack_close(f->pack);
     f->pack = sac_cubin_pack_open(f->path, f->words, sizeof f->words);
-    sac_cuda_of(f->ctx)->pack = f->pack;
+    sac_cuda_of(f->cache.ctx)->pack = f->pack;
 }
 
 /* A pack of `content` under that key, between two others. */
@@ -64,7 +56,7 @@ static void make_pack(fixture *f, const char *key) {
 
 static void make_pack_of_spec(fixture *f) {
     char key[SAC_FILE_KEY_SIZE];
-    assert_true(sac_kernel_pack_key(key, &f->device, &f->spec));
+    assert_true(sac_kernel_pack_key(key, &f->cache.device, &f->cache.spec));
     make_pack(f, key);
 }
 
@@ -72,7 +64,7 @@ static void make_pack_of_spec(fixture *f) {
 static bool comes_from_pack(fixture *f) {
     void *cubin = NULL;
     size_t size = 0;
-    if (sac_kernel_cubin(f->ctx, &f->device, &f->spec, &cubin, &size) != SACCADE_OK) {
+    if (sac_kernel_cubin(f->cache.ctx, &f->cache.device, &f->cache.spec, &cubin, &size) != SACCADE_OK) {
         assert_null(sac_nvrtc_get(NULL));
         return false;
     }
@@ -105,17 +97,17 @@ static void pack_is_asked_before_disk_and_compiler(void **state) {
 static void each_thing_the_code_depends_on_leads_past_the_pack(void **state) {
     fixture *f = *state;
     make_pack_of_spec(f);
-    const sac_kernel_spec spec = f->spec;
-    sac_kernel_define(&f->spec, "A", 1);
+    const sac_kernel_spec spec = f->cache.spec;
+    sac_kernel_define(&f->cache.spec, "A", 1);
     assert_false(comes_from_pack(f));
-    f->spec = spec, f->spec.threads = 128;
+    f->cache.spec = spec, f->cache.spec.threads = 128;
     assert_false(comes_from_pack(f));
-    f->spec = spec, f->spec.modifiers = "/* a text */";
+    f->cache.spec = spec, f->cache.spec.modifiers = "/* a text */";
     assert_false(comes_from_pack(f));
-    f->spec = spec, f->device.compute_capability = 80;
+    f->cache.spec = spec, f->cache.device.compute_capability = 80;
     assert_false(comes_from_pack(f));
-    f->device.compute_capability = 90;
-    f->device.id = 3; /* which device it is does not matter */
+    f->cache.device.compute_capability = 90;
+    f->cache.device.id = 3; /* which device it is does not matter */
     assert_true(comes_from_pack(f));
 }
 
@@ -196,7 +188,7 @@ static void damaged_cubin_is_passed_over(void **state) {
 
 static void absent_pack_says_so(void **state) {
     fixture *f = *state;
-    refused(f, "no /tmp/saccade-pack-");
+    refused(f, "no /tmp/saccade-kernels-");
     assert_non_null(strstr(sac_cubin_pack_words(), SAC_CUBIN_PACK_NAME));
 }
 

@@ -7,6 +7,7 @@
 #include "cuda/attn_portable.h"
 #include "cuda/nsa_select.h"
 #include "cuda/nvrtc.h"
+#include "cuda/standard_kernels.h"
 #include "mod/modifier.h"
 #include "support/attention_suite.h"
 #include "support/cmocka_all.h"
@@ -112,56 +113,42 @@ static char *modifier_text(const features *f) {
     return text;
 }
 
+static sac_attention_call call_of(sac_dtype dtype, int32_t head_dim, int32_t head_dim_v, const features *f) {
+    static char memory[128] __attribute__((aligned(64)));
+    const int32_t seqlen_q = f->few_rows ? 8 : f->split ? 64 : 4096;
+    sac_attention_call call =
+        sac_call_to_compile(dtype, head_dim, head_dim_v, seqlen_q, 4, memory + (f->unaligned ? 2 : 0));
+    sac_attention_args *args = &call.args;
+    args->softcap = f->softcap ? 30 : 0;
+    args->deterministic = f->deterministic;
+    args->has_score_mod = f->score_mod;
+    args->has_mask_mod = f->mask_mod;
+    if (f->alibi) args->alibi_slopes = (const float *)memory;
+    if (f->score_mod) args->sink = args->dsink = (float *)memory;
+    if (f->block_mask)
+        args->blocks = (sac_block_mask_args){
+            .by_query.offsets = (const int64_t *)memory, .q_block = 128, .kv_block = 128};
+    if (f->shared_lists) {
+        args->blocks.by_query.bits = args->blocks.by_key.bits = (const uint32_t *)memory;
+        args->blocks.by_key.offsets = (const int64_t *)memory;
+        args->blocks.q_block = 16;
+        args->blocks.kv_block = 64;
+        args->blocks.part = 1;
+        args->blocks.num_heads = 2;
+        args->blocks.heads_per_list = 4;
+    }
+    return call;
+}
+
 /* Forward and backward of one variant: all their kernels. */
 static void compile_variant(const target *t, sac_dtype dtype, int32_t head_dim, int32_t head_dim_v,
                             const features *f) {
-    char what[96];
-    static char memory[64];
-    char *data = memory + 64 - (uintptr_t)memory % 64 % 64 - (f->unaligned ? 2 : 0);
-    sac_cuda_device device = {.compute_capability = t->compute_capability,
-                              .num_sms = 100,
-                              .smem_bytes = t->smem_bytes,
-                              .l2_bytes = 40 << 20};
-    sac_view view = {.data = data, .batch_stride = 1 << 20, .row_stride = 256, .head_stride = 1 << 12};
-    int32_t seqlen = f->few_rows ? 8 : f->split ? 64 : 4096;
-    sac_attention_call call = {.total_q = seqlen, .total_k = 8192};
-    call.args = (sac_attention_args){.q = view,
-                                     .k = view,
-                                     .v = view,
-                                     .out = view,
-                                     .dout = view,
-                                     .dq = view,
-                                     .dk = view,
-                                     .dv = view,
-                                     .len_q = {.seqlen = seqlen},
-                                     .len_k = {.seqlen = 8192},
-                                     .dtype = dtype,
-                                     .batch = 1,
-                                     .num_heads = 8,
-                                     .num_kv_heads = 2,
-                                     .group = 4,
-                                     .head_dim = head_dim,
-                                     .head_dim_v = head_dim_v,
-                                     .scale = 1,
-                                     .softcap = f->softcap ? 30 : 0,
-                                     .deterministic = f->deterministic,
-                                     .alibi_slopes = f->alibi ? (const float *)memory : NULL,
-                                     .has_score_mod = f->score_mod,
-                                     .has_mask_mod = f->mask_mod,
-                                     .sink = f->score_mod ? (const float *)memory : NULL,
-                                     .dsink = f->score_mod ? (float *)memory : NULL};
-    if (f->block_mask)
-        call.args.blocks = (sac_block_mask_args){
-            .by_query.offsets = (const int64_t *)memory, .q_block = 128, .kv_block = 128};
-    if (f->shared_lists) {
-        call.args.blocks.by_query.bits = call.args.blocks.by_key.bits = (const uint32_t *)memory;
-        call.args.blocks.by_key.offsets = (const int64_t *)memory;
-        call.args.blocks.q_block = 16;
-        call.args.blocks.kv_block = 64;
-        call.args.blocks.part = 1;
-        call.args.blocks.num_heads = 2;
-        call.args.blocks.heads_per_list = 4;
-    }
+    char what[96], workspace[1]; /* only offsets from it are taken */
+    const sac_cuda_device device = {.compute_capability = t->compute_capability,
+                                    .num_sms = 100,
+                                    .smem_bytes = t->smem_bytes,
+                                    .l2_bytes = 40 << 20};
+    const sac_attention_call call = call_of(dtype, head_dim, head_dim_v, f);
     snprintf(what, sizeof what, "dtype %d, head_dim %d/%d, %s", (int)dtype, head_dim, head_dim_v, f->name);
     now.target = t;
     now.what = what;
@@ -171,7 +158,7 @@ static void compile_variant(const target *t, sac_dtype dtype, int32_t head_dim, 
     sac_portable_plan_forward(&device, &call, NULL, &job.plan);
     assert_int_equal(sac_portable_launch_forward(&job), SACCADE_OK);
     if (sac_portable_serves_backward(dtype, head_dim, head_dim_v, t->smem_bytes)) {
-        sac_portable_plan_backward(&call, memory, &job.plan);
+        sac_portable_plan_backward(&call, workspace, &job.plan);
         assert_int_equal(sac_portable_launch_backward(&job), SACCADE_OK);
     }
     free(job.modifiers);

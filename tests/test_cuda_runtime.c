@@ -16,34 +16,20 @@
 #include "cuda/sm90.h"
 #include "support/cmocka_all.h"
 #include "support/folder.h"
+#include "support/kernel_cache.h"
 
-typedef struct fixture {
-    char dir[64];
-    saccade_context *ctx;
-    sac_cuda_device device;
-    sac_kernel_spec spec; /* a kernel that is quickly compiled */
-} fixture;
+typedef kernel_cache fixture;
 
 static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
-    if (!f) return -1;
     *state = f;
-    strcpy(f->dir, "/tmp/saccade-cuda-XXXXXX");
-    if (!mkdtemp(f->dir)) return -1;
-    f->device = (sac_cuda_device){.compute_capability = 90};
-    f->spec = (sac_kernel_spec){
-        .source = "cuda/kernels/attn_bwd_dsink.cu", .entry = "attn_bwd_dsink", .threads = 64};
-    return saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir});
+    return f && kernel_cache_make(f) ? 0 : -1;
 }
 
 static int tear_down(void **state) {
-    fixture *f = *state;
-    char command[96];
-    chmod(f->dir, 0700);
-    snprintf(command, sizeof command, "rm -rf %s", f->dir);
-    saccade_context_destroy(f->ctx);
-    free(f);
-    return system(command);
+    const bool removed = kernel_cache_free(*state);
+    free(*state);
+    return removed ? 0 : -1;
 }
 
 static void skip_without_compiler(void) {

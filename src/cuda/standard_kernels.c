@@ -35,37 +35,40 @@ static const call_kind kinds[] = {
     {.seqlen_q = 8192, .deterministic = true},
 };
 
-/* Only which pointers are there matters. */
+sac_attention_call sac_call_to_compile(sac_dtype dtype, int32_t head_dim, int32_t head_dim_v,
+                                       int32_t seqlen_q, int32_t group, void *there) {
+    enum { HEADS = 8, SEQLEN_K = 8192 };
+    const sac_view view = {.data = there, .batch_stride = 1 << 20, .row_stride = 256, .head_stride = 1 << 12};
+    return (sac_attention_call){.total_q = seqlen_q,
+                                .total_k = SEQLEN_K,
+                                .args = {.q = view,
+                                         .k = view,
+                                         .v = view,
+                                         .out = view,
+                                         .dout = view,
+                                         .dq = view,
+                                         .dk = view,
+                                         .dv = view,
+                                         .len_q.seqlen = seqlen_q,
+                                         .len_k.seqlen = SEQLEN_K,
+                                         .dtype = dtype,
+                                         .batch = 1,
+                                         .num_heads = HEADS,
+                                         .num_kv_heads = HEADS / group,
+                                         .group = group,
+                                         .head_dim = head_dim,
+                                         .head_dim_v = head_dim_v,
+                                         .scale = 1}};
+}
+
 static char there[64] __attribute__((aligned(64)));
 
 static sac_attention_call make_call(const call_kind *kind, sac_dtype dtype, int32_t head_dim,
                                     int32_t head_dim_v) {
-    enum { HEADS = 8, SEQLEN_K = 8192 };
-    const int32_t group = kind->shared_keys ? 4 : 1;
-    const sac_view view = {.data = there, .batch_stride = 1 << 20, .row_stride = 256, .head_stride = 1 << 12};
-    const sac_lengths q = {.cu_seqlens = kind->ragged ? (const int32_t *)there : NULL,
-                           .seqlen = kind->seqlen_q};
-    const sac_lengths k = {.cu_seqlens = q.cu_seqlens, .seqlen = SEQLEN_K};
-    sac_attention_call call = {.total_q = kind->seqlen_q, .total_k = SEQLEN_K};
-    call.args = (sac_attention_args){.q = view,
-                                     .k = view,
-                                     .v = view,
-                                     .out = view,
-                                     .dout = view,
-                                     .dq = view,
-                                     .dk = view,
-                                     .dv = view,
-                                     .len_q = q,
-                                     .len_k = k,
-                                     .dtype = dtype,
-                                     .batch = 1,
-                                     .num_heads = HEADS,
-                                     .num_kv_heads = HEADS / group,
-                                     .group = group,
-                                     .head_dim = head_dim,
-                                     .head_dim_v = head_dim_v,
-                                     .deterministic = kind->deterministic,
-                                     .scale = 1};
+    sac_attention_call call =
+        sac_call_to_compile(dtype, head_dim, head_dim_v, kind->seqlen_q, kind->shared_keys ? 4 : 1, there);
+    call.args.deterministic = kind->deterministic;
+    if (kind->ragged) call.args.len_q.cu_seqlens = call.args.len_k.cu_seqlens = (const int32_t *)there;
     if (kind->kv_block)
         call.args.blocks = (sac_block_mask_args){.by_query.offsets = (const int64_t *)there,
                                                  .by_key.offsets = (const int64_t *)there,
