@@ -1,26 +1,33 @@
 /* attn_fwd_portable.c - forward tiles by head_dim, splitting over keys, and the launches. */
 #include "cuda/attn_portable.h"
 
-/* In order of preference; the first that fits the call's rows and head dimensions and the device's shared memory is
- * taken. */
+typedef enum tile_use {
+    ANY_CALL,
+    FEW_ROWS,     /* only where no head has more than q_tile */
+    PLAIN_SCORES, /* nothing happens to scores but scale and band */
+} tile_use;
+
 typedef struct fwd_tile {
     int32_t element_bytes, head_dim; /* the larger of D and Dv, at most */
     int32_t q_tile, kv_tile, warps, ctas_per_sm;
-    bool few_rows; /* only where no head has more than q_tile */
+    tile_use use;
 } fwd_tile;
 
+/* In order of preference; the first that is for such a call and fits its head dimensions and the device's shared memory
+ * is taken. Last column: what stops the next larger tile. */
 static const fwd_tile tiles[] = {
-    {2, 64, 64, 64, 4, 3, true},    /* decoding waits for memory: many CTAs, each with little to compute */
-    {2, 128, 64, 64, 4, 3, true},   /* registers: 168 a thread */
-    {2, 256, 64, 64, 4, 1, true},   /* registers */
-    {2, 64, 128, 64, 4, 2, false},  /* registers, once scores are transformed or masked by a text */
-    {2, 128, 128, 64, 4, 2, false}, /* registers: 64 scores and 128 sums a lane */
-    {2, 256, 128, 64, 8, 1, false}, /* registers: 16 rows a warp; 132 KiB */
-    {2, 256, 64, 32, 4, 1, false},  /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
-    {4, 64, 64, 64, 4, 2, false},   /* registers, for the two halves of each operand */
-    {4, 128, 64, 32, 4, 1, false},  /* registers */
-    {4, 256, 64, 16, 4, 1, false},  /* registers; 99 KiB and a little */
-    {4, 256, 32, 16, 2, 1, false},  /* 99 KiB of shared memory */
+    {2, 64, 64, 64, 4, 3, FEW_ROWS},  /* decoding waits for memory: many CTAs, each with little to compute */
+    {2, 128, 64, 64, 4, 3, FEW_ROWS}, /* registers: 168 a thread */
+    {2, 256, 64, 64, 4, 1, FEW_ROWS}, /* registers */
+    {2, 64, 128, 128, 4, 2, PLAIN_SCORES}, /* registers: 128 scores a lane */
+    {2, 64, 128, 64, 4, 2, ANY_CALL},      /* registers, once scores are transformed or masked by a text */
+    {2, 128, 128, 64, 4, 2, ANY_CALL},     /* registers: 64 scores and 128 sums a lane */
+    {2, 256, 128, 64, 8, 1, ANY_CALL},     /* registers: 16 rows a warp; 132 KiB */
+    {2, 256, 64, 32, 4, 1, ANY_CALL}, /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
+    {4, 64, 64, 64, 4, 2, ANY_CALL},  /* registers, for the two halves of each operand */
+    {4, 128, 64, 32, 4, 1, ANY_CALL}, /* registers */
+    {4, 256, 64, 16, 4, 1, ANY_CALL}, /* registers; 99 KiB and a little */
+    {4, 256, 32, 16, 2, 1, ANY_CALL}, /* 99 KiB of shared memory */
 };
 
 static int32_t round_up(int32_t x, int32_t to) { return (x + to - 1) / to * to; }
@@ -52,15 +59,20 @@ static bool fits(const fwd_tile *t, int32_t dtype, int32_t head_dim, int32_t hea
 
 bool sac_portable_serves_forward(int32_t dtype, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
-        if (!tiles[i].few_rows && fits(&tiles[i], dtype, head_dim, head_dim_v, smem_bytes)) return true;
+        if (tiles[i].use == ANY_CALL && fits(&tiles[i], dtype, head_dim, head_dim_v, smem_bytes)) return true;
     return false;
+}
+
+static bool is_for(const fwd_tile *t, const sac_attention_args *args) {
+    if (t->use == FEW_ROWS) return rows_of(args, t->q_tile) <= t->q_tile;
+    if (t->use == PLAIN_SCORES)
+        return !sac_portable_transforms(args) && !args->has_mask_mod && !args->blocks.by_query.offsets;
+    return true;
 }
 
 static const fwd_tile *choose_tile(const sac_attention_args *args, int32_t smem_bytes) {
     const fwd_tile *t = tiles;
-    while (!fits(t, args->dtype, args->head_dim, args->head_dim_v, smem_bytes) ||
-           (t->few_rows && rows_of(args, t->q_tile) > t->q_tile))
-        t++;
+    while (!is_for(t, args) || !fits(t, args->dtype, args->head_dim, args->head_dim_v, smem_bytes)) t++;
     return t;
 }
 

@@ -32,10 +32,13 @@ sac_kernel_spec sac_portable_spec(const sac_portable_job *job, const char *sourc
     return spec;
 }
 
+bool sac_portable_transforms(const sac_attention_args *args) {
+    return args->softcap > 0 || args->alibi_slopes || args->has_score_mod || args->scale <= 0;
+}
+
 void sac_portable_define_scores(const sac_portable_job *job, sac_kernel_spec *spec) {
     const sac_attention_args *args = &job->args;
-    bool transform = args->softcap > 0 || args->alibi_slopes || args->has_score_mod || args->scale <= 0;
-    sac_kernel_define(spec, "TRANSFORM", transform);
+    sac_kernel_define(spec, "TRANSFORM", sac_portable_transforms(args));
     sac_kernel_define(spec, "HAS_SOFTCAP", args->softcap > 0);
     sac_kernel_define(spec, "HAS_ALIBI", args->alibi_slopes != NULL);
     sac_kernel_define(spec, "HAS_SCORE_MOD", args->has_score_mod);

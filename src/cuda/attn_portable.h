@@ -48,6 +48,9 @@ saccade_status sac_portable_fill_grads(sac_portable_job *job); /* zeroes where n
 /* What every kernel of a job is told: DTYPE, HEAD_DIM, HEAD_DIM_V, ALIGNED. */
 sac_kernel_spec sac_portable_spec(const sac_portable_job *job, const char *source, const char *entry,
                                   int32_t threads);
+/* Does anything but a positive scale happen to scores? */
+bool sac_portable_transforms(const sac_attention_args *args);
+
 /* And those that look at scores: TRANSFORM and the HAS_ flags, with the modifiers' text. Beside them each has a PACK. */
 void sac_portable_define_scores(const sac_portable_job *job, sac_kernel_spec *spec);
 

@@ -204,11 +204,12 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
         masked ? score_grads<true>(dp, delta, s, stats, &args, &plan, &at, &band, &around)
                : score_grads<false>(dp, delta, s, stats, &args, &plan, &at, &band, &around);
         if (ONLY_DELTA) continue;
+        /* NaN of a key has reached dS wherever the key is seen; from K itself it would reach the other rows. */
+        const ptx_smem k_lane = tiles.k + lane_offset_b<K_OUTER, D_PITCH>();
         if (masked && __any_sync(0xffffffff, acc_not_finite(s)))
-            gemm_weighted_from_acc<D_PITCH>(dq, dp, tiles.k, tiles.k + lane_offset_b<K_OUTER, D_PITCH>());
+            gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16, true>(dq, dp, k_lane);
         else
-            gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp,
-                                                          tiles.k + lane_offset_b<K_OUTER, D_PITCH>());
+            gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp, k_lane);
     }
 #if ONLY_DELTA
     store_delta(delta, &plan, w.h, first_row + (args.len_q.cu_seqlens ? 0 : (int64_t)w.b * args.len_q.seqlen),

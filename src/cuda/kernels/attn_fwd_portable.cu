@@ -101,8 +101,8 @@ SAC_FN void mask_scores(score_acc &s, const sac_attention_args *args, const sac_
         }
 }
 
-/* Scores to weights 2^(score - max), with the statistics and the output brought to the new maxima. */
-SAC_FN void online_softmax(score_acc &s, row_stats *stats, out_acc &out, float to_log2) {
+/* The maxima take in these scores; statistics and output are brought to the new ones. */
+SAC_FN void raise_max(const score_acc &s, row_stats *stats, out_acc &out, float to_log2) {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
@@ -111,23 +111,32 @@ SAC_FN void online_softmax(score_acc &s, row_stats *stats, out_acc &out, float t
 #pragma unroll
             for (int n = 0; n < ST; n++) top = fmaxf(top, fmaxf(s[m][n][2 * half], s[m][n][2 * half + 1]));
             float new_max = fmaxf(old_max, quad_max(top) * to_log2);
-            float subtract = new_max == -INFINITE ? 0 : new_max;
-            float factor = ptx_exp2(old_max - subtract), sum = stats->sum[m][half] * factor;
-#pragma unroll
-            for (int n = 0; n < ST; n++)
-#pragma unroll
-                for (int e = 2 * half; e < 2 * half + 2; e++) {
-                    s[m][n][e] = ptx_exp2(s[m][n][e] * to_log2 - subtract);
-                    sum += s[m][n][e];
-                }
+            float factor = ptx_exp2(old_max - (new_max == -INFINITE ? 0 : new_max));
             stats->max[m][half] = new_max;
-            stats->sum[m][half] = sum;
+            stats->sum[m][half] *= factor;
 #pragma unroll
             for (int n = 0; n < OT; n++) {
                 /* Rounded here whatever product follows: a fused one would make fp32 depend on which does. */
                 out[m][n][2 * half] = __fmul_rn(out[m][n][2 * half], factor);
                 out[m][n][2 * half + 1] = __fmul_rn(out[m][n][2 * half + 1], factor);
             }
+        }
+}
+
+/* Scores to weights 2^(score - max), which are added to the sums. */
+SAC_FN void weigh(score_acc &s, row_stats *stats, float to_log2) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float max = stats->max[m][half], subtract = max == -INFINITE ? 0 : max;
+#pragma unroll
+            for (int n = 0; n < ST; n++)
+#pragma unroll
+                for (int e = 2 * half; e < 2 * half + 2; e++) {
+                    s[m][n][e] = ptx_exp2(s[m][n][e] * to_log2 - subtract);
+                    stats->sum[m][half] += s[m][n][e];
+                }
         }
 }
 
@@ -318,15 +327,23 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
         sac_tile next;
         more = sac_walk_next(&walk, &next);
         if (more) load_keys(tiles.k, args, k, &next);
+        const bool masked = !diagonal && score_tile_masked(&tile, KV_TILE);
+        if (multiplies && TRANSFORM) transform_scores(s, args, plan, &at, &tile, work->queries.begin);
+        if (multiplies && masked) mask_scores(s, args, plan, &at, &work->band, &tile, work->queries.begin);
+        /* Here, not at the product: between softmax and product a branch would keep the one from hiding the other. */
+        if (masked && __any_sync(0xffffffff, work->poisoned)) {
+            if (multiplies) {
+                raise_max(s, stats, out, to_log2); /* or the poison would be rescaled: Inf * 0 is NaN */
+                add_poison<DV_PITCH>(out, s, tiles.v);
+            }
+            __syncthreads();
+            tile_make_finite<KV_TILE, DV_PADDED>(tiles.v);
+            __syncthreads();
+        }
         if (multiplies) {
-            bool masked = score_tile_masked(&tile, KV_TILE);
-            if (TRANSFORM) transform_scores(s, args, plan, &at, &tile, work->queries.begin);
-            if (masked) mask_scores(s, args, plan, &at, &work->band, &tile, work->queries.begin);
-            online_softmax(s, stats, out, to_log2);
-            if (masked && __any_sync(0xffffffff, work->poisoned))
-                gemm_weighted_from_acc<DV_PITCH>(out, s, tiles.v, v_lane);
-            else
-                gemm_from_acc<K_OUTER, DV_PITCH, KV_TILE / 16>(out, s, v_lane);
+            raise_max(s, stats, out, to_log2);
+            weigh(s, stats, to_log2);
+            gemm_from_acc<K_OUTER, DV_PITCH, KV_TILE / 16>(out, s, v_lane);
         }
         tile = next;
     }
