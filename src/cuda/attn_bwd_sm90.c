@@ -11,6 +11,7 @@
 #include "cuda/attn_sm90.h"
 #include "cuda/device_mask.h"
 #include "cuda/kernels/attn_bwd_sm90.h"
+#include "cuda/kernel_prefetch.h"
 #include "cuda/modifier_text.h"
 #include "shared/tile_walk.h"
 
@@ -278,4 +279,17 @@ saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call 
     free(portable->modifiers);
     sac_cuda_leave();
     return status;
+}
+
+void sac_attn_bwd_sm90_prefetch(saccade_context *ctx, const sac_cuda_device *device,
+                                const sac_attention_call *forward, const char *modifiers) {
+    if (!sac_backward_may_follow(forward)) return;
+    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(forward);
+    sac_kernel_spec keys = sac_attn_bwd_sm90_spec(forward, sums_dq), queries;
+    keys.modifiers = modifiers;
+    sac_kernel_prefetch(ctx, device, &keys, 1, NULL);
+    if (sums_dq) return;
+    sac_attn_bwd_dq_sm90_spec(forward, false, &queries);
+    queries.modifiers = modifiers;
+    sac_kernel_prefetch(ctx, device, &queries, 1, NULL);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/context.h"
+#include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_portable.h"
 #include "cuda/attn_sm90.h"
 #include "cuda/device_mask.h"
@@ -182,6 +183,7 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
     sac_kernel_spec spec;
     char *modifiers;
     saccade_status status = sac_attn_fwd_sm90_spec(call, params.tail.tiles > 0, &spec, &modifiers);
+    if (status == SACCADE_OK && modifiers) sac_attn_bwd_sm90_prefetch(ctx, device, call, modifiers);
     if (status == SACCADE_OK) status = sac_device_mask(ctx, device, call, &params.args);
     if (status == SACCADE_OK) status = make_maps(&params, call, t);
     const int32_t units = params.order.total + params.tail.tiles * (params.tail.parts - 1);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "mod/modifier.h"
+
 struct sac_prefetch {
     sac_kernel_id id;
     int32_t device_id;
@@ -62,6 +64,10 @@ saccade_status sac_kernel_prefetch(saccade_context *ctx, const sac_cuda_device *
     p->next = cuda->prefetches;
     cuda->prefetches = p;
     return SACCADE_OK;
+}
+
+bool sac_backward_may_follow(const sac_attention_call *call) {
+    return call->args.lse.data && (!call->score_mod || sac_modifier_has_grad(call->score_mod));
 }
 
 void *sac_prefetch_take(sac_cuda *cuda, const sac_cuda_device *device, const sac_kernel_spec *spec,

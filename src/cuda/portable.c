@@ -76,13 +76,13 @@ static saccade_status prefetch_modified(saccade_context *ctx, const sac_cuda_dev
     return spec->modifiers ? sac_kernel_prefetch(ctx, device, spec, num_ctas, params) : SACCADE_OK;
 }
 
-/* A forward call that asks for lse will be followed by a backward one: with a new modifier, compile for that too. The
- * gradients are guessed to lie as q, k, v and out do. */
+/* With a new modifier, compile for the backward call too that will follow. The gradients are guessed to lie as q, k, v and
+ * out do. */
 static void prefetch_backward(const sac_portable_job *forward, const sac_attention_call *call) {
     static char workspace[64];
     sac_portable_job job = *forward;
     sac_attention_args *args = &job.args;
-    if (!args->lse.data || (call->score_mod && !sac_modifier_has_grad(call->score_mod)) ||
+    if (!sac_backward_may_follow(call) ||
         !sac_portable_serves_backward(args->dtype, args->head_dim, args->head_dim_v, job.device->smem_bytes))
         return;
     job.launch = prefetch_modified;
