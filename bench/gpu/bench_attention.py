@@ -38,7 +38,8 @@ def torch_contender(backend, q, k, v, causal):
     return forward, lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True), (q, k, v, dout)
 
 
-def flex_contender(q, k, v, causal):
+def flex_contender(options, q, k, v, causal):
+    """FlexAttention on Triton, or with {"BACKEND": "FLASH"} on FlashAttention-4."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
     q, k, v = (x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v))
     compiled = torch.compile(flex_attention, dynamic=False)
@@ -46,7 +47,7 @@ def flex_contender(q, k, v, causal):
     mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, n, n) if causal else None
 
     def forward():
-        return compiled(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+        return compiled(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1], kernel_options=options)
 
     out = forward()
     dout = torch.randn_like(out)
@@ -70,22 +71,23 @@ def asked_of(name):
     return {"backend": name.rstrip("!").encode(), "deterministic": name.endswith("!")}
 
 
+PEERS = {"flash": ("torch flash", lambda *a: torch_contender(SDPBackend.FLASH_ATTENTION, *a)),
+         "cudnn": ("cuDNN", lambda *a: torch_contender(SDPBackend.CUDNN_ATTENTION, *a)),
+         "flex": ("flex (Triton)", lambda *a: flex_contender({}, *a)),
+         "flex4": ("flex (FLASH)", lambda *a: flex_contender({"BACKEND": "FLASH"}, *a)),
+         "fa4": ("FA4", fa4_contender)}
+
+
 def contenders(saccade, backends, peers, tensors, causal):
     made = {}
     for name in backends:
-        made[name] = lambda name=name: saccade.attention(*tensors, causal=int(causal), **asked_of(name))[:2]
-    if "flash" in peers:
-        made["torch flash"] = lambda: torch_contender(SDPBackend.FLASH_ATTENTION, *tensors, causal)[:2]
-    if "cudnn" in peers:
-        made["cuDNN"] = lambda: torch_contender(SDPBackend.CUDNN_ATTENTION, *tensors, causal)[:2]
-    if "flex" in peers:
-        made["flex (Triton)"] = lambda: flex_contender(*tensors, causal)[:2]
-    if "fa4" in peers:
-        made["FA4"] = lambda: fa4_contender(*tensors, causal)[:2]
+        made[name] = lambda name=name: saccade.attention(*tensors, causal=int(causal), **asked_of(name))
+    for name, make in (PEERS[peer] for peer in peers.split(",") if peer):
+        made[name] = lambda make=make: make(*tensors, causal)
     result = {}
     for name, make in made.items():
         try:
-            pair = make()
+            pair = make()[:2]
             pair[0]()
             pair[1]()
             torch.cuda.synchronize()
@@ -151,7 +153,7 @@ def time_interleaved(functions):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backends", default="cuda-portable")
-    parser.add_argument("--peers", default="flash,cudnn", help="of flash, cudnn, flex, fa4")
+    parser.add_argument("--peers", default="flash,cudnn", help="of " + ", ".join(PEERS))
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     parser.add_argument("--shapes", default=",".join(map(str, range(len(SHAPES)))), help="which rows of SHAPES")
     args = parser.parse_args()
