@@ -9,7 +9,6 @@ typedef struct producer {
     smem_layout *smem;
     uint32_t tile; /* the record of the query tile at hand */
     ring q, k, v;
-    int32_t kv_head, kv_row; /* where the tile's keys start */
 } producer;
 
 /* What arrives for a warpgroup: with PACK, rows behind the last query of a block keep what they held, and nobody asks. */
@@ -51,6 +50,7 @@ SAC_FN int is_inspected(const sac_tile *tile) { return is_masked(tile) && tile->
 SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
+    const q_record *q = &smem->q_tile[w->tile];
     uint32_t s = w->k.stage;
     ptx_mbarrier_wait(&smem->k_empty[s], w->k.parity ^ 1);
     kv_record record = {tile->begin, tile->end,
@@ -61,14 +61,15 @@ SAC_FN void load_k(producer *w, const sac_tile *tile, int last) {
 #endif
     smem->kv_tile[s] = record;
     ptx_mbarrier_arrive_expect(&smem->k_full[s], K_BYTES);
-    load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS, w->kv_row + tile->begin, w->kv_head,
-              batch_of(&params->args.len_k, smem->q_tile[w->tile].batch));
+    load_tile(smem->k[s], &params->k, &smem->k_full[s], KV_TILE, PANELS, q->kv_row + tile->begin, q->kv_head,
+              batch_of(&params->args.len_k, q->batch));
     ring_next(&w->k, K_STAGES);
 }
 
 SAC_FN void load_v(producer *w, int32_t begin, int inspected) {
     smem_layout *smem = w->smem;
     const kernel_params *params = w->params;
+    const q_record *q = &smem->q_tile[w->tile];
     uint32_t s = w->v.stage;
     uint64_t *full = &smem->v_full[s];
     ptx_mbarrier_wait(&smem->v_empty[s], w->v.parity ^ 1);
@@ -80,8 +81,8 @@ SAC_FN void load_v(producer *w, int32_t begin, int inspected) {
         ptx_mbarrier_arrive(&smem->v_landed[s]);
 #endif
     ptx_mbarrier_arrive_expect(full, V_BYTES);
-    load_tile(smem->v[s], &params->v, full, KV_TILE, PANELS_V, w->kv_row + begin, w->kv_head,
-              batch_of(&params->args.len_k, smem->q_tile[w->tile].batch));
+    load_tile(smem->v[s], &params->v, full, KV_TILE, PANELS_V, q->kv_row + begin, q->kv_head,
+              batch_of(&params->args.len_k, q->batch));
     ring_next(&w->v, V_STAGES);
 }
 
@@ -148,8 +149,8 @@ SAC_FN void produce_tile(producer *w) {
         walk = walk_keys(w->params, q);
         any = sac_walk_next(&walk, &tile);
         more = any && sac_walk_next(&walk, &next);
-        w->kv_head = q->head / args->group;
-        w->kv_row = row_of(&args->len_k, q->batch);
+        q->kv_head = q->head / args->group;
+        q->kv_row = row_of(&args->len_k, q->batch);
     }
     q->any = any;
 #pragma unroll 1
@@ -203,7 +204,7 @@ SAC_FN int32_t take_ticket(const kernel_params *params) {
 
 /* A batch of -1 says that no tile is left. */
 SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
-    producer w = {params, smem, 0, {0, 0}, {0, 0}, {0, 0}, 0, 0};
+    producer w = {params, smem, 0, {0, 0}, {0, 0}, {0, 0}};
     int32_t index = blockIdx.x;
     if (SPLIT) wait_for_counter(params); /* and for those of parts, which consumers use */
     while (index < num_units(params)) {
@@ -213,7 +214,7 @@ SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
             produce_tile(&w);
             w.tile = (w.tile + 1) % Q_RECORDS;
         }
-        if (!SPLIT && index == blockIdx.x) wait_for_counter(params);
+        wait_for_counter(params); /* which only the first tile may find closed */
         index = gridDim.x + take_ticket(params);
     }
     smem->q_tile[w.tile].batch = -1;

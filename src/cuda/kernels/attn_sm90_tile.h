@@ -21,12 +21,13 @@
 
 /* What the producer tells the consumers about a query tile and about a key tile. */
 typedef struct __align__(16) q_record {
-    int32_t batch, head; /* batch -1: no more work; head: the first, with PACK */
-    int32_t begin, end;  /* rows of out, of their sequence */
-    int32_t any;         /* some row sees some key: there are key tiles */
-    int32_t tail, part;  /* which of the cut tiles, -1: none; which part of its keys */
-    sac_band band;       /* of its sequence */
-    float slope;         /* ALiBi's, of its head */
+    int32_t batch, head;     /* batch -1: no more work; head: the first, with PACK */
+    int32_t begin, end;      /* rows of out, of their sequence */
+    int32_t any;             /* some row sees some key: there are key tiles */
+    int32_t kv_head, kv_row; /* where its keys start */
+    int32_t tail, part;      /* which of the cut tiles, -1: none; which part of its keys */
+    sac_band band;           /* of its sequence */
+    float slope;             /* ALiBi's, of its head */
     int32_t heads; /* PACK: so many share the tile; and SAC_PACK_INVERSE of it, and of the rows of a part */
     int32_t inverse, part_inverse;
 }
