@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Optional
 
 from ._library import check, ffi, lib
-
-_local = threading.local()
 
 
 class _Context:
@@ -23,9 +22,17 @@ class _Context:
         return self.pointer
 
 
+class _ThreadsContexts(threading.local):
+    host: Optional[_Context] = None
+    device: Optional[_Context] = None
+
+
+_local = _ThreadsContexts()
+
+
 def context():
     """This thread's context for calls on the host."""
-    if not hasattr(_local, "host"):
+    if _local.host is None:
         _local.host = _Context()
     return _local.host.pointer
 
@@ -33,6 +40,6 @@ def context():
 def device_context(stream: int, allocator):
     """This thread's context for calls on a device: later ones run on `stream` (a CUstream as an integer) and take
     workspaces from `allocator`, a saccade_allocator that lives as long as the process."""
-    if not hasattr(_local, "device"):
+    if _local.device is None:
         _local.device = _Context(ffi.new("saccade_context_params *", {"allocator": allocator}))
     return _local.device.on(stream)

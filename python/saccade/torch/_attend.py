@@ -12,7 +12,7 @@ from ..block_mask import BlockMask
 from ._checks import check_inputs
 from ._device import autocast
 from ._masks import as_mask
-from ._modifiers import Mod, bound
+from ._modifiers import NOTHING, Mod, bound
 from ._ops import Spec, attention
 
 
@@ -29,12 +29,13 @@ def attend(
 
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """
-    check_inputs(q, k, v, (scale, softcap), "cu_seqlens_q" in tensors, heads_first)
+    check_inputs(q, k, v, scale, softcap, "cu_seqlens_q" in tensors, heads_first)
     q, k, v = autocast(q, k, v)
     if block_mask is not None:
         block_mask, its_mask_mod = as_mask(block_mask)
         mask_mod = mask_mod or its_mask_mod
-    score, mask = bound("score", score_mod, q.device), bound("mask", mask_mod, q.device)
+    score = NOTHING if score_mod is None else bound("score", score_mod, q.device)
+    mask = NOTHING if mask_mod is None else bound("mask", mask_mod, q.device)
     others = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     if score.scalars is not None:
         others["score_scalars"] = score.scalars

@@ -10,15 +10,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def check_inputs(q: Tensor, k: Tensor, v: Tensor, numbers: tuple, packed: bool, heads_first: bool = False) -> None:
-    """q, k, v are tensors of the rank that the call takes; the numbers are no tensors."""
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, scale, softcap, packed: bool, heads_first: bool = False) -> None:
+    """q, k, v are tensors of the rank that the call takes; scale and softcap are no tensors."""
     rank = 3 if packed else 4
     if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
             and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
         _refuse_inputs((q, k, v), "(T, H, D)" if packed else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
-    for number in numbers:
-        if isinstance(number, Tensor):
-            raise TypeError("scale and softcap are numbers, not tensors: call .item(), they have no gradient")
+    if isinstance(scale, Tensor) or isinstance(softcap, Tensor):
+        raise TypeError("scale and softcap are numbers, not tensors: call .item(), they have no gradient")
 
 
 def _refuse_inputs(tensors, layout: str) -> None:

@@ -44,14 +44,16 @@ def flash_attn_func(
     functions, or C text (saccade.score_mod, saccade.mask_mod); with aux_tensors they get these as one argument more.
     The blocks to visit come as a block_mask, or as FlashAttention's block_sparse_tensors.
     """
-    _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
+    if softmax_scale is not None or num_splits != 1 or pack_gqa is not None or alibi_slopes is not None or not_served:
+        _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
+    if aux_tensors is not None:
+        score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
     if block_sparse_tensors is not None:
         block_mask = _block_mask(block_sparse_tensors, q, k, block_mask)
     out, lse = attend(
         q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap, deterministic=deterministic, score_mod=_with_aux(score_mod, aux_tensors),
-        mask_mod=_with_aux(mask_mod, aux_tensors), block_mask=block_mask, backend=backend, with_lse=return_lse,
-        alibi_slopes=alibi_slopes)  # fmt: skip
+        softcap=softcap, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod, block_mask=block_mask,
+        backend=backend, with_lse=return_lse, alibi_slopes=alibi_slopes)  # fmt: skip
     return (out, lse) if return_lse else out
 
 
@@ -71,15 +73,17 @@ def flash_attn_varlen_func(
     max_seqlen_* are needed, since lengths are never read back.
     """
     _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
+    if aux_tensors is not None:
+        score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
     for name, cu_seqlens in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
         if cu_seqlens is None:
             raise ValueError(f"{name}: is missing; without it flash_attn_func takes sequences of one length")
     out, lse = attend(
         q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap, deterministic=deterministic, score_mod=_with_aux(score_mod, aux_tensors),
-        mask_mod=_with_aux(mask_mod, aux_tensors), block_mask=block_mask, backend=backend, with_lse=return_lse,
-        max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0), alibi_slopes=alibi_slopes, cu_seqlens_q=cu_seqlens_q,
-        cu_seqlens_k=cu_seqlens_k, seqused_q=seqused_q, seqused_k=seqused_k)  # fmt: skip
+        softcap=softcap, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod, block_mask=block_mask,
+        backend=backend, with_lse=return_lse, max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0),
+        alibi_slopes=alibi_slopes, cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, seqused_q=seqused_q,
+        seqused_k=seqused_k)  # fmt: skip
     return (out, lse) if return_lse else out
 
 
@@ -140,10 +144,10 @@ def _sink(sink: Optional[Tensor]) -> Optional[Tensor]:
     return None if sink is None else sink.float()
 
 
-def _with_aux(mod: Mod, aux_tensors: Optional[Sequence[Tensor]]) -> Mod:
+def _with_aux(mod: Mod, aux_tensors: Sequence[Tensor]) -> Mod:
     """The function with the tensors that it gets, as if it captured them."""
-    if mod is None or aux_tensors is None:
-        return mod
+    if mod is None:
+        return None
     if isinstance(mod, Modifier):
         raise ValueError("aux_tensors: are for Python functions; a text has its arrays by name (saccade.score_mod)")
     tensors = tuple(aux_tensors)

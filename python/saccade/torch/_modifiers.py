@@ -14,13 +14,11 @@ Mod = Union[Modifier, Callable, None]
 _TRACES = {"score": trace_score_mod, "mask": trace_mask_mod}
 
 
-_NOTHING = TracedModifier("", "")
+NOTHING = TracedModifier("", "")
 
 
-def bound(kind: str, function: Mod, device: torch.device) -> TracedModifier:
+def bound(kind: str, function: Union[Modifier, Callable], device: torch.device) -> TracedModifier:
     """A modifier as the operators take it. kind: "score" or "mask"."""
-    if function is None:
-        return _NOTHING
     if not isinstance(function, Modifier):
         return trace_once(_TRACES[kind], function, device)
     scalars = torch.tensor(list(function.scalars.values()), dtype=torch.float32) if function.scalars else None

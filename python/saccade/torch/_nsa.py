@@ -43,7 +43,7 @@ def nsa(
     for name, value in (("block", block), ("top_k", top_k), ("window", window), ("query_tile", query_tile)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}: {value!r}, must be a whole number and at least 1")
-    check_inputs(q, k, v, (scale,), cu_seqlens is not None)
+    check_inputs(q, k, v, scale, None, cu_seqlens is not None)
     # The defaults written out, so that what is saved has a shape that Python knows.
     score = score or ("probabilities" if query_tile == 1 else "logits")
     select_per = select_per or ("group" if score == "probabilities" else "head")

@@ -36,13 +36,16 @@ class Plan:
     def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept, note: str = ""):
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
         self._note = note
+        self._mask_number = 0  # of the mask that the params point to, which may be gone meanwhile
         self._addresses = [(i, t.address) for i, t in enumerate(described) if t.address]
 
     def run(self, device: int, tensors: Tensors, mask: Optional[BlockMask]) -> None:
         """device: the number of a GPU, or -1."""
         for i, address in self._addresses:
             address[0] = tensors[i].data_ptr()
-        self._params.block_mask = mask.pointer if mask else ffi.NULL
+        number = mask.number if mask else 0
+        if number != self._mask_number:
+            self._mask_number, self._params.block_mask = number, mask.pointer if mask else ffi.NULL
         check(self._function(context_on(device), *self._arguments), self._note)
 
 
