@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import operator
+import os
 import weakref
 from dataclasses import dataclass
 from typing import Callable, Optional
@@ -15,7 +16,8 @@ from ._tensor import Tensor
 from .modifier import Modifier
 
 DEFAULT_BLOCK = (128, 128)
-_numbers = itertools.count(1)
+# From a random one on, so that no number of another process, as exported programs hold it, is mistaken for one of ours.
+_numbers = itertools.count(1 + int.from_bytes(os.urandom(7), "little"))
 _by_number: "weakref.WeakValueDictionary[int, BlockMask]" = weakref.WeakValueDictionary()
 
 
@@ -51,7 +53,13 @@ class BlockMask:
     @staticmethod
     def numbered(number: int) -> "BlockMask | None":
         """The living mask of that number; None for 0."""
-        return _by_number[number] if number else None
+        if not number:
+            return None
+        mask = _by_number.get(number)
+        if mask is None:
+            raise RuntimeError("block_mask: is gone, or of another process; a compiled or exported program needs the very "
+                               "mask that it was made with")
+        return mask
 
     @property
     def info(self) -> BlockMaskInfo:

@@ -1,5 +1,7 @@
 """flex_attention and create_block_mask against PyTorch's own."""
 
+import gc
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -168,6 +170,44 @@ def test_captured_numbers_that_change_do_not_recompile(device):
         numbers = 0.01 * n + 0.5, n + 3
         torch.testing.assert_close(compiled(*tensors_now, *numbers), call(*tensors_now, *numbers))
     assert count == 1
+
+
+def test_a_compiled_call_takes_other_masks(device):
+    count = 0
+
+    def backend(graph, _):
+        nonlocal count
+        count += 1
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled = torch.compile(flex_attention, fullgraph=True, dynamic=True, backend=backend)
+    q, k, v = (t.detach() for t in tensors(device, n=64))
+    for rounds in range(2, 8):
+        longer = [t.repeat(1, 1, rounds, 1) for t in (k, v)]
+        mask = eagle3_block_mask(64, 64 * rounds, BLOCK_SIZE=(32, 32), device=device)
+        torch.testing.assert_close(compiled(q, *longer, block_mask=mask), flex_attention(q, *longer, block_mask=mask))
+    assert count == 1
+
+
+def test_exports_with_a_mask_that_must_live(device):
+    class Attention(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.randn(H, device=device))
+            self.mask = create_block_mask(causal, None, None, N, N, device, BLOCK_SIZE=32)
+
+        def forward(self, q, k, v):
+            return flex_attention(q, k, v, score_mod=lambda s, b, h, i, j: s + self.bias[h] * j, block_mask=self.mask)
+
+    inputs = tuple(t.detach() for t in tensors(device))
+    module = Attention()
+    program = torch.export.export(module, inputs).module()
+    assert torch.equal(program(*inputs), module(*inputs))
+    del module.mask
+    gc.collect()
+    with pytest.raises(RuntimeError, match="block_mask: is gone"):
+        program(*inputs)
 
 
 def test_heads_are_shared_only_when_asked():
