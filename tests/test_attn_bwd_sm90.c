@@ -60,6 +60,17 @@ static void block_masks_compile_without_spills(void **state) {
     }
 }
 
+static void shared_lists_compile_without_spills(void **state) {
+    (void)state;
+    for (size_t i = 0; i < NUM_SUMMING_TILES; i++) {
+        sac_attention_call call = shared_lists_call(dims[i][0], dims[i][1]);
+        assert_call_compiles_clean(&call, true);
+        call.args.len_q = call.args.len_k = ragged_call(dims[i][0], dims[i][1]).args.len_q;
+        assert_call_compiles_clean(&call, true);
+        assert_call_compiles_clean(&call, false);
+    }
+}
+
 static void softcap_and_alibi_compile_without_spills(void **state) {
     (void)state;
     for (size_t i = 0; i < NUM_TILES; i++) {
@@ -88,6 +99,7 @@ int main(void) {
         cmocka_unit_test(kernels_that_leave_dq_to_another_compile_without_spills),
         cmocka_unit_test(ragged_lengths_compile_without_spills),
         cmocka_unit_test(block_masks_compile_without_spills),
+        cmocka_unit_test(shared_lists_compile_without_spills),
         cmocka_unit_test(softcap_and_alibi_compile_without_spills),
         cmocka_unit_test(modifiers_compile_without_spills),
     };

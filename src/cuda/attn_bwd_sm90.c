@@ -43,6 +43,7 @@ static bool splits_roles(const tile_row *t) { return t->kv_tile == 64 && !splits
 
 /* No tile crosses a block of keys, and half of a wide one would be empty in each block, or in its last. */
 static bool has_narrow_blocks(const sac_attention_args *args) {
+    if (args->blocks.by_query.bits) return true; /* pieces of queries are gathered by that tile alone */
     return args->blocks.by_query.offsets && sac_ceil_div(args->blocks.kv_block, 64) % 2 == 1;
 }
 
@@ -79,12 +80,14 @@ static int32_t ds_bytes(const tile_row *t) {
     return 2 * buffers * t->q_tile * (splits_queries(t) ? t->kv_tile : MOST_KEYS);
 }
 
-/* k, v; q and dout with their rows of lse and delta as often as there are stages; dS; P; and 1 KiB for the rest. */
+/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; and 1 KiB for
+ * the rest. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
     return 2 * (t->kv_tile + t->q_stages * t->q_tile) * columns +
-           8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 + (sum_dq ? ds_bytes(t) : 0) +
+           8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
+           (args->blocks.by_query.bits ? 4 * t->q_stages * t->q_tile : 0) + (sum_dq ? ds_bytes(t) : 0) +
            crossing_bytes(t, call) + 1024;
 }
 
@@ -119,14 +122,41 @@ typedef struct backward_job {
     sac_attn_bwd_sm90_params params;
 } backward_job;
 
+/* As few parts as make whole groups of rows. */
+static sac_query_pieces pieces_of(const sac_attention_args *args, const tile_row *t) {
+    const sac_block_mask_args *blocks = &args->blocks;
+    if (!blocks->by_query.bits) return (sac_query_pieces){.heads = 1};
+    const int32_t all = blocks->q_block / blocks->part, part_rows = blocks->part * blocks->heads_per_list;
+    sac_query_pieces p = {.heads = blocks->heads_per_list, .parts = 1};
+    while (p.parts < all && (all % p.parts || p.parts * part_rows % SAC_SUM_ROWS)) p.parts++;
+    p.queries = p.parts * blocks->part;
+    p.rows = p.parts * part_rows;
+    p.row_groups = sac_ceil_div(p.rows, SAC_SUM_ROWS);
+    p.a_sequence = sac_ceil_div(args->len_q.seqlen, p.queries);
+    p.a_tile = t->q_tile / p.rows;
+    return p;
+}
+
+/* Rows of the sums of one head, or of one list. */
+static int64_t sum_rows_of(const sac_attention_call *call, const sac_query_pieces *pieces) {
+    const sac_attention_args *args = &call->args;
+    const bool packed = args->len_q.cu_seqlens;
+    if (args->blocks.by_query.bits) {
+        const int64_t count = packed ? call->total_q / pieces->queries + args->batch
+                                     : (int64_t)args->batch * pieces->a_sequence;
+        return count * pieces->row_groups * SAC_SUM_ROWS;
+    }
+    return packed ? (call->total_q + (int64_t)SAC_SUM_ROWS * args->batch) / SAC_SUM_ROWS * SAC_SUM_ROWS
+                  : sac_sum_row(&args->len_q, args->batch);
+}
+
 /* Places delta and the sums in the workspace, which may be NULL; its bytes. */
 static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
                    sac_attn_bwd_sm90_params *params) {
     const sac_attention_args *args = &call->args;
     size_t used = sac_portable_plan_rows(call, call->workspace, rows);
-    const int64_t packed_rows =
-        (call->total_q + (int64_t)SAC_SUM_ROWS * args->batch) / SAC_SUM_ROWS * SAC_SUM_ROWS;
-    params->sum_rows = args->len_q.cu_seqlens ? packed_rows : sac_sum_row(&args->len_q, args->batch);
+    params->pieces = pieces_of(args, choose_tile(call, true));
+    params->sum_rows = sum_rows_of(call, &params->pieces);
     params->delta = rows->delta;
     params->counter = sac_carve(call->workspace, &used, sizeof *params->counter);
     params->total_q = call->total_q;
@@ -137,8 +167,9 @@ static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
         sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
     const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
-    float *sums = sac_carve(call->workspace, &used,
-                            !sums_dq ? 0 : (size_t)args->num_heads * (size_t)params->sum_rows * row_bytes);
+    float *sums = sac_carve(
+        call->workspace, &used,
+        !sums_dq ? 0 : (size_t)(args->num_heads / params->pieces.heads * params->sum_rows) * row_bytes);
     params->dq_sum = sums_dq && sac_portable_sums_dq(args) ? sums : NULL;
     return used;
 }
@@ -156,10 +187,14 @@ static saccade_status make_maps(backward_job *job, const tile_row *t) {
     const sac_attention_args *args = &call->args;
     sac_attn_bwd_sm90_params *params = &job->params;
     const int64_t total_q = call->total_q, total_k = call->total_k;
-    const sac_tensor_extent q =
+    sac_tensor_extent q =
         sac_sm90_extent(args, &args->len_q, total_q, args->head_dim, args->num_heads, t->q_tile);
-    const sac_tensor_extent dout =
+    sac_tensor_extent dout =
         sac_sm90_extent(args, &args->len_q, total_q, args->head_dim_v, args->num_heads, t->q_tile);
+    if (args->blocks.by_query.bits) {
+        q.box_rows = dout.box_rows = params->pieces.queries;
+        q.box_heads = dout.box_heads = params->pieces.heads;
+    }
     const sac_tensor_extent k =
         sac_sm90_extent(args, &args->len_k, total_k, args->head_dim, args->num_kv_heads, t->kv_tile);
     const sac_tensor_extent v =
@@ -207,8 +242,9 @@ static saccade_status launch_keys(backward_job *job) {
     sac_portable_job *portable = &job->portable;
     sac_attn_bwd_sm90_params *params = &job->params;
     const sac_attention_args *args = &portable->args;
-    const size_t sum_bytes = (size_t)args->num_heads * (size_t)params->sum_rows * sizeof(float) *
-                             SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
+    const size_t sum_bytes = (size_t)(args->num_heads / params->pieces.heads * params->sum_rows) *
+                             sizeof(float) * SAC_SUM_COLUMNS *
+                             (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
     saccade_status status =
         params->dq_sum ? sac_cuda_clear(portable->ctx, params->dq_sum, sum_bytes) : SACCADE_OK;
     const tile_row *t = choose_tile(job->call, params->dq_sum != NULL);
@@ -229,14 +265,15 @@ sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_call *call
     sac_kernel_define(&spec, "HEAD_DIM", call->args.head_dim);
     sac_kernel_define(&spec, "DTYPE", call->args.dtype);
     sac_kernel_define(&spec, "RAGGED", sac_sm90_ragged(&call->args));
+    sac_kernel_define(&spec, "PACK", call->args.blocks.by_query.bits != NULL);
     return spec;
 }
 
 static saccade_status launch_convert(backward_job *job) {
     sac_portable_job *portable = &job->portable;
     const sac_kernel_spec spec = sac_attn_bwd_dq_convert_sm90_spec(job->call);
-    const int64_t groups = job->params.sum_rows / SAC_SUM_ROWS * portable->args.num_heads,
-                  warps = CONVERT_THREADS / 32;
+    const int32_t lists = portable->args.num_heads / job->params.pieces.heads;
+    const int64_t groups = job->params.sum_rows / SAC_SUM_ROWS * lists, warps = CONVERT_THREADS / 32;
     return portable->launch(portable->ctx, portable->device, &spec, (groups + warps - 1) / warps,
                             (void *[]){&job->params});
 }

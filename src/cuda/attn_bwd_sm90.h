@@ -7,6 +7,9 @@
 #include "base/attention_call.h"
 #include "cuda/cuda.h"
 
+/* Up to this head_dim it walks lists that parts of their queries share. */
+enum { SAC_SM90_MOST_GATHERED = 128 };
+
 /* A bound of the number of key tiles. */
 int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request);
 

@@ -43,8 +43,9 @@ sac_tensor_extent sac_sm90_q_extent(const sac_attention_args *args, int64_t pack
 }
 
 /* Under a causal mask, sections of about as many heads as have their keys and values in the L2, rounded up: a section
- * needs more tiles than there are CTAs, or its last long tiles run alone. Otherwise all tiles are alike, and one head
- * after the other lets neighbouring CTAs read the same keys at the same time, which the L2 answers once. */
+ * needs more tiles than there are CTAs, or its last long tiles run alone. With shared lists, whose tiles are about equally
+ * long and read keys anywhere, rounded down. Otherwise all tiles are alike, and one head after the other lets neighbouring
+ * CTAs read the same keys at the same time, which the L2 answers once. */
 sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_tile,
                                     const sac_cuda_device *device) {
     const bool packed = args->len_q.cu_seqlens;
@@ -54,8 +55,17 @@ sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_ti
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
     if (!args->band.causal || num_heads == 0) return order;
     const int64_t num_groups = (int64_t)(args->batch + packed) * args->num_kv_heads;
-    const int64_t kv_bytes = 2 * num_groups * args->len_k.seqlen * (args->head_dim + args->head_dim_v);
-    const int64_t sections = kv_bytes / device->l2_bytes, most = num_groups;
+    const int64_t head_bytes = 2 * (int64_t)args->len_k.seqlen * (args->head_dim + args->head_dim_v);
+    const int64_t kv_bytes = num_groups * head_bytes, most = num_groups;
+    if (args->blocks.by_query.bits) {
+        const int64_t fit = head_bytes > 0 ? device->l2_bytes / head_bytes : most;
+        order.section_heads = (int32_t)(fit < 1      ? 1
+                                        : fit > most ? most
+                                                     : fit) *
+                              (args->group / sac_sm90_pack(args));
+        return order;
+    }
+    const int64_t sections = kv_bytes / device->l2_bytes;
     const int32_t num_sections = (int32_t)(sections < 1 ? 1 : sections > most ? most : sections);
     order.section_heads = sac_ceil_div(num_heads, num_sections);
     return order;

@@ -1,5 +1,6 @@
 /* attn_bwd_dq_convert_sm90.cu - the fp32 sums of dQ, times scale, into the rows of dq that a sequence uses. One warp, 8 rows
- * of one head. Grid: ceil(H * sum_rows / 8 / warps). Needs DTYPE HEAD_DIM RAGGED NUM_THREADS. */
+ * of one head, or (PACK) of the heads that share a list. Grid: ceil(H / heads * sum_rows / 8 / warps). Needs DTYPE HEAD_DIM
+ * RAGGED PACK NUM_THREADS. */
 #include "cuda/kernels/attn_bwd_sm90.h"
 #include "cuda/kernels/attn_sm90.h"
 
@@ -8,17 +9,39 @@ enum {
     GROUP_SIZE = SAC_SUM_ROWS * SAC_SUM_COLUMNS,
 };
 
+/* The row of the sums where sequence b starts. */
+SAC_FN int64_t first_row(const sac_attn_bwd_sm90_params *params, int32_t b) {
+    const sac_lengths *len = &params->args.len_q;
+    return PACK ? sac_first_piece(&params->pieces, len, b) * params->pieces.row_groups * SAC_SUM_ROWS
+                : sac_sum_row(len, b);
+}
+
 /* The last sequence that starts at or before a row of the sums. */
-SAC_FN int32_t sequence_at(const sac_attention_args *args, int64_t sum_row) {
-    int32_t low = 0, high = args->batch;
+SAC_FN int32_t sequence_at(const sac_attn_bwd_sm90_params *params, int64_t sum_row) {
+    int32_t low = 0, high = params->args.batch;
     while (high - low > 1) {
         const int32_t middle = (low + high) / 2;
-        if (sac_sum_row(&args->len_q, middle) <= sum_row)
+        if (first_row(params, middle) <= sum_row)
             low = middle;
         else
             high = middle;
     }
     return low;
+}
+
+/* Whose row it is: of a sequence, and of the heads from the first of the list on. */
+typedef struct row_place {
+    int32_t query, head; /* query -1: nobody's */
+} row_place;
+
+SAC_FN row_place place_of(const sac_query_pieces *pieces, int32_t row) {
+    row_place at = {row, 0};
+#if PACK
+    const int32_t rows = pieces->row_groups * SAC_SUM_ROWS, rest = row % rows;
+    at.query = rest < pieces->rows ? row / rows * pieces->queries + rest / pieces->heads : -1;
+    at.head = rest % pieces->heads;
+#endif
+    return at;
 }
 
 SAC_FN float4 sums_at(const float *group) { return *(const float4 *)(group + lane_id() * 4); }
@@ -28,14 +51,15 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     const sac_attention_args *args = &params.args;
     const int64_t groups = params.sum_rows / SAC_SUM_ROWS;
     const int64_t group = (int64_t)blockIdx.x * (NUM_THREADS / 32) + threadIdx.x / 32;
-    if (group >= args->num_heads * groups) return;
-    const int32_t h = (int32_t)(group / groups);
-    const int64_t sum_row = (group - h * groups) * SAC_SUM_ROWS;
-    const int32_t b = sequence_at(args, sum_row);
-    const int32_t row = (int32_t)(sum_row - sac_sum_row(&args->len_q, b)) + lane_id() / 4;
-    const int there = row < sequence_of(args, b).q_len;
+    const int32_t list = (int32_t)(group / groups), h = PACK ? list * params.pieces.heads : list;
+    if (h >= args->num_heads) return;
+    const int64_t sum_row = (group - list * groups) * SAC_SUM_ROWS;
+    const int32_t b = sequence_at(&params, sum_row);
+    const row_place at = place_of(&params.pieces, (int32_t)(sum_row - first_row(&params, b)) + lane_id() / 4);
+    const int there = at.query >= 0 && at.query < sequence_of(args, b).q_len;
     uint16_t *to = (uint16_t *)args->dq.data + batch_of(&args->len_q, b) * args->dq.batch_stride +
-                   h * args->dq.head_stride + (row_of(&args->len_q, b) + (int64_t)row) * args->dq.row_stride;
+                   (h + at.head) * args->dq.head_stride +
+                   (row_of(&args->len_q, b) + (int64_t)at.query) * args->dq.row_stride;
     const float *from = params.dq_sum + group * COLUMN_GROUPS * GROUP_SIZE;
 #pragma unroll
     for (int j = 0; j < COLUMN_GROUPS; j += 2) {

@@ -15,17 +15,32 @@
 
 enum { SAC_SUM_ROWS = 8, SAC_SUM_COLUMNS = 16 }; /* of one group */
 
+/* PACK: lists with bits. Which queries chose a key block is known part by part, so a tile of 64 rows is gathered from pieces:
+ * some neighbouring parts, as few as make whole groups of rows with the heads that share the list, or, if no number does,
+ * all of a query block. Row r of a piece is query r / heads of head r % heads. */
+typedef struct sac_query_pieces {
+    int32_t heads;                  /* that share a list; 1 without PACK */
+    int32_t parts, queries, rows;   /* of a piece */
+    int32_t row_groups, a_sequence; /* groups of 8 rows a piece; pieces a sequence, where all are as long */
+    int32_t a_tile;                 /* pieces a tile */
+    int32_t pad;
+} sac_query_pieces;
+
 typedef struct sac_attn_bwd_sm90_params {
-    sac_tensor_map q, k, v, dout; /* boxes: 64 columns x as many rows as the kernel's tiles have */
+    sac_tensor_map q, k, v,
+        dout; /* boxes: 64 columns x as many rows as the kernel's tiles have, or a piece */
     sac_attention_args args;
     sac_tile_order order; /* of the tiles that CTAs own */
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
-    float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
-    float *dq_sum; /* (H, sum_rows / 8, D / 16 rounded up, 8, 16); NULL: dQ is not summed here */
+    float *delta; /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
+    float
+        *dq_sum; /* (H / pieces.heads, sum_rows / 8, D / 16 rounded up, 8, 16); NULL: dQ is not summed here */
     int64_t dk_part_stride, dv_part_stride; /* see sac_attention_call */
     int32_t num_parts, pad;                 /* at least 1; each takes a stretch of the queries */
-    int64_t sum_rows;                       /* of one head: the sequences, each from a multiple of 8 on */
-    sac_tile_counter *counter;              /* of query tiles */
+    int64_t
+        sum_rows; /* of one head: the sequences, each from a multiple of 8 on; PACK: of a list, its pieces */
+    sac_query_pieces pieces;
+    sac_tile_counter *counter; /* of query tiles */
 } sac_attn_bwd_sm90_params;
 
 /* The row of the sums where sequence b starts. */
@@ -33,6 +48,12 @@ SAC_FN int64_t sac_sum_row(const sac_lengths *len, int32_t b) {
     if (len->cu_seqlens)
         return ((int64_t)len->cu_seqlens[b] + (int64_t)SAC_SUM_ROWS * b) / SAC_SUM_ROWS * SAC_SUM_ROWS;
     return ((int64_t)len->seqlen + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS * SAC_SUM_ROWS * b;
+}
+
+/* PACK: the piece where sequence b starts. */
+SAC_FN int64_t sac_first_piece(const sac_query_pieces *pieces, const sac_lengths *len, int32_t b) {
+    return len->cu_seqlens ? (int64_t)len->cu_seqlens[b] / pieces->queries + b
+                           : (int64_t)b * pieces->a_sequence;
 }
 
 #endif

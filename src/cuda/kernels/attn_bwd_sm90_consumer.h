@@ -6,7 +6,9 @@
 
 /* Each warpgroup clears for itself. */
 SAC_FN void clear_unused_queries(const consumer *c, const q_record *tile, uint8_t *rows, int panels) {
-#if RAGGED
+#if PACK
+    if (warp_has(tile->used < Q_TILE)) clear_rows(rows, tile->used, Q_TILE, panels);
+#elif RAGGED
     const int32_t used = sac_length_of(&c->params->args.len_q, c->smem->own.batch) - tile->origin;
     if (warp_has(used < Q_TILE)) clear_rows(rows, used, Q_TILE, panels);
 #endif

@@ -13,6 +13,15 @@ typedef struct producer {
     ring q;
 } producer;
 
+/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. */
+SAC_FN float lse_log2(float lse) { return lse == MINUS_INF ? 0 : lse * LOG2_E; }
+
+/* What all lanes have written is there, and bytes are on their way, or have come already: a barrier counts them either way. */
+SAC_FN void announce(uint64_t *full, uint32_t bytes) {
+    __syncwarp();
+    if (lane_id() == 0) ptx_mbarrier_arrive_expect(full, bytes);
+}
+
 SAC_FN void load_keys(const producer *w) {
     const sac_attn_bwd_sm90_params *params = w->params;
     const sac_lengths *len = &params->args.len_k;
@@ -22,6 +31,38 @@ SAC_FN void load_keys(const producer *w) {
     ptx_mbarrier_arrive_expect(full, K_BYTES + V_BYTES);
     load_tile(w->smem->k, &params->k, full, KV_TILE, PANELS, row, w->own.head, batch);
     load_tile(w->smem->v, &params->v, full, KV_TILE, PANELS_V, row, w->own.head, batch);
+}
+
+/* Once for each that looks at a stage of its own. */
+SAC_FN void end_queries(producer *w) {
+    for (int i = 0; i < (SPLIT_QUERIES ? CONSUMERS : 1); i++) {
+        ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
+        if (lane_id() == 0) {
+            w->smem->q_tile[w->q.stage].head = -1;
+            ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
+        }
+        ring_next(&w->q, Q_STAGES);
+    }
+}
+
+#if PACK
+#include "cuda/kernels/attn_bwd_sm90_pieces.h"
+#else
+/* The queries that this CTA's part takes of all that see its keys: whole groups of rows. */
+SAC_FN sac_range part_of(sac_range all, int32_t part, int32_t num_parts) {
+    const int32_t first = all.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
+    const int32_t each = sac_ceil_div(sac_ceil_div(all.end - first, num_parts), SAC_SUM_ROWS) * SAC_SUM_ROWS;
+    sac_range r = {first + part * each, first + (part + 1) * each};
+    return r;
+}
+
+SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
+    const sac_attention_args *args = &w->params->args;
+    const sac_band band = sac_band_make(&args->band, w->sequence.q_len, w->sequence.k_len);
+    sac_walk walk = sac_walk_queries(args, &band, w->own.batch, head, w->own.keys, Q_TILE);
+    if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
+    if (w->params->num_parts > 1) sac_walk_clip(&walk, part_of(walk.any, w->own.part, w->params->num_parts));
+    return walk;
 }
 
 /* The rows of the tile that this lane looks after. */
@@ -39,15 +80,6 @@ SAC_FN void load_rows(const producer *w, const q_record *tile, float lse[LANE_RO
         lse[i] = there ? lse_row[(first + row) * args->lse.row_stride] : -MINUS_INF;
         delta[i] = there ? delta_row[first + row] : 0;
     }
-}
-
-/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. */
-SAC_FN float lse_log2(float lse) { return lse == MINUS_INF ? 0 : lse * LOG2_E; }
-
-/* What all lanes have written is there, and bytes are on their way, or have come already: a barrier counts them either way. */
-SAC_FN void announce(uint64_t *full, uint32_t bytes) {
-    __syncwarp();
-    if (lane_id() == 0) ptx_mbarrier_arrive_expect(full, bytes);
 }
 
 /* The copies start first: in a CTA's first tile nothing else hides the way of lse and delta. */
@@ -79,35 +111,6 @@ SAC_FN void load_queries(producer *w, const q_record *tile) {
     ring_next(&w->q, Q_STAGES);
 }
 
-/* Once for each that looks at a stage of its own. */
-SAC_FN void end_queries(producer *w) {
-    for (int i = 0; i < (SPLIT_QUERIES ? CONSUMERS : 1); i++) {
-        ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
-        if (lane_id() == 0) {
-            w->smem->q_tile[w->q.stage].head = -1;
-            ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
-        }
-        ring_next(&w->q, Q_STAGES);
-    }
-}
-
-/* The queries that this CTA's part takes of all that see its keys: whole groups of rows. */
-SAC_FN sac_range part_of(sac_range all, int32_t part, int32_t num_parts) {
-    const int32_t first = all.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
-    const int32_t each = sac_ceil_div(sac_ceil_div(all.end - first, num_parts), SAC_SUM_ROWS) * SAC_SUM_ROWS;
-    sac_range r = {first + part * each, first + (part + 1) * each};
-    return r;
-}
-
-SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
-    const sac_attention_args *args = &w->params->args;
-    const sac_band band = sac_band_make(&args->band, w->sequence.q_len, w->sequence.k_len);
-    sac_walk walk = sac_walk_queries(args, &band, w->own.batch, head, w->own.keys, Q_TILE);
-    if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
-    if (w->params->num_parts > 1) sac_walk_clip(&walk, part_of(walk.any, w->own.part, w->params->num_parts));
-    return walk;
-}
-
 /* The walk's next tile; it ends early where it starts inside a group of rows. */
 SAC_FN int next_queries(const producer *w, sac_walk *walk, q_record *record) {
     sac_tile tile;
@@ -123,20 +126,25 @@ SAC_FN int next_queries(const producer *w, sac_walk *walk, q_record *record) {
     return 1;
 }
 
-SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem, const key_tile *own) {
-    const sac_attention_args *args = &params->args;
-    producer w = {params, smem, *own, sequence_of(args, own->batch), {0, 0}};
-    load_keys(&w);
+SAC_FN void produce_queries(producer *w) {
+    const sac_attention_args *args = &w->params->args;
     q_record record;
     for (int32_t i = 0; i < args->group; i++) {
-        record.head = own->head * args->group + i;
-        const int64_t first = record.head * params->sum_rows + sac_sum_row(&args->len_q, own->batch);
-        sac_walk walk = walk_queries(&w, record.head);
-        while (next_queries(&w, &walk, &record)) {
+        record.head = w->own.head * args->group + i;
+        const int64_t first = record.head * w->params->sum_rows + sac_sum_row(&args->len_q, w->own.batch);
+        sac_walk walk = walk_queries(w, record.head);
+        while (next_queries(w, &walk, &record)) {
             record.sum = (first + record.origin) / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE;
-            load_queries(&w, &record);
+            load_queries(w, &record);
         }
     }
+}
+#endif
+
+SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem, const key_tile *own) {
+    producer w = {params, smem, *own, sequence_of(&params->args, own->batch), {0, 0}};
+    load_keys(&w);
+    produce_queries(&w);
     end_queries(&w);
 }
 

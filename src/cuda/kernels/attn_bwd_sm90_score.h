@@ -87,6 +87,24 @@ SAC_FN int32_t key_of(const score_tile *t, int i) {
 #define BIT_OF(i) (1u << ((i) / 4 * 2 + (i) % 2))
 SAC_FN int is_visible(const pair_bits *seen, int i) { return (seen->line[i / 2 % 2] & BIT_OF(i)) != 0; }
 
+#if PACK
+/* Every row is asked where it is from. */
+SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile) {
+    pair_bits seen = {{~0u, ~0u}};
+    if (!warp_has(tile->flags & Q_MASKED)) return seen;
+    const sac_sequence sequence = sequence_of(&c->params->args, c->smem->own.batch);
+    const sac_band band = sac_band_make(&c->params->args.band, sequence.q_len, sequence.k_len);
+#pragma unroll 1
+    for (int j = 0; j < SCORE_COLUMNS / 4; j++) {
+        const int32_t query = c->smem->query[c->q.stage][first_column() + j / 2 * 8 + j % 2];
+        const int32_t begin = sac_band_lo(&band, query), key = first_key(c);
+        const int32_t end = sac_min(c->smem->own.keys.end, sac_band_hi(&band, query));
+        if (key < begin || key >= end) seen.line[0] &= ~(1u << j);
+        if (key + 8 < begin || key + 8 >= end) seen.line[1] &= ~(1u << j);
+    }
+    return seen;
+}
+#else
 /* What is visible depends on no score: it is asked for while their products run. */
 SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile) {
     pair_bits seen = {{~0u, ~0u}};
@@ -103,6 +121,7 @@ SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile) {
 #endif
     return seen;
 }
+#endif
 
 #if PRESCALED
 SAC_FN score_place place_of(const score_tile *t, int i) {

@@ -7,24 +7,33 @@
 #include "cuda/kernels/ptx/reduce.h"
 
 #if SUM_DQ
+SAC_FN int64_t sum_of(const dq_place *place, int row_group) {
+#if PACK
+    return place->sum[row_group];
+#else
+    return place->sum + row_group * SUM_GROUPS * SUM_GROUP_SIZE;
+#endif
+}
+
 /* Adds `columns` columns of this warp's 16 rows of dQ to the sums; the first of them are of these groups in its tile. */
 SAC_FN void add_dq_columns(const consumer *c, const dq_place *place, int row_group, int column_group,
                            int columns) {
-    float *to = c->params->dq_sum + place->sum + (row_group * SUM_GROUPS + column_group) * SUM_GROUP_SIZE +
-                lane_id() * 4;
     const int rows = place->row_groups - row_group, groups = SUM_GROUPS - column_group;
 #pragma unroll
-    for (int half = 0; half < 2; half++)
+    for (int half = 0; half < 2; half++) {
+        if (half >= rows) continue;
+        float *to = c->params->dq_sum + sum_of(place, row_group + half) + column_group * SUM_GROUP_SIZE +
+                    lane_id() * 4;
 #pragma unroll
         for (int j = 0; j < columns / SAC_SUM_COLUMNS; j++)
-            if (half < rows && j < groups)
-                ptx_add_f32x4(to + (half * SUM_GROUPS + j) * SUM_GROUP_SIZE, c->dq[8 * j + 2 * half],
-                              c->dq[8 * j + 2 * half + 1], c->dq[8 * j + 4 + 2 * half],
-                              c->dq[8 * j + 4 + 2 * half + 1]);
+            if (j < groups)
+                ptx_add_f32x4(to + j * SUM_GROUP_SIZE, c->dq[8 * j + 2 * half], c->dq[8 * j + 2 * half + 1],
+                              c->dq[8 * j + 4 + 2 * half], c->dq[8 * j + 4 + 2 * half + 1]);
+    }
 }
 
 SAC_FN dq_place dq_place_of(const q_record *tile) {
-    const dq_place place = {tile->sum, (tile->end - tile->origin + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS};
+    const dq_place place = {tile->sum, (rows_of(tile) + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS};
     return place;
 }
 

@@ -44,16 +44,30 @@
 #define LANE_ROWS ((Q_TILE + 31) / 32)
 
 /* What the producer tells the consumers about a query tile. It lies in Q_TILE rows from origin on; the sums of dQ want
- * that to be a multiple of 8. */
+ * that to be a multiple of 8. With PACK it lies in pieces, one after the other, and smem_layout.query says where from. */
 typedef struct __align__(16) q_record {
     int32_t head; /* -1: no more queries */
     int32_t origin, begin, end;
     int32_t flags; /* Q_MASKED, and the kind << Q_KIND */
     int32_t delta; /* DIAGONAL */
-    int64_t sum;   /* where in dq_sum the tile's rows start */
+#if PACK
+    int32_t used;                       /* rows; behind them there is nothing */
+    int64_t sum[Q_TILE / SAC_SUM_ROWS]; /* where in dq_sum each group of rows starts */
+#else
+    int64_t sum; /* where in dq_sum the tile's rows start */
+#endif
 }
 q_record;
 enum { Q_MASKED = 1, Q_KIND = 1 };
+
+/* Rows of the tile from its first on, as far as there are any. */
+SAC_FN int32_t rows_of(const q_record *tile) {
+#if PACK
+    return tile->used;
+#else
+    return tile->end - tile->origin;
+#endif
+}
 
 /* The keys of a CTA. */
 typedef struct key_tile {
@@ -63,7 +77,11 @@ typedef struct key_tile {
 
 /* Where in dq_sum the dQ of a tile goes, which is known one tile later. */
 typedef struct dq_place {
+#if PACK
+    const int64_t *sum;
+#else
     int64_t sum;
+#endif
     int32_t row_groups; /* of 8 */
 } dq_place;
 
@@ -91,6 +109,9 @@ typedef struct smem_layout {
 #endif
     float lse[Q_STAGES][32 * LANE_ROWS]; /* base 2; +inf for rows outside the tile, whose P is 0 then */
     float delta[Q_STAGES][32 * LANE_ROWS];
+#if PACK
+    int32_t query[Q_STAGES][Q_TILE]; /* of each row */
+#endif
     q_record q_tile[Q_STAGES];
     key_tile own;
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];

@@ -61,12 +61,11 @@ SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, in
 /* Clears a tile's rows from `first` on. Behind a sequence's last row may lie anything, and 0 times NaN is NaN: every
  * consumer warpgroup clears those rows for itself. Where lengths are the tensor's own, the copy engine has written zeros. */
 SAC_FN void clear_rows(uint8_t *tile, int first, int rows, int panels) {
-    const int missing = rows - first;
 #pragma unroll 1
-    for (int i = threadIdx.x % 128; i < missing * panels * 8; i += 128) {
-        const int row = first + i / 8 % missing, panel = i / 8 / missing;
-        *(uint4 *)(tile + (panel * rows + row) * ROW_BYTES + i % 8 * 16) = make_uint4(0, 0, 0, 0);
-    }
+    for (int row = first + threadIdx.x % 128 / 8; row < rows; row += 16)
+        for (int panel = 0; panel < panels; panel++)
+            *(uint4 *)(tile + (panel * rows + row) * ROW_BYTES + threadIdx.x % 8 * 16) =
+                make_uint4(0, 0, 0, 0);
     ptx_fence_proxy_async_shared();
     ptx_barrier_sync(threadIdx.x / 128, 128);
 }
