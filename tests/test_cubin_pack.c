@@ -195,7 +195,7 @@ static void absent_pack_says_so(void **state) {
 /* ---- what the build puts into one ---- */
 
 static struct {
-    bool fwd_portable, bwd_portable, fwd_sm90, bwd_sm90, dq_sm90, mask;
+    bool fwd_portable, bwd_portable, fwd_sm90, bwd_sm90, dq_sm90, mask, nsa;
     int count;
 } visited;
 
@@ -210,6 +210,7 @@ static saccade_status visit(saccade_context *ctx, const sac_cuda_device *device,
     visited.fwd_sm90 |= strcmp(spec->entry, "attn_fwd_sm90") == 0;
     visited.bwd_sm90 |= strcmp(spec->entry, "attn_bwd_sm90") == 0;
     visited.dq_sm90 |= strcmp(spec->entry, "attn_bwd_dq_sm90") == 0;
+    visited.nsa |= strcmp(spec->entry, "nsa_select") == 0;
     visited.mask |= strcmp(spec->entry, "mask_transpose") == 0;
     visited.count++;
     return SACCADE_OK;
@@ -221,7 +222,7 @@ static void standard_kernels_are_of_every_family_that_the_gpu_can_run(void **sta
     for (size_t i = 0; i < sizeof capabilities / sizeof *capabilities; i++) {
         memset(&visited, 0, sizeof visited);
         assert_int_equal(sac_standard_kernels(capabilities[i], visit), SACCADE_OK);
-        assert_true(visited.fwd_portable && visited.bwd_portable && visited.mask);
+        assert_true(visited.fwd_portable && visited.bwd_portable && visited.mask && visited.nsa);
         assert_int_equal(visited.fwd_sm90 + visited.bwd_sm90 + visited.dq_sm90,
                          capabilities[i] == 90 ? 3 : 0);
     }

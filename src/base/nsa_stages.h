@@ -18,6 +18,7 @@ typedef struct sac_nsa_job {
     saccade_context *ctx;
     DLDevice device;
     sac_nsa_args args;
+    const struct sac_nsa_visitor *visitor; /* a GPU's: takes the place of its launches; mostly NULL */
 } sac_nsa_job;
 
 /* (rows, heads, 3) fp32, the last two contiguous. */

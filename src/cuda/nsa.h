@@ -3,9 +3,20 @@
 #define SAC_CUDA_NSA_H
 
 #include "base/nsa_stages.h"
+#include "cuda/attn_portable.h"
 #include "cuda/cuda.h"
 
 extern const sac_nsa_stages sac_nsa_cuda_stages;
+
+/* Whoever wants the kernels that a job's stages would launch on such a device. */
+typedef struct sac_nsa_visitor {
+    sac_launch_fn launch;
+    const sac_cuda_device *device;
+} sac_nsa_visitor;
+
+/* The kernels that the stages of ordinary calls launch, for standard_kernels.h. */
+saccade_status sac_nsa_cuda_standard(const sac_nsa_visitor *visitor, int32_t dtype, int32_t head_dim,
+                                     int32_t head_dim_v);
 
 saccade_status sac_nsa_cuda_offsets(const sac_nsa_job *job, int32_t *cu_cmp, int32_t *cu_tiles);
 saccade_status sac_nsa_cuda_compress(const sac_nsa_job *job, void *scratch);
@@ -43,7 +54,10 @@ typedef struct sac_nsa_views {
 sac_kernel_spec sac_nsa_cuda_spec(const sac_nsa_args *args, const char *source, const char *entry,
                                   int32_t threads, sac_nsa_views views);
 
-/* Enters the job's device and launches there. */
+/* What the job's launches are for. */
+const sac_cuda_device *sac_nsa_cuda_device(const sac_nsa_job *job);
+
+/* Enters the job's device and launches there, or shows it to the visitor. */
 saccade_status sac_nsa_cuda_launch(const sac_nsa_job *job, const sac_kernel_spec *spec, int64_t num_ctas,
                                    void **params);
 

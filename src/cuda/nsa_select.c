@@ -2,6 +2,7 @@
 #include "cuda/nsa_select.h"
 
 #include "cuda/attn_portable.h"
+#include "cuda/nsa.h"
 
 /* In order of preference; the first whose shared memory suffices is taken. */
 typedef struct select_tile {
@@ -119,32 +120,22 @@ size_t sac_nsa_cuda_select_scratch(const sac_nsa_job *job) {
     return (size_t)(args->tiles * args->num_lists * floats) * sizeof(float);
 }
 
-static saccade_status launch(const sac_nsa_job *job, const sac_cuda_device *device,
-                             sac_nsa_select_args *args) {
+static saccade_status launch(const sac_nsa_job *job, sac_nsa_select_args *args) {
     const int64_t lists = (int64_t)args->nsa.batch * args->nsa.num_lists;
     sac_kernel_spec spec;
     saccade_status status = SACCADE_OK;
     if (takes_means(&args->nsa)) {
         sac_nsa_means_spec(&args->nsa, &spec);
-        status = sac_kernel_launch(job->ctx, device, &spec, lists * args->nsa.max_tiles, (void *[]){args});
+        status = sac_nsa_cuda_launch(job, &spec, lists * args->nsa.max_tiles, (void *[]){args});
     }
     if (status != SACCADE_OK) return status;
-    sac_nsa_select_spec(&args->nsa, device, &spec, &args->plan);
-    return sac_kernel_launch(job->ctx, device, &spec, lists * args->plan.ctas_a_list, (void *[]){args});
-}
-
-static saccade_status run(const sac_nsa_job *job, sac_nsa_select_args *args) {
-    const sac_cuda_device *device;
-    saccade_status status = sac_cuda_enter(job->ctx, job->device.device_id, &device);
-    if (status != SACCADE_OK) return status;
-    status = launch(job, device, args);
-    sac_cuda_leave();
-    return status;
+    sac_nsa_select_spec(&args->nsa, sac_nsa_cuda_device(job), &spec, &args->plan);
+    return sac_nsa_cuda_launch(job, &spec, lists * args->plan.ctas_a_list, (void *[]){args});
 }
 
 saccade_status sac_nsa_cuda_select(const sac_nsa_job *job, void *scratch) {
     sac_nsa_select_args args = {.nsa = job->args, .means = scratch, .lse = scratch};
-    return run(job, &args);
+    return launch(job, &args);
 }
 
 /* Scores are what a choice of no blocks leaves behind. */
@@ -152,5 +143,5 @@ saccade_status sac_nsa_cuda_score(const sac_nsa_job *job, float *scores, void *s
     sac_nsa_select_args args = {.nsa = job->args, .means = scratch, .lse = scratch, .scores = scores};
     args.nsa.indices.data = NULL;
     args.nsa.compressed_indices.top_k = 0;
-    return run(job, &args);
+    return launch(job, &args);
 }

@@ -53,9 +53,14 @@ sac_kernel_spec sac_nsa_cuda_spec(const sac_nsa_args *args, const char *source, 
     return spec;
 }
 
+const sac_cuda_device *sac_nsa_cuda_device(const sac_nsa_job *job) {
+    return job->visitor ? job->visitor->device : sac_cuda_facts_of(job->ctx, job->device)->device;
+}
+
 saccade_status sac_nsa_cuda_launch(const sac_nsa_job *job, const sac_kernel_spec *spec, int64_t num_ctas,
                                    void **params) {
     const sac_cuda_device *device;
+    if (job->visitor) return job->visitor->launch(NULL, job->visitor->device, spec, num_ctas, params);
     saccade_status status = sac_cuda_enter(job->ctx, job->device.device_id, &device);
     if (status != SACCADE_OK) return status;
     status = sac_kernel_launch(job->ctx, device, spec, num_ctas, params);
@@ -78,7 +83,7 @@ int32_t sac_nsa_cuda_row_lanes(const sac_nsa_args *args) {
 }
 
 int64_t sac_nsa_cuda_walk_ctas(const sac_nsa_job *job, int32_t heads, int32_t threads) {
-    const sac_cuda_device *device = sac_cuda_facts_of(job->ctx, job->device)->device;
+    const sac_cuda_device *device = sac_nsa_cuda_device(job);
     const int32_t rows_a_cta = threads / sac_nsa_cuda_row_lanes(&job->args);
     const int64_t rows = job->args.rows * heads, all = (rows + rows_a_cta - 1) / rows_a_cta;
     const int64_t fill = (int64_t)(device ? device->num_sms : SMS_UNKNOWN) * CTAS_AN_SM;

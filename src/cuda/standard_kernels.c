@@ -11,6 +11,7 @@
 #include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_fwd_sm90.h"
 #include "cuda/mask_lists.h"
+#include "cuda/nsa.h"
 
 /* ---- the calls ---- */
 
@@ -23,6 +24,7 @@ typedef struct call_kind {
     int32_t seqlen_q;
     bool shared_keys, ragged, deterministic;
     int32_t kv_block; /* of a block mask; 0: none */
+    bool shared_lists;
 } call_kind;
 
 static const call_kind kinds[] = {
@@ -32,6 +34,7 @@ static const call_kind kinds[] = {
     {.seqlen_q = 8192, .ragged = true},
     {.seqlen_q = 8192, .kv_block = 128}, /* of lists alone */
     {.seqlen_q = 8192, .kv_block = 64},  /* likewise, as native sparse attention makes them */
+    {.seqlen_q = 8192, .kv_block = 64, .shared_keys = true, .shared_lists = true}, /* each query its own */
     {.seqlen_q = 8192, .deterministic = true},
 };
 
@@ -74,14 +77,27 @@ static sac_attention_call make_call(const call_kind *kind, sac_dtype dtype, int3
                                                  .by_key.offsets = (const int64_t *)there,
                                                  .q_block = 128,
                                                  .kv_block = kind->kv_block};
+    if (kind->shared_lists) {
+        sac_block_mask_args *blocks = &call.args.blocks;
+        blocks->by_query.bits = blocks->by_key.bits = (const uint32_t *)there;
+        blocks->q_block = 16, blocks->part = 1;
+        blocks->num_heads = HEADS / group, blocks->heads_per_list = group;
+    }
     return call;
 }
 
 /* ---- the families ---- */
 
+/* Of shared lists, which the Hopper backward walks up to some head_dim: there the portable kernels are not needed. */
+static bool hopper_walks_both_ways(const sac_cuda_device *device, const sac_attention_call *call) {
+    return device->compute_capability == 90 &&
+           sac_max(call->args.head_dim, call->args.head_dim_v) <= SAC_SM90_MOST_GATHERED;
+}
+
 static saccade_status portable(const sac_cuda_device *device, const sac_attention_call *call,
                                sac_launch_fn visit) {
     sac_portable_job job = {.device = device, .launch = visit, .args = call->args};
+    if (call->args.blocks.by_query.bits && hopper_walks_both_ways(device, call)) return SACCADE_OK;
     int32_t dtype = call->args.dtype, d = call->args.head_dim, dv = call->args.head_dim_v;
     sac_portable_plan_forward(device, call, there, &job.plan);
     if (sac_portable_serves_forward(dtype, d, dv, device->smem_bytes))
@@ -108,6 +124,7 @@ static saccade_status hopper_forward(const sac_cuda_device *device, const sac_at
 static saccade_status hopper_backward(const sac_cuda_device *device, const sac_attention_call *call,
                                       sac_launch_fn visit) {
     if (device->compute_capability != 90) return SACCADE_OK;
+    if (call->args.blocks.by_query.bits && !hopper_walks_both_ways(device, call)) return SACCADE_OK;
     const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
     const sac_kernel_spec keys = sac_attn_bwd_sm90_spec(call, sums_dq);
     sac_kernel_spec dq = sac_attn_bwd_dq_convert_sm90_spec(call);
@@ -127,6 +144,10 @@ saccade_status sac_standard_kernels(int32_t compute_capability, sac_launch_fn vi
     for (int i = 0; i < SAC_NUM_MASK_KERNELS; i++)
         if (i != SAC_MASK_CLASSIFY) SAC_TRY(visit(NULL, &device, &sac_mask_kernels[i], 1, NULL));
 #define EACH(item, list) for (size_t item = 0; item < sizeof(list) / sizeof *(list); item++)
+    const sac_nsa_visitor visitor = {visit, &device};
+    EACH(t, dtypes)
+    EACH(d, head_dims)
+    SAC_TRY(sac_nsa_cuda_standard(&visitor, dtypes[t], head_dims[d][0], head_dims[d][1]));
     EACH(t, dtypes)
     EACH(d, head_dims)
     EACH(k, kinds) {
