@@ -10,6 +10,7 @@ turns; a call above 0.3 s is made once. "stages" is a breakdown by kernel, from 
 """
 import argparse
 import json
+import os
 import statistics
 
 import torch
@@ -239,19 +240,47 @@ def measure(saccade, op, n, args):
     return rows
 
 
+def known(path):
+    """The figures that the file holds already; later ones count."""
+    if not path or not os.path.exists(path):
+        return []
+    with open(path) as file:
+        return list(map(json.loads, file))
+
+
+def print_both(rows):
+    """Forward plus backward, where both are known."""
+    ms = {(row["op"], row["tokens"], row["contender"]): row["ms"] for row in rows}
+    lengths = sorted({n for op, n, _ in ms if op == "backward"})
+    for n in lengths:
+        sums = {name: ms["forward", n, name] + ms["backward", n, name] for name in (*DENSE, *SPARSE)
+                if ("forward", n, name) in ms and ("backward", n, name) in ms}
+        dense = min((x for name, x in sums.items() if name in DENSE), default=float("nan"))
+        for name, x in sums.items():
+            print(f"{'both':9}{n:8} {name:14}{x:12.3f} ms {dense / x:8.2f} x dense", flush=True)
+
+
+def draw(path, rows, gpu):
+    rows = [row for row in rows if row["op"] == "forward" and row["contender"] in COLOURS]
+    if path and rows:
+        with open(path, "w") as file:
+            file.write(chart(rows, f"Causal attention, forward: H {HEADS}, Hkv {KV_HEADS}, D {DIM}, bf16, {gpu}"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ops", default="forward", help="of forward, backward, stages")
     parser.add_argument("--lengths", default="1024,2048,4096,8192,16384,32768,65536,131072,262144,524288,1048576")
     parser.add_argument("--contenders", default=",".join((*DENSE, *SPARSE, "graph")))
-    parser.add_argument("--longest", default="", help="NAME=TOKENS,...: the length at which a contender stops")
+    parser.add_argument("--longest", default="cuDNN=65536,saccade dense=262144",
+                        help="NAME=TOKENS,...: the length at which a contender stops")
     parser.add_argument("--skip-check", action="store_true")
     parser.add_argument("--json", help="append the figures to this file, and draw from all that it holds")
     parser.add_argument("--svg", help="draw the forward's figures of this run, or of --json, here")
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     args = parser.parse_args()
     torch.manual_seed(0)
-    saccade, rows = Saccade(args.library), []
+    saccade, rows, gpu = Saccade(args.library), known(args.json), torch.cuda.get_device_name()
     print(f"{machine()}; H {HEADS}, Hkv {KV_HEADS}, D {DIM}, bf16", flush=True)
     if not args.skip_check:
         check(saccade)
@@ -261,14 +290,8 @@ def main():
                 print_stages(saccade, n, n <= BACKWARD_STAGES)
             else:
                 rows += measure(saccade, op, n, args)
-    if args.json:
-        with open(args.json) as file:
-            rows = list(map(json.loads, file))
-    rows = [row for row in rows if row["op"] == "forward" and row["contender"] in COLOURS]
-    if args.svg and rows:
-        with open(args.svg, "w") as file:
-            file.write(chart(rows, f"Causal attention, forward: H {HEADS}, Hkv {KV_HEADS}, D {DIM}, bf16, "
-                                   f"{gpu.split(',')[0]}"))
+                draw(args.svg, rows, gpu)
+    print_both(rows)
 
 
 if __name__ == "__main__":
