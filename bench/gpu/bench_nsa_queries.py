@@ -1,11 +1,11 @@
 """Native sparse attention whose blocks each query chooses for itself, beside one choice for 256 queries, on one GPU.
 
-    python bench/gpu/bench_nsa_queries.py [--lengths 16384,65536] [--kv-heads 8,2] [--backward]
+    python bench/gpu/bench_nsa_queries.py [--lengths 16384,65536] [--kv-heads 8,2] [--backward] [--window 1]
 
 B 1, H 32, D 128, causal, bf16, w_gate, the other defaults of saccade/nsa.h. Inputs "random" choose blocks at random;
 "alike" are a slow walk (correlation 0.98 from a query to the next), so that neighbours choose much the same, as
 queries of trained models do. "x keys" is what neighbouring queries visit together over what each visits. Then the
-microseconds of a forward call by stage.
+microseconds of a call by stage.
 """
 import argparse
 
@@ -51,6 +51,7 @@ def main():
     parser.add_argument("--lengths", default="16384,65536")
     parser.add_argument("--kv-heads", default="8,2")
     parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--window", type=int, default=0, help="1: next to none, as peers without that branch")
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -64,16 +65,18 @@ def main():
             w_gate = torch.randn(HEADS, 3, DIM, **new) / DIM**0.5
             for kind, q in (("alike", walk(n)), ("random", torch.randn(1, n, HEADS, DIM, **new))):
                 for tile in (256, 1):
-                    forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile)
+                    forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile,
+                                                          window=args.window)
                     forward()
                     ms = [min(milliseconds(f) for _ in range(5)) for f in (forward, backward)[:1 + args.backward]]
                     group = HEADS // kv_heads
                     keys = shared_keys(r["indices"], ROWS // group) if tile == 1 else 1
                     print(f"{n:<8} {kv_heads:3} {kind:7} {tile:10}  {keys:6.2f}" + "".join(f"  {x:10.2f}" for x in ms),
                           flush=True)
-                    total, _ = breakdown(forward)
-                    print("#   forward: " + ", ".join(f"{stage} {us:.0f}" for stage, us in
-                                                    sorted(total.items(), key=lambda x: -x[1])), flush=True)
+                    for op, f in (("forward", forward), ("backward", backward))[:1 + args.backward]:
+                        total, _ = breakdown(f)
+                        parts = ", ".join(f"{stage} {us:.0f}" for stage, us in sorted(total.items(), key=lambda x: -x[1]))
+                        print(f"#   {op}: {parts}", flush=True)
 
 
 if __name__ == "__main__":
