@@ -3,14 +3,17 @@
 
 #include "nsa/rows.h"
 
-/* Rows of query heads that a part has at most, where it has several key/value heads: far more than fill any machine, and
- * with 128 dimensions half a GB of each tensor. */
-enum { MOST_ROWS = 1 << 21 };
+/* Rows of query heads that a part has at most, where it has several key/value heads. On a GPU far more than fill it, and
+ * with 128 dimensions half a GB of each tensor. The host touches a fresh workspace page by page, and reads better what a
+ * cache still has: as many as keep its threads busy. */
+enum { MOST_ROWS = 1 << 21, MOST_HOST_ROWS = 1 << 17 };
 
 int32_t sac_nsa_heads_at_once(const sac_nsa_call *call) {
     const sac_nsa_args *args = &call->args;
     if (call->kv_heads_at_once) return sac_min(call->kv_heads_at_once, args->num_kv_heads);
-    const int64_t rows = args->rows * args->group, fit = rows ? MOST_ROWS / rows : args->num_kv_heads;
+    const int64_t rows = args->rows * args->group;
+    const int64_t most = call->whole.device.device_type == kDLCPU ? MOST_HOST_ROWS : MOST_ROWS;
+    const int64_t fit = rows ? most / rows : args->num_kv_heads;
     return fit < 1 ? 1 : fit < args->num_kv_heads ? (int32_t)fit : args->num_kv_heads;
 }
 
