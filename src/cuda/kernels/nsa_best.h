@@ -1,10 +1,12 @@
-/* nsa_best.h - the best so far of a stream of candidates, kept by one warp in shared memory.
+/* nsa_best.h - the best so far of a stream of candidates, kept by one warp: in shared memory, and in registers while some
+ * are added.
  *
  * Places are sorted, best first; free ones hold -inf, and so does nothing else. Candidates come in ascending order and
  * go behind equal scores, so ties go to the lower index; NaN and -inf never compare greater and never enter. After the
  * first few tiles hardly anything passes the last place, so a whole tile is tested against it first.
  *
- * Needs PLACES: 32 times so many are held, at least as many as any list has room for.
+ * Needs PLACES: 32 times so many are held, at least as many as any list has room for. What is pushed behind the room
+ * takes part no longer, but does no harm.
  */
 #ifndef SAC_KERNELS_NSA_BEST_H
 #define SAC_KERNELS_NSA_BEST_H
@@ -25,49 +27,75 @@ SAC_FN void best_clear(best_place *best, int32_t room) {
     __syncwarp();
 }
 
-/* How many places hold a score that is no worse. */
-SAC_FN int32_t best_rank(const best_place *best, int32_t room, float score) {
-    int32_t low = 0, high = room;
-    while (low < high) {
-        const int32_t middle = (low + high) / 2;
-        if (best[middle].score >= score)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
+/* Lane l holds places l, 32 + l and so on. */
+typedef struct best_lanes {
+    float score[PLACES];
+    int32_t index[PLACES];
+} best_lanes;
 
-/* Offers one candidate a lane, lane 0's index being `first`; a lane that has none offers -inf. All that pass enter at once:
- * a candidate goes behind the places that are no worse and the candidates that are before it, a place moves by the
- * candidates that are better. */
-SAC_FN void best_offer(best_place *best, int32_t room, float score, int32_t first) {
-    if (room == 0) return;
-    const bool passes = score > best[room - 1].score;
-    const uint32_t passing = __ballot_sync(ALL_LANES, passes);
-    if (!passing) return;
-    best_place held[PLACES]; /* lane l's: places l, 32 + l and so on */
-    int32_t to[PLACES], place = passes ? best_rank(best, room, score) : room;
+SAC_FN best_lanes best_load(const best_place *best, int32_t room) {
+    best_lanes lanes;
 #pragma unroll
     for (int p = 0; p < PLACES; p++) {
-        to[p] = p * LANES + lane_index();
-        held[p] = best[sac_min(to[p], room - 1)];
-        if (to[p] >= room) to[p] = room;
+        const int32_t i = p * LANES + lane_index();
+        lanes.score[p] = i < room ? best[i].score : -INFINITE;
+        lanes.index[p] = i < room ? best[i].index : -1;
     }
-    for (uint32_t rest = passing; rest; rest &= rest - 1) {
-        const int lane = __ffs(rest) - 1;
-        const float other = __shfl_sync(ALL_LANES, score, lane);
-        place += other > score || (other == score && lane < lane_index());
+    return lanes;
+}
+
+SAC_FN void best_store(best_place *best, int32_t room, const best_lanes *lanes) {
 #pragma unroll
-        for (int p = 0; p < PLACES; p++) to[p] += other > held[p].score;
+    for (int p = 0; p < PLACES; p++) {
+        const int32_t i = p * LANES + lane_index();
+        const best_place place = {lanes->score[p], lanes->index[p]};
+        if (i < room) best[i] = place;
     }
-    __syncwarp(); /* every lane has read what it holds */
+    __syncwarp();
+}
+
+/* What a score must exceed: the last place. */
+SAC_FN float best_bar(const best_lanes *lanes, int32_t room) {
+    float bar = 0;
 #pragma unroll
     for (int p = 0; p < PLACES; p++)
-        if (to[p] < room) best[to[p]] = held[p];
-    const best_place entered = {score, first + lane_index()};
-    if (place < room) best[place] = entered;
-    __syncwarp();
+        if (p == (room - 1) / LANES) bar = __shfl_sync(ALL_LANES, lanes->score[p], (room - 1) % LANES);
+    return bar;
+}
+
+/* Everything behind the new one moves by a place. */
+SAC_FN void best_insert(best_lanes *lanes, float score, int32_t index) {
+#pragma unroll
+    for (int p = PLACES - 1; p >= 0; p--) {
+        float before = __shfl_up_sync(ALL_LANES, lanes->score[p], 1);
+        int32_t before_index = __shfl_up_sync(ALL_LANES, lanes->index[p], 1);
+        if (p > 0) { /* the last lane's before this */
+            const float carried = __shfl_sync(ALL_LANES, lanes->score[p - 1], LANES - 1);
+            const int32_t carried_index = __shfl_sync(ALL_LANES, lanes->index[p - 1], LANES - 1);
+            if (lane_index() == 0) before = carried, before_index = carried_index;
+        }
+        const bool moves = score > lanes->score[p], first = p == 0 && lane_index() == 0;
+        if (!moves) continue;
+        const bool from_before = !first && score > before;
+        lanes->score[p] = from_before ? before : score;
+        lanes->index[p] = from_before ? before_index : index;
+    }
+}
+
+/* Offers one candidate a lane, lane 0's index being `first`; a lane that has none offers -inf. */
+SAC_FN void best_offer(best_place *best, int32_t room, float score, int32_t first) {
+    if (room == 0) return;
+    uint32_t passing = __ballot_sync(ALL_LANES, score > best[room - 1].score);
+    if (!passing) return;
+    best_lanes lanes = best_load(best, room);
+    do {
+        const int lane = __ffs(passing) - 1;
+        best_insert(&lanes, __shfl_sync(ALL_LANES, score, lane), first + lane);
+        passing &= passing - 1;
+        passing &= __ballot_sync(ALL_LANES, score > best_bar(&lanes, room));
+    } while (passing);
+    __syncwarp(); /* every lane has read what it holds */
+    best_store(best, room, &lanes);
 }
 
 /* Writes the indices in ascending order to slots, from `used` on; returns how many slots are used then. */
