@@ -81,7 +81,7 @@ static sac_attention_call make_call(const call_kind *kind, sac_dtype dtype, int3
         sac_block_mask_args *blocks = &call.args.blocks;
         blocks->by_query.bits = blocks->by_key.bits = (const uint32_t *)there;
         blocks->q_block = 16, blocks->part = 1;
-        blocks->num_heads = HEADS / group, blocks->heads_per_list = group;
+        blocks->num_heads = call.args.num_kv_heads, blocks->heads_per_list = call.args.group;
     }
     return call;
 }
