@@ -92,7 +92,7 @@ def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: S
 
 def _new_outputs(q: Tensor, v: Tensor, heads_first: bool, with_lse: bool = True) -> tuple[Tensor, Optional[Tensor]]:
     """out is laid out in memory as q is, where it has its shape."""
-    out = torch.empty_like(q) if v.shape[-1] == q.shape[-1] else q.new_empty((*q.shape[:-1], v.shape[-1]))
+    out = torch.empty_like(q) if v.size(-1) == q.size(-1) else q.new_empty((*q.shape[:-1], v.shape[-1]))
     if not with_lse:
         return out, None
     *batch, rows, heads, _ = q.shape

@@ -29,11 +29,12 @@ def trace_once(trace: Callable[..., TracedModifier], function: Callable, device:
         return trace(function, device)
     reached = _Reached()
     try:
-        key = (trace, device, reached.key(function))
+        key = trace, device, reached.key(function)
     except _Unknown:
         return trace(function, device)
-    if key in _known:
-        traced, places = _known[key]
+    known = _known.get(key)
+    if known is not None:
+        traced, places = known
         if not reached.tensors:
             return traced
         aux = [t if place is None else reached.tensors[place] for t, place in zip(traced.aux, places)]
@@ -68,6 +69,8 @@ class _Reached:
         self._places: dict[int, int] = {}  # of tensors and functions by id: how many were seen before
 
     def key(self, value) -> Hashable:
+        if value is torch or value is math or value is torch.Tensor or value is _MISSING:
+            return id(value)
         if isinstance(value, types.FunctionType):
             return self._function_key(value)
         if isinstance(value, torch.Tensor):
@@ -78,8 +81,6 @@ class _Reached:
             return repr(value)  # NaN equals nothing, and -0.0 equals 0.0
         if isinstance(value, _VALUES):
             return type(value), value
-        if value is torch or value is math or value is torch.Tensor or value is _MISSING:
-            return id(value)
         raise _Unknown
 
     def _place(self, tensor: torch.Tensor) -> int:
@@ -92,16 +93,19 @@ class _Reached:
         if id(function) in self._places:
             return "function", self._places[id(function)]
         self._places[id(function)] = len(self._places)
-        code, known = function.__code__, function.__globals__
-        defaults, keywords = function.__defaults__ or (), function.__kwdefaults__ or {}
+        code, defaults, keywords = function.__code__, function.__defaults__, function.__kwdefaults__
+        names, closure = _names(code), function.__closure__
+        if not (names or closure or defaults or keywords):
+            return code
         try:
-            reached = [cell.cell_contents for cell in function.__closure__ or ()]
+            reached = [cell.cell_contents for cell in closure or ()]
         except ValueError:  # a cell that is still empty
             raise _Unknown from None
-        reached += [known.get(name, _MISSING) for name in _names(code)]
-        reached += defaults
-        reached += keywords.values()
-        return code, len(defaults), tuple(keywords), tuple([self.key(value) for value in reached])
+        known = function.__globals__
+        reached += [known.get(name, _MISSING) for name in names]
+        reached += defaults or ()
+        reached += (keywords or {}).values()
+        return code, len(defaults or ()), tuple(keywords or ()), tuple([self.key(value) for value in reached])
 
 
 @functools.lru_cache(maxsize=MOST_TRACES)
