@@ -12,6 +12,7 @@ from __future__ import annotations
 from . import block_mask
 from ._call import AttentionOptions, forward
 from ._library import ArgumentError, CompileError, SaccadeError, UnsupportedError, lib, text
+from ._tensor import writable
 from .backends import Backend, in_general
 from .block_mask import BlockMask
 from .modifier import Modifier, mask_mod, score_mod
@@ -32,12 +33,15 @@ def attention(q, k, v, *, return_lse: bool = False, out=None, **options):
     """softmax(scale q k^T, modified and masked) v of NumPy arrays (or anything with DLPack, when `out` is given).
 
     q (B, Nq, H, D), k (B, Nk, Hkv, D), v (B, Nk, Hkv, Dv) give (B, Nq, H, Dv); or packed, (T, H, D), with
-    cu_seqlens_q and cu_seqlens_k. The options are the fields of AttentionOptions. With return_lse also the natural
+    cu_seqlens_q and cu_seqlens_k. The options are the fields of AttentionOptions; score_mod and mask_mod may be C text
+    that reads nothing beside its arguments. With return_lse also the natural
     logarithm of each row's sum of exponentials, fp32 (B, H, Nq) or (H, T).
     """
     import numpy
 
     shape = (*q.shape[:-1], v.shape[-1])
+    if not writable(out):
+        raise ValueError("out: is read-only")
     if out is None:
         out = numpy.empty(shape, q.dtype)
     rows = (shape[1], shape[0]) if len(shape) == 3 else (shape[0], shape[2], shape[1])

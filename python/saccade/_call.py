@@ -8,9 +8,10 @@ from ._context import context
 from ._library import check, ffi, lib
 from ._tensor import Tensor
 from .block_mask import BlockMask
-from .modifier import Modifier
+from .modifier import Modifier, as_modifier
 
 CAUSAL = {None: 0, False: 0, True: 1, "top_left": 1, "bottom_right": 2}
+ALIGN = {"top_left": 0, "bottom_right": 1}
 
 
 @dataclass
@@ -30,8 +31,8 @@ class AttentionOptions:
     seqused_k: object = None
     max_seqlen_q: int = 0
     max_seqlen_k: int = 0
-    score_mod: Modifier | None = None
-    mask_mod: Modifier | None = None
+    score_mod: Modifier | str | None = None
+    mask_mod: Modifier | str | None = None
     block_mask: BlockMask | None = None
     deterministic: bool = False
     backend: str | None = None
@@ -47,7 +48,11 @@ class AttentionOptions:
             "softcap": self.softcap, "max_seqlen_q": self.max_seqlen_q, "max_seqlen_k": self.max_seqlen_k,
             "deterministic": self.deterministic}  # fmt: skip
         if self.window is not None:
-            fields["window"] = (True, *self.window, CAUSAL[self.window_align] - 1)
+            if self.window_align not in ALIGN:
+                raise ValueError(f'window_align: {self.window_align!r} is neither "top_left" nor "bottom_right"')
+            if not isinstance(self.window, (tuple, list)) or len(self.window) != 2:
+                raise ValueError(f"window: {self.window!r} is no pair (left, right)")
+            fields["window"] = (True, *self.window, ALIGN[self.window_align])
         for name in self._TENSORS:
             array = getattr(self, name)
             if array is not None:
@@ -56,8 +61,10 @@ class AttentionOptions:
         for name in ("score_mod", "mask_mod"):
             modifier = getattr(self, name)
             if modifier is not None:
-                fields[name] = modifier.bind(kept)
+                fields[name] = as_modifier(name.removesuffix("_mod"), modifier).bind(kept)
         if self.block_mask is not None:
+            if not isinstance(self.block_mask, BlockMask):
+                raise TypeError(f"block_mask: a saccade.BlockMask is needed, not {type(self.block_mask).__name__}")
             fields["block_mask"] = self.block_mask.pointer
         if self.backend is not None:
             kept.append(ffi.new("char[]", self.backend.encode()))

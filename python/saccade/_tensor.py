@@ -39,9 +39,10 @@ class Tensor:
         if hasattr(array, "data_ptr"):
             # Not through torch's export, which costs more than a small attention and takes part in stream order.
             self._describe(array.data_ptr(), (array.device.type, array.device.index or 0), array.shape, array.stride())
-        elif self.dtype == "bfloat16":
-            # NumPy knows bfloat16 only through ml_dtypes, and does not export it.
-            self._describe(array.ctypes.data, ("cpu", 0), array.shape, [stride // 2 for stride in array.strides])
+        elif self.dtype == "bfloat16" or not writable(array):
+            # NumPy exports neither bfloat16, which it knows only through ml_dtypes, nor arrays that are read-only.
+            strides = [stride // array.itemsize for stride in array.strides]
+            self._describe(array.ctypes.data, ("cpu", 0), array.shape, strides)
         elif hasattr(array, "__dlpack__"):
             self._take(array.__dlpack__())
         else:
@@ -69,6 +70,10 @@ class Tensor:
 def pointers(tensors: list[Tensor]):
     """An array of DLTensor pointers, NULL when empty."""
     return ffi.new("const DLTensor *[]", [t.pointer for t in tensors]) if tensors else ffi.NULL
+
+
+def writable(array) -> bool:
+    return getattr(getattr(array, "flags", None), "writeable", True)
 
 
 def dtype_name(array) -> str:

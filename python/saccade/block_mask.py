@@ -13,7 +13,7 @@ from typing import Callable, Optional
 from ._context import context
 from ._library import check, ffi, lib
 from ._tensor import Tensor
-from .modifier import Modifier
+from .modifier import Modifier, as_modifier
 
 DEFAULT_BLOCK = (128, 128)
 # From a random one on, so that no number of another process, as exported programs hold it, is mistaken for one of ours.
@@ -57,8 +57,8 @@ class BlockMask:
             return None
         mask = _by_number.get(number)
         if mask is None:
-            raise RuntimeError("block_mask: is gone, or of another process; a compiled or exported program needs the very "
-                               "mask that it was made with")
+            raise RuntimeError("block_mask: is gone, or of another process; a compiled or exported program needs the "
+                               "very mask that it was made with")
         return mask
 
     @property
@@ -144,10 +144,11 @@ def mask_shape(q_len, kv_len, block_size, batch=1, num_heads=1):
 
 
 @_builder
-def from_mod(mask_mod: Modifier, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
+def from_mod(mask_mod: Modifier | str, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
              block_size=DEFAULT_BLOCK) -> BlockMask:
     """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid."""
-    kept = []
+    kept: list = []
+    mask_mod = as_modifier("mask", mask_mod)
     bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
     return _made(lib.saccade_block_mask_from_mod, mask_shape(q_len, kv_len, block_size, batch, num_heads), bound,
                  kept=(kept, mask_mod))

@@ -60,6 +60,18 @@ class Modifier:
         return bound
 
 
+def as_modifier(kind: str, modifier: Modifier | str) -> Modifier:
+    """kind: "score" or "mask"; a text that reads nothing beside its arguments will do."""
+    if isinstance(modifier, str):
+        return Modifier(kind, modifier)
+    if not isinstance(modifier, Modifier):
+        raise TypeError(f"{kind}_mod: C text, or what saccade.{kind}_mod makes of it, is needed, not a "
+                        f"{type(modifier).__name__} (Python functions are taken by saccade.torch)")
+    if modifier.kind != kind:
+        raise ValueError(f"{kind}_mod: is a {modifier.kind}_mod")
+    return modifier
+
+
 def score_mod(text: str, *, grad_text: str = "", **values) -> Modifier:
     """A score_mod from C text over `score b h q_idx kv_idx`; keyword values that are numbers become scalars."""
     return Modifier("score", text, grad_text=grad_text, **_split(values))

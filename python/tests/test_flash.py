@@ -154,6 +154,8 @@ def test_python_functions_are_modifiers(device):
     q, k, v = (t.detach() for t in qkv(device, 64, 64))
     mods = dict(score_mod=lambda s, b, h, i, j: s - 0.1 * (i - j), mask_mod=lambda b, h, i, j: i >= j)
     out = flash_attn_func(q, k, v, **mods)
+    text = flash_attn_func(q, k, v, mask_mod="q_idx >= kv_idx")
+    torch.testing.assert_close(text, flash_attn_func(q, k, v, causal=True))
     slopes = torch.full((4,), 0.1, device=device)
     torch.testing.assert_close(out, flash_attn_func(q, k, v, causal=True, alibi_slopes=slopes))
 
@@ -172,8 +174,9 @@ def test_flash_attentions_own_block_tensors(device):
 def test_functions_get_the_aux_tensors_that_are_given(device):
     q, k, v = (t.detach() for t in qkv(device, 64, 64))
     bias, limit = torch.randn(4, device=device, requires_grad=True), torch.arange(64, device=device)
-    given = dict(score_mod=lambda s, b, h, i, j, aux: s + aux[0][h] * j, mask_mod=lambda b, h, i, j, aux: j <= aux[1][i])
-    out = flash_attn_func(q, k, v, aux_tensors=[bias, limit], **given)
+    out = flash_attn_func(
+        q, k, v, aux_tensors=[bias, limit], score_mod=lambda s, b, h, i, j, aux: s + aux[0][h] * j,
+        mask_mod=lambda b, h, i, j, aux: j <= aux[1][i])  # fmt: skip
     captured = flash_attn_func(q, k, v, score_mod=lambda s, b, h, i, j: s + bias[h] * j, causal=True)
     torch.testing.assert_close(out, captured)
     grads = (torch.autograd.grad(o.square().sum(), bias)[0] for o in (out, captured))

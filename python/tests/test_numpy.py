@@ -51,6 +51,22 @@ def test_a_mask_text_reads_arrays_and_scalars_by_name(qkv):
     numpy.testing.assert_allclose(saccade.attention(*qkv, mask_mod=wider), plain(*qkv, visible), atol=2e-6)
 
 
+def test_a_text_alone_is_a_modifier(qkv):
+    for options in (dict(mask_mod="kv_idx <= q_idx"),
+                    dict(block_mask=saccade.block_mask.from_mod("kv_idx <= q_idx", 33, 33, block_size=(8, 8)))):
+        out = saccade.attention(*qkv, score_mod="score", **options)
+        numpy.testing.assert_allclose(out, saccade.attention(*qkv, causal=True), atol=2e-6)
+
+
+def test_inputs_may_be_read_only_and_out_may_not(qkv):
+    expected, out = saccade.attention(*qkv), numpy.zeros((2, 33, 4, 24), numpy.float32)
+    for array in (*qkv, out):
+        array.setflags(write=False)
+    numpy.testing.assert_array_equal(saccade.attention(*qkv), expected)
+    with pytest.raises(ValueError, match="out: is read-only"):
+        saccade.attention(*qkv, out=out)
+
+
 def test_block_masks_combine(qkv):
     size = (8, 16)
     near = saccade.block_mask.window(33, 33, 4, 4, block_size=size)
@@ -84,6 +100,16 @@ def test_errors_name_the_argument(qkv):
     q, k, v = qkv
     with pytest.raises(saccade.ArgumentError, match=r"k: shape is \(2, 33, 2, 8\), expected"):
         saccade.attention(q, numpy.ascontiguousarray(k[..., :8]), v)
+    with pytest.raises(ValueError, match="window_align: 'bottom' is neither"):
+        saccade.attention(q, k, v, window=(3, 0), window_align="bottom")
+    with pytest.raises(TypeError, match="block_mask: a saccade.BlockMask is needed, not ndarray"):
+        saccade.attention(q, k, v, block_mask=q)
+    with pytest.raises(TypeError, match="mask_mod: C text.*not a function"):
+        saccade.attention(q, k, v, mask_mod=lambda b, h, i, j: i >= j)
+    with pytest.raises(ValueError, match="mask_mod: is a score_mod"):
+        saccade.attention(q, k, v, mask_mod=saccade.score_mod("score"))
+    with pytest.raises(ValueError, match="window: 3 is no pair"):
+        saccade.attention(q, k, v, window=3)
     with pytest.raises(saccade.CompileError, match="scor"):
         saccade.attention(q, k, v, score_mod=saccade.score_mod("scor + 1"))
     with pytest.raises(saccade.UnsupportedError, match="dtype f64"):

@@ -17,7 +17,8 @@ def _flex(q, k, v):
     n = q.shape[1]
     mask = st.create_block_mask(lambda b, h, i, j: i - j < 100, None, None, n, n, device=q.device)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    return st.flex_attention(q, k, v, score_mod=lambda s, b, h, i, j: s - 0.01 * (i - j), block_mask=mask, enable_gqa=True)
+    return st.flex_attention(
+        q, k, v, score_mod=lambda s, b, h, i, j: s - 0.01 * (i - j), block_mask=mask, enable_gqa=True)  # fmt: skip
 
 
 def _nsa(q, k, v):

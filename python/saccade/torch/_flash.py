@@ -148,7 +148,7 @@ def _with_aux(mod: Mod, aux_tensors: Sequence[Tensor]) -> Mod:
     """The function with the tensors that it gets, as if it captured them."""
     if mod is None:
         return None
-    if isinstance(mod, Modifier):
+    if isinstance(mod, (Modifier, str)):
         raise ValueError("aux_tensors: are for Python functions; a text has its arrays by name (saccade.score_mod)")
     tensors = tuple(aux_tensors)
     return lambda *args: mod(*args, tensors)

@@ -6,21 +6,23 @@ from typing import Callable, Union
 
 import torch
 
+from .. import modifier as texts
 from ..modifier import Modifier
 from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
 from ._trace_cache import trace_once
 
-Mod = Union[Modifier, Callable, None]
+Mod = Union[Modifier, str, Callable, None]
 _TRACES = {"score": trace_score_mod, "mask": trace_mask_mod}
 
 
 NOTHING = TracedModifier("", "")
 
 
-def bound(kind: str, function: Union[Modifier, Callable], device: torch.device) -> TracedModifier:
+def bound(kind: str, function: Union[Modifier, str, Callable], device: torch.device) -> TracedModifier:
     """A modifier as the operators take it. kind: "score" or "mask"."""
-    if not isinstance(function, Modifier):
+    if not isinstance(function, (Modifier, str)):
         return trace_once(_TRACES[kind], function, device)
+    function = texts.as_modifier(kind, function)
     scalars = torch.tensor(list(function.scalars.values()), dtype=torch.float32) if function.scalars else None
     return TracedModifier(
         function.text, function.grad_text, tuple(function.aux), list(function.aux.values()), scalars)  # fmt: skip
@@ -28,8 +30,8 @@ def bound(kind: str, function: Union[Modifier, Callable], device: torch.device) 
 
 def as_modifier(kind: str, function: Union[Callable, Modifier], device: torch.device) -> Modifier:
     """A modifier as the library's own functions take it."""
-    if isinstance(function, Modifier):
-        return function
+    if isinstance(function, (Modifier, str)):
+        return texts.as_modifier(kind, function)
     traced = trace_once(_TRACES[kind], function, device)
     scalars = [] if traced.scalars is None else traced.scalars.tolist()
     return Modifier(kind, traced.text, grad_text=traced.grad_text, aux=dict(zip(traced.aux_names, traced.aux)),
