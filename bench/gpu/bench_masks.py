@@ -91,9 +91,12 @@ def fa4(case, q, k, v):
     from flash_attn.cute import flash_attn_func, flash_attn_varlen_func
     if case.fa4 is None:
         raise NotImplementedError("no argument for it")
-    if case.packed:
-        return lambda: flash_attn_varlen_func(q[0], k[0], v[0], causal=True, **case.fa4)
-    return lambda: flash_attn_func(q, k, v, causal=True, **case.fa4)
+    function, given = (flash_attn_varlen_func, (q[0], k[0], v[0])) if case.packed else (flash_attn_func, (q, k, v))
+
+    def forward():
+        out = function(*given, causal=True, **case.fa4)
+        return out[0] if isinstance(out, tuple) else out
+    return forward
 
 
 def flex_on(options):

@@ -80,8 +80,8 @@ static int32_t ds_bytes(const tile_row *t) {
     return 2 * buffers * t->q_tile * (splits_queries(t) ? t->kv_tile : MOST_KEYS);
 }
 
-/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; and 1 KiB for
- * the rest. */
+/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; what the band
+ * says of each key; and 1 KiB for the rest. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));

@@ -19,6 +19,7 @@
 #include "cuda/kernels/attn_bwd_sm90_producer.h"
 #include "cuda/kernels/attn_bwd_sm90_score.h"
 #include "cuda/kernels/attn_bwd_sm90_store.h"
+#include "cuda/kernels/attn_bwd_sm90_unfinite.h"
 #include "cuda/kernels/ptx/warpgroup.h"
 #include "cuda/kernels/ptx/wgmma.h"
 
@@ -108,12 +109,7 @@ SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
     smem_layout *smem = c->smem;
     const float *lse = smem->lse[c->q.stage] + first_query();
     const float l[2] = {lse[0], lse[8]};
-#if PRESCALED
-    modify_scores(c, tile);
-#endif
-#pragma unroll
-    for (int i = 0; i < KV_TILE / 2; i++) c->s[i] = probability(c, i, l[i / 2 % 2]);
-    hide_pairs(c, tile, seen);
+    prepare_scores(c, tile, seen);
     ptx_mbarrier_wait(&smem->p_empty, c->p_parity ^ 1);
     c->p_parity ^= 1;
 #pragma unroll
@@ -122,7 +118,7 @@ SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int at = 8 * i + 2 * e;
-            block[e] = pack(c->s[at], c->s[at + 1]);
+            block[e] = pack(probability(c, at, l[e % 2]), probability(c, at + 1, l[e % 2]));
         }
         ptx_stmatrix(block_at(c, smem->p, i), block);
     }
@@ -144,7 +140,7 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
     issue_scores(c, smem->q[stage], smem->k, HEAD_DIM);
-    const pair_bits seen = visible_pairs(c, tile);
+    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && warp_has(tile->flags & Q_MASKED));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_p(c, tile, &seen);
@@ -315,6 +311,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (own.keys.begin >= own.keys.end) return;
     if (threadIdx.x == 0) {
         smem->own = own;
+        smem->unfinite_keys = 0;
         init_barriers(smem);
     }
     __syncthreads();
@@ -327,11 +324,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     start(&c, &params, smem);
     if (threadIdx.x < 256) {
         ptx_take_registers(CONSUMER_REGS);
-        clear_unused_keys(&c);
+        prepare_keys(smem);
         consume_first(&c);
     } else {
         ptx_take_registers(SECOND_REGS);
-        clear_unused_keys(&c);
+        prepare_keys(smem);
         consume_second(&c);
     }
 }

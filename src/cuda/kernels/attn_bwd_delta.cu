@@ -1,7 +1,7 @@
 /* attn_bwd_delta.cu - before the backward pass: delta = rowsum(out * dout) - dlse of each row and head, zeroes for
  * the sums of dQ, and each part's share of dsink = -sum over rows of exp(sink - lse) delta.
  *
- * One CTA, ROWS_PER_CTA rows of one head; one warp, one row at a time. Grid: heads x parts, heads fastest.
+ * One CTA, ROWS_PER_CTA rows of one head; one warp, some rows at a time, whose loads are on their way together. Grid: heads x parts, heads fastest.
  * Needs DTYPE HEAD_DIM HEAD_DIM_V ROWS_PER_CTA ALIGNED NUM_THREADS, and DELTA_IS_THERE: the row sums have been left in
  * delta by attn_bwd_dq_portable.cu, out is not looked at.
  */
@@ -9,7 +9,7 @@
 #include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/element.h"
 
-enum { NUM_WARPS = NUM_THREADS / 32 };
+enum { NUM_WARPS = NUM_THREADS / 32, ROWS_AT_ONCE = 4 };
 
 SAC_FN float warp_sum(float x) {
 #pragma unroll
@@ -26,16 +26,37 @@ SAC_FN float2 load_pair(const element *p) {
 #endif
 }
 
+/* This lane's part of a row. */
 SAC_FN float row_dot(const sac_attention_args *args, row_place place, int32_t h) {
     int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
     const element *out = view_row(&args->out, b, h, place.index);
     const element *dout = view_row(&args->dout, b, h, place.index);
     float sum = 0;
+#pragma unroll
     for (int d = threadIdx.x % 32 * 2; d < HEAD_DIM_V; d += 64) {
         float2 x = load_pair(out + d), y = load_pair(dout + d);
         sum += x.x * y.x + x.y * y.y;
     }
-    return warp_sum(sum);
+    return sum;
+}
+
+/* Delta of a row, from its dot product; its share of dsink; zeroes for its dQ. */
+SAC_FN float finish_row(const sac_attention_args *args, const sac_portable_plan *plan, row_place place,
+                        int64_t row, int32_t h, float dot) {
+    const int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
+    float delta = 0, dsink = 0;
+    if (place.used) {
+        delta = DELTA_IS_THERE ? plan->delta[h * plan->total_q + row] : dot;
+        if (args->dlse.data) delta -= *row_value(&args->dlse, b, h, place.index);
+        const float lse = *row_value(&args->lse, b, h, place.index);
+        if (args->dsink && lse > -INFINITE) dsink = -ptx_exp2(LOG2_E * (args->sink[h] - lse)) * delta;
+    }
+    __syncwarp(); /* every lane has read it */
+    if (threadIdx.x % 32 == 0) plan->delta[h * plan->total_q + row] = delta;
+    if (plan->dq_sum)
+        for (int d = threadIdx.x % 32; d < DQ_SUM_PITCH; d += 32)
+            plan->dq_sum[(h * plan->total_q + row) * DQ_SUM_PITCH + d] = 0;
+    return dsink;
 }
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
@@ -45,23 +66,24 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     const int32_t h = blockIdx.x % args.num_heads, part = blockIdx.x / args.num_heads,
                   warp = threadIdx.x / 32;
     float dsink = 0;
-    for (int r = warp; r < ROWS_PER_CTA; r += NUM_WARPS) {
-        int64_t row = (int64_t)part * ROWS_PER_CTA + r;
-        if (row >= plan.total_q) break;
-        row_place place = row_place_of(&args.len_q, args.batch, row);
-        int32_t b = args.len_q.cu_seqlens ? 0 : place.b;
-        float delta = 0;
-        if (place.used) {
-            delta = DELTA_IS_THERE ? plan.delta[h * plan.total_q + row] : row_dot(&args, place, h);
-            if (args.dlse.data) delta -= *row_value(&args.dlse, b, h, place.index);
-            float lse = *row_value(&args.lse, b, h, place.index);
-            if (args.dsink && lse > -INFINITE) dsink -= ptx_exp2(LOG2_E * (args.sink[h] - lse)) * delta;
+    for (int first = warp; first < ROWS_PER_CTA; first += ROWS_AT_ONCE * NUM_WARPS) {
+        row_place place[ROWS_AT_ONCE];
+        float dot[ROWS_AT_ONCE];
+        const int64_t first_row = (int64_t)part * ROWS_PER_CTA + first;
+#pragma unroll
+        for (int i = 0; i < ROWS_AT_ONCE; i++) {
+            const int64_t row = first_row + i * NUM_WARPS;
+            const int there = first + i * NUM_WARPS < ROWS_PER_CTA && row < plan.total_q;
+            place[i] = row_place_of(&args.len_q, args.batch, there ? row : 0);
+            dot[i] = 0;
+            if (there && place[i].used && !DELTA_IS_THERE) dot[i] = row_dot(&args, place[i], h);
         }
-        __syncwarp(); /* every lane has read it */
-        if (threadIdx.x % 32 == 0) plan.delta[h * plan.total_q + row] = delta;
-        if (plan.dq_sum)
-            for (int d = threadIdx.x % 32; d < DQ_SUM_PITCH; d += 32)
-                plan.dq_sum[(h * plan.total_q + row) * DQ_SUM_PITCH + d] = 0;
+#pragma unroll
+        for (int i = 0; i < ROWS_AT_ONCE; i++) {
+            const int64_t row = first_row + i * NUM_WARPS;
+            if (first + i * NUM_WARPS >= ROWS_PER_CTA || row >= plan.total_q) break;
+            dsink += finish_row(&args, &plan, place[i], row, h, warp_sum(dot[i]));
+        }
     }
     if (!args.dsink) return;
     if (threadIdx.x % 32 == 0) warp_dsink[warp] = dsink;

@@ -22,6 +22,7 @@
 typedef sac_attn_bwd_sm90_params kernel_params;
 #define BACKWARD 1
 #define SPLIT 0
+#include "cuda/kernels/attn_bwd_sm90_by_hand.h"
 #include "cuda/kernels/attn_sm90_mask.h"
 #include "cuda/kernels/attn_sm90_store.h"
 #include "cuda/kernels/ptx/fence.h"
@@ -161,33 +162,53 @@ SAC_FN void pack_gradients(consumer *c) {
 
 /* ---- query tiles ---- */
 
-SAC_FN void first_tile(consumer *c, const kv_record *tile) {
+/* A key that is not finite shows in the scores of all rows. It matters where pairs are hidden. */
+SAC_FN int look_for_unfinite(const consumer *c, const kv_record *tile) {
+    return !ONLY_DELTA && warp_has(tile->flags & KV_MASKED) && has_unfinite(c->s, KV_TILE / 2);
+}
+SAC_FN int must_be_by_hand(const kv_record *tile, int found) {
+    return !ONLY_DELTA && warp_has(tile->flags & KV_MASKED) && ptx_barrier_any(threadIdx.x / 128, 128, found);
+}
+
+/* Both give whether ds k must be multiplied by hand. */
+SAC_FN int first_tile(consumer *c, const kv_record *tile) {
     issue_scores(c, tile);
     issue_dp(c);
     ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->s, KV_TILE / 2);
+    const int found = look_for_unfinite(c, tile);
     probabilities(c, tile);
     dp_arrived(c);
     score_gradients(c, tile);
     pack_gradients(c);
+    return must_be_by_hand(tile, found);
 }
 
 /* The branch that hides scores keeps their arithmetic before the last wait: the assembler would move that up. */
-SAC_FN void next_tile(consumer *c, const kv_record *tile) {
+SAC_FN int next_tile(consumer *c, const kv_record *tile) {
     issue_scores(c, tile);
     issue_dp(c);
     issue_dq(c);
     ptx_wgmma_wait(1);
+    ptx_wgmma_pin(c->s, KV_TILE / 2);
+    const int found = look_for_unfinite(c, tile);
     probabilities(c, tile);
     dp_arrived(c);
     score_gradients(c, tile);
     ptx_wgmma_wait(0);
     dq_arrived(c);
     pack_gradients(c);
+    return must_be_by_hand(tile, found);
 }
 
-SAC_FN void last_dq(consumer *c) {
-    issue_dq(c);
-    ptx_wgmma_wait(0);
+SAC_FN void last_dq(consumer *c, int by_hand) {
+    if (by_hand) {
+        add_by_hand(c->dq, HEAD_DIM, c->ds, c->smem->k[ds_stage(c)], KV_TILE);
+        __syncwarp();
+    } else {
+        issue_dq(c);
+        ptx_wgmma_wait(0);
+    }
     dq_arrived(c);
 }
 
@@ -198,7 +219,8 @@ SAC_FN int sees(const consumer *c, const kv_record *tile) {
     return tile->begin < keys.end && tile->end > keys.begin;
 }
 
-/* Tiles that this warpgroup sees come in runs; those between are for others. */
+/* Tiles that this warpgroup sees come in runs; those between are for others. A run also ends with a tile whose product must
+ * be made by hand. */
 SAC_FN void attend(consumer *c) {
     kv_record tile = wait_k(c);
     for (;;) {
@@ -210,17 +232,18 @@ SAC_FN void attend(consumer *c) {
             }
             tile = wait_k(c);
         }
-        first_tile(c, &tile);
-        int seen = 1;
-        while (!warp_has(tile.flags & KV_LAST)) {
+        int by_hand = first_tile(c, &tile), seen = 1;
+        while (!by_hand && !warp_has(tile.flags & KV_LAST)) {
             tile = wait_k(c);
             seen = warp_has(sees(c, &tile));
             if (!seen) break;
-            next_tile(c, &tile);
+            by_hand = next_tile(c, &tile);
         }
-        if (seen) q_read(c);
-        last_dq(c);
-        if (seen) return;
+        const int last = seen && warp_has(tile.flags & KV_LAST);
+        if (last) q_read(c);
+        last_dq(c, by_hand);
+        if (last) return;
+        if (by_hand) tile = wait_k(c);
     }
 }
 

@@ -24,6 +24,7 @@
 #include "cuda/kernels/attn_bwd_sm90_producer.h"
 #include "cuda/kernels/attn_bwd_sm90_score.h"
 #include "cuda/kernels/attn_bwd_sm90_store.h"
+#include "cuda/kernels/attn_bwd_sm90_unfinite.h"
 #include "cuda/kernels/ptx/warpgroup.h"
 #include "cuda/kernels/ptx/wgmma.h"
 
@@ -109,8 +110,8 @@ SAC_FN void issue_dq(consumer *c, const uint8_t *from, int half) {
 #if SPLIT_ROLES
 #include "cuda/kernels/attn_bwd_sm90_roles.h"
 #else
-/* P and dS of a tile, packed as operands. */
-SAC_FN void make_gradients(consumer *c, const q_record *tile, int masked) {
+/* P and dS of a tile, packed as operands. Must it be multiplied by hand? */
+SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
@@ -118,29 +119,66 @@ SAC_FN void make_gradients(consumer *c, const q_record *tile, int masked) {
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
-    const pair_bits seen = visible_pairs(c, tile);
+    const int look = warp_has(tile->flags & Q_MASKED);
+    int found = 0;
 #if KEEPS_PRODUCT
+    const pair_bits seen = visible_pairs(c, tile, look);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
+    if (look) found = has_unfinite(c->s, Q_TILE / 2) | has_unfinite(c->dp, Q_TILE / 2);
     score_grads(c, tile, &seen, masked);
 #else
+    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && look);
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
-    probabilities(c, tile, &seen);
+    found = prepare_scores(c, tile, &seen);
+    probabilities(c);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     gradients(c);
+    if (look) found |= has_unfinite_words(c->ds_packed, Q_TILE / 4); /* 0 times dP that is not finite */
 #endif
+    return look && ptx_barrier_any(1 + c->warpgroup, 128, found);
+}
+
+SAC_FN void multiply_by_hand(consumer *c) {
+    hide_gradients(c);
+    add_by_hand(c->dv, HEAD_DIM_V, c->p, c->smem->dout[c->q.stage], Q_TILE);
+    add_by_hand(c->dk, HEAD_DIM, c->ds_packed, c->smem->q[c->q.stage], Q_TILE);
+}
+
+SAC_FN void release_queries(const consumer *c) {
+    __syncwarp();
+    release(&c->smem->dout_empty[c->q.stage]);
+    release(&c->smem->q_empty[c->q.stage]);
 }
 
 #if SPLIT_QUERIES
 #include "cuda/kernels/attn_bwd_sm90_queries.h"
 #else
+/* dq needs no care: keys were looked through before. */
+SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
+    multiply_by_hand(c);
+#if SUM_DQ
+    put_ds(c, tile);
+    issue_dq(c, c->smem->ds[c->ds.stage], c->warpgroup);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
+    add_dq(c);
+    ring_next(&c->ds, DS_BUFFERS);
+#endif
+    release_queries(c);
+    ring_next(&c->q, Q_STAGES);
+}
+
 SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
-    make_gradients(c, tile, masked);
+    if (warp_has(make_gradients(c, tile, masked))) {
+        finish_by_hand(c, tile);
+        return;
+    }
 #if SUM_DQ
     put_ds(c, tile);
     issue_dq(c, smem->ds[c->ds.stage], c->warpgroup);
@@ -212,8 +250,9 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
 
 SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     consumer c;
+    note_seen_by(params, smem);
+    prepare_keys(smem);
     start(&c, params, smem);
-    clear_unused_keys(&c);
 #if SPLIT_ROLES
     if (warp_has(c.warpgroup == 0)) {
         WALK(add_to_dv);
@@ -227,6 +266,7 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
 #if DQ_LATE
     add_last_dq(&c);
 #endif
+    mark_dv(&c);
 #if SPLIT_QUERIES
     store_joined(&c);
     return;
@@ -269,6 +309,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (own.keys.begin >= own.keys.end) return;
     if (threadIdx.x == 0) {
         smem->own = own;
+        smem->unfinite_keys = 0;
         init_barriers(smem);
     }
     __syncthreads();

@@ -9,21 +9,23 @@ SAC_FN void clear_unused_queries(const consumer *c, const q_record *tile, uint8_
 #if PACK
     if (warp_has(tile->used < Q_TILE)) clear_rows(rows, tile->used, Q_TILE, panels);
 #elif RAGGED
-    const int32_t used = sac_length_of(&c->params->args.len_q, c->smem->own.batch) - tile->origin;
+    const int32_t used = c->smem->own.sequence.q_len - tile->origin;
     if (warp_has(used < Q_TILE)) clear_rows(rows, used, Q_TILE, panels);
 #endif
 }
 
-/* Once k and v are there. */
-SAC_FN void clear_unused_keys(const consumer *c) {
-    smem_layout *smem = c->smem;
-    const int32_t num_keys = smem->own.keys.end - smem->own.keys.begin;
-    ptx_mbarrier_wait(&smem->kv_full, 0);
-    if (RAGGED && warp_has(num_keys < KV_TILE)) {
-        clear_rows(smem->k, num_keys, KV_TILE, PANELS);
-        clear_rows(smem->v, num_keys, KV_TILE, PANELS_V);
-    }
+#if !BY_QUERY
+/* What the band says of each of a warp's keys: it is asked for in every tile that hides some pair. A key behind the last
+ * is seen by none. */
+SAC_FN void note_seen_by(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
+    const key_tile *own = &smem->own;
+    const sac_band band = sac_band_make(&params->args.band, own->sequence.q_len, own->sequence.k_len);
+    const int line = first_line() - lane_id() / 4 + lane_id() % 16, key = own->keys.begin + line;
+    const sac_range all = {sac_band_first_query(&band, key), sac_band_end_query(&band, key)}, none = {0, 0};
+    smem->seen_by[line] = key < own->keys.end ? all : none;
+    __syncwarp();
 }
+#endif
 
 /* The tile at hand once it is there, or NULL: there are no more. */
 SAC_FN const q_record *next_tile(const consumer *c) {

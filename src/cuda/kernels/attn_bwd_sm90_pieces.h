@@ -20,7 +20,7 @@ SAC_FN void put_row(const producer *w, const gathered_tile *t, uint32_t stage, i
     const uint32_t bits = __shfl_sync(~0u, t->bits, piece);
     const int32_t query = __shfl_sync(~0u, t->query, piece) + rest / pieces->heads;
     float lse = -MINUS_INF, delta = 0;
-    if (piece < t->count && query < w->sequence.q_len && bits >> part & 1) {
+    if (piece < t->count && query < w->own.sequence.q_len && bits >> part & 1) {
         const int32_t b = w->own.batch;
         const int64_t at = (int64_t)row_of(&args->len_q, b) + query;
         lse = args->lse.data[batch_of(&args->len_q, b) * args->lse.batch_stride +
@@ -45,10 +45,10 @@ SAC_FN int64_t sum_of_group(const producer *w, const gathered_tile *t) {
 }
 
 SAC_FN void put_record(const producer *w, const gathered_tile *t, q_record *record) {
-    const sac_band band = sac_band_make(&w->params->args.band, w->sequence.q_len, w->sequence.k_len);
+    const sac_band band = sac_band_make(&w->params->args.band, w->own.sequence.q_len, w->own.sequence.k_len);
     const sac_range seen_by_all = sac_band_queries_all(&band, w->own.keys);
     const sac_query_pieces *pieces = &w->params->pieces;
-    const int32_t end = sac_min(t->query + pieces->queries, w->sequence.q_len);
+    const int32_t end = sac_min(t->query + pieces->queries, w->own.sequence.q_len);
     const int banded = lane_id() < t->count && (t->query < seen_by_all.begin || end > seen_by_all.end);
     const int masked = warp_has(banded) || w->own.keys.end - w->own.keys.begin < KV_TILE;
     const int32_t last = __shfl_sync(~0u, end - t->query, t->count - 1);
@@ -108,7 +108,7 @@ SAC_FN int next_piece(const producer *w, piece_walk *walk, int32_t *query, uint3
     *query = walk->first + piece * pieces->queries;
     *bits = (walk->bits & own) >> shift;
     walk->bits &= ~own;
-    return *query < w->sequence.q_len; /* behind the end all parts seem to have chosen */
+    return *query < w->own.sequence.q_len; /* behind the end all parts seem to have chosen */
 }
 
 /* All that chose the keys, of the heads that share a list. CTAs of different parts take turns with the tiles. */

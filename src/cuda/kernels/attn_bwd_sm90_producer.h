@@ -9,7 +9,6 @@ typedef struct producer {
     const sac_attn_bwd_sm90_params *params;
     smem_layout *smem;
     key_tile own;
-    sac_sequence sequence;
     ring q;
 } producer;
 
@@ -58,7 +57,7 @@ SAC_FN sac_range part_of(sac_range all, int32_t part, int32_t num_parts) {
 
 SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
     const sac_attention_args *args = &w->params->args;
-    const sac_band band = sac_band_make(&args->band, w->sequence.q_len, w->sequence.k_len);
+    const sac_band band = sac_band_make(&args->band, w->own.sequence.q_len, w->own.sequence.k_len);
     sac_walk walk = sac_walk_queries(args, &band, w->own.batch, head, w->own.keys, Q_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
     if (w->params->num_parts > 1) sac_walk_clip(&walk, part_of(walk.any, w->own.part, w->params->num_parts));
@@ -118,10 +117,10 @@ SAC_FN int next_queries(const producer *w, sac_walk *walk, q_record *record) {
     record->origin = tile.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
     record->begin = tile.begin;
     record->end = walk->run.begin = sac_min(tile.end, record->origin + Q_TILE);
-    const int masked = tile.banded || (MASK_MOD && tile.kind == SAC_PARTIAL) || tile.kind == SAC_DIAGONAL ||
-                       w->own.keys.end - w->own.keys.begin < KV_TILE ||
-                       (PRESCALED && record->end - record->begin < Q_TILE);
-    record->flags = (masked ? Q_MASKED : 0) | tile.kind << Q_KIND;
+    const int placed = tile.banded || tile.kind == SAC_DIAGONAL ||
+                       w->own.keys.end - w->own.keys.begin < KV_TILE || record->end - record->begin < Q_TILE;
+    const int masked = placed || (MASK_MOD && tile.kind == SAC_PARTIAL);
+    record->flags = (masked ? Q_MASKED : 0) | (placed ? Q_PLACED : 0) | tile.kind << Q_KIND;
     record->delta = tile.delta;
     return 1;
 }
@@ -142,7 +141,7 @@ SAC_FN void produce_queries(producer *w) {
 #endif
 
 SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem, const key_tile *own) {
-    producer w = {params, smem, *own, sequence_of(&params->args, own->batch), {0, 0}};
+    producer w = {params, smem, *own, {0, 0}};
     load_keys(&w);
     produce_queries(&w);
     end_queries(&w);

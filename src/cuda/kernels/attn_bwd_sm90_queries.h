@@ -5,8 +5,6 @@
 #ifndef SAC_ATTN_BWD_SM90_QUERIES_H
 #define SAC_ATTN_BWD_SM90_QUERIES_H
 
-enum { JOIN_BARRIER = 3 }; /* behind those of the warpgroups */
-
 #if SUM_DQ
 /* A buffer comes back after two turns of this warpgroup: whoever has met the others in between knows that their products
  * with what was in it are over. */
@@ -23,10 +21,33 @@ SAC_FN void add_half_dq(consumer *c, const q_record *tile, int half) {
 }
 #endif
 
+SAC_FN void next_turn(consumer *c) {
+    for (int i = 0; i < CONSUMERS; i++) ring_next(&c->q, Q_STAGES);
+}
+
+/* dq needs no care: keys were looked through before. */
+SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
+    multiply_by_hand(c);
+#if SUM_DQ
+    share_ds(c);
+#pragma unroll
+    for (int half = 0; half < PANELS; half++) {
+        issue_dq(c, c->smem->ds[c->q.stage], half);
+        ptx_wgmma_wait(0);
+        add_half_dq(c, tile, half);
+    }
+#endif
+    release_queries(c);
+    next_turn(c);
+}
+
 SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
-    make_gradients(c, tile, masked);
+    if (warp_has(make_gradients(c, tile, masked))) {
+        finish_by_hand(c, tile);
+        return;
+    }
 #if SUM_DQ
     share_ds(c);
     issue_dq(c, smem->ds[stage], 0);
@@ -47,7 +68,7 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
     release(&smem->q_empty[stage]);
-    for (int i = 0; i < CONSUMERS; i++) ring_next(&c->q, Q_STAGES);
+    next_turn(c);
 }
 
 /* This warpgroup's sums for the other one, in shared memory that no query needs any more. */
@@ -70,12 +91,12 @@ SAC_FN void store_joined(consumer *c) {
     smem_layout *smem = c->smem;
     const sac_attn_bwd_sm90_params *params = c->params;
     const int first = warp_has(c->warpgroup == 0);
-    ptx_barrier_sync(JOIN_BARRIER, 128 * CONSUMERS);
+    ptx_barrier_sync(CTA_BARRIER, 128 * CONSUMERS);
     if (first)
         give_sums(c->dk, HEAD_DIM, smem->q[0]);
     else
         give_sums(c->dv, HEAD_DIM_V, smem->dout[0]);
-    ptx_barrier_sync(JOIN_BARRIER, 128 * CONSUMERS);
+    ptx_barrier_sync(CTA_BARRIER, 128 * CONSUMERS);
     if (first) {
         take_sums(c->dv, HEAD_DIM_V, smem->dout[0]);
         store_keys(c, c->dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);

@@ -60,7 +60,8 @@ SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, in
 /* P crosses, packed, times the slope of the softcap. */
 SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
-    probabilities(c, tile, seen);
+    prepare_scores(c, tile, seen);
+    probabilities(c);
 #pragma unroll
     for (int i = 0; i < P_WORDS; i++) words[i] = SOFTCAP ? pack(c->s[2 * i], c->s[2 * i + 1]) : c->p[i];
     put_words(c, words);
@@ -83,7 +84,8 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile, int masked) {
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
     issue_scores(c->s, c->k_rows, smem->q[stage], HEAD_DIM);
-    const pair_bits seen = visible_pairs(c, tile);
+    const pair_bits seen =
+        visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && warp_has(tile->flags & Q_MASKED));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     make_p(c, tile, &seen, masked);
@@ -104,7 +106,8 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile, int masked) {
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
-    const pair_bits seen = visible_pairs(c, tile); /* unused but where products cross */
+    const pair_bits seen =
+        visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && warp_has(tile->flags & Q_MASKED));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     make_ds(c, tile, &seen, masked);

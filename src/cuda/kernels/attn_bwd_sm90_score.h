@@ -10,6 +10,7 @@
 #include "cuda/kernels/attn_bwd_sm90_tile.h"
 
 #define BACKWARD 1
+#include "cuda/kernels/attn_bwd_sm90_by_hand.h"
 #include "cuda/kernels/attn_sm90_score.h"
 
 /* A tile as one thread sees it. */
@@ -49,15 +50,14 @@ SAC_FN uint32_t visible_columns(const consumer *c, const score_tile *t, const q_
 }
 #else
 SAC_FN uint32_t visible_columns(const consumer *c, const score_tile *t, const q_record *tile, int line) {
-    const sac_band band = sac_band_make(&t->args->band, t->sequence.q_len, t->sequence.k_len);
+    const sac_range seen_by = c->smem->seen_by[first_line() + line];
     const int32_t key = t->key + line;
-    int32_t begin = sac_max(tile->begin, sac_band_first_query(&band, key));
-    int32_t end = sac_min(tile->end, sac_band_end_query(&band, key));
+    int32_t begin = sac_max(tile->begin, seen_by.begin), end = sac_min(tile->end, seen_by.end);
     if (BLOCK_MASK && tile->flags >> Q_KIND == SAC_DIAGONAL) {
         begin = sac_max(begin, key - tile->delta);
         end = sac_min(end, key - tile->delta + 1);
     }
-    return key < c->smem->own.keys.end ? column_bits(begin - t->query, end - t->query) : 0;
+    return column_bits(begin - t->query, end - t->query);
 }
 #endif
 
@@ -68,7 +68,7 @@ SAC_FN score_tile score_tile_of(const consumer *c, const q_record *tile) {
     t.h = tile->head;
     t.query = tile->origin + first_query();
     t.key = first_key(c);
-    t.sequence = sequence_of(t.args, t.b);
+    t.sequence = RAGGED ? c->smem->own.sequence : sequence_of(t.args, t.b);
 #if ALIBI
     t.distance = (float)(t.query + t.sequence.k_len - t.sequence.q_len - t.key);
     t.slope = t.args->alibi_slopes[t.b * t.args->alibi_batch_stride + t.h];
@@ -89,10 +89,10 @@ SAC_FN int is_visible(const pair_bits *seen, int i) { return (seen->line[i / 2 %
 
 #if PACK
 /* Every row is asked where it is from. */
-SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile) {
+SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile, int some_hidden) {
     pair_bits seen = {{~0u, ~0u}};
-    if (!warp_has(tile->flags & Q_MASKED)) return seen;
-    const sac_sequence sequence = sequence_of(&c->params->args, c->smem->own.batch);
+    if (!some_hidden) return seen;
+    const sac_sequence sequence = c->smem->own.sequence;
     const sac_band band = sac_band_make(&c->params->args.band, sequence.q_len, sequence.k_len);
 #pragma unroll 1
     for (int j = 0; j < SCORE_COLUMNS / 4; j++) {
@@ -105,15 +105,17 @@ SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile) {
     return seen;
 }
 #else
-/* What is visible depends on no score: it is asked for while their products run. */
-SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile) {
+/* All of them where some_hidden is 0. A mask_mod depends on no score, and is asked while their products run. */
+SAC_FN pair_bits visible_pairs(const consumer *c, const q_record *tile, int some_hidden) {
     pair_bits seen = {{~0u, ~0u}};
-    if (!warp_has(tile->flags & Q_MASKED)) return seen;
+    if (!some_hidden) return seen;
     const score_tile t = score_tile_of(c, tile);
-    seen.line[0] = visible_columns(c, &t, tile, 0);
-    seen.line[1] = visible_columns(c, &t, tile, 8);
+    if (!MASK_MOD || warp_has(tile->flags & Q_PLACED)) {
+        seen.line[0] = visible_columns(c, &t, tile, 0);
+        seen.line[1] = visible_columns(c, &t, tile, 8);
+    }
 #if MASK_MOD
-    if (tile->flags >> Q_KIND == SAC_FULL) return seen;
+    if (warp_has(tile->flags >> Q_KIND == SAC_FULL)) return seen;
 #pragma unroll
     for (int i = 0; i < SCORE_COLUMNS / 2; i++)
         if (!sac_mask_mod(t.b, t.h, query_of(&t, i), key_of(&t, i), &t.args->mask_aux))
@@ -145,20 +147,26 @@ SAC_FN void modify_scores(consumer *c, const q_record *tile) {
 SAC_FN float probability(const consumer *c, int i, float lse) {
     return ptx_exp2(fmaf(c->s[i], c->scale_log2, -lse));
 }
-/* Of the softcap: a score is here tanh, whose slope is 1 - tanh^2. */
-SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? 1 - c->s[i] * c->s[i] : 1; }
+/* Of the softcap: a score is here tanh, whose slope is 1 - tanh^2, or -inf, which has none. */
+SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->s[i] * c->s[i], 0) : 1; }
 
-/* The gradients of hidden pairs, or what those are multiplied by, become 0. */
-SAC_FN void hide_pairs(consumer *c, const q_record *tile, const pair_bits *seen) {
-    if (!warp_has(tile->flags & Q_MASKED)) return;
-#pragma unroll
-    for (int i = 0; i < SCORE_COLUMNS / 2; i++) {
-        if (is_visible(seen, i)) continue;
-        c->s[i] = 0;
-#if SOFTCAP
-        c->p[i / 2] &= i % 2 ? 0xffffu : 0xffff0000u;
+/* Scores in their final form: modified, and -inf where pairs are hidden. Was a product not finite that stands beside
+ * hidden ones? asked: what the mask_mod lets be seen, if there is one. */
+SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *asked) {
+    const int masked = warp_has(tile->flags & Q_MASKED);
+    int found = 0;
+#if PRESCALED
+    if (masked) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
+    modify_scores(c, tile);
 #endif
+    if (masked) {
+        const pair_bits seen = MASK_MOD ? *asked : visible_pairs(c, tile, 1);
+        if (!PRESCALED) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
+#pragma unroll
+        for (int i = 0; i < SCORE_COLUMNS / 2; i++)
+            if (!is_visible(&seen, i)) c->s[i] = MINUS_INF;
     }
+    return found;
 }
 #endif
 
@@ -196,14 +204,9 @@ SAC_FN void score_grads(consumer *c, const q_record *tile, const pair_bits *seen
     }
 }
 #else
-/* P, packed; and in the place of the scores what dP - delta is multiplied by: P times the slope of the softcap. The branch
- * that hides pairs comes behind the exponentials: the assembler moves no wait over it, so that they run beside dP's
- * product. */
-SAC_FN void probabilities(consumer *c, const q_record *tile, const pair_bits *seen) {
+/* P, packed; and in the place of the scores what dP - delta is multiplied by: P times the slope of the softcap. */
+SAC_FN void probabilities(consumer *c) {
     const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
-#if PRESCALED
-    modify_scores(c, tile);
-#endif
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
         const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
@@ -212,11 +215,6 @@ SAC_FN void probabilities(consumer *c, const q_record *tile, const pair_bits *se
         c->s[i + 1] = high * slope_at(c, i + 1);
         c->p[i / 2] = pack(low, high);
     }
-    hide_pairs(c, tile, seen);
-#if !SOFTCAP
-#pragma unroll
-    for (int i = 0; i < Q_TILE / 2; i += 2) c->p[i / 2] = pack(c->s[i], c->s[i + 1]);
-#endif
 }
 
 /* dS, packed. */

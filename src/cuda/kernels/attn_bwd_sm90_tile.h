@@ -19,6 +19,7 @@
 #define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
 
 #define THREADS (128 * (1 + CONSUMERS))
+enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each warpgroup */
 #define PANELS PANELS_OF(HEAD_DIM)
 #define PANELS_V PANELS_OF(HEAD_DIM_V)
 #define K_BYTES (KV_TILE * PANELS * ROW_BYTES)
@@ -48,7 +49,7 @@
 typedef struct __align__(16) q_record {
     int32_t head; /* -1: no more queries */
     int32_t origin, begin, end;
-    int32_t flags; /* Q_MASKED, and the kind << Q_KIND */
+    int32_t flags; /* Q_MASKED: some pair may be hidden; Q_PLACED: by where it is; and the kind << Q_KIND */
     int32_t delta; /* DIAGONAL */
 #if PACK
     int32_t used;                       /* rows; behind them there is nothing */
@@ -58,7 +59,7 @@ typedef struct __align__(16) q_record {
 #endif
 }
 q_record;
-enum { Q_MASKED = 1, Q_KIND = 1 };
+enum { Q_MASKED = 1, Q_PLACED = 2, Q_KIND = 2 };
 
 /* Rows of the tile from its first on, as far as there are any. */
 SAC_FN int32_t rows_of(const q_record *tile) {
@@ -73,6 +74,7 @@ SAC_FN int32_t rows_of(const q_record *tile) {
 typedef struct key_tile {
     int32_t batch, head, part;
     sac_range keys;
+    sac_sequence sequence;
 } key_tile;
 
 /* Where in dq_sum the dQ of a tile goes, which is known one tile later. */
@@ -113,7 +115,11 @@ typedef struct smem_layout {
     int32_t query[Q_STAGES][Q_TILE]; /* of each row */
 #endif
     q_record q_tile[Q_STAGES];
+#if !BY_QUERY
+    sac_range seen_by[KV_TILE]; /* the queries that see a key, by the band */
+#endif
     key_tile own;
+    uint32_t unfinite_keys; /* some were set aside: attn_bwd_sm90_unfinite.h */
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
 } smem_layout;
 
@@ -125,8 +131,8 @@ SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
     t.batch = place.head / params->args.num_kv_heads;
     t.head = place.head % params->args.num_kv_heads;
     t.part = blockIdx.x % params->num_parts;
-    t.keys = sac_tile_rows(index, sequence_of(&params->args, t.batch).k_len, KV_TILE,
-                           BLOCK_MASK ? params->args.blocks.kv_block : 0);
+    t.sequence = sequence_of(&params->args, t.batch);
+    t.keys = sac_tile_rows(index, t.sequence.k_len, KV_TILE, BLOCK_MASK ? params->args.blocks.kv_block : 0);
     return t;
 }
 

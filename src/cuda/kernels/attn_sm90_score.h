@@ -23,7 +23,7 @@ typedef struct modified_score {
 
 SAC_FN modified_score modify_score(const sac_attention_args *args, const score_place *at, float product) {
     modified_score m;
-    m.score = product * (SOFTCAP ? args->scale / args->softcap : args->scale);
+    m.score = product * (SOFTCAP ? __fdividef(args->scale, args->softcap) : args->scale);
     m.factor = 1;
     if (SOFTCAP) {
         m.score = ptx_tanh(m.score);
