@@ -88,7 +88,7 @@ static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, boo
     return 2 * (t->kv_tile + t->q_stages * t->q_tile) * columns +
            8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
            (args->blocks.by_query.bits ? 4 * t->q_stages * t->q_tile : 0) + (sum_dq ? ds_bytes(t) : 0) +
-           crossing_bytes(t, call) + 1024;
+           crossing_bytes(t, call) + 8 * t->kv_tile + 1024;
 }
 
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq) {

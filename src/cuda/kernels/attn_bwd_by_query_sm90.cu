@@ -140,7 +140,7 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
     issue_scores(c, smem->q[stage], smem->k, HEAD_DIM);
-    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && warp_has(tile->flags & Q_MASKED));
+    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(tile));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_p(c, tile, &seen);

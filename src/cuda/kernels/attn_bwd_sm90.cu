@@ -119,17 +119,16 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
-    const int look = warp_has(tile->flags & Q_MASKED);
     int found = 0;
 #if KEEPS_PRODUCT
-    const pair_bits seen = visible_pairs(c, tile, look);
+    const pair_bits seen = visible_pairs(c, tile, hides_some(tile));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
-    if (look) found = has_unfinite(c->s, Q_TILE / 2) | has_unfinite(c->dp, Q_TILE / 2);
+    if (hides_some(tile)) found = has_unfinite(c->s, Q_TILE / 2) | has_unfinite(c->dp, Q_TILE / 2);
     score_grads(c, tile, &seen, masked);
 #else
-    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && look);
+    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(tile));
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     found = prepare_scores(c, tile, &seen);
@@ -137,9 +136,9 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     gradients(c);
-    if (look) found |= has_unfinite_words(c->ds_packed, Q_TILE / 4); /* 0 times dP that is not finite */
+    if (hides_some(tile)) found |= has_unfinite_words(c->ds_packed, Q_TILE / 4); /* by dP: 0 times it */
 #endif
-    return look && ptx_barrier_any(1 + c->warpgroup, 128, found);
+    return hides_some(tile) && ptx_barrier_any(1 + c->warpgroup, 128, found);
 }
 
 SAC_FN void multiply_by_hand(consumer *c) {
@@ -243,7 +242,7 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
  * more than a branch. */
 #define WALK(attend)                                                                                         \
     for (const q_record *tile; (tile = next_tile(&c));)                                                      \
-        if (KEEPS_PRODUCT && warp_has(tile->flags & Q_MASKED))                                               \
+        if (KEEPS_PRODUCT && hides_some(tile))                                                               \
             attend(&c, tile, 1);                                                                             \
         else                                                                                                 \
             attend(&c, tile, 0)

@@ -84,8 +84,7 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile, int masked) {
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
     issue_scores(c->s, c->k_rows, smem->q[stage], HEAD_DIM);
-    const pair_bits seen =
-        visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && warp_has(tile->flags & Q_MASKED));
+    const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(tile));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     make_p(c, tile, &seen, masked);
@@ -106,8 +105,7 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile, int masked) {
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
-    const pair_bits seen =
-        visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && warp_has(tile->flags & Q_MASKED));
+    const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(tile));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     make_ds(c, tile, &seen, masked);

@@ -21,6 +21,9 @@ typedef struct score_tile {
     float distance, slope; /* ALiBi */
 } score_tile;
 
+/* Asked of the record each time: what is asked once has a register to the end of the tile. */
+SAC_FN int hides_some(const q_record *tile) { return warp_has(tile->flags & Q_MASKED); }
+
 /* Which pairs of a thread are visible: of each of its lines, a bit for every column. */
 typedef struct pair_bits {
     uint32_t line[2];
@@ -153,15 +156,15 @@ SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->
 /* Scores in their final form: modified, and -inf where pairs are hidden. Was a product not finite that stands beside
  * hidden ones? asked: what the mask_mod lets be seen, if there is one. */
 SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *asked) {
-    const int masked = warp_has(tile->flags & Q_MASKED);
+    const int masked = hides_some(tile);
     int found = 0;
 #if PRESCALED
-    if (masked) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
+    if (masked) found = warp_has(has_unfinite(c->s, SCORE_COLUMNS / 2));
     modify_scores(c, tile);
 #endif
     if (masked) {
         const pair_bits seen = MASK_MOD ? *asked : visible_pairs(c, tile, 1);
-        if (!PRESCALED) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
+        if (!PRESCALED) found = warp_has(has_unfinite(c->s, SCORE_COLUMNS / 2));
 #pragma unroll
         for (int i = 0; i < SCORE_COLUMNS / 2; i++)
             if (!is_visible(&seen, i)) c->s[i] = MINUS_INF;
