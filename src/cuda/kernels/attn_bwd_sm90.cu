@@ -121,11 +121,11 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
     int found = 0;
 #if KEEPS_PRODUCT
-    const pair_bits seen = visible_pairs(c, tile, hides_some(tile));
+    const pair_bits seen = visible_pairs(c, tile, masked);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
-    if (hides_some(tile)) found = has_unfinite(c->s, Q_TILE / 2) | has_unfinite(c->dp, Q_TILE / 2);
+    if (masked) found = warp_has(has_unfinite(c->s, Q_TILE / 2) | has_unfinite(c->dp, Q_TILE / 2));
     score_grads(c, tile, &seen, masked);
 #else
     const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(tile));

@@ -159,7 +159,8 @@ SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *as
     const int masked = hides_some(tile);
     int found = 0;
 #if PRESCALED
-    if (masked) found = warp_has(has_unfinite(c->s, SCORE_COLUMNS / 2));
+    if (masked) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
+    found = warp_has(found); /* takes no register */
     modify_scores(c, tile);
 #endif
     if (masked) {
