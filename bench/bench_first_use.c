@@ -119,6 +119,7 @@ int main(int argc, char **argv) {
     const char *backend = argc > 1 ? argv[1] : NULL;
     char dir[] = "/tmp/saccade-first-use-XXXXXX", command[64];
     if (!mkdtemp(dir)) stop("no temporary folder");
+    setenv("CUDA_CACHE_DISABLE", "1", 1); /* where NVRTC would find what an earlier run compiled */
     open_driver();
     make_tensors();
     saccade_modifier *modifiers[NUM];
