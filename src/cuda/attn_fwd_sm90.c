@@ -119,12 +119,20 @@ static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_atte
     return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
 }
 
-/* Tiles of equal length leave the last round of CTAs partly idle, and few tiles most of them. Cutting the tiles of that
- * round in parts by their keys fills it. Each part costs a pass over its accumulators, counted as PART_COST of a round,
- * and workspace; each has at least MIN_PART key tiles. */
+/* Tiles of equal length leave the last round of CTAs partly idle, and few tiles of any length most of them. Cutting the
+ * tiles of that round in parts by their keys fills it. Each part costs a pass over its accumulators, counted as PART_COST
+ * of a round, and workspace; each has at least MIN_PART key tiles, of a tile that sees the most. */
 enum { MAX_PARTS = 8, MIN_PART = 4 };
 #define PART_COST 0.02f
 #define WORTH_IT 0.85f /* of a round */
+
+/* The most keys that a query tile sees. */
+static int32_t keys_of_tile(const sac_attention_args *args, const tile_row *t) {
+    const sac_band_rule *band = &args->band;
+    if (band->window_left < 0 || (band->window_right < 0 && !band->causal)) return args->len_k.seqlen;
+    const int64_t window = (int64_t)q_tile_of(t) + band->window_left + sac_max(band->window_right, 0);
+    return window < args->len_k.seqlen ? (int32_t)window : args->len_k.seqlen;
+}
 
 static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
                               const sac_cuda_device *device) {
@@ -133,9 +141,9 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     const sac_band_rule *band = &args->band;
     const bool banded = band->causal || band->compress || band->window_left >= 0 || band->window_right >= 0;
     sac_tail_split tail = {order.total % device->num_sms, 1, NULL, NULL};
-    if (args->blocks.by_query.offsets || sac_sm90_ragged(args) || (banded && order.num_tiles > 1))
-        tail.tiles = 0;
-    const int32_t most = sac_min(MAX_PARTS, args->len_k.seqlen / (t->kv_tile * MIN_PART));
+    const bool unequal = banded && order.num_tiles > 1 && order.total >= device->num_sms;
+    if (args->blocks.by_query.offsets || sac_sm90_ragged(args) || unequal) tail.tiles = 0;
+    const int32_t most = sac_min(MAX_PARTS, keys_of_tile(args, t) / (t->kv_tile * MIN_PART));
     float best = WORTH_IT;
     for (int32_t parts = 2; parts <= most; parts++) {
         const float rounds = (float)sac_ceil_div(tail.tiles * parts, device->num_sms) / (float)parts;
