@@ -73,6 +73,28 @@ static const attention_case cases[] = {
      .window = {true, 100, 20},
      CAUSAL_BR},
 
+    /* Few queries against many keys, whose keys kernels split; under a causal mask some parts see nothing. */
+    {.name = "few_causal_queries_against_many_keys",
+     .seqlen_q = 300,
+     .seqlen_k = 1500,
+     .num_heads = 4,
+     .num_kv_heads = 2,
+     .head_dim = 64,
+     CAUSAL_BR,
+     .sink = true},
+    {.name = "few_causal_queries_against_many_keys_they_do_not_see",
+     .seqlen_q = 300,
+     .seqlen_k = 1500,
+     .num_heads = 2,
+     .head_dim = 128,
+     CAUSAL_TL},
+    {.name = "few_queries_with_a_window_against_many_keys",
+     .seqlen_q = 300,
+     .seqlen_k = 1500,
+     .num_heads = 2,
+     .head_dim = 64,
+     .window = {true, 900, 5, SACCADE_BOTTOM_RIGHT}},
+
     /* Rows that see nothing. */
     {.name = "bottom_right_with_more_queries_than_keys",
      .seqlen_q = 150,
