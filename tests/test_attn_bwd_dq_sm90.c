@@ -48,8 +48,20 @@ static void ragged_lengths_compile_without_spills(void **state) {
 
 static void block_masks_compile_without_spills(void **state) {
     (void)state;
-    sac_attention_call call = blocks_call(128, 128, 128);
-    assert_call_compiles_clean(&call, false);
+    for (int32_t kv_block = 64; kv_block <= 128; kv_block *= 2) {
+        sac_attention_call call = blocks_call(128, 128, kv_block);
+        assert_call_compiles_clean(&call, false);
+    }
+}
+
+static void shared_lists_compile_without_spills(void **state) {
+    (void)state;
+    for (int32_t head_dim = 64; head_dim <= 128; head_dim += 64) {
+        sac_attention_call call = shared_lists_call(head_dim, head_dim);
+        assert_call_compiles_clean(&call, false);
+        call.args.len_q = call.args.len_k = ragged_call(head_dim, head_dim).args.len_q;
+        assert_call_compiles_clean(&call, false);
+    }
 }
 
 static void softcap_and_alibi_compile_without_spills(void **state) {
@@ -77,6 +89,7 @@ int main(void) {
         cmocka_unit_test(only_delta_compiles_without_spills),
         cmocka_unit_test(ragged_lengths_compile_without_spills),
         cmocka_unit_test(block_masks_compile_without_spills),
+        cmocka_unit_test(shared_lists_compile_without_spills),
         cmocka_unit_test(softcap_and_alibi_compile_without_spills),
         cmocka_unit_test(modifiers_compile_without_spills),
     };

@@ -1,6 +1,7 @@
 """Native sparse attention whose blocks each query chooses for itself, beside one choice for 256 queries, on one GPU.
 
     python bench/gpu/bench_nsa_queries.py [--lengths 16384,65536] [--kv-heads 8,2] [--backward] [--window 1]
+                                            [--activations FILE]
 
 B 1, H 32, D 128, causal, bf16, w_gate, the other defaults of saccade/nsa.h. Inputs "random" choose blocks at random;
 "alike" are a slow walk (correlation 0.98 from a query to the next), so that neighbours choose much the same, as
@@ -8,6 +9,7 @@ queries of trained models do. "x keys" is what neighbouring queries visit togeth
 microseconds of a call by stage.
 """
 import argparse
+import json
 
 import torch
 
@@ -46,37 +48,65 @@ def shared_keys(indices, tiles):
     return total / each
 
 
+def activations(path, batch):
+    """q, k and v of a safetensors file in bf16, so many times."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        data = bytearray(file.read())
+    views = []
+    for name in "qkv":
+        begin, end = header[name]["data_offsets"]
+        rows = torch.frombuffer(data, dtype=torch.bfloat16, offset=begin, count=(end - begin) // 2)
+        views.append(rows.view(header[name]["shape"]).cuda().repeat(batch, 1, 1, 1))
+    return views
+
+
+def run(saccade, kind, q, k, v, args):
+    """One choice for 256 queries, then one for each; the second's time over the first's."""
+    _, n, heads, dim = q.shape
+    w_gate = torch.randn(heads, 3, dim, dtype=torch.bfloat16, device="cuda") / dim**0.5
+    before = None
+    for tile in (256, 1):
+        forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile,
+                                              window=args.window)
+        passes = (("forward", forward), ("backward", backward))[:1 + args.backward]
+        forward()
+        ms = [min(milliseconds(f) for _ in range(5)) for _, f in passes]
+        keys = shared_keys(r["indices"], ROWS * k.shape[2] // heads) if tile == 1 else 1
+        over = "" if before is None else "  " + ", ".join(f"{x / y:.2f}" for x, y in zip(ms, before)) + " times"
+        print(f"{n:<8} {k.shape[2]:3} {kind:7} {tile:10}  {keys:6.2f}" + "".join(f"  {x:10.2f}" for x in ms) + over,
+              flush=True)
+        for op, f in passes:
+            total, _ = breakdown(f)
+            parts = ", ".join(f"{stage} {us:.0f}" for stage, us in sorted(total.items(), key=lambda x: -x[1]))
+            print(f"#   {op}: {parts}", flush=True)
+        before = ms
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", default="16384,65536")
     parser.add_argument("--kv-heads", default="8,2")
     parser.add_argument("--backward", action="store_true")
     parser.add_argument("--window", type=int, default=0, help="1: next to none, as peers without that branch")
+    parser.add_argument("--activations", help="a safetensors file with q, k, v: these instead, in a batch of --batch")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade = Saccade(args.library)
-    print(f"{machine()}; H {HEADS}, D {DIM}, bf16")
+    print(f"{machine()}; bf16")
     print("tokens   Hkv inputs  query_tile  x keys  forward ms  backward ms", flush=True)
+    if args.activations:
+        run(saccade, "real", *activations(args.activations, args.batch), args)
+        return
     for n in map(int, args.lengths.split(",")):
         for kv_heads in map(int, args.kv_heads.split(",")):
             new = dict(dtype=torch.bfloat16, device="cuda")
             k, v = (torch.randn(1, n, kv_heads, DIM, **new) for _ in range(2))
-            w_gate = torch.randn(HEADS, 3, DIM, **new) / DIM**0.5
-            for kind, q in (("alike", walk(n)), ("random", torch.randn(1, n, HEADS, DIM, **new))):
-                for tile in (256, 1):
-                    forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile,
-                                                          window=args.window)
-                    forward()
-                    ms = [min(milliseconds(f) for _ in range(5)) for f in (forward, backward)[:1 + args.backward]]
-                    group = HEADS // kv_heads
-                    keys = shared_keys(r["indices"], ROWS // group) if tile == 1 else 1
-                    print(f"{n:<8} {kv_heads:3} {kind:7} {tile:10}  {keys:6.2f}" + "".join(f"  {x:10.2f}" for x in ms),
-                          flush=True)
-                    for op, f in (("forward", forward), ("backward", backward))[:1 + args.backward]:
-                        total, _ = breakdown(f)
-                        parts = ", ".join(f"{stage} {us:.0f}" for stage, us in sorted(total.items(), key=lambda x: -x[1]))
-                        print(f"#   {op}: {parts}", flush=True)
+            for kind in ("alike", "random"):
+                q = walk(n) if kind == "alike" else torch.randn(1, n, HEADS, DIM, **new)
+                run(saccade, kind, q, k, v, args)
 
 
 if __name__ == "__main__":

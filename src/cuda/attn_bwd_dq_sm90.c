@@ -31,19 +31,44 @@ static const tile_row roomy_tiles[] = {
     {256, 256, 2, 48, 3, 1, 56, 224}, /* shared memory: 225 of 227 KiB */
 };
 
+/* For block masks of so few keys a block that a wider tile would stay partly empty. */
+enum { FEW_KEYS = 64 };
+static const tile_row narrow_tiles[] = {
+    {64, 64, 2, FEW_KEYS, 6, 6, 56, 224},
+    {128, 128, 2, FEW_KEYS, 4, 4, 56, 224},
+    {192, 192, 2, FEW_KEYS, 3, 2, 56, 224}, /* shared memory: 217 of 227 KiB */
+    {256, 256, 2, 48, 3, 1, 56, 224},       /* shared memory: 225 of 227 KiB */
+};
+
+/* For lists with bits: 64 rows share one, and where two CTAs of a warpgroup fit, they hide each other's waits. */
+static const tile_row packed_tiles[] = {
+    {64, 64, 1, FEW_KEYS, 4, 4, 72, 184},
+    {128, 128, 1, FEW_KEYS, 3, 2, 72, 184}, /* shared memory: 113 of 113 KiB */
+};
+
+static const tile_row *fitting(const tile_row *t, const sac_attention_args *args) {
+    while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
+    return t;
+}
+
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const bool modified = args->softcap > 0 || args->alibi_slopes || call->score_mod || !(args->scale > 0);
-    const tile_row *t = tiles, *roomy = roomy_tiles;
-    while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
-    while (args->head_dim > roomy->head_dim || args->head_dim_v > roomy->head_dim_v) roomy++;
-    return modified || args->blocks.by_query.offsets || (t->consumers == 3 && sac_sm90_ragged(args)) ? roomy
-                                                                                                     : t;
+    const tile_row *t = fitting(tiles, args);
+    if (args->blocks.by_query.bits) return fitting(packed_tiles, args);
+    if (args->blocks.by_query.offsets && args->blocks.kv_block <= FEW_KEYS)
+        return fitting(narrow_tiles, args);
+    const bool roomy =
+        modified || args->blocks.by_query.offsets || (t->consumers == 3 && sac_sm90_ragged(args));
+    return roomy ? fitting(roomy_tiles, args) : t;
 }
 
 enum { WARPGROUP_ROWS = 64 };
 
 static int32_t q_tile_of(const tile_row *t) { return WARPGROUP_ROWS * t->consumers; }
+static int32_t ctas_per_sm(const tile_row *t) {
+    return sac_sm90_ctas_per_sm(t->producer_regs + t->consumers * t->consumer_regs);
+}
 
 /* One buffer of q and dout, k and v as often as they have stages, and 1 KiB for barriers and records. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
@@ -67,6 +92,7 @@ void sac_attn_bwd_dq_sm90_spec(const sac_attention_call *call, bool only_delta, 
     sac_kernel_define(spec, "Q_STAGES", 1);
     sac_kernel_define(spec, "K_STAGES", t->k_stages);
     sac_kernel_define(spec, "V_STAGES", t->v_stages);
+    sac_kernel_define(spec, "CTAS_PER_SM", ctas_per_sm(t));
     sac_kernel_define(spec, "PRODUCER_REGS", t->producer_regs);
     sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
     sac_kernel_define(spec, "ONLY_DELTA", only_delta);
@@ -80,11 +106,8 @@ static saccade_status make_maps(sac_attn_bwd_sm90_params *params, const sac_atte
         const sac_view *view;
         sac_tensor_extent extent;
     } tensors[] = {
-        {&params->q, &args->q,
-         sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim, args->num_heads, WARPGROUP_ROWS)},
-        {&params->dout, &args->dout,
-         sac_sm90_extent(args, &args->len_q, call->total_q, args->head_dim_v, args->num_heads,
-                         WARPGROUP_ROWS)},
+        {&params->q, &args->q, sac_sm90_q_extent(args, call->total_q, args->head_dim)},
+        {&params->dout, &args->dout, sac_sm90_q_extent(args, call->total_q, args->head_dim_v)},
         {&params->k, &args->k,
          sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim, args->num_kv_heads, t->kv_tile)},
         {&params->v, &args->v,
@@ -109,8 +132,6 @@ saccade_status sac_attn_bwd_dq_sm90(saccade_context *ctx, const sac_cuda_device 
     for (int i = 0; i < SACCADE_MAX_AUX; i++) params.args.score_aux.tensor[i].grad = NULL;
     params.order = sac_sm90_query_order(&call->args, q_tile_of(t), device);
     saccade_status status = make_maps(&params, call, t);
-    return status == SACCADE_OK
-               ? sac_kernel_launch(ctx, device, &spec, sac_min(device->num_sms, params.order.total),
-                                   (void *[]){&params})
-               : status;
+    const int32_t ctas = sac_min(device->num_sms * ctas_per_sm(t), params.order.total);
+    return status == SACCADE_OK ? sac_kernel_launch(ctx, device, &spec, ctas, (void *[]){&params}) : status;
 }

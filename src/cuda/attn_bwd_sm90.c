@@ -58,8 +58,17 @@ static const tile_row *choose_tile(const sac_attention_call *call, bool sum_dq) 
     return t;
 }
 
+/* Queries that chose narrow blocks (which no mask_mod explains), or see compressed keys, come from everywhere: sums that the
+ * L2 does not hold are added at less than half its speed. dQ by a kernel of its own costs less then, though that
+ * multiplies two products again; not where it would walk unions of what its queries chose. */
+static bool has_scattered_queries(const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    if (args->blocks.by_query.bits || call->mask_mod || call->score_mod) return false;
+    return has_narrow_blocks(args) || (args->band.compress && !args->blocks.by_query.offsets);
+}
+
 bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call) {
-    return !call->args.deterministic && choose_tile(call, true)->sums_dq;
+    return !call->args.deterministic && choose_tile(call, true)->sums_dq && !has_scattered_queries(call);
 }
 
 /* Words of P that cross between the warpgroups: a tile of P; of the scores themselves twice as many. */

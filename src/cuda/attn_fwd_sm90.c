@@ -57,10 +57,8 @@ static const tile_row packed_tiles[] = {
 
 static int32_t q_tile_of(const tile_row *t) { return 64 * t->consumers; }
 
-/* As many as there are registers for. */
 static int32_t ctas_per_sm(const tile_row *t) {
-    enum { WARPGROUP = 128, REGISTERS = 64 << 10 };
-    return REGISTERS / (WARPGROUP * (t->producer_regs + t->consumers * t->consumer_regs));
+    return sac_sm90_ctas_per_sm(t->producer_regs + t->consumers * t->consumer_regs);
 }
 
 static const tile_row *choose_tile(const sac_attention_call *call) {

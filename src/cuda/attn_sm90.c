@@ -7,6 +7,11 @@ bool sac_sm90_ragged(const sac_attention_args *args) {
     return args->len_q.cu_seqlens || args->len_k.cu_seqlens || args->len_q.seqused || args->len_k.seqused;
 }
 
+int32_t sac_sm90_ctas_per_sm(int32_t registers) {
+    enum { WARPGROUP = 128, REGISTERS = 64 << 10 };
+    return REGISTERS / (WARPGROUP * registers);
+}
+
 int32_t sac_sm90_pack(const sac_attention_args *args) {
     return args->blocks.by_query.bits ? args->blocks.heads_per_list : 1;
 }

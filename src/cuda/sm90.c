@@ -41,11 +41,6 @@ static bool too_many_tiles(const saccade_request *request, const void *facts, ch
 static bool shared_lists(const saccade_request *request, const void *facts, char *text, size_t size) {
     (void)facts;
     if (!request->shared_lists || !request->training) return false;
-    if (request->deterministic)
-        return sac_reason(
-            text, size,
-            "backward it walks block lists that parts of their queries share only by sums in any "
-            "order, which deterministic forbids");
     const int32_t most = sac_max(request->head_dim, request->head_dim_v);
     return most > SAC_SM90_MOST_GATHERED &&
            sac_reason(

@@ -14,8 +14,8 @@
  * ONLY_DELTA stops at delta = rowsum(p dp), for where rowsum(out dout) is not exact enough (attn_bwd_portable.c says where).
  *
  * Needs from attn_bwd_dq_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
- * K_STAGES, V_STAGES, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, BLOCK_MASK, MASK_MOD,
- * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED (as in attn_fwd_sm90.cu) and ONLY_DELTA.
+ * K_STAGES, V_STAGES, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, BLOCK_MASK, PACK,
+ * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED (as in attn_fwd_sm90.cu) and ONLY_DELTA.
  */
 #include "cuda/kernels/attn_bwd_sm90.h"
 
@@ -294,7 +294,7 @@ SAC_FN int finish_rows(consumer *c) {
     return 1;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
     attn_bwd_dq_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
     run_cta(&params);
 }

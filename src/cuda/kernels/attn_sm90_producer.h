@@ -11,10 +11,10 @@ typedef struct producer {
     ring q, k, v;
 } producer;
 
-/* What arrives for a warpgroup: with PACK, rows behind the last query of a block keep what they held, and nobody asks. */
-SAC_FN uint32_t q_bytes(const kernel_params *params) {
+/* Rows that arrive for a warpgroup: with PACK, those behind the last query of a block keep what they held, and nobody asks. */
+SAC_FN uint32_t q_rows(const kernel_params *params) {
     const sac_block_mask_args *blocks = &params->args.blocks;
-    return PACK ? blocks->q_block * blocks->heads_per_list * PANELS * ROW_BYTES : Q_BYTES;
+    return PACK ? blocks->q_block * blocks->heads_per_list : 64;
 }
 
 /* One warpgroup's rows, as soon as it is done with those before: at the ends of tiles warpgroups drift apart. */
@@ -28,11 +28,12 @@ SAC_FN void load_q(producer *w, int consumer) {
     if (q->any) {
         const sac_lengths *len = &params->args.len_q;
         const int32_t batch = batch_of(len, q->batch), row = row_of(len, q->batch) + q->begin + 64 * consumer;
-        ptx_mbarrier_arrive_expect(full, q_bytes(params) + BACKWARD * DOUT_BYTES);
+        ptx_mbarrier_arrive_expect(full, q_rows(params) * ROW_BYTES * (PANELS + BACKWARD * PANELS_V));
         load_tile(smem->q[s][consumer], &params->q, full, 64, PANELS, PACK ? q->head : row,
                   PACK ? row : q->head, batch);
 #if BACKWARD
-        load_tile(smem->dout[s][consumer], &params->dout, full, 64, PANELS_V, row, q->head, batch);
+        load_tile(smem->dout[s][consumer], &params->dout, full, 64, PANELS_V, PACK ? q->head : row,
+                  PACK ? row : q->head, batch);
 #endif
     } else
         ptx_mbarrier_arrive(full);
