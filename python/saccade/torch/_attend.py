@@ -11,7 +11,7 @@ from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 from ..block_mask import BlockMask
 from ._checks import check_inputs
 from ._device import autocast
-from ._masks import as_mask
+from ._masks import import_mask
 from ._modifiers import NOTHING, Mod, bound
 from ._ops import Spec, attention
 
@@ -29,14 +29,17 @@ def attend(
 
     Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
     """
-    check_inputs(q, k, v, scale, softcap, "cu_seqlens_q" in tensors, heads_first)
+    rank = 3 if "cu_seqlens_q" in tensors else 4
+    plain = type(q) is type(k) is type(v) is Tensor and q.dim() == k.dim() == v.dim() == rank
+    if not plain or isinstance(scale, Tensor) or isinstance(softcap, Tensor):
+        check_inputs(q, k, v, scale, softcap, rank == 3, heads_first)
     q, k, v = autocast(q, k, v)
-    if block_mask is not None:
-        block_mask, its_mask_mod = as_mask(block_mask)
+    if block_mask is not None and not isinstance(block_mask, BlockMask):
+        block_mask, its_mask_mod = import_mask(block_mask)
         mask_mod = mask_mod or its_mask_mod
     score = NOTHING if score_mod is None else bound("score", score_mod, q.device)
     mask = NOTHING if mask_mod is None else bound("mask", mask_mod, q.device)
-    others = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    others = {name: tensor for name, tensor in tensors.items() if tensor is not None} if tensors else {}
     if score.scalars is not None:
         others["score_scalars"] = score.scalars
     if mask.scalars is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Callable, Optional, Sequence, Union
+from typing import Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -83,29 +83,23 @@ def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: in
 _imported: "weakref.WeakKeyDictionary[TorchBlockMask, tuple[list, list, BlockMask]]" = weakref.WeakKeyDictionary()
 
 
-def _import(block_mask: TorchBlockMask) -> BlockMask:
-    """Ours of PyTorch's lists, made once for as long as they stay the same."""
+def import_mask(block_mask: TorchBlockMask) -> tuple[BlockMask, Callable]:
+    """Ours of PyTorch's lists, made once for as long as they stay the same, and the mask_mod that decides its PARTIAL
+    blocks."""
+    if not isinstance(block_mask, TorchBlockMask):
+        raise TypeError(f"block_mask: a BlockMask of saccade or of PyTorch is needed, not {type(block_mask).__name__}")
     lists = [getattr(block_mask, name) for name in LISTS[:4]]
     state = [None if t is None else (id(t), _version(t)) for t in lists]
     known_state, _, mask = _imported.get(block_mask, (None, None, None))
     if state != known_state:
         mask = from_torch_lists(lists, *block_mask.seq_lengths, tuple(block_mask.BLOCK_SIZE))
         _imported[block_mask] = state, lists, mask  # the lists are kept, so that nobody else gets their ids
-    return mask
+    return mask, block_mask.mask_mod
 
 
 def _version(tensor: Tensor):
     """Changes when the tensor is written to; torch does not count that of inference tensors."""
     return object() if tensor.is_inference() else tensor._version
-
-
-def as_mask(block_mask: Union[BlockMask, TorchBlockMask]) -> tuple[BlockMask, Optional[Callable]]:
-    """A block mask of ours, and the mask_mod that decides its PARTIAL blocks unless it carries its own."""
-    if isinstance(block_mask, BlockMask):
-        return block_mask, None
-    if isinstance(block_mask, TorchBlockMask):
-        return _import(block_mask), block_mask.mask_mod
-    raise TypeError(f"block_mask: a BlockMask of saccade or of PyTorch is needed, not {type(block_mask).__name__}")
 
 
 def eagle3_block_mask(

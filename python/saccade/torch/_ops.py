@@ -119,7 +119,7 @@ def _plan_forward(inputs, outputs, num_aux: int, spec: Spec, max_seqlens: tuple[
 def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse=True):
     """out and, if wanted, lse."""
     inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v, spec.heads_first, with_lse)
-    plan = plan_of(_plan_forward, inputs, outputs, len(score_aux), spec, max_seqlens, with_lse)
+    plan = plan_of(_plan_forward, inputs, outputs, (len(score_aux), spec, max_seqlens, with_lse))
     plan.run(q.get_device(), (*inputs, *outputs), mask)
     return outputs
 
@@ -158,7 +158,7 @@ def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, sp
     """The gradients that are wanted, in the order of their places; those of score_aux are fp32."""
     inputs = (dout, dlse, out, lse, q, k, v, sink, *score_aux, *others)
     outputs = _new_gradients(q, k, v, sink, score_aux, wanted)
-    plan = plan_of(_plan_backward, inputs, outputs, len(score_aux), tuple(wanted), spec, max_seqlens)
+    plan = plan_of(_plan_backward, inputs, outputs, (len(score_aux), tuple(wanted), spec, max_seqlens))
     plan.run(q.get_device(), (*inputs, *outputs), mask)
     return outputs
 

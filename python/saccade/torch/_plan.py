@@ -49,11 +49,10 @@ class Plan:
         check(self._function(context_on(device), *self._arguments), self._note)
 
 
-def plan_of(make: Callable[..., Plan], inputs: Tensors, outputs: Tensors, *constants) -> Plan:
+def plan_of(make: Callable[..., Plan], inputs: Tensors, outputs: Tensors, constants: tuple) -> Plan:
     """This thread's plan for a call: make(inputs, outputs, *constants), or one made earlier from the like of them.
     outputs: tensors whose geometry follows from the rest."""
-    geometry = [t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in inputs]
-    key = (make, constants, *geometry)
+    key = (make, constants, *[t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in inputs])
     plans = _plans.by_key
     plan = plans.get(key)
     if plan is None:

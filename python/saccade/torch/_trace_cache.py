@@ -64,6 +64,8 @@ _MISSING = object()  # a name that is no global: a builtin, or an attribute of s
 class _Reached:
     """What a function reaches: the tensors in order, everything else in a key."""
 
+    __slots__ = ("tensors", "_places")
+
     def __init__(self):
         self.tensors: list[torch.Tensor] = []
         self._places: dict[int, int] = {}  # of tensors and functions by id: how many were seen before
