@@ -28,7 +28,7 @@
 
 enum {
     QUERIES = SAC_CPU_Q_TILE,
-    KEYS = SAC_CPU_KV_TILE,
+    KEYS = 128,
     MAX_DIM = 128,
     ROUNDS = 7,
     CONTENDERS = SAC_NUM_ISAS + 1

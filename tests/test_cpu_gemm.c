@@ -48,7 +48,7 @@ static void fill(float *words, bool pairs, test_random *random) {
 
 static void check(sac_isa isa, int m, int n, int k, int variant) {
     static float a[MAX_WORDS], b[MAX_WORDS], c[MAX_WORDS], before[MAX_WORDS];
-    const bool pairs = variant & 4;
+    const bool pairs = variant & 4, transposed = variant & 1;
     test_random random = {SEED};
     fill(a, pairs, &random);
     fill(b, pairs, &random);
@@ -57,13 +57,13 @@ static void check(sac_isa isa, int m, int n, int k, int variant) {
     const gemm g = {.c = c,
                     .ldc = n + 3,
                     .a = a,
-                    .lda = 4 * 90 + 2 * pairs,
+                    .lda = 4 * 90 + (pairs && !transposed ? 2 : 0),
                     .b = b,
                     .ldb = n + 1,
                     .m = m,
                     .n = n,
                     .k = k,
-                    .a_transposed = variant & 1,
+                    .a_transposed = transposed,
                     .accumulate = variant & 2,
                     .pairs = pairs};
     sac_cpu_kernels_of(isa)->multiply(&g);

@@ -91,7 +91,7 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
         const size_t copies = aux_room(call, work->units) / (sizeof(float) * work->aux_size);
         if ((size_t)work->strands > copies) work->strands = (int64_t)copies;
     }
-    if (base) work->plan = sac_cpu_plan_make(ctx, call, first_tile);
+    if (base) work->plan = sac_cpu_plan_make(ctx, call, true, first_tile);
     return a.used;
 }
 

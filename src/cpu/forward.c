@@ -62,7 +62,7 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
     int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
     work->states = sac_take(&a, sac_cpu_state_size(args) * (size_t)max_parts(ctx, args), sizeof(float));
     work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
-    if (base) work->plan = sac_cpu_plan_make(ctx, call, first_tile);
+    if (base) work->plan = sac_cpu_plan_make(ctx, call, false, first_tile);
     return a.used;
 }
 

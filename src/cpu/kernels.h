@@ -10,11 +10,12 @@
 #include "base/attention_call.h"
 #include "base/isa.h"
 
-enum { SAC_CPU_Q_TILE = 96, SAC_CPU_KV_TILE = 128, SAC_CPU_MAX_TOGETHER = 4 };
+enum { SAC_CPU_Q_TILE = 96, SAC_CPU_MAX_TOGETHER = 4 };
 
 typedef struct sac_cpu_tile {
     int32_t b, h, num_heads; /* sequence; first head and how many */
     sac_range q;
+    int32_t kv_tile; /* keys in the key tiles that it visits, at most */
 } sac_cpu_tile;
 
 /* Rows of fp32 sums are as long as whole vectors, the widest. */
@@ -35,6 +36,8 @@ typedef struct sac_cpu_sums {
 struct gemm;
 
 typedef struct sac_cpu_kernels {
+    /* Keys in a key tile. */
+    int32_t (*kv_tile)(const sac_attention_args *args, bool backward);
     /* Bytes of scratch for one thread, which works on num_tiles tiles together. */
     size_t (*scratch_bytes)(const sac_attention_args *args, bool backward, int num_tiles);
     /* Writes out and lse of num_tiles tiles, which differ in nothing but their heads: `tile`, and those of the heads

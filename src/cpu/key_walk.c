@@ -9,7 +9,7 @@ sac_cpu_key_walk sac_cpu_walk_keys(const sac_attention_args *args, const sac_cpu
     const sac_sequence seq = sac_sequence_of(args, tile->b);
     const sac_band band = sac_band_make(&args->band, seq.q_len, seq.k_len);
     const sac_block_mask_args *mask = &args->blocks;
-    sac_cpu_key_walk w = {.walk = sac_walk_keys(args, &band, tile->b, tile->h, tile->q, SAC_CPU_KV_TILE)};
+    sac_cpu_key_walk w = {.walk = sac_walk_keys(args, &band, tile->b, tile->h, tile->q, tile->kv_tile)};
     sac_walk_clip(&w.walk, clip);
     if (!mask->by_query.offsets) return w;
     w.num_lists = sac_ceil_div(tile->q.end, mask->q_block) - first_list(args, tile);

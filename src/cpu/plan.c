@@ -36,12 +36,13 @@ static int32_t row_block(const sac_attention_args *args, const sac_cpu_plan *pla
     return together ? lists * mask->q_block : mask->q_block;
 }
 
-sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call,
+sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call, bool backward,
                                int64_t *first_tile) {
     const sac_attention_args *args = &call->args;
     sac_cpu_plan plan = {.kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa)),
                          .heads_per_tile = heads_per_tile(args),
                          .first_tile = first_tile};
+    plan.kv_tile = plan.kernels->kv_tile(args, backward);
     plan.head_tiles = args->num_heads / plan.heads_per_tile;
     plan.row_block = row_block(args, &plan);
     first_tile[0] = 0;
@@ -73,7 +74,8 @@ sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args 
     return (sac_cpu_tile){.b = b,
                           .h = h,
                           .num_heads = plan->heads_per_tile,
-                          .q = sac_tile_rows(row_tile, len, SAC_CPU_Q_TILE, plan->row_block)};
+                          .q = sac_tile_rows(row_tile, len, SAC_CPU_Q_TILE, plan->row_block),
+                          .kv_tile = plan->kv_tile};
 }
 
 sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index) {

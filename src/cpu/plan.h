@@ -9,14 +9,15 @@
 typedef struct sac_cpu_plan {
     const sac_cpu_kernels *kernels;
     int32_t heads_per_tile;
-    int32_t head_tiles;        /* num_heads / heads_per_tile */
+    int32_t head_tiles; /* num_heads / heads_per_tile */
+    int32_t kv_tile;
     int32_t row_block;         /* no query tile crosses a multiple of it; 0: no such limit */
     const int64_t *first_tile; /* (B + 1) number of each sequence's first tile, then of all */
     int64_t num_tiles;
 } sac_cpu_plan;
 
 /* first_tile: room for B + 1 numbers. */
-sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call,
+sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call, bool backward,
                                int64_t *first_tile);
 
 /* How many tiles of neighbouring heads to give to one call of `forward`: as many as leave every thread enough calls

@@ -136,7 +136,7 @@ static void add_to_keys(const q_tile *t, const sac_tile *tile, float *sum, const
                         const float *rows, int dim) {
     const int n = tile->end - tile->begin, step = t->pairs ? 2 : 1, padded = round_up(dim, LANES);
     const ptrdiff_t stride = sac_cpu_padded(dim);
-    sac_product(t, tile,
+    sac_product(t, tile, SAC_ZEROS_IN_A,
                 &(gemm){.c = sum + tile->begin * stride,
                         .ldc = stride,
                         .a = t->pairs ? narrow_rows(t, coefficients, n) : coefficients,
@@ -157,7 +157,7 @@ static void add_to_queries(const q_tile *t, const sac_tile *tile) {
     const int n = tile->end - tile->begin, dim = args->head_dim;
     const panel k = sac_panel_pairs(sac_key_row(t, &args->k, tile->begin), args->k.row_stride, args->dtype,
                                     t->pairs, n, dim, t->pairs ? s->k_pairs : s->k_room);
-    sac_product(t, tile,
+    sac_product(t, tile, SAC_ZEROS_IN_B,
                 &(gemm){.c = s->dq_t,
                         .ldc = Q_TILE,
                         .a = k.data,
@@ -299,6 +299,9 @@ static void refine_delta(const q_tile *t) {
     }
 }
 
+/* Halves where the band cuts through the tile, so that at most half of what a whole one would hide is computed. */
+static int strip_width(const sac_tile *tile) { return tile->banded ? Q_TILE / 2 : Q_TILE; }
+
 void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, const sac_cpu_sums *sums,
                   void *scratch) {
     const sac_attention_args *args = &call->args;
@@ -312,14 +315,16 @@ void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, cons
     sac_tile_load_rows(&t, s->dout_rows, &args->dout, args->head_dim_v);
     memset(s->dq_t, 0, sizeof(float) * (size_t)(Q_TILE * round_up(args->head_dim, LANES)));
 
+    sac_gemm_begin();
     if (args->dtype != SAC_F32 && wants_aux_grad(sums)) refine_delta(&t);
     sac_cpu_key_walk walk = sac_cpu_walk_keys(args, tile, (sac_range){0, SAC_FAR});
     for (sac_tile keys; sac_cpu_next_keys(&walk, &keys);) {
         if (keys.kind == SAC_DIAGONAL)
             differentiate_diagonal(&t, &keys, sums);
         else
-            sac_tile_each_strip(&t, &keys, differentiate, sums);
+            sac_tile_each_strip(&t, &keys, strip_width(&keys), differentiate, sums);
     }
+    sac_gemm_end();
     add_to_sink(&t, sums);
     if (!args->dq.data) return;
     for (int lane = 0; lane < t.rows; lane++) s->delta[lane] = args->scale;

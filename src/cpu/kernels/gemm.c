@@ -96,3 +96,15 @@ void sac_gemm(const gemm *g) {
 #endif
     sac_gemm_vectors(g);
 }
+
+void sac_gemm_begin(void) {
+#if defined(__AMX_BF16__)
+    sac_tiles_configure();
+#endif
+}
+
+void sac_gemm_end(void) {
+#if defined(__AMX_BF16__)
+    sac_tiles_release();
+#endif
+}

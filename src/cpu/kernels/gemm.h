@@ -18,7 +18,7 @@ typedef struct gemm {
     float *c;
     ptrdiff_t ldc; /* words from row to row */
     const void *a;
-    ptrdiff_t lda; /* bytes from row to row: of a[m][k], or, transposed, of a[k][m] */
+    ptrdiff_t lda; /* bytes from row to row: of a[m][k], or, transposed, of a[k][m], then whole words */
     const float *b;
     ptrdiff_t ldb;
     int m, n, k; /* n: a multiple of LANES */
@@ -26,12 +26,23 @@ typedef struct gemm {
 } gemm;
 
 #define sac_gemm SAC_FOR_ISA(sac_gemm)
-void sac_gemm(const gemm *g);
+#define sac_gemm_begin SAC_FOR_ISA(sac_gemm_begin)
+#define sac_gemm_end SAC_FOR_ISA(sac_gemm_end)
 
-/* What it is made of: vectors for everything, and tiles for pairs where there are tiles. */
+/* Products come between a beginning and an end on the same thread. */
+void sac_gemm_begin(void);
+void sac_gemm(const gemm *g);
+void sac_gemm_end(void);
+
+/* What it is made of: vectors for everything, and tiles for pairs where there are tiles, which are to be configured
+ * before and released afterwards. */
 #define sac_gemm_vectors SAC_FOR_ISA(sac_gemm_vectors)
 #define sac_gemm_tiles SAC_FOR_ISA(sac_gemm_tiles)
+#define sac_tiles_configure SAC_FOR_ISA(sac_tiles_configure)
+#define sac_tiles_release SAC_FOR_ISA(sac_tiles_release)
 void sac_gemm_vectors(const gemm *g);
 void sac_gemm_tiles(const gemm *g);
+void sac_tiles_configure(void);
+void sac_tiles_release(void);
 
 #endif

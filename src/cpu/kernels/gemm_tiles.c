@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #include <stdatomic.h>
 
-#include "cpu/kernels/simd.h"
+#include "cpu/kernels/panel.h"
 
 enum { SIDE = 16, WORD = 4, DEPTH = 128, PANEL_ROW = DEPTH + SIDE };
 
@@ -24,7 +24,7 @@ enum { SIDE = 16, WORD = 4, DEPTH = 128, PANEL_ROW = DEPTH + SIDE };
 
 /* Palette 1: eight tiles of 16 rows of 64 bytes. Constant, since the compiler knows of no more than the first bytes that
  * they are read, and would leave the rest of a variable unwritten. */
-static void configure(void) {
+void sac_tiles_configure(void) {
     static const struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t row_bytes[16];
@@ -35,27 +35,24 @@ static void configure(void) {
     _tile_loadconfig(&config);
 }
 
+void sac_tiles_release(void) { _tile_release(); }
+
 /* The compiler does not know that tile loads read memory. */
 static void stores_come_first(void) { atomic_signal_fence(memory_order_seq_cst); }
 
-/* Rows m .. m + 2 * SIDE (or SIDE) of a transposed a, as rows: panel[row][word], over words [first, first + depth). */
-static void turn(const gemm *g, int m, int rows, int first, int depth, float panel[]) {
-    for (int k = 0; k < depth; k += SIDE)
-        for (int i = 0; i < rows; i += SIDE) {
-            vec r[LANES];
-            const char *a = (const char *)g->a + (first + k) * g->lda + WORD * (m + i);
-            UNROLL for (int j = 0; j < LANES; j++) memcpy(&r[j], a + j * g->lda, sizeof r[j]);
-            vtranspose(r);
-            UNROLL for (int j = 0; j < LANES; j++) vstore(panel + (i + j) * PANEL_ROW + k, r[j]);
-        }
+/* Rows m .. m + 2 * SIDE (or SIDE) of a transposed a, as rows: rows_of_a[row][word], over words [first, first + depth). */
+static void turn(const gemm *g, int m, int rows, int first, int depth, float rows_of_a[]) {
+    for (int i = 0; i < rows; i += SIDE)
+        sac_transpose_out(rows_of_a + i * PANEL_ROW, PANEL_ROW,
+                          (const float *)g->a + first * (g->lda / WORD) + m + i, g->lda / WORD, depth);
     stores_come_first();
 }
 
 /* The same of an a whose rows lie as they should, but not on cache lines: a tile that is loaded across them takes seven
  * times as long. */
-static void copy_rows(const gemm *g, int m, int rows, int first, int depth, float panel[]) {
+static void copy_rows(const gemm *g, int m, int rows, int first, int depth, float rows_of_a[]) {
     for (int i = 0; i < rows; i++)
-        memcpy(panel + i * PANEL_ROW, (const char *)g->a + (m + i) * g->lda + WORD * first,
+        memcpy(rows_of_a + i * PANEL_ROW, (const char *)g->a + (m + i) * g->lda + WORD * first,
                (size_t)depth * WORD);
     stores_come_first();
 }
@@ -108,7 +105,7 @@ INLINE void row_block(const gemm *g, float *c, const char *a, ptrdiff_t a_bytes,
 
 /* The first `rows` rows of c, over words [first, first + depth) alone. */
 static void add_words(const gemm *g, int rows, int first, int depth) {
-    float panel[2 * SIDE * PANEL_ROW] __attribute__((aligned(64)));
+    float rows_of_a[2 * SIDE * PANEL_ROW] __attribute__((aligned(64)));
     const float *b = g->b + first * g->ldb;
     const bool accumulate = g->accumulate || first > 0;
     for (int m = 0; m < rows; m += 2 * SIDE) {
@@ -117,8 +114,8 @@ static void add_words(const gemm *g, int rows, int first, int depth) {
         const bool in_place = !g->a_transposed && ((uintptr_t)a | (uintptr_t)g->lda) % (SIDE * WORD) == 0;
         const ptrdiff_t a_bytes = in_place ? g->lda : WORD * PANEL_ROW;
         if (!in_place) {
-            (g->a_transposed ? turn : copy_rows)(g, m, two_rows ? 2 * SIDE : SIDE, first, depth, panel);
-            a = (const char *)panel;
+            (g->a_transposed ? turn : copy_rows)(g, m, two_rows ? 2 * SIDE : SIDE, first, depth, rows_of_a);
+            a = (const char *)rows_of_a;
         }
         if (two_rows)
             row_block(g, g->c + m * g->ldc, a, a_bytes, b, depth, accumulate, true);
@@ -132,10 +129,8 @@ void sac_gemm_tiles(const gemm *g) {
     gemm rest = *g;
     if (rows > 0 && depth > 0) {
         stores_come_first();
-        configure();
         for (int first = 0; first < depth; first += DEPTH)
             add_words(g, rows, first, depth - first < DEPTH ? depth - first : DEPTH);
-        _tile_release();
         stores_come_first();
         rest.m = rows;
         rest.k = g->k - depth;

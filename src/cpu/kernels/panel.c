@@ -110,6 +110,14 @@ panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, i
     return (panel){room, dim * (ptrdiff_t)sizeof(float)};
 }
 
+panel sac_panel_turn(const panel *rows, int n, int words, float *room) {
+    const float *source = rows->data;
+    for (int w = 0; w < words; w += LANES)
+        sac_transpose_out(room + w * TURNED_ROW, TURNED_ROW, source + w, rows->stride / 4,
+                          round_up(n, LANES));
+    return (panel){room, TURNED_ROW * (ptrdiff_t)sizeof(float)};
+}
+
 bool sac_panel_finite(const panel *rows, bool pairs, int n, int words) {
     const uint32_t low = pairs ? 0x7f80 : 0,
                    high = 0x7f800000; /* all ones in an exponent: not a number to add */

@@ -25,6 +25,7 @@ static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 #define sac_narrow SAC_FOR_ISA(sac_narrow)
 #define sac_panel_rows SAC_FOR_ISA(sac_panel_rows)
 #define sac_panel_pairs SAC_FOR_ISA(sac_panel_pairs)
+#define sac_panel_turn SAC_FOR_ISA(sac_panel_turn)
 #define sac_pair_rows SAC_FOR_ISA(sac_pair_rows)
 #define sac_panel_finite SAC_FOR_ISA(sac_panel_finite)
 #define sac_transpose_in SAC_FOR_ISA(sac_transpose_in)
@@ -39,6 +40,11 @@ panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, in
 
 /* The same rows, to be contracted over: word (i, d) of pairs holds value d of rows 2i and 2i + 1 (0 beyond n). */
 panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room);
+
+/* Rows of `words` words to columns: row w of the result has word w of all n rows. `room`: the words rounded up to whole
+ * vectors, TURNED_ROW words each. */
+enum { TURNED_ROW = 128 };
+panel sac_panel_turn(const panel *rows, int n, int words, float *room);
 
 /* Two bf16 rows in one: word d holds value d of `low` and, above it, of `high` (NULL: zeros). */
 void sac_pair_rows(float *words, const uint16_t *low, const uint16_t *high, int dim);

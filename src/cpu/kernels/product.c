@@ -10,8 +10,7 @@ static float half_of(float word, int which) {
 }
 
 /* Fused where the vectors' multiply-add is: what nobody sees must not move a result by a bit, NaN or not. */
-static float add_unless_zero(const gemm *g, float sum, float a, float b) {
-    const float coefficient = g->a_transposed ? b : a;
+static float add_unless_zero(float sum, float coefficient, float a, float b) {
     if (coefficient == 0) return sum;
 #ifdef __FMA__
     return __builtin_fmaf(a, b, sum);
@@ -28,26 +27,34 @@ static float word_of_a(const gemm *g, int m, int k) {
     return word;
 }
 
-static void product_skipping_zeros(const gemm *g) {
+static void product_skipping_zeros(const gemm *g, sac_zeros zeros) {
+    const bool in_a = zeros == SAC_ZEROS_IN_A;
     for (int m = 0; m < g->m; m++)
         for (int n = 0; n < g->n; n++) {
             float sum = g->accumulate ? g->c[m * g->ldc + n] : 0;
             for (int k = 0; k < g->k; k++) {
                 const float a = word_of_a(g, m, k), b = g->b[k * g->ldb + n];
-                if (!g->pairs) sum = add_unless_zero(g, sum, a, b);
+                if (!g->pairs) sum = add_unless_zero(sum, in_a ? a : b, a, b);
                 for (int half = 0; g->pairs && half < 2; half++)
-                    sum = add_unless_zero(g, sum, half_of(a, half), half_of(b, half));
+                    sum =
+                        add_unless_zero(sum, half_of(in_a ? a : b, half), half_of(a, half), half_of(b, half));
             }
             g->c[m * g->ldc + n] = sum;
         }
 }
 
-void sac_product(const q_tile *t, const sac_tile *tile, const gemm *g) {
+static bool other_side_finite(const gemm *g, sac_zeros zeros) {
+    if (zeros == SAC_ZEROS_IN_A) return sac_panel_finite(&(panel){g->b, 4 * g->ldb}, g->pairs, g->k, g->n);
+    const panel a = {g->a, g->lda};
+    return g->a_transposed ? sac_panel_finite(&a, g->pairs, g->k, g->m)
+                           : sac_panel_finite(&a, g->pairs, g->m, g->k);
+}
+
+void sac_product(const q_tile *t, const sac_tile *tile, sac_zeros zeros, const gemm *g) {
     const bool hides =
         tile->banded || tile->bits != SAC_ALL_PARTS || (tile->kind == SAC_PARTIAL && t->call->mask_mod);
-    const panel other = g->a_transposed ? (panel){g->a, g->lda} : (panel){g->b, 4 * g->ldb};
-    if (hides && !sac_panel_finite(&other, g->pairs, g->k, g->a_transposed ? g->m : g->n))
-        product_skipping_zeros(g);
+    if (hides && !other_side_finite(g, zeros))
+        product_skipping_zeros(g, zeros);
     else
         sac_gemm(g);
 }

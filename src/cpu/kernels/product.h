@@ -7,9 +7,10 @@
 #define sac_product SAC_FOR_ISA(sac_product)
 #define sac_diagonal_products SAC_FOR_ISA(sac_diagonal_products)
 
-/* sac_gemm, where one side holds coefficients (b if a_transposed, else a) that are 0 for hidden pairs: those stay
- * without effect even if the other side holds NaN or infinity there. */
-void sac_product(const q_tile *t, const sac_tile *tile, const gemm *g);
+/* sac_gemm, where one side holds coefficients that are 0 for hidden pairs: those stay without effect even if the other
+ * side holds NaN or infinity there. */
+typedef enum sac_zeros { SAC_ZEROS_IN_A, SAC_ZEROS_IN_B } sac_zeros;
+void sac_product(const q_tile *t, const sac_tile *tile, sac_zeros zeros, const gemm *g);
 
 /* products[lane] = query row of the lane (`rows_t`, as sac_tile_load left it) times the one row of `view` that a
  * DIAGONAL tile shows it; 0 for a key outside the tile. `room`: (words, LANES). */

@@ -120,6 +120,12 @@ INLINE vec vnarrow(vec first, vec second) {
 }
 #endif
 
+#if defined(__AMX_BF16__)
+enum { HAVE_TILES = 1 }; /* products of pairs are made of tiles */
+#else
+enum { HAVE_TILES = 0 };
+#endif
+
 /* 2^x to 1e-7 relative for x <= 127, exactly 0 where fp32 has no normal number left. 2^x = 2^n 2^r, n an integer and
  * |r| <= 1/2; the polynomial has the least largest relative error among those of its degree with p(0) = 1. */
 INLINE vec vexp2(vec x) {
@@ -130,6 +136,18 @@ INLINE vec vexp2(vec x) {
     p = p * r + vset(0.05550734f);
     p = p * r + vset(0.24022242f);
     p = p * r + vset(0.69314698f);
+    p = p * r + vset(1.f);
+    return vscale2(p, n);
+}
+
+/* The same to 3e-6, one degree less: for what is rounded to bf16 afterwards. */
+INLINE vec vexp2_coarse(vec x) {
+    x = vmax(vset(EXP2_FLOOR), x);
+    vec n = vround(x), r = x - n;
+    vec p = vset(0.00958285f);
+    p = p * r + vset(0.05590643f);
+    p = p * r + vset(0.24024099f);
+    p = p * r + vset(0.69312419f);
     p = p * r + vset(1.f);
     return vscale2(p, n);
 }

@@ -11,17 +11,23 @@ static float *take_floats(sac_arena *a, int rows, int row) {
 
 static bool uses_pairs(const sac_attention_args *args) { return HAVE_PAIRS && args->dtype == SAC_BF16; }
 
+/* With tiles the sums of a strip are loaded and stored once for each key tile, at the price of two products. */
+int32_t sac_kv_tile(const sac_attention_args *args, bool backward) {
+    return HAVE_TILES && uses_pairs(args) && !backward ? 2 * TURNED_ROW : 128;
+}
+
 static void lay_out_backward(sac_arena *a, const sac_attention_args *args, int dim, int dim_v,
                              tile_scratch *s) {
+    const int keys = sac_kv_tile(args, true);
     s->more_rows = take_floats(a, 2 * LANES, s->row_words);
     s->dout_t = take_floats(a, dim_v, Q_TILE);
     s->dq_t = take_floats(a, dim, Q_TILE);
     s->q_rows = take_floats(a, Q_TILE, dim);
     s->dout_rows = take_floats(a, Q_TILE, dim_v);
-    s->grad = take_floats(a, KV_TILE, Q_TILE);
-    s->unmodified = take_floats(a, args->has_score_mod || args->softcap > 0 ? KV_TILE : 1, Q_TILE);
-    s->coefficients = take_floats(a, uses_pairs(args) ? KV_TILE / 2 : 0, Q_TILE);
-    s->k_pairs = take_floats(a, uses_pairs(args) ? KV_TILE / 2 : 0, dim);
+    s->grad = take_floats(a, keys, Q_TILE);
+    s->unmodified = take_floats(a, args->has_score_mod || args->softcap > 0 ? keys : 1, Q_TILE);
+    s->coefficients = take_floats(a, uses_pairs(args) ? keys / 2 : 0, Q_TILE);
+    s->k_pairs = take_floats(a, uses_pairs(args) ? keys / 2 : 0, dim);
     s->lse = take_floats(a, 1, Q_TILE);
     s->dlse = take_floats(a, 1, Q_TILE);
     s->delta = take_floats(a, 1, Q_TILE);
@@ -42,18 +48,20 @@ static void lay_out_lanes(sac_arena *a, const sac_attention_args *args, int dim,
 size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_tiles, void *base,
                         tile_scratch scratch[]) {
     sac_arena a = {base, 0};
+    const int keys = sac_kv_tile(args, backward);
     tile_scratch *s = &scratch[0];
     *s = (tile_scratch){0};
     const int dim = round_up(args->head_dim, LANES), dim_v = round_up(args->head_dim_v, LANES);
     s->row_words = dim > dim_v ? dim : dim_v;
-    if (s->row_words < KV_TILE) s->row_words = KV_TILE;
+    if (s->row_words < keys) s->row_words = keys;
     s->row_words += LANES; /* an odd number of vectors, or columns of rows would share one cache set */
     s->rows = take_floats(&a, LANES, s->row_words);
-    s->scores = take_floats(&a, KV_TILE, Q_TILE);
-    s->paired = take_floats(&a, uses_pairs(args) ? KV_TILE / 2 : 0, Q_TILE);
-    s->k_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim);
-    s->v_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : KV_TILE, args->head_dim_v);
-    s->visible = sac_take(&a, KV_TILE, 1);
+    s->scores = take_floats(&a, keys, Q_TILE);
+    s->paired = take_floats(&a, uses_pairs(args) ? keys / 2 : 0, Q_TILE);
+    s->k_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : keys, args->head_dim);
+    s->v_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : keys, args->head_dim_v);
+    s->v_turned = take_floats(&a, HAVE_TILES && !backward && uses_pairs(args) ? dim_v : 0, TURNED_ROW);
+    s->visible = sac_take(&a, keys, 1);
     if (backward) lay_out_backward(&a, args, dim, dim_v, s);
     for (int i = 0; i < num_tiles; i++) {
         scratch[i] = *s;
@@ -106,16 +114,16 @@ void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, 
     }
 }
 
-/* Lanes [first, first + STRIP) of the tile, as a tile of their own. */
-static q_tile strip_of(const q_tile *t, int first) {
+/* `width` lanes of the tile from `first` on, as a tile of their own. What is computed anew for each key tile lies in the
+ * first columns whichever lanes it is of: the next strip finds those in the cache. */
+static q_tile strip_of(const q_tile *t, int first, int width) {
     q_tile strip = *t;
     strip.first = t->first + first;
-    strip.rows = sac_min(t->rows - first, STRIP);
-    strip.lanes = sac_min(t->lanes - first, STRIP);
+    strip.rows = sac_min(t->rows - first, width);
+    strip.lanes = sac_min(t->lanes - first, width);
     tile_scratch *s = &strip.scratch;
-    float **const columns[] = {&s->q_t,    &s->scores, &s->paired, &s->state,      &s->slope,
-                               &s->dout_t, &s->dq_t,   &s->grad,   &s->unmodified, &s->lse,
-                               &s->dlse,   &s->delta,  &s->p_dp};
+    float **const columns[] = {&s->q_t, &s->state, &s->slope, &s->dout_t, &s->dq_t,
+                               &s->lse, &s->dlse,  &s->delta, &s->p_dp};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         if (*columns[i]) *columns[i] += first;
     s->query += first;
@@ -130,8 +138,9 @@ static q_tile strip_of(const q_tile *t, int first) {
     return strip;
 }
 
-/* A strip begins at a multiple of KEY_STEP keys of the tile: pairs of keys stay whole, and lie on cache lines. */
-enum { KEY_STEP = 32 };
+/* Strips begin and end where panels of the whole key tile may be cut: pairs of keys stay whole, and tiles on cache
+ * lines. */
+enum { BEGIN_STEP = HAVE_TILES ? 32 : 2, END_STEP = 2 };
 
 /* Cuts the key tile to what the strip sees of it; false if that is nothing. */
 static bool trim(const q_tile *strip, sac_tile *tile) {
@@ -142,21 +151,23 @@ static bool trim(const q_tile *strip, sac_tile *tile) {
         all_lo = sac_max(all_lo, strip->scratch.lo[lane]);
         all_hi = sac_min(all_hi, strip->scratch.hi[lane]);
     }
-    if (lo > tile->begin) tile->begin += (lo - tile->begin) / KEY_STEP * KEY_STEP;
-    tile->end = sac_min(tile->end, hi);
+    const int32_t begin = tile->begin;
+    if (hi <= begin || lo >= tile->end) return false;
+    if (lo > begin) tile->begin += (lo - begin) / BEGIN_STEP * BEGIN_STEP;
+    tile->end = sac_min(tile->end, begin + round_up(hi - begin, END_STEP));
     tile->banded = tile->begin < all_lo || tile->end > all_hi;
-    return tile->begin < tile->end;
+    return true;
 }
 
-void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, tile_fn fn, const void *data) {
-    if (!tile->banded || tile->kind == SAC_DIAGONAL || t->lanes <= STRIP) {
+void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, int width, tile_fn fn, const void *data) {
+    if (t->lanes <= width) {
         fn(t, tile, data);
         return;
     }
-    for (int first = 0; first < t->rows; first += STRIP) {
-        const q_tile strip = strip_of(t, first);
+    for (int first = 0; first < t->rows; first += width) {
+        const q_tile strip = strip_of(t, first, width);
         sac_tile trimmed = *tile;
-        if (trim(&strip, &trimmed)) fn(&strip, &trimmed, data);
+        if (!tile->banded || trim(&strip, &trimmed)) fn(&strip, &trimmed, data);
     }
 }
 

@@ -13,32 +13,33 @@
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/panel.h"
 
-enum { Q_TILE = SAC_CPU_Q_TILE, KV_TILE = SAC_CPU_KV_TILE };
+enum { Q_TILE = SAC_CPU_Q_TILE };
 
 #define LOG2E 1.44269504f
 #define LN2 0.69314718f
 
-/* Tiles that are worked on together share all of it but q_t, state and what is known of each lane. */
+/* `keys`: of a key tile. Tiles that are worked on together share all of it but q_t, state and what is known of each lane. */
 typedef struct tile_scratch {
     float *rows;      /* (LANES, row_words) staging of whole rows */
     float *more_rows; /* backward: two more of them */
     int row_words;
     float *q_t;               /* (words of a q row, Q_TILE) */
-    float *scores;            /* (KV_TILE, Q_TILE); the probabilities take their place */
-    float *paired;            /* (KV_TILE / 2, Q_TILE) probabilities or gradients in pairs of keys */
+    float *scores;            /* (keys, Q_TILE); the probabilities take their place */
+    float *paired;            /* (keys / 2, Q_TILE) probabilities or gradients in pairs of keys */
     float *state;             /* row_max, row_sum, out_t */
     float *k_room, *v_room;   /* panels of a key tile, where they are not read in place */
+    float *v_turned;          /* v_room by columns, for tiles */
     float *slope;             /* (Q_TILE) ALiBi */
     int32_t *query, *lo, *hi; /* (Q_TILE) position; first and one past the last visible key */
     int32_t *list_bit;        /* (Q_TILE) the one that must be among a key tile's bits */
-    uint8_t *visible;         /* (KV_TILE) */
+    uint8_t *visible;         /* (keys) */
     /* backward only */
     float *dout_t, *dq_t;      /* like q_t, out_t */
     float *q_rows, *dout_rows; /* (Q_TILE, padded dim), in pairs of rows where words are pairs */
-    float *grad;               /* (KV_TILE, Q_TILE): dp, then dscore */
-    float *unmodified;   /* (KV_TILE, Q_TILE): scores as the score_mod was given them, -inf where hidden */
-    float *coefficients; /* (KV_TILE, Q_TILE) bf16: left sides of dv and dk, in pairs of queries */
-    float *lse, *dlse;   /* (Q_TILE); lse in base 2 */
+    float *grad;               /* (keys, Q_TILE): dp, then dscore */
+    float *unmodified;         /* (keys, Q_TILE): scores as the score_mod was given them, -inf where hidden */
+    float *coefficients;       /* (keys, Q_TILE) bf16: left sides of dv and dk, in pairs of queries */
+    float *lse, *dlse;         /* (Q_TILE); lse in base 2 */
     float *delta, *p_dp; /* (Q_TILE): sum of dout out - dlse; sum of p dp so far, the same but not rounded */
     float *k_pairs;      /* k contracted over keys */
 } tile_scratch;
@@ -58,6 +59,7 @@ typedef struct q_tile {
     tile_scratch scratch;
 } q_tile;
 
+#define sac_kv_tile SAC_FOR_ISA(sac_kv_tile)
 #define sac_tile_scratch SAC_FOR_ISA(sac_tile_scratch)
 #define sac_tiles_begin SAC_FOR_ISA(sac_tiles_begin)
 #define sac_tile_each_strip SAC_FOR_ISA(sac_tile_each_strip)
@@ -68,6 +70,9 @@ typedef struct q_tile {
 #define sac_scores_finish SAC_FOR_ISA(sac_scores_finish)
 #define sac_scores_finish_diagonal SAC_FOR_ISA(sac_scores_finish_diagonal)
 
+/* Keys in a key tile. */
+int32_t sac_kv_tile(const sac_attention_args *args, bool backward);
+
 /* Lays out scratch for num_tiles tiles from `base` on; returns its bytes. base NULL: only measures. */
 size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_tiles, void *base,
                         tile_scratch scratch[]);
@@ -76,11 +81,10 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_t
 void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, const sac_cpu_tile *at,
                      bool backward, void *scratch);
 
-/* Calls fn for the key tile: once, or, where the band cuts through it, for each strip of STRIP lanes with the keys
- * that some lane of the strip sees, so that at most half of what a whole tile would hide is computed. */
-enum { STRIP = 48 };
+/* Calls fn for the key tile and each strip of `width` lanes. Where the band cuts through the tile, a strip gets the keys
+ * that some lane of it sees. */
 typedef void (*tile_fn)(const q_tile *t, const sac_tile *tile, const void *data);
-void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, tile_fn fn, const void *data);
+void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, int width, tile_fn fn, const void *data);
 
 static inline int32_t sac_lane_head(const q_tile *t, int lane) {
     return t->at.h + (t->first + lane) / (t->at.q.end - t->at.q.begin);
