@@ -20,7 +20,8 @@ enum {
 /* "saccade: ..." on stderr; control characters, which a hostile file may have put there, become '?'. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Complains with `what` (NULL: the error names it already) and the library's last error; the exit code that goes with the status. */
+/* Complains with `what` (NULL: the error names it already) and the library's last error; the exit code that goes with
+ * the status. */
 int complain_status(const char *what, saccade_status status);
 
 /* malloc and its kin; they end the command when memory is out. 64-byte aligned, zeroed. */

@@ -43,7 +43,8 @@ typedef struct sac_cpu_kernels {
     /* Writes out and lse of num_tiles tiles, which differ in nothing but their heads: `tile`, and those of the heads
      * that follow it. Each key tile is fetched and prepared once for all of them. */
     void (*forward)(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles, void *scratch);
-    /* The same for one tile and over a part of the keys: leaves the softmax's state; and merges such parts into out and lse. */
+    /* The same for one tile and over a part of the keys: leaves the softmax's state; and merges such parts into out and
+     * lse. */
     void (*forward_part)(const sac_attention_call *call, const sac_cpu_tile *tile, sac_range keys,
                          float *state, void *scratch);
     void (*combine)(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,

@@ -40,7 +40,8 @@ void sac_tiles_release(void) { _tile_release(); }
 /* The compiler does not know that tile loads read memory. */
 static void stores_come_first(void) { atomic_signal_fence(memory_order_seq_cst); }
 
-/* Rows m .. m + 2 * SIDE (or SIDE) of a transposed a, as rows: rows_of_a[row][word], over words [first, first + depth). */
+/* Rows m .. m + 2 * SIDE (or SIDE) of a transposed a, over words [first, first + depth), as rows:
+ * rows_of_a[row][word]. */
 static void turn(const gemm *g, int m, int rows, int first, int depth, float rows_of_a[]) {
     for (int i = 0; i < rows; i += SIDE)
         sac_transpose_out(rows_of_a + i * PANEL_ROW, PANEL_ROW,

@@ -114,8 +114,8 @@ void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, 
     }
 }
 
-/* `width` lanes of the tile from `first` on, as a tile of their own. What is computed anew for each key tile lies in the
- * first columns whichever lanes it is of: the next strip finds those in the cache. */
+/* `width` lanes of the tile from `first` on, as a tile of their own. What is computed anew for each key tile lies in
+ * the first columns whichever lanes it is of: the next strip finds those in the cache. */
 static q_tile strip_of(const q_tile *t, int first, int width) {
     q_tile strip = *t;
     strip.first = t->first + first;

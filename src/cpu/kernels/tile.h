@@ -18,7 +18,8 @@ enum { Q_TILE = SAC_CPU_Q_TILE };
 #define LOG2E 1.44269504f
 #define LN2 0.69314718f
 
-/* `keys`: of a key tile. Tiles that are worked on together share all of it but q_t, state and what is known of each lane. */
+/* `keys`: of a key tile. Tiles that are worked on together share all of it but q_t, state and what is known of each
+ * lane. */
 typedef struct tile_scratch {
     float *rows;      /* (LANES, row_words) staging of whole rows */
     float *more_rows; /* backward: two more of them */
