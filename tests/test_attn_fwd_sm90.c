@@ -78,6 +78,20 @@ static void modifiers_compile_without_spills(void **state) {
     saccade_modifier_destroy(mask);
 }
 
+/* Of few pairs, and of so many that its tiles are classified first. */
+static void mask_mod_alone_compiles_without_spills(void **state) {
+    (void)state;
+    saccade_modifier *mask = some_mask_mod(ctx);
+    sac_attention_call call = plain_call(128, 128, SAC_BF16);
+    call.mask_mod = mask;
+    call.args.num_heads = 2;
+    for (int32_t seqlen = 256; seqlen <= 1024; seqlen *= 4) {
+        call.args.len_q.seqlen = call.args.len_k.seqlen = seqlen;
+        assert_call_compiles_clean(&call, false);
+    }
+    saccade_modifier_destroy(mask);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_head_dim_compiles_without_spills),
@@ -87,6 +101,7 @@ int main(void) {
         cmocka_unit_test(shared_lists_compile_without_spills),
         cmocka_unit_test(softcap_and_alibi_compile_without_spills),
         cmocka_unit_test(modifiers_compile_without_spills),
+        cmocka_unit_test(mask_mod_alone_compiles_without_spills),
     };
     return cmocka_run_group_tests(tests, make_context, end_context);
 }

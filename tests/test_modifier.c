@@ -432,6 +432,32 @@ static void backward_pass_needs_a_gradient(void **state) {
     saccade_modifier_destroy(without);
 }
 
+static void words_are_told_from_parts_of_words_and_from_comments(void **state) {
+    (void)state;
+    const struct {
+        const char *text;
+        bool names_h;
+    } cases[] = {{"q_idx >= kv_idx", false},        {"q_idx % 4 == h", true},
+                 {"hh_h + h_ > 0 /* h */", false},  {"{ int x = 3; // h\n return x > kv_idx; }", false},
+                 {"{ return q_idx > 7-h; }", true}, {"q_idx == 'h'", false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        saccade_modifier *m =
+            made(&(saccade_modifier_params){.kind = SACCADE_MASK_KIND, .text = cases[i].text});
+        if (sac_modifier_names(m, "h") != cases[i].names_h)
+            fail_msg("\"%s\": is h named? %d was expected", cases[i].text, cases[i].names_h);
+        saccade_modifier_destroy(m);
+    }
+    saccade_modifier *without = made_prefix_lm(), *both, *neither;
+    saccade_modifier *with =
+        made(&(saccade_modifier_params){.kind = SACCADE_MASK_KIND, .text = "kv_idx % 2 == h % 2"});
+    assert_int_equal(sac_modifier_combine(&both, SAC_MOD_AND, without, with), SACCADE_OK);
+    assert_int_equal(sac_modifier_combine(&neither, SAC_MOD_NOT, without, NULL), SACCADE_OK);
+    assert_true(sac_modifier_names(both, "h"));
+    assert_false(sac_modifier_names(neither, "h"));
+    saccade_modifier *all[] = {without, with, both, neither};
+    for (int i = 0; i < 4; i++) saccade_modifier_destroy(all[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(native_mask_is_evaluated_a_row_at_a_time),
@@ -443,6 +469,7 @@ int main(void) {
         cmocka_unit_test(slots_with_bad_names_dtypes_or_counts_are_refused),
         cmocka_unit_test(accessor_at_odds_with_its_slot_is_refused_with_its_line),
         cmocka_unit_test(what_only_a_compiler_can_judge_is_left_to_it),
+        cmocka_unit_test(words_are_told_from_parts_of_words_and_from_comments),
         cmocka_unit_test(description_is_copied),
         cmocka_unit_test(native_form_keeps_its_text_word_for_word),
         cmocka_unit_test(values_at_odds_with_the_declaration_are_refused_by_name),

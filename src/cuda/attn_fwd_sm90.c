@@ -9,6 +9,7 @@
 #include "cuda/attn_sm90.h"
 #include "cuda/device_mask.h"
 #include "cuda/kernels/attn_fwd_sm90.h"
+#include "cuda/mask_tiles.h"
 #include "cuda/modifier_text.h"
 #include "shared/tile_walk.h"
 
@@ -28,6 +29,14 @@ static const tile_row tiles[] = {
     {128, 128, 3, 80, 1, 4, 1, 56, 152}, /* registers: 96 keys spill */
     {192, 128, 3, 80, 1, 3, 1, 56, 152}, /* registers */
     {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
+};
+
+/* Modifying scores beside the product with the values takes registers, but for a softcap alone. The producer misses them
+ * where it reads lengths or cuts keys, once a query tile. */
+static const tile_row modified_tiles[] = {
+    {64, 64, 3, 128, 1, 4, 1, 32, 160},  {96, 96, 3, 96, 1, 3, 1, 32, 160},
+    {128, 128, 3, 80, 1, 4, 1, 32, 160}, {192, 128, 3, 80, 1, 3, 1, 32, 160},
+    {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory */
 };
 
 /* For block masks, whose rows are mostly 128 or 256 queries, and for a score_mod and a mask_mod at once, which need
@@ -64,9 +73,11 @@ static int32_t ctas_per_sm(const tile_row *t) {
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const bool blocks = args->blocks.by_query.offsets, texts = call->score_mod && call->mask_mod;
+    const bool modified = args->alibi_slopes || call->score_mod || !(args->scale > 0);
     const tile_row *t = args->blocks.by_query.bits                    ? packed_tiles
                         : blocks && args->blocks.kv_block <= FEW_KEYS ? narrow_tiles
                         : blocks || texts                             ? roomy_tiles
+                        : modified                                    ? modified_tiles
                                                                       : tiles;
     while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
     return t;
@@ -99,6 +110,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
     sac_kernel_define(spec, "PRODUCER_REGS", t->producer_regs);
     sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
     sac_kernel_define(spec, "SPLIT", split);
+    sac_kernel_define(spec, "CLASSIFIED", sac_mask_tiles_serve(call));
     saccade_status status = sac_cuda_modifier_text(call, modifiers);
     spec->modifiers = *modifiers;
     return status;
@@ -153,22 +165,29 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     return tail;
 }
 
-/* Places the counters and the parts of cut tiles in the workspace, which may be NULL; its bytes. */
+static sac_mask_tiles tiles_of(const sac_attention_args *args, const tile_row *t) {
+    return sac_mask_tiles_of(args, q_tile_of(t), t->kv_tile);
+}
+
+/* Places the counters, the parts of cut tiles and the kinds of classified ones in the workspace, which may be NULL; its
+ * bytes. */
 static size_t plan(const sac_attention_call *call, const tile_row *t, sac_attn_fwd_sm90_params *params) {
     const size_t merges = (size_t)params->tail.tiles * (size_t)t->consumers;
     const size_t part_bytes = sizeof(float) * 128 * (size_t)SAC_PARTIAL_VALUES(call->args.head_dim_v);
+    const size_t kinds = sac_mask_tiles_serve(call) ? sac_mask_tiles_bytes(&call->args, &params->tiles) : 0;
     size_t used = 0;
     params->counter = sac_carve(call->workspace, &used, sizeof *params->counter);
     params->tail.arrived = sac_carve(call->workspace, &used, merges * sizeof *params->tail.arrived);
     params->tail.partial =
         sac_carve(call->workspace, &used, merges * (size_t)params->tail.parts * part_bytes);
+    params->tiles.kinds = sac_carve(call->workspace, &used, kinds);
     return used;
 }
 
 size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call) {
     const sac_cuda_device *device = sac_cuda_facts_of(ctx, call->device)->device;
     const tile_row *t = choose_tile(call);
-    sac_attn_fwd_sm90_params params = {.tail = tail_of(call, t, device)};
+    sac_attn_fwd_sm90_params params = {.tail = tail_of(call, t, device), .tiles = tiles_of(&call->args, t)};
     return plan(call, t, &params);
 }
 
@@ -183,6 +202,7 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
     sac_attn_fwd_sm90_params params = {.args = call->args,
                                        .order = sac_sm90_query_order(&call->args, q_tile_of(t), device),
                                        .tail = tail_of(call, t, device),
+                                       .tiles = tiles_of(&call->args, t),
                                        .total_q = call->total_q};
     plan(call, t, &params);
 
@@ -191,6 +211,8 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
     saccade_status status = sac_attn_fwd_sm90_spec(call, params.tail.tiles > 0, &spec, &modifiers);
     if (status == SACCADE_OK && modifiers) sac_attn_bwd_sm90_prefetch(ctx, device, call, modifiers);
     if (status == SACCADE_OK) status = sac_device_mask(ctx, device, call, &params.args);
+    if (status == SACCADE_OK && sac_mask_tiles_serve(call))
+        status = sac_mask_tiles_find(ctx, device, call, &params.tiles);
     if (status == SACCADE_OK) status = make_maps(&params, call, t);
     const int32_t units = params.order.total + params.tail.tiles * (params.tail.parts - 1);
     const int32_t ctas = sac_min(device->num_sms * ctas_per_sm(t), units);

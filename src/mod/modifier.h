@@ -49,6 +49,9 @@ saccade_status sac_modifier_combine(saccade_modifier **result, sac_mod_operator 
 /* Can it be used in a backward pass? */
 bool sac_modifier_has_grad(const saccade_modifier *modifier);
 
+/* Does its text have this word, or that of a modifier that it combines? True also where there is no text to tell. */
+bool sac_modifier_names(const saccade_modifier *modifier, const char *word);
+
 /* Everything for evaluation on the CPU; compiles the texts if that has not been done. Threads may do so at once with
  * contexts of their own. */
 saccade_status sac_modifier_ready(saccade_context *ctx, const saccade_modifier *modifier, bool with_grad);

@@ -113,6 +113,27 @@ static void read_word(reader *r, char *word, size_t size) {
     word[n] = '\0';
 }
 
+static bool text_names(const char *text, const char *word) {
+    char found[80];
+    reader r = {.at = text};
+    for (skip_blank(&r); *r.at; skip_blank(&r)) {
+        if (*r.at == '"' || *r.at == '\'') {
+            skip_quoted(&r);
+        } else if (in_word(*r.at)) {
+            read_word(&r, found, sizeof found);
+            if (!strcmp(found, word)) return true;
+        } else {
+            r.at++;
+        }
+    }
+    return false;
+}
+
+bool sac_modifier_names(const saccade_modifier *m, const char *word) {
+    if (m->op == SAC_MOD_LEAF) return !m->text || text_names(m->text, word);
+    return sac_modifier_names(m->a, word) || (m->b && sac_modifier_names(m->b, word));
+}
+
 bool sac_text_is_body(const char *text) {
     reader r = {.at = text};
     skip_blank(&r);

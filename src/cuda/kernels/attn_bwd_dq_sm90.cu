@@ -21,6 +21,7 @@
 
 typedef sac_attn_bwd_sm90_params kernel_params;
 #define BACKWARD 1
+#define CLASSIFIED 0
 #define SPLIT 0
 #include "cuda/kernels/attn_bwd_sm90_by_hand.h"
 #include "cuda/kernels/attn_sm90_mask.h"

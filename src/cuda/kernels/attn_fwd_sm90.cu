@@ -21,7 +21,8 @@
  * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant
  * computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD, SCORE_MOD,
  * SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that is not
- * positive), RAGGED (lengths come from device memory), SPLIT (the keys of the last query tiles are split).
+ * positive), RAGGED (lengths come from device memory), SPLIT (the keys of the last query tiles are split), CLASSIFIED
+ * (mask_tiles.cu has found which tiles the mask_mod hides, and which it leaves whole).
  */
 #include "cuda/kernels/attn_fwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_fwd_sm90_products.h"
@@ -30,16 +31,16 @@
 #include "cuda/kernels/attn_fwd_sm90_unfinite.h"
 #include "cuda/kernels/attn_sm90_consumer.h"
 
-/* What the softmax is taken of: modified scores, -inf where hidden; and how their exponents are made. */
+/* Scores are modified while the product with the values runs. */
+#define VALUES_LATE PRESCALED
+
+/* What the softmax is taken of, -inf where hidden; and how exponents are made of it. */
 SAC_FN exponent finish_scores(consumer *c, const kv_record *tile) {
-    const int straight = is_straight(c, tile);
-#if PRESCALED
-    if (!warp_has(straight)) modify_scores(c->s, c->args, c->q, tile);
-#endif
+    const exponent e = modify(c, tile);
     hide(c->s, MINUS_INF, c->args, c->q, tile);
     c->v_begin = tile->begin;
     c->v_masked = tile->flags & KV_MASKED;
-    return exponent_of(c, tile, straight);
+    return e;
 }
 
 /* Does this warpgroup see some of the tile, and more than a diagonal? */
@@ -62,12 +63,13 @@ SAC_FN void next_tile(consumer *c, const kv_record *tile, int from, int to) {
     issue_scores(c);
     wait_v(c);
     issue_values(c, from);
-    if (P_BUFFERS == 2)
+    if (P_BUFFERS == 2 || VALUES_LATE)
         ptx_wgmma_wait(1);
     else
         values_arrived(c);
     scores_arrived(c);
     const exponent e = finish_scores(c, tile);
+    if (P_BUFFERS == 1 && VALUES_LATE) values_arrived(c);
     softmax(c, tile, &e, to);
 }
 

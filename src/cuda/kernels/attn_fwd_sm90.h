@@ -2,6 +2,7 @@
 #ifndef SAC_ATTN_FWD_SM90_H
 #define SAC_ATTN_FWD_SM90_H
 
+#include "cuda/kernels/mask_tiles.h"
 #include "cuda/kernels/tensor_map.h"
 #include "cuda/kernels/tile_counter.h"
 #include "shared/attention_args.h"
@@ -23,7 +24,8 @@ typedef struct sac_attn_fwd_sm90_params {
     sac_attention_args args;
     sac_tile_order order;
     sac_tail_split tail;
-    int64_t total_q; /* rows of packed queries */
+    sac_mask_tiles tiles; /* CLASSIFIED */
+    int64_t total_q;      /* rows of packed queries */
     sac_tile_counter *counter;
 } sac_attn_fwd_sm90_params;
 

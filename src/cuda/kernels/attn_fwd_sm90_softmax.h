@@ -5,35 +5,49 @@
 #include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/attn_sm90_mask.h"
 
-/* ALiBi is linear in the columns where no key lies ahead of its query, or none that is seen: there it is added inside the
- * exponent. Where such keys end, for this warp. */
+/* ALiBi is linear in the columns where no key lies ahead of its query, or none that is seen: there one FMA a score does.
+ * Where such keys end, for this warp. */
 SAC_FN int32_t straight_end_of(const consumer *c) {
     const sac_band *band = &c->q->band;
     const int32_t first = query_at(c->q, warp_row()), shift = band->seqlen_k - band->seqlen_q;
-    if (!ALIBI || SOFTCAP || SCORE_MOD || !(c->args->scale > 0)) return 0;
+    if (!ALIBI || SOFTCAP || SCORE_MOD || !(c->args->scale > 1e-30f)) return 0;
     return band->hi_off <= shift + 1 && band->hi_slope == 1 ? SAC_FAR : first + shift + 1;
 }
 SAC_FN int is_straight(const consumer *c, const kv_record *tile) {
-    return ALIBI && tile->end <= c->straight_end;
+    return ALIBI && warp_has(tile->end <= c->straight_end);
 }
 
-/* A probability is 2^(scale s + slope column - offset - ref). */
+/* By how many powers of 2 a new reference exceeds the maximum it is made of. ALiBi raises scores from tile to tile, and where
+ * probabilities are stored with the exponents of fp32 they may as well be small; but not so small that their products
+ * with small values vanish. */
+#define HEADROOM (ALIBI && DTYPE == 2 ? 48.0f : 0.0f)
+
+/* A probability is 2^(scale s - offset - ref). steep: the reference is outgrown in every second tile, or more often. */
 typedef struct exponent {
-    float scale, slope, offset[2];
+    float scale, offset[2];
+    int steep;
 } exponent;
 
-/* straight: of scores as they were multiplied; otherwise of what the softmax is taken of. */
-SAC_FN exponent exponent_of(const consumer *c, const kv_record *tile, int straight) {
-    exponent e = {c->scale_log2, 0, {0, 0}};
-    if (ALIBI && warp_has(straight)) {
+/* Products become what the softmax is taken of; what that leaves for the exponent. In a straight tile a score stays a
+ * product: ALiBi adds its part of the column to it, and leaves that of the row. */
+SAC_FN exponent modify(consumer *c, const kv_record *tile) {
+    exponent e = {c->scale_log2, {0, 0}, 0};
+    if (is_straight(c, tile)) {
         const sac_band *band = &c->q->band;
         const int32_t distance =
             query_at(c->q, thread_row()) + band->seqlen_k - band->seqlen_q - tile->begin - first_column();
+        const float slope = c->q->slope * ptx_reciprocal(c->args->scale);
+#pragma unroll
+        for (int i = 0; i < KV_TILE / 2; i++) c->s[i] = fmaf(slope, COLUMN_OF(i), c->s[i]);
         e.scale = c->args->scale * LOG2_E;
-        e.slope = c->q->slope * LOG2_E;
-        e.offset[0] = e.slope * (float)distance;
-        e.offset[1] = e.slope * (float)(distance + 8);
+        e.offset[0] = c->q->slope * LOG2_E * (float)distance;
+        e.offset[1] = c->q->slope * LOG2_E * (float)(distance + 8);
+        e.steep = warp_has(c->q->slope * (LOG2_E * KV_TILE) > HEADROOM / 2 + 4);
+        return e;
     }
+#if PRESCALED
+    modify_scores(c->s, c->args, c->q, tile);
+#endif
     return e;
 }
 
@@ -41,9 +55,8 @@ SAC_FN exponent exponent_of(const consumer *c, const kv_record *tile, int straig
 SAC_FN float row_top(const consumer *c, const exponent *e, int r) {
     float top = MINUS_INF;
 #pragma unroll
-    for (int i = 2 * r; i < KV_TILE / 2; i += i % 2 ? 3 : 1)
-        top = fmaxf(top, ALIBI ? fmaf(c->s[i], e->scale, e->slope * COLUMN_OF(i)) : c->s[i]);
-    top = (ALIBI ? top : top * e->scale) - e->offset[r]; /* which is not the same in all lanes */
+    for (int i = 2 * r; i < KV_TILE / 2; i += i % 2 ? 3 : 1) top = fmaxf(top, c->s[i]);
+    top = top * e->scale - e->offset[r]; /* which is not the same in all lanes */
     top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
     return fmaxf(top, __shfl_xor_sync(~0u, top, 2));
 }
@@ -73,7 +86,7 @@ SAC_FN void raise_reference(consumer *c, const exponent *e, const int outgrown[2
         const uint32_t row = 0xfu << (lane_id() & ~3), lanes = __ballot_sync(~0u, outgrown[r]);
         const float top = row_top(c, e, r);
         float factor = 1;
-        if (lanes & row) factor = raise(c, r, top);
+        if (lanes & row) factor = raise(c, r, top + HEADROOM);
         scale_row(c, r, factor);
     }
 }
@@ -85,10 +98,8 @@ SAC_FN void exponentials(consumer *c, const exponent *e, const float ref[2], flo
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i += 2) {
         const int r = i / 2 % 2;
-        const float low_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i), -base[r]) : -base[r];
-        const float high_base = ALIBI ? fmaf(e->slope, COLUMN_OF(i + 1), -base[r]) : -base[r];
-        const float low = ptx_exp2(fmaf(c->s[i], e->scale, low_base));
-        const float high = ptx_exp2(fmaf(c->s[i + 1], e->scale, high_base));
+        const float low = ptx_exp2(fmaf(c->s[i], e->scale, -base[r]));
+        const float high = ptx_exp2(fmaf(c->s[i + 1], e->scale, -base[r]));
         added[r] += low;
         added[r] += high;
         c->p[to][i / 2] = pack(low, high);
@@ -128,8 +139,12 @@ SAC_FN void softmax(consumer *c, const kv_record *tile, const exponent *e, int t
     const float ref[2] = {listed[0] || c->ref[0] != MINUS_INF ? c->ref[0] : 0,
                           listed[1] || c->ref[1] != MINUS_INF ? c->ref[1] : 0};
     float added[2];
-    exponentials(c, e, ref, added, to);
-    const int outgrown[2] = {!(added[0] <= MOST_ADDED), !(added[1] <= MOST_ADDED)};
+    int outgrown[2] = {1, 1};
+    if (!ALIBI || !e->steep) {
+        exponentials(c, e, ref, added, to);
+        outgrown[0] = !(added[0] <= MOST_ADDED);
+        outgrown[1] = !(added[1] <= MOST_ADDED);
+    }
     if (warp_has(outgrown[0] | outgrown[1])) {
         if (P_BUFFERS == 2) values_arrived(c);
         softmax_anew(c, e, outgrown, to);

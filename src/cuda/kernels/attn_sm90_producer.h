@@ -138,6 +138,22 @@ SAC_FN sac_walk walk_keys(const kernel_params *params, q_record *q) {
     return walk;
 }
 
+/* The walk's next tile; where tiles are classified, that has a visible pair. */
+SAC_FN int walk_next(const producer *w, sac_walk *walk, sac_tile *tile) {
+#if CLASSIFIED
+    const sac_mask_tiles *tiles = &w->params->tiles;
+    const q_record *q = &w->smem->q_tile[w->tile];
+    const int64_t row = ((int64_t)q->batch * tiles->q_tiles + q->begin / Q_TILE) * tiles->kv_tiles;
+    do {
+        if (!sac_walk_next(walk, tile)) return 0;
+        tile->kind = tiles->kinds[row + (tile->begin - walk->any.begin) / KV_TILE];
+    } while (tile->kind == SAC_NONE);
+    return 1;
+#else
+    return sac_walk_next(walk, tile);
+#endif
+}
+
 /* As the consumers want them: forward k leads v by one tile, backward they come together. The first warpgroup to be free
  * finds its first keys. */
 SAC_FN void produce_tile(producer *w) {
@@ -148,8 +164,8 @@ SAC_FN void produce_tile(producer *w) {
     int any = 0, more = 0;
     if (!RAGGED || q->batch < args->batch) {
         walk = walk_keys(w->params, q);
-        any = sac_walk_next(&walk, &tile);
-        more = any && sac_walk_next(&walk, &next);
+        any = walk_next(w, &walk, &tile);
+        more = any && walk_next(w, &walk, &next);
         q->kv_head = q->head / args->group;
         q->kv_row = row_of(&args->len_k, q->batch);
     }
@@ -163,7 +179,7 @@ SAC_FN void produce_tile(producer *w) {
     while (more) {
         const int32_t begin = tile.begin, inspected = is_inspected(&tile);
         tile = next;
-        more = sac_walk_next(&walk, &next);
+        more = walk_next(w, &walk, &next);
         if (BACKWARD) load_v(w, begin, inspected);
         load_k(w, &tile, !more);
         if (!BACKWARD) load_v(w, begin, inspected);
