@@ -19,7 +19,7 @@ def contenders_of(saccade, args, shape, causal):
     forward, backward, _ = saccade.attention(q, k, v, causal=int(causal), backend=args.backend.encode())
     forward()
     peers = [(name, PEERS[name](q, k, v, causal)[1]) for name in args.peers.split(",") if name]
-    return [(args.backend, backward), *peers], check(saccade, args.backend, shape, causal)
+    return [(args.backend, backward), *peers], lambda: check(saccade, args.backend, shape, causal)
 
 
 if __name__ == "__main__":
