@@ -2,12 +2,16 @@
  * keys, and two warpgroups that share the work by what they make.
  *
  *   first: p, dv                                  second: ds, dk
+ *   s = q(0) k^T                                  dp = dout(0) v^T
  *   for each query tile i:                        for each query tile i:
- *     s = q(i) k^T,  p = exp(s - lse)               dp = dout(i) v^T
- *     p to shared memory                            ds = p (dp - delta), to shared memory
- *     dv^T += dout(i)^T p                           dk^T += q(i)^T ds
+ *     p = exp(s - lse), to shared memory            ds = p (dp - delta), to shared memory
  *     dq(i-1) = ds(i-1) k, its first 128 columns    dq(i) = ds k, the other columns
+ *     dv^T += dout(i)^T p                           dk^T += q(i)^T ds
+ *     add dq(i-1) to its sums                       add dq(i) to its sums
+ *     s = q(i+1) k^T                                dp = dout(i+1) v^T
  *
+ * The first product of the next tile is issued while the last of this one runs, so that the tensor cores have work of this
+ * warpgroup but while it computes p, or ds.
  * Scores are queries x keys here, so that the number of keys need not be a multiple of 64: 112 is what registers hold. P
  * and dS are operands in shared memory; dK and dV are summed columns x keys and turned when they are stored. The sums
  * of dQ are those of attn_bwd_sm90.cu, which has the rest of the reasons, and the producer.
@@ -36,22 +40,43 @@ PTX_WGMMA_SS_MN(mma_last_dq_add, 64, INPUT_TYPE, PTX_WGMMA_ADD)
 
 /* ---- products, all asynchronous ---- */
 
-/* s = queries keys^T */
+/* s = queries keys^T. Where the keys lie is said to be uniform: otherwise the address of every step is kept in registers,
+ * of which there are not enough. */
 SAC_FN void issue_scores(consumer *c, const uint8_t *queries, const uint8_t *keys, int head_dim) {
     const uint64_t q = ptx_wgmma_desc_k_major(ptx_smem_of(queries)),
-                   k = ptx_wgmma_desc_k_major(ptx_smem_of(keys));
+                   k = ptx_wgmma_desc_k_major(ptx_warp_uniform(ptx_smem_of(keys)));
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     ptx_wgmma_fence();
 #pragma unroll
     for (int i = 0; i < (head_dim + 15) / 16; i++) {
-        const uint64_t q_step = q + PTX_WGMMA_ADVANCE(i / 4 * PANEL_BYTES + i % 4 * 32);
-        const uint64_t k_step = k + PTX_WGMMA_ADVANCE(i / 4 * KEY_PANEL_BYTES + i % 4 * 32);
+        const uint64_t q_step = ptx_wgmma_desc_advance(q, i / 4 * PANEL_BYTES + i % 4 * 32);
+        const uint64_t k_step = ptx_wgmma_desc_advance(k, i / 4 * KEY_PANEL_BYTES + i % 4 * 32);
         if (i == 0)
             mma_scores_set(c->s, q_step, k_step);
         else
             mma_scores_add(c->s, q_step, k_step);
     }
     ptx_wgmma_commit();
+}
+
+/* s of the tile at hand, once q is there; behind the last tile what lies there is multiplied for nothing, which costs less
+ * than a branch around asynchronous products. */
+SAC_FN void issue_s(consumer *c) {
+    uint8_t *q = c->smem->q[c->q.stage];
+    ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
+    clear_unused_queries(c, &c->smem->q_tile[c->q.stage], q, PANELS);
+    issue_scores(c, q, c->smem->k, HEAD_DIM);
+}
+
+/* The same of dp and dout; q is cleared too, for dk. */
+SAC_FN void issue_dp(consumer *c) {
+    const q_record *tile = &c->smem->q_tile[c->q.stage];
+    uint8_t *dout = c->smem->dout[c->q.stage];
+    ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
+    ptx_mbarrier_wait(&c->smem->dout_full[c->q.stage], c->q.parity);
+    clear_unused_queries(c, tile, c->smem->q[c->q.stage], PANELS);
+    clear_unused_queries(c, tile, dout, PANELS_V);
+    issue_scores(c, dout, c->smem->v, HEAD_DIM_V);
 }
 
 /* One block of 64 columns: sum += (columns of queries)^T weights, which are P or dS. */
@@ -62,8 +87,8 @@ SAC_FN void issue_keys(float *sum, const uint8_t *queries, const uint8_t *weight
     ptx_wgmma_fence();
 #pragma unroll
     for (int i = 0; i < Q_TILE / 16; i++)
-        mma_keys_add(sum, q + PTX_WGMMA_ADVANCE(16 * i * ROW_BYTES),
-                     w + PTX_WGMMA_ADVANCE(16 * i * ROW_BYTES));
+        mma_keys_add(sum, ptx_wgmma_desc_advance(q, 16 * i * ROW_BYTES),
+                     ptx_wgmma_desc_advance(w, 16 * i * ROW_BYTES));
 }
 
 /* dq = ds k: the first 128 columns, or those behind them. */
@@ -75,8 +100,8 @@ SAC_FN void issue_dq(consumer *c, uint32_t buffer, int first) {
     ptx_wgmma_fence();
 #pragma unroll
     for (int i = 0; i < KV_TILE / 16; i++) {
-        const uint64_t ds_step = ds + PTX_WGMMA_ADVANCE(i / 4 * PANEL_BYTES + i % 4 * 32);
-        const uint64_t k_step = k + PTX_WGMMA_ADVANCE(16 * i * ROW_BYTES);
+        const uint64_t ds_step = ptx_wgmma_desc_advance(ds, i / 4 * PANEL_BYTES + i % 4 * 32);
+        const uint64_t k_step = ptx_wgmma_desc_advance(k, 16 * i * ROW_BYTES);
         if (first && i == 0)
             mma_first_dq_set(c->dq, ds_step, k_step);
         else if (first)
@@ -138,27 +163,26 @@ SAC_FN void add_first_dq(consumer *c) {
 SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
-    clear_unused_queries(c, tile, smem->q[stage], PANELS);
-    issue_scores(c, smem->q[stage], smem->k, HEAD_DIM);
     const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(tile));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_p(c, tile, &seen);
+    release(&smem->q_empty[stage]);
+    ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
+    issue_dq(c, c->ds.stage, 1);
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
-    release(&smem->q_empty[stage]);
 #pragma unroll
     for (int m = 0; m < BLOCKS_V; m++) issue_keys(c->dv[m], smem->dout[stage] + m * PANEL_BYTES, smem->p);
     ptx_wgmma_commit();
-    ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
-    issue_dq(c, c->ds.stage, 1);
+    ptx_wgmma_wait(1);
+    add_first_dq(c);
+    ring_next(&c->q, Q_STAGES);
+    issue_s(c);
     ptx_wgmma_wait(1);
 #pragma unroll
     for (int m = 0; m < BLOCKS_V; m++) ptx_wgmma_pin(c->dv[m], KV_TILE / 2);
     release(&smem->dout_empty[stage]);
-    ptx_wgmma_wait(0);
-    add_first_dq(c);
-    ring_next(&c->q, Q_STAGES);
 }
 
 /* ---- the second warpgroup: dS and dK ---- */
@@ -191,29 +215,26 @@ SAC_FN void put_ds(consumer *c, const q_record *tile) {
 SAC_FN void add_to_dk(consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage, buffer = c->ds.stage;
-    ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
-    clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
-    issue_scores(c, smem->dout[stage], smem->v, HEAD_DIM_V);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_ds(c, tile);
     release(&smem->dout_empty[stage]);
 
     issue_dq(c, buffer, 0);
-    clear_unused_queries(c, tile, smem->q[stage], PANELS);
 #pragma unroll
     for (int m = 0; m < BLOCKS; m++) issue_keys(c->dk[m], smem->q[stage] + m * PANEL_BYTES, smem->ds[buffer]);
     ptx_wgmma_commit();
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->dq, 32);
     add_dq_columns(c, &smem->dq_place[buffer], threadIdx.x / 32 % 4 * 2, 128 / SAC_SUM_COLUMNS, 64);
-    ptx_wgmma_wait(0);
+    ring_next(&c->ds, DS_BUFFERS);
+    ring_next(&c->q, Q_STAGES);
+    issue_dp(c);
+    ptx_wgmma_wait(1);
 #pragma unroll
     for (int m = 0; m < BLOCKS; m++) ptx_wgmma_pin(c->dk[m], KV_TILE / 2);
     release(&smem->ds_empty[buffer]);
     release(&smem->q_empty[stage]);
-    ring_next(&c->ds, DS_BUFFERS);
-    ring_next(&c->q, Q_STAGES);
 }
 
 /* ---- the end ---- */
@@ -267,7 +288,10 @@ SAC_FN void consume_first(consumer *c) {
     smem_layout *smem = c->smem;
 #pragma unroll
     for (int i = 0; i < BLOCKS_V * KV_TILE / 2; i++) c->dv[i / (KV_TILE / 2)][i % (KV_TILE / 2)] = 0;
+    issue_s(c);
     for (const q_record *tile; (tile = next_tile(c));) add_to_dv(c, tile);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->s, KV_TILE / 2);
     ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
     issue_dq(c, c->ds.stage, 1);
     ptx_wgmma_wait(0);
@@ -278,7 +302,10 @@ SAC_FN void consume_first(consumer *c) {
 SAC_FN void consume_second(consumer *c) {
 #pragma unroll
     for (int i = 0; i < BLOCKS * KV_TILE / 2; i++) c->dk[i / (KV_TILE / 2)][i % (KV_TILE / 2)] = 0;
+    issue_dp(c);
     for (const q_record *tile; (tile = next_tile(c));) add_to_dk(c, tile);
+    ptx_wgmma_wait(0);
+    ptx_wgmma_pin(c->s, KV_TILE / 2);
     store_turned(c, c->dk, HEAD_DIM, c->smem->q[0], &c->params->args.dk, c->params->dk_part_stride,
                  c->params->args.scale);
 }

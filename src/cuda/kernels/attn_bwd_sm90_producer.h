@@ -39,6 +39,7 @@ SAC_FN void end_queries(producer *w) {
         if (lane_id() == 0) {
             w->smem->q_tile[w->q.stage].head = -1;
             ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
+            if (BY_QUERY) ptx_mbarrier_arrive(&w->smem->dout_full[w->q.stage]); /* issue_dp waits for both */
         }
         ring_next(&w->q, Q_STAGES);
     }
