@@ -121,6 +121,7 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
     sac_kernel_define(&spec, "CONSUMER_REGS", t->consumer_regs);
     sac_kernel_define(&spec, "SECOND_REGS", t->second_regs);
     sac_kernel_define(&spec, "SUM_DQ", sum_dq);
+    sac_kernel_define(&spec, "SMEM_BYTES", spec.smem_bytes);
     return spec;
 }
 

@@ -16,9 +16,9 @@
  * dS, as they lie in registers, are operands of dV and dK.
  *
  * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; KV_TILE, Q_TILE, Q_STAGES, DQ_COLUMNS,
- * PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant computes: SUM_DQ, BLOCK_MASK,
- * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a
- * scale that is not positive), RAGGED (lengths come from device memory).
+ * PRODUCER_REGS, CONSUMER_REGS (its table of tiles); SMEM_BYTES, what a CTA gets; and, each 0 or 1, what a variant
+ * computes: SUM_DQ, BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of
+ * the last three, or a scale that is not positive), RAGGED (lengths come from device memory).
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
 #include "cuda/kernels/attn_bwd_sm90_producer.h"

@@ -122,6 +122,7 @@ typedef struct smem_layout {
     uint32_t unfinite_keys; /* some were set aside: attn_bwd_sm90_unfinite.h */
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
 } smem_layout;
+static_assert(sizeof(smem_layout) <= SMEM_BYTES, "attn_bwd_sm90.c asks for less than lies there");
 
 /* Long tiles first: under a causal mask those of the first keys. */
 SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
