@@ -27,18 +27,15 @@ typedef struct sac_query_pieces {
 } sac_query_pieces;
 
 typedef struct sac_attn_bwd_sm90_params {
-    sac_tensor_map q, k, v,
-        dout; /* boxes: 64 columns x as many rows as the kernel's tiles have, or a piece */
+    sac_tensor_map q, k, v, dout; /* boxes: 64 columns x the rows of the kernel's tiles, or of a piece */
     sac_attention_args args;
     sac_tile_order order; /* of the tiles that CTAs own */
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
-    float *delta; /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
-    float
-        *dq_sum; /* (H / pieces.heads, sum_rows / 8, D / 16 rounded up, 8, 16); NULL: dQ is not summed here */
+    float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
+    float *dq_sum; /* (lists, sum_rows / 8, D / 16 rounded up, 8, 16); without PACK a list a head; or NULL */
     int64_t dk_part_stride, dv_part_stride; /* see sac_attention_call */
     int32_t num_parts, pad;                 /* at least 1; each takes a stretch of the queries */
-    int64_t
-        sum_rows; /* of one head: the sequences, each from a multiple of 8 on; PACK: of a list, its pieces */
+    int64_t sum_rows; /* of a list: the sequences, each from a multiple of 8 on; PACK: its pieces */
     sac_query_pieces pieces;
     sac_tile_counter *counter; /* of query tiles */
 } sac_attn_bwd_sm90_params;
