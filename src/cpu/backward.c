@@ -20,6 +20,7 @@ typedef struct backward_work {
     const sac_attention_call *call;
     sac_cpu_plan plan;
     int32_t shares;
+    int together; /* tiles in a call of `backward` */
     int64_t units,
         strands;    /* units u with the same u % strands run one after the other and share aux gradients */
     float *dk, *dv; /* (shares, num_kv_heads, total_k, padded head_dim); (.., head_dim_v) */
@@ -79,7 +80,9 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
     work->units = num_key_heads(args) * work->shares;
     int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
     const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
-    work->scratch_bytes = kernels->scratch_bytes(args, true, 1);
+    work->together = sac_cpu_tiles_together(ctx, call, true,
+                                            work->shares > 1 ? SAC_CPU_CALLS_PER_THREAD * work->units : 1);
+    work->scratch_bytes = kernels->scratch_bytes(args, true, work->together);
     work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
     work->dk = sac_take(&a, sum_floats(call, args->head_dim) * (size_t)work->shares, sizeof(float));
     work->dv = sac_take(&a, sum_floats(call, args->head_dim_v) * (size_t)work->shares, sizeof(float));
@@ -140,10 +143,11 @@ static void run_unit(const backward_work *work, int64_t unit, const saccade_aux 
 
     const int32_t head_tiles = args->group / work->plan.heads_per_tile;
     const int64_t tiles = (int64_t)sac_cpu_row_tiles(&work->plan, args, b) * head_tiles;
-    for (int64_t i = share; i < tiles; i += work->shares) {
+    const int64_t step = (int64_t)work->shares * work->together;
+    for (int64_t i = (int64_t)share * work->together; i < tiles; i += step) {
         const int32_t h = kv_head * args->group + (int32_t)(i % head_tiles) * work->plan.heads_per_tile;
         const sac_cpu_tile tile = sac_cpu_tile_of(&work->plan, args, b, h, (int32_t)(i / head_tiles));
-        work->plan.kernels->backward(work->call, &tile, &sums, scratch);
+        work->plan.kernels->backward(work->call, &tile, work->together, &sums, scratch);
     }
 }
 

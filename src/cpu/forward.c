@@ -57,7 +57,8 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
     const sac_attention_args *args = &call->args;
     const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
     sac_arena a = {base, 0};
-    *work = (forward_work){.call = call, .together = sac_cpu_tiles_together(ctx, call)};
+    const int64_t min_calls = ctx->num_threads > 1 ? SAC_CPU_CALLS_PER_THREAD * (int64_t)ctx->num_threads : 1;
+    *work = (forward_work){.call = call, .together = sac_cpu_tiles_together(ctx, call, false, min_calls)};
     work->scratch_bytes = kernels->scratch_bytes(args, false, work->together);
     int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
     work->states = sac_take(&a, sac_cpu_state_size(args) * (size_t)max_parts(ctx, args), sizeof(float));

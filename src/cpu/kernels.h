@@ -49,9 +49,9 @@ typedef struct sac_cpu_kernels {
                          float *state, void *scratch);
     void (*combine)(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,
                     int num_states, void *scratch);
-    /* Writes dq of the tile and adds to the sums of its key head. */
-    void (*backward)(const sac_attention_call *call, const sac_cpu_tile *tile, const sac_cpu_sums *sums,
-                     void *scratch);
+    /* Writes dq of num_tiles such tiles and adds to the sums of their key head. */
+    void (*backward)(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles,
+                     const sac_cpu_sums *sums, void *scratch);
     /* target (dim values of dtype) = factor * the sum of num_parts rows of fp32, `stride` apart. */
     void (*reduce)(void *target, const float *parts, size_t stride, int num_parts, float factor, int dtype,
                    int dim);

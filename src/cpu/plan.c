@@ -9,8 +9,8 @@
 /* Merged blocks are walked one by one: shorter ones are better walked in runs, by a single list. */
 enum { MIN_MERGED = 16 };
 
-/* Calls of `forward` per thread that keep all threads busy to the end. */
-enum { CALLS_PER_THREAD = 8 };
+/* What tiles have of their own stays in the second cache while they are worked on together. */
+static const size_t max_bytes_together = (size_t)1 << 19;
 
 /* Neighbouring heads that visit the same keys. */
 static int32_t heads_alike(const sac_attention_args *args) {
@@ -52,15 +52,19 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
     return plan;
 }
 
-int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call *call) {
+int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call *call, bool backward,
+                           int64_t min_calls) {
     const sac_attention_args *args = &call->args;
+    const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
+    const size_t tile_bytes =
+        kernels->scratch_bytes(args, backward, 2) - kernels->scratch_bytes(args, backward, 1);
     const int32_t heads = heads_per_tile(args), tiles_alike = heads_alike(args) / heads;
-    const int64_t num_tiles =
-        (call->total_q * args->num_heads + SAC_CPU_Q_TILE * heads - 1) / (SAC_CPU_Q_TILE * heads);
-    const int64_t threads = ctx->num_threads;
-    const int64_t most = threads > 1 ? num_tiles / (CALLS_PER_THREAD * threads) : num_tiles;
+    const int64_t rows = SAC_CPU_Q_TILE * heads,
+                  num_tiles = (call->total_q * args->num_heads + rows - 1) / rows;
     int together = sac_min(tiles_alike, SAC_CPU_MAX_TOGETHER);
-    while (together > 1 && (together > most || tiles_alike % together != 0)) together--;
+    while (together > 1 && (together * min_calls > num_tiles || tiles_alike % together != 0 ||
+                            (size_t)together * tile_bytes > max_bytes_together))
+        together--;
     return sac_max(together, 1); /* there may be no heads */
 }
 

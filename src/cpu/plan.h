@@ -20,9 +20,13 @@ typedef struct sac_cpu_plan {
 sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call, bool backward,
                                int64_t *first_tile);
 
-/* How many tiles of neighbouring heads to give to one call of `forward`: as many as leave every thread enough calls
- * to choose from. Such tiles follow each other in number. Divides the tiles of a group. */
-int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call *call);
+/* Calls of a kernel per thread that keep all threads busy to the end. */
+enum { SAC_CPU_CALLS_PER_THREAD = 8 };
+
+/* How many tiles of neighbouring heads to give to one call of a kernel, of which there shall be min_calls at least.
+ * Such tiles follow each other in number. Divides the tiles of a group. */
+int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call *call, bool backward,
+                           int64_t min_calls);
 
 /* Row tiles of sequence b: what each head has of them. */
 int32_t sac_cpu_row_tiles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b);

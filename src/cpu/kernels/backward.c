@@ -302,33 +302,48 @@ static void refine_delta(const q_tile *t) {
 /* Halves where the band cuts through the tile, so that at most half of what a whole one would hide is computed. */
 static int strip_width(const sac_tile *tile) { return tile->banded ? Q_TILE / 2 : Q_TILE; }
 
-void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, const sac_cpu_sums *sums,
-                  void *scratch) {
-    const sac_attention_args *args = &call->args;
-    q_tile t;
-    sac_tiles_begin(&t, 1, call, tile, true, scratch);
-    const tile_scratch *s = &t.scratch;
-    load_row_values(&t);
-    sac_tile_load(&t, s->q_t, &args->q, args->head_dim);
-    sac_tile_load(&t, s->dout_t, &args->dout, args->head_dim_v);
-    sac_tile_load_rows(&t, s->q_rows, &args->q, args->head_dim);
-    sac_tile_load_rows(&t, s->dout_rows, &args->dout, args->head_dim_v);
+static void load(const q_tile *t) {
+    const sac_attention_args *args = t->args;
+    const tile_scratch *s = &t->scratch;
+    load_row_values(t);
+    sac_tile_load(t, s->q_t, &args->q, args->head_dim);
+    sac_tile_load(t, s->dout_t, &args->dout, args->head_dim_v);
+    sac_tile_load_rows(t, s->q_rows, &args->q, args->head_dim);
+    sac_tile_load_rows(t, s->dout_rows, &args->dout, args->head_dim_v);
     memset(s->dq_t, 0, sizeof(float) * (size_t)(Q_TILE * round_up(args->head_dim, LANES)));
+}
 
-    sac_gemm_begin();
-    if (args->dtype != SAC_F32 && wants_aux_grad(sums)) refine_delta(&t);
-    sac_cpu_key_walk walk = sac_cpu_walk_keys(args, tile, (sac_range){0, SAC_FAR});
-    for (sac_tile keys; sac_cpu_next_keys(&walk, &keys);) {
-        if (keys.kind == SAC_DIAGONAL)
-            differentiate_diagonal(&t, &keys, sums);
-        else
-            sac_tile_each_strip(&t, &keys, strip_width(&keys), differentiate, sums);
-    }
-    sac_gemm_end();
-    add_to_sink(&t, sums);
+static void store(const q_tile *t) {
+    const sac_attention_args *args = t->args;
+    const tile_scratch *s = &t->scratch;
     if (!args->dq.data) return;
-    for (int lane = 0; lane < t.rows; lane++) s->delta[lane] = args->scale;
-    sac_tile_store(&t, &args->dq, s->dq_t, s->delta, args->head_dim);
+    for (int lane = 0; lane < t->rows; lane++) s->delta[lane] = args->scale;
+    sac_tile_store(t, &args->dq, s->dq_t, s->delta, args->head_dim);
+}
+
+void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles,
+                  const sac_cpu_sums *sums, void *scratch) {
+    const bool refine = call->args.dtype != SAC_F32 && wants_aux_grad(sums);
+    q_tile t[SAC_CPU_MAX_TOGETHER];
+    sac_tiles_begin(t, num_tiles, call, tile, true, scratch);
+    sac_gemm_begin();
+    for (int i = 0; i < num_tiles; i++) {
+        load(&t[i]);
+        if (refine) refine_delta(&t[i]);
+    }
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(&call->args, tile, (sac_range){0, SAC_FAR});
+    for (sac_tile keys; sac_cpu_next_keys(&walk, &keys);)
+        for (int i = 0; i < num_tiles; i++) {
+            if (keys.kind == SAC_DIAGONAL)
+                differentiate_diagonal(&t[i], &keys, sums);
+            else
+                sac_tile_each_strip(&t[i], &keys, strip_width(&keys), differentiate, sums);
+        }
+    sac_gemm_end();
+    for (int i = 0; i < num_tiles; i++) {
+        add_to_sink(&t[i], sums);
+        store(&t[i]);
+    }
 }
 
 void sac_reduce(void *target, const float *parts, size_t stride, int num_parts, float factor, int dtype,

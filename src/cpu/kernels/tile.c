@@ -16,33 +16,36 @@ int32_t sac_kv_tile(const sac_attention_args *args, bool backward) {
     return HAVE_TILES && uses_pairs(args) && !backward ? 2 * TURNED_ROW : 128;
 }
 
-static void lay_out_backward(sac_arena *a, const sac_attention_args *args, int dim, int dim_v,
-                             tile_scratch *s) {
+static void lay_out_backward(sac_arena *a, const sac_attention_args *args, int dim, tile_scratch *s) {
     const int keys = sac_kv_tile(args, true);
     s->more_rows = take_floats(a, 2 * LANES, s->row_words);
-    s->dout_t = take_floats(a, dim_v, Q_TILE);
-    s->dq_t = take_floats(a, dim, Q_TILE);
-    s->q_rows = take_floats(a, Q_TILE, dim);
-    s->dout_rows = take_floats(a, Q_TILE, dim_v);
     s->grad = take_floats(a, keys, Q_TILE);
     s->unmodified = take_floats(a, args->has_score_mod || args->softcap > 0 ? keys : 1, Q_TILE);
     s->coefficients = take_floats(a, uses_pairs(args) ? keys / 2 : 0, Q_TILE);
     s->k_pairs = take_floats(a, uses_pairs(args) ? keys / 2 : 0, dim);
-    s->lse = take_floats(a, 1, Q_TILE);
-    s->dlse = take_floats(a, 1, Q_TILE);
-    s->delta = take_floats(a, 1, Q_TILE);
-    s->p_dp = take_floats(a, 1, Q_TILE);
 }
 
 /* What each tile has of its own. */
-static void lay_out_lanes(sac_arena *a, const sac_attention_args *args, int dim, tile_scratch *s) {
+static void lay_out_lanes(sac_arena *a, const sac_attention_args *args, bool backward, int dim, int dim_v,
+                          tile_scratch *s) {
     s->q_t = take_floats(a, dim, Q_TILE);
-    s->state = take_floats(a, 1, (int)sac_cpu_state_size(args));
     s->slope = take_floats(a, 1, Q_TILE);
     s->query = sac_take(a, Q_TILE, sizeof(int32_t));
     s->lo = sac_take(a, Q_TILE, sizeof(int32_t));
     s->hi = sac_take(a, Q_TILE, sizeof(int32_t));
     s->list_bit = sac_take(a, Q_TILE, sizeof(int32_t));
+    if (!backward) {
+        s->state = take_floats(a, 1, (int)sac_cpu_state_size(args));
+        return;
+    }
+    s->dout_t = take_floats(a, dim_v, Q_TILE);
+    s->dq_t = take_floats(a, dim, Q_TILE);
+    s->q_rows = take_floats(a, Q_TILE, dim);
+    s->dout_rows = take_floats(a, Q_TILE, dim_v);
+    s->lse = take_floats(a, 1, Q_TILE);
+    s->dlse = take_floats(a, 1, Q_TILE);
+    s->delta = take_floats(a, 1, Q_TILE);
+    s->p_dp = take_floats(a, 1, Q_TILE);
 }
 
 size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_tiles, void *base,
@@ -62,10 +65,10 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_t
     s->v_room = take_floats(&a, args->dtype == SAC_F32 ? 0 : keys, args->head_dim_v);
     s->v_turned = take_floats(&a, HAVE_TILES && !backward && uses_pairs(args) ? dim_v : 0, TURNED_ROW);
     s->visible = sac_take(&a, keys, 1);
-    if (backward) lay_out_backward(&a, args, dim, dim_v, s);
+    if (backward) lay_out_backward(&a, args, dim, s);
     for (int i = 0; i < num_tiles; i++) {
         scratch[i] = *s;
-        lay_out_lanes(&a, args, dim, &scratch[i]);
+        lay_out_lanes(&a, args, backward, dim, dim_v, &scratch[i]);
     }
     return a.used;
 }
