@@ -54,7 +54,7 @@ static void two_workspaces_at_a_time_are_two(void **state) {
 static void more_than_the_bound_is_not_kept(void **state) {
     saccade_context *ctx = *state;
     void *small = got_and_released(ctx, 300000);
-    got_and_released(ctx, ((size_t)1 << 26) + 1);
+    got_and_released(ctx, (size_t)SAC_MAX_KEPT_WORKSPACE + 1);
     assert_ptr_equal(got_and_released(ctx, 300000), small);
 }
 

@@ -1,5 +1,5 @@
 /* saccade/context.h - the context owns whatever outlives one call: threads, device handles, compiled code, and, of the
- * workspaces that it allocated on the host by itself, one of up to 64 MiB for the next call.
+ * workspaces that it allocated on the host by itself, one of up to 256 MiB for the next call.
  *
  * A context is used by one thread at a time; different contexts are independent, nothing is global. Objects
  * made with a context (modifiers, block masks) may be used with any context and outlive it, unless their

@@ -7,7 +7,7 @@
 #include "base/context.h"
 #include "base/error.h"
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 1 << 21, MAX_KEPT = 1 << 26 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 1 << 21 };
 
 /* Host memory of an earlier call, for the next: the first touch of new pages would cost a short call on many threads
  * more than its work. */
@@ -47,7 +47,7 @@ static void free_on_host(saccade_context *ctx, void *memory, size_t bytes) {
     kept_memory *kept = kept_by(ctx);
     if (kept && memory == kept->data) {
         kept->lent = false;
-    } else if (kept && !kept->lent && bytes <= MAX_KEPT && bytes > kept->bytes) {
+    } else if (kept && !kept->lent && bytes <= SAC_MAX_KEPT_WORKSPACE && bytes > kept->bytes) {
         free(kept->data);
         *kept = (kept_memory){.data = memory, .bytes = bytes};
     } else {

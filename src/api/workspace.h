@@ -4,6 +4,9 @@
 
 #include "base/backend.h"
 
+/* Bytes of host memory that a context keeps from one call to the next, at most. */
+enum { SAC_MAX_KEPT_WORKSPACE = 1 << 28 };
+
 typedef struct sac_workspace {
     void *data; /* 64-byte aligned; NULL when no bytes are needed */
     size_t bytes;
