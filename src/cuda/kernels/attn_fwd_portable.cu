@@ -113,10 +113,10 @@ SAC_FN void raise_max(const score_acc &s, row_stats *stats, out_acc &out, float 
             float new_max = fmaxf(old_max, quad_max(top) * to_log2);
             float factor = ptx_exp2(old_max - (new_max == -INFINITE ? 0 : new_max));
             stats->max[m][half] = new_max;
-            stats->sum[m][half] *= factor;
+            /* Rounded here, whatever follows: fused with that, a poisoned tile, which comes twice, would differ. */
+            stats->sum[m][half] = __fmul_rn(stats->sum[m][half], factor);
 #pragma unroll
             for (int n = 0; n < OT; n++) {
-                /* Rounded here whatever product follows: a fused one would make fp32 depend on which does. */
                 out[m][n][2 * half] = __fmul_rn(out[m][n][2 * half], factor);
                 out[m][n][2 * half + 1] = __fmul_rn(out[m][n][2 * half + 1], factor);
             }
