@@ -12,8 +12,9 @@ typedef struct producer {
     ring q;
 } producer;
 
-/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. */
-SAC_FN float lse_log2(float lse) { return lse == MINUS_INF ? 0 : lse * LOG2_E; }
+/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. One that sees NaN has lse
+ * NaN, which would be P of hidden pairs too: far below all scores, it makes P infinite where they are seen, else 0. */
+SAC_FN float lse_log2(float lse) { return lse != lse ? -3e38f : lse == MINUS_INF ? 0 : lse * LOG2_E; }
 
 /* What all lanes have written is there, and bytes are on their way, or have come already: a barrier counts them either way. */
 SAC_FN void announce(uint64_t *full, uint32_t bytes) {
