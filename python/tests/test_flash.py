@@ -179,8 +179,9 @@ def test_functions_get_the_aux_tensors_that_are_given(device):
         mask_mod=lambda b, h, i, j, aux: j <= aux[1][i])  # fmt: skip
     captured = flash_attn_func(q, k, v, score_mod=lambda s, b, h, i, j: s + bias[h] * j, causal=True)
     torch.testing.assert_close(out, captured)
+    # On a GPU the pairs' shares are added in any order, in fp32.
     grads = (torch.autograd.grad(o.square().sum(), bias)[0] for o in (out, captured))
-    torch.testing.assert_close(*grads)
+    torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-4)
 
 
 def test_what_cannot_be_served_says_why():

@@ -46,7 +46,7 @@ def test_integer_arithmetic_is_pythons(left, right):
     def mask_mod(b, h, q, kv):
         return (left(q, kv) < right(q, kv)) & (q != kv) | (left(q, kv) == 3)
 
-    mask = create_block_mask(mask_mod, None, None, N, N, BLOCK_SIZE=8)
+    mask = create_block_mask(mask_mod, None, None, N, N, "cpu", BLOCK_SIZE=8)
     visible = torch.tensor([[mask.visible(0, 0, i, j) for j in range(N)] for i in range(N)])
     assert torch.equal(visible, dense(mask_mod))
 
