@@ -26,13 +26,7 @@
 #include <libxsmm.h>
 #endif
 
-enum {
-    QUERIES = SAC_CPU_Q_TILE,
-    KEYS = 128,
-    MAX_DIM = 128,
-    ROUNDS = 7,
-    CONTENDERS = SAC_NUM_ISAS + 1
-};
+enum { QUERIES = SAC_CPU_Q_TILE, KEYS = 128, MAX_DIM = 128, ROUNDS = 7, CONTENDERS = SAC_NUM_ISAS + 1 };
 
 typedef struct product {
     const char *name;
