@@ -144,7 +144,7 @@ class Saccade:
             need = max(need, bytes_.value)
         workspace = torch.empty(max(need, 256), dtype=torch.uint8, device=q.device)
         params.workspace, params.workspace_bytes = workspace.data_ptr(), need
-        keep = (workspace, results, t, q, k, v)
+        keep = (workspace, results, t, q, k, v)  # either function alone keeps them alive
 
         def forward():
             self.check(self.lib.saccade_attention_forward(self.ctx, t["q"], t["k"], t["v"], t["out"], t["lse"],
@@ -154,6 +154,7 @@ class Saccade:
         def backward():
             self.check(self.lib.saccade_attention_backward(self.ctx, t["q"], t["k"], t["v"], t["out"], t["lse"],
                                                            c.byref(grads), c.byref(params)))
+            return keep and dq
 
         return forward, backward, results
 
@@ -187,7 +188,7 @@ class Saccade:
             need = max(need, bytes_.value)
         workspace = torch.empty(max(need, 256), dtype=torch.uint8, device=q.device)
         params.workspace, params.workspace_bytes = workspace.data_ptr(), need
-        keep = (workspace, t, q, k, v, w_gate)
+        keep = (workspace, r, t, q, k, v, w_gate)  # either function alone keeps them alive
 
         def forward():
             self.check(self.lib.saccade_nsa_forward(self.ctx, c.byref(tensors), t["out"], c.byref(params)))
@@ -195,6 +196,7 @@ class Saccade:
 
         def backward():
             self.check(self.lib.saccade_nsa_backward(self.ctx, c.byref(tensors), c.byref(grads), c.byref(params)))
+            return keep and r["dq"]
 
         return forward, backward, r, need
 
