@@ -17,16 +17,15 @@ SAC_FN void ptx_barrier_sync(uint32_t id, uint32_t threads) {
 /* The same, and whether any of them said yes. */
 SAC_FN int ptx_barrier_any(uint32_t id, uint32_t threads, int yes) {
     int any;
-    asm volatile(
-        "{\n"
-        ".reg .pred p, q;\n"
-        "setp.ne.s32 p, %3, 0;\n"
-        "bar.red.or.pred q, %1, %2, p;\n"
-        "selp.s32 %0, 1, 0, q;\n"
-        "}"
-        : "=r"(any)
-        : "r"(id), "r"(threads), "r"(yes)
-        : "memory");
+    asm volatile("{\n"
+                 ".reg .pred p, q;\n"
+                 "setp.ne.s32 p, %3, 0;\n"
+                 "bar.red.or.pred q, %1, %2, p;\n"
+                 "selp.s32 %0, 1, 0, q;\n"
+                 "}"
+                 : "=r"(any)
+                 : "r"(id), "r"(threads), "r"(yes)
+                 : "memory");
     return any;
 }
 
