@@ -52,7 +52,7 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     NULL};
 
 /* A few queries whose heads share keys: they lie in one tile here, and their keys are read once. The Hopper forward reads them
- * for each head (docs/performance.md, "Decoding"). */
+ * for each head (docs/performance/portable.md, "Decoding"). */
 static int rank(const saccade_request *request) {
     enum { ROWS = 64, BEFORE_HOPPER = 5, AFTER_HOPPER = 200 };
     bool shared = request->num_heads > request->num_kv_heads && request->num_kv_heads > 0;
