@@ -9,6 +9,7 @@
 #include "options.h"
 #include "output.h"
 #include "progress.h"
+#include "values.h"
 #include "workload.h"
 
 typedef struct command_options {
@@ -19,9 +20,14 @@ typedef struct command_options {
 } command_options;
 
 static const struct argp_option option_list[] = {
-    {"output", 'o', "OUT", 0, "Write out, lse and the gradients to this safetensors file", -2},
-    {"verbose", 'v', NULL, 0, "Say what was computed, by which backend, how fast", -1},
+    {NULL, 0, NULL, 0, "Output:", GROUP_OUTPUT},
+    {"output", 'o', "OUT", 0, "Write out, lse and the gradients to this safetensors file", 0},
+    {"verbose", 'v', NULL, 0, "Say what was computed, by which backend, how fast", 0},
     {0}};
+
+static const plain_value values[] = {{'o', VALUE_TEXT, offsetof(command_options, output), 0, 0},
+                                     {'v', VALUE_FLAG, offsetof(command_options, verbose), 0, 0},
+                                     {0}};
 
 static error_t parse(int key, char *text, struct argp_state *state) {
     command_options *options = state->input;
@@ -30,18 +36,12 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         state->child_inputs[0] = &options->attention;
         state->child_inputs[1] = &options->map;
         return 0;
-    case 'o':
-        options->output = text;
-        return 0;
-    case 'v':
-        options->verbose = true;
-        return 0;
     case ARGP_KEY_END:
-        if (!options->output && !picture_wanted(&options->map.files)) argp_error(state, "-o OUT is missing");
+        if (!options->output && !map_asked_for(&options->map)) argp_error(state, "-o OUT is missing");
         if (!options->output && options->attention.backward) argp_error(state, "--backward: needs -o OUT");
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return store_value(values, option_list, key, text, state);
     }
 }
 
@@ -119,8 +119,7 @@ static int run(command_options *options) {
 }
 
 int attention_command(int argc, char **argv) {
-    static const struct argp_child children[] = {
-        {&attention_argp, 0, NULL, 1}, {&map_argp, 0, NULL, -1}, {0}};
+    static const struct argp_child children[] = {{&attention_argp, 0, NULL, 0}, {&map_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = option_list,
         .parser = parse,

@@ -17,8 +17,7 @@ typedef struct backends_options {
 enum { KEY_EXPLAIN = 0x300, MAX_BACKENDS = 32 };
 
 static const struct argp_option option_list[] = {
-    {"explain", KEY_EXPLAIN, NULL, 0, "For this computation: IN or --shapes, and the options below", -1},
-    {0}};
+    {"explain", KEY_EXPLAIN, NULL, 0, "For this computation: IN or --shapes, and the options below", 0}, {0}};
 
 /* Without --explain: a small call that any backend which works here at all serves. */
 static const input_shape plain_shape = {1, 128, 128, 1, 1, 64, 64};
@@ -129,7 +128,7 @@ static int run(backends_options *options) {
 
 int backends_command(int argc, char **argv) {
     static const struct argp_child children[] = {
-        {&shaped_attention_argp, 0, NULL, 1}, {&json_argp, 0, NULL, 2}, {0}};
+        {&shaped_attention_argp, 0, NULL, 0}, {&json_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = option_list,
         .parser = parse,

@@ -10,6 +10,7 @@
 #include "dtype.h"
 #include "options.h"
 #include "progress.h"
+#include "values.h"
 #include "workload.h"
 
 typedef struct bench_options {
@@ -23,28 +24,21 @@ enum { MIN_WARM_UP = 2, MIN_REPEATS = 5, MAX_REPEATS = 1000000 };
 static const double warm_up_s = 0.2, repeats_s = 1; /* unless counts are given */
 
 static const struct argp_option option_list[] = {
-    {"warm-up", KEY_WARM_UP, "N", 0, "Calls before the clock starts (default: 0.2 s, at least 2)", 2},
-    {"repeats", KEY_REPEATS, "N", 0, "Calls that are timed (default: 1 s, at least 5)", 2},
+    {"warm-up", KEY_WARM_UP, "N", 0, "Calls before the clock starts (default: 0.2 s, at least 2)", GROUP_RUN},
+    {"repeats", KEY_REPEATS, "N", 0, "Calls that are timed (default: 1 s, at least 5)", GROUP_RUN},
+    {0}};
+
+static const plain_value values[] = {
+    {KEY_WARM_UP, VALUE_INT64, offsetof(bench_options, warm_up), 1, MAX_REPEATS},
+    {KEY_REPEATS, VALUE_INT64, offsetof(bench_options, repeats), 1, MAX_REPEATS},
     {0}};
 
 static error_t parse(int key, char *text, struct argp_state *state) {
     bench_options *options = state->input;
-    switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->attention;
-        state->child_inputs[1] = &options->json;
-        return 0;
-    case KEY_WARM_UP:
-        if (!parse_int(text, 1, 1000000, &options->warm_up))
-            argp_error(state, "--warm-up %s: expected 1 or more", text);
-        return 0;
-    case KEY_REPEATS:
-        if (!parse_int(text, 1, 1000000, &options->repeats))
-            argp_error(state, "--repeats %s: expected 1 or more", text);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    if (key != ARGP_KEY_INIT) return store_value(values, option_list, key, text, state);
+    state->child_inputs[0] = &options->attention;
+    state->child_inputs[1] = &options->json;
+    return 0;
 }
 
 /* ---- what the work is ---- */
@@ -223,7 +217,7 @@ static int run(bench_options *options) {
 
 int bench_command(int argc, char **argv) {
     static const struct argp_child children[] = {
-        {&shaped_attention_argp, 0, NULL, 1}, {&json_argp, 0, NULL, 3}, {0}};
+        {&shaped_attention_argp, 0, NULL, 0}, {&json_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = option_list,
         .parser = parse,

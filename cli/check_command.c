@@ -143,7 +143,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
 
 int check_command(int argc, char **argv) {
     static const struct argp_child children[] = {
-        {&attention_argp, 0, NULL, 1}, {&json_argp, 0, NULL, 2}, {0}};
+        {&attention_argp, 0, NULL, 0}, {&json_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .parser = parse,
         .args_doc = "IN",

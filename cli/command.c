@@ -1,8 +1,6 @@
-/* command.c - messages, memory and numbers. */
+/* command.c - messages, memory and time. */
 #include "command.h"
 
-#include <errno.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,41 +64,4 @@ double seconds_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-bool parse_int(const char *text, int64_t min, int64_t max, int64_t *value) {
-    int64_t single;
-    if (parse_int_list(text, min, max, 1, 1, &single) != 1) return false;
-    *value = single;
-    return true;
-}
-
-bool parse_double(const char *text, double *value) {
-    char *end;
-    *value = strtod(text, &end);
-    return end != text && !*end && isfinite(*value);
-}
-
-int parse_int_list(const char *text, int64_t min, int64_t max, int min_count, int max_count,
-                   int64_t *values) {
-    for (int count = 0; count < max_count;) {
-        char *end;
-        errno = 0;
-        long long value = strtoll(text, &end, 10);
-        if (end == text || errno || value < min || value > max) return -1;
-        values[count++] = value;
-        if (!*end) return count >= min_count ? count : -1;
-        if (*end != ',') return -1;
-        text = end + 1;
-    }
-    return -1;
-}
-
-int64_t parse_count(struct argp_state *state, const char *option, const char *text, int64_t min,
-                    int64_t max) {
-    int64_t value = 0;
-    if (!parse_int(text, min, max, &value))
-        argp_error(state, "%s %s: expected a whole number from %lld to %lld", option, text, (long long)min,
-                   (long long)max);
-    return value;
 }

@@ -5,7 +5,6 @@
 #ifndef COMMAND_H
 #define COMMAND_H
 
-#include <argp.h>
 #include <saccade/status.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,16 +29,6 @@ char *copy_string(const char *text);
 char *format_string(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 double seconds_now(void); /* monotonic */
-
-/* Numbers from option values, whole texts only. */
-bool parse_int(const char *text, int64_t min, int64_t max, int64_t *value);
-bool parse_double(const char *text, double *value);
-
-/* "N,N,..." of at least `min_count` and at most `max_count` integers; the number read, or -1. */
-int parse_int_list(const char *text, int64_t min, int64_t max, int min_count, int max_count, int64_t *values);
-
-/* The same as values of options; what does not fit ends the command through argp_error. option: "--threads". */
-int64_t parse_count(struct argp_state *state, const char *option, const char *text, int64_t min, int64_t max);
 
 /* Subcommands; argv[0] is "saccade NAME". They return the exit code. */
 int attention_command(int argc, char **argv);

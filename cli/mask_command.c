@@ -11,6 +11,7 @@
 #include "mask_picture.h"
 #include "mask_spec.h"
 #include "options.h"
+#include "values.h"
 
 typedef struct mask_options {
     const char *spec, *aux;
@@ -35,6 +36,18 @@ enum option_key {
     KEY_STATS
 };
 
+enum { MAX_TOKENS = 1 << 29, MAX_PLANES = 1 << 20 };
+
+static const plain_value values[] = {
+    {KEY_Q_LEN, VALUE_INT64, offsetof(mask_options, q_len), 0, MAX_TOKENS},
+    {KEY_KV_LEN, VALUE_INT64, offsetof(mask_options, kv_len), 0, MAX_TOKENS},
+    {KEY_BATCH, VALUE_INT64, offsetof(mask_options, batch), 1, MAX_PLANES},
+    {KEY_HEADS, VALUE_INT64, offsetof(mask_options, num_heads), 1, MAX_PLANES},
+    {KEY_THREADS, VALUE_INT32, offsetof(mask_options, threads), 1, MAX_THREADS},
+    {KEY_AUX, VALUE_TEXT, offsetof(mask_options, aux), 0, 0},
+    {KEY_STATS, VALUE_FLAG, offsetof(mask_options, stats), 0, 0},
+    {0}};
+
 static const struct argp_option option_list[] = {
     {"q-len", KEY_Q_LEN, "N", 0, "Queries, in tokens (required)", 0},
     {"kv-len", KEY_KV_LEN, "M", 0, "Keys, in tokens (default: as many as queries)", 0},
@@ -44,8 +57,9 @@ static const struct argp_option option_list[] = {
     {"scalar", KEY_SCALAR, "NAME=X", 0, "Value of a name in mod:TEXT; may be repeated", 0},
     {"aux", KEY_AUX, "FILE", 0, "A safetensors file with the tensors named in mod:TEXT", 0},
     {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0},
-    {"stats", KEY_STATS, NULL, 0, "Print blocks by kind, density, memory, blocks by row (default)", 1},
-    {"plane", KEY_PLANE, "B,H", 0, "Batch entry and head that are drawn (default 0,0)", 1},
+    {"stats", KEY_STATS, NULL, 0, "Print blocks by kind, density, memory, blocks by row (default)",
+     GROUP_OUTPUT},
+    {"plane", KEY_PLANE, "B,H", 0, "Batch entry and head that are drawn (default 0,0)", GROUP_OUTPUT},
     {0}};
 
 static void check_together(struct argp_state *state, mask_options *options) {
@@ -70,36 +84,15 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         state->child_inputs[0] = &options->json;
         state->child_inputs[1] = &options->files;
         return 0;
-    case KEY_Q_LEN:
-        options->q_len = parse_count(state, "--q-len", text, 0, 1 << 29);
-        return 0;
-    case KEY_KV_LEN:
-        options->kv_len = parse_count(state, "--kv-len", text, 0, 1 << 29);
-        return 0;
-    case KEY_BATCH:
-        options->batch = parse_count(state, "--batch", text, 1, 1 << 20);
-        return 0;
-    case KEY_HEADS:
-        options->num_heads = parse_count(state, "--heads", text, 1, 1 << 20);
-        return 0;
-    case KEY_THREADS:
-        options->threads = (int32_t)parse_count(state, "--threads", text, 1, 4096);
-        return 0;
     case KEY_BLOCK_SIZE:
         parse_block_size(state, text, options->block_size);
         return 0;
     case KEY_PLANE:
-        if (parse_int_list(text, 0, 1 << 20, 2, 2, options->plane) != 2)
+        if (parse_int_list(text, 0, MAX_PLANES, 2, 2, options->plane) != 2)
             argp_error(state, "--plane %s: expected B,H", text);
         return 0;
     case KEY_SCALAR:
-        if (!add_scalar(&options->sources, text)) argp_error(state, "--scalar is wrong");
-        return 0;
-    case KEY_AUX:
-        options->aux = text;
-        return 0;
-    case KEY_STATS:
-        options->stats = true;
+        parse_scalar(state, text, &options->sources);
         return 0;
     case ARGP_KEY_ARG:
         if (options->spec) argp_error(state, "%s: one SPEC is enough; quote it", text);
@@ -109,7 +102,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         check_together(state, options);
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return store_value(values, option_list, key, text, state);
     }
 }
 
@@ -272,7 +265,7 @@ static int run(mask_options *options) {
 }
 
 int mask_command(int argc, char **argv) {
-    static const struct argp_child children[] = {{&json_argp, 0, NULL, 1}, {&picture_argp, 0, NULL, 1}, {0}};
+    static const struct argp_child children[] = {{&json_argp, 0, NULL, 0}, {&picture_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         .options = option_list,
         .parser = parse,

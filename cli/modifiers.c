@@ -2,10 +2,13 @@
 #include "modifiers.h"
 
 #include <ctype.h>
+#include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
+#include "values.h"
 
 static bool is_word(char c) { return isalnum((unsigned char)c) || c == '_'; }
 
@@ -46,18 +49,17 @@ static bool is_slot(const char *text, const char *name, const char *accessor) {
 }
 
 bool add_scalar(modifier_sources *sources, const char *assignment) {
-    const char *equals = strchr(assignment, '=');
+    const char *equals = strchrnul(assignment, '=');
+    size_t length = (size_t)(equals - assignment);
     double value;
-    if (!equals || equals == assignment || !parse_double(equals + 1, &value)) {
-        complain("--scalar %s: expected NAME=X", assignment);
+    if (!*equals || !length || !parse_double(equals + 1, &value) || fabs(value) > FLT_MAX ||
+        sources->num_scalars == SACCADE_MAX_AUX)
         return false;
-    }
-    if (sources->num_scalars == SACCADE_MAX_AUX) {
-        complain("--scalar: at most %d are allowed", SACCADE_MAX_AUX);
-        return false;
-    }
-    sources->scalars[sources->num_scalars++] = (struct named_scalar){
-        .name = format_string("%.*s", (int)(equals - assignment), assignment), .value = (float)value};
+    for (int32_t i = 0; i < sources->num_scalars; i++)
+        if (!strncmp(sources->scalars[i].name, assignment, length) && !sources->scalars[i].name[length])
+            return false;
+    sources->scalars[sources->num_scalars++] =
+        (struct named_scalar){.name = format_string("%.*s", (int)length, assignment), .value = (float)value};
     return true;
 }
 

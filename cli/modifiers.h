@@ -38,7 +38,7 @@ typedef struct bound_text {
 /* Does the name stand in the text as a word of its own? */
 bool text_mentions(const char *text, const char *name);
 
-/* "NAME=X". False after a message. */
+/* "NAME=X". False where it is something else, the name is there already, or there are too many. */
 bool add_scalar(modifier_sources *sources, const char *assignment);
 /* False after a message: some scalar is read by no text. */
 bool all_scalars_used(const modifier_sources *sources);

@@ -9,6 +9,7 @@
 #include "nsa_stats.h"
 #include "output.h"
 #include "progress.h"
+#include "values.h"
 
 typedef struct command_options {
     attention_options attention; /* only what an nsa_work takes of it */
@@ -40,33 +41,56 @@ enum {
 };
 
 static const struct argp_option option_list[] = {
+    {NULL, 0, NULL, 0, "What is attended to:", GROUP_MASK},
+    {"block", KEY_BLOCK, "L", 0, "Tokens a compressed key stands for (default 64)", 0},
+    {"top-k", KEY_TOP_K, "K", 0, "Blocks selected for each tile of queries (default 16)", 0},
+    {"window", KEY_WINDOW, "N", 0, "Last keys that each query sees, its own included (default 512)", 0},
+    {"query-tile", KEY_QUERY_TILE, "N", 0, "Queries that share a selection, 1 to 256 (default 256)", 0},
+    {"selection-score", KEY_SCORE, "RULE", 0,
+     "logits, or probabilities (default: probabilities for --query-tile 1, else logits)", 0},
+    {"select-per", KEY_SELECT_PER, "WHAT", 0,
+     "head, or group of heads that share keys (default: group with probabilities, else head)", 0},
+    {"compressed-top-k", KEY_COMPRESSED_TOP_K, "K", 0,
+     "The compressed branch visits only the K best 128-wide blocks of compressed keys", 0},
+    {"initial-blocks", KEY_INITIAL_BLOCKS, "N", 0, "Always select the first N blocks", 0},
+    {"local-blocks", KEY_LOCAL_BLOCKS, "N", 0, "Always select the last N blocks", 0},
+    {"visibility", KEY_VISIBILITY, "RULE", 0,
+     "Compressed keys are seen once their block is complete (default), or once it has started", 0},
+    {"scale", KEY_SCALE, "X", 0, "Factor of q . k (default 1/sqrt(D))", 0},
+    {NULL, 0, NULL, 0, "Computation:", GROUP_RUN},
+    {"backward", KEY_BACKWARD, NULL, 0,
+     "Gradients too, from IN's dout, or of the sum of out where it has none", 0},
+    {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 0},
+    {"backend", KEY_BACKEND, "NAME", 0,
+     "This one, or fail with its reasons; cuda: on the GPU, by the best there", 0},
+    {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0},
+    {NULL, 0, NULL, 0, "Output:", GROUP_OUTPUT},
     {"output", 'o', "OUT", 0, "Write out and the gradients to this safetensors file", 0},
     {"save-blocks", KEY_SAVE_BLOCKS, NULL, 0, "OUT also gets the selected blocks, as indices", 0},
     {"save-lse", KEY_SAVE_LSE, NULL, 0, "OUT also gets lse_cmp, lse_slc and lse_win", 0},
     {"stats", KEY_STATS, NULL, 0, "Print what the selection keeps of dense attention, head by head", 0},
     {"verbose", 'v', NULL, 0, "Say what was computed and how fast", 0},
-    {NULL, 0, NULL, 0, "What is attended to:", 1},
-    {"block", KEY_BLOCK, "L", 0, "Tokens a compressed key stands for (default 64)", 1},
-    {"top-k", KEY_TOP_K, "K", 0, "Blocks selected for each tile of queries (default 16)", 1},
-    {"window", KEY_WINDOW, "N", 0, "Last keys that each query sees, its own included (default 512)", 1},
-    {"query-tile", KEY_QUERY_TILE, "N", 0, "Queries that share a selection, 1 to 256 (default 256)", 1},
-    {"selection-score", KEY_SCORE, "RULE", 0,
-     "logits, or probabilities (default: probabilities for --query-tile 1, else logits)", 1},
-    {"select-per", KEY_SELECT_PER, "WHAT", 0,
-     "head, or group of heads that share keys (default: group with probabilities, else head)", 1},
-    {"compressed-top-k", KEY_COMPRESSED_TOP_K, "K", 0,
-     "The compressed branch visits only the K best 128-wide blocks of compressed keys", 1},
-    {"initial-blocks", KEY_INITIAL_BLOCKS, "N", 0, "Always select the first N blocks", 1},
-    {"local-blocks", KEY_LOCAL_BLOCKS, "N", 0, "Always select the last N blocks", 1},
-    {"visibility", KEY_VISIBILITY, "RULE", 0,
-     "Compressed keys are seen once their block is complete (default), or once it has started", 1},
-    {"scale", KEY_SCALE, "X", 0, "Default 1/sqrt(D)", 1},
-    {NULL, 0, NULL, 0, "How:", 2},
-    {"backward", KEY_BACKWARD, NULL, 0, "Gradients too", 2},
-    {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 2},
-    {"backend", KEY_BACKEND, "NAME", 0,
-     "This one, or fail with its reasons; cuda: on the GPU, by the best there", 2},
-    {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 2},
+    {0}};
+
+enum { MAX_BLOCK = 1 << 20, MAX_TOP_K = 1024, MAX_QUERY_TILE = 256 };
+
+static const plain_value values[] = {
+    {KEY_BLOCK, VALUE_INT32, offsetof(command_options, params.block), 1, MAX_BLOCK},
+    {KEY_TOP_K, VALUE_INT32, offsetof(command_options, params.top_k), 1, MAX_TOP_K},
+    {KEY_WINDOW, VALUE_INT32, offsetof(command_options, params.window), 1, INT32_MAX},
+    {KEY_QUERY_TILE, VALUE_INT32, offsetof(command_options, params.query_tile), 1, MAX_QUERY_TILE},
+    {KEY_COMPRESSED_TOP_K, VALUE_INT32, offsetof(command_options, params.compressed_top_k), 1, MAX_TOP_K},
+    {KEY_INITIAL_BLOCKS, VALUE_INT32, offsetof(command_options, params.initial_blocks), 0, MAX_TOP_K},
+    {KEY_LOCAL_BLOCKS, VALUE_INT32, offsetof(command_options, params.local_blocks), 0, MAX_TOP_K},
+    {KEY_BACKWARD, VALUE_FLAG, offsetof(command_options, attention.backward), 0, 0},
+    {KEY_DETERMINISTIC, VALUE_FLAG, offsetof(command_options, attention.params.deterministic), 0, 0},
+    {KEY_BACKEND, VALUE_TEXT, offsetof(command_options, attention.params.backend), 0, 0},
+    {KEY_THREADS, VALUE_INT32, offsetof(command_options, attention.context.num_threads), 1, MAX_THREADS},
+    {'o', VALUE_TEXT, offsetof(command_options, output), 0, 0},
+    {'v', VALUE_FLAG, offsetof(command_options, verbose), 0, 0},
+    {KEY_SAVE_BLOCKS, VALUE_FLAG, offsetof(command_options, save_blocks), 0, 0},
+    {KEY_SAVE_LSE, VALUE_FLAG, offsetof(command_options, save_lse), 0, 0},
+    {KEY_STATS, VALUE_FLAG, offsetof(command_options, stats), 0, 0},
     {0}};
 
 /* 1 or 2: the first or the second word. */
@@ -77,78 +101,9 @@ static int one_of(struct argp_state *state, const char *option, const char *text
     return strcmp(text, first) ? 2 : 1;
 }
 
-static error_t parse_rule(int key, char *text, struct argp_state *state) {
-    saccade_nsa_params *p = &((command_options *)state->input)->params;
-    switch (key) {
-    case KEY_BLOCK:
-        p->block = (int32_t)parse_count(state, "--block", text, 1, 1 << 20);
-        return 0;
-    case KEY_TOP_K:
-        p->top_k = (int32_t)parse_count(state, "--top-k", text, 1, 1024);
-        return 0;
-    case KEY_WINDOW:
-        p->window = (int32_t)parse_count(state, "--window", text, 1, INT32_MAX);
-        return 0;
-    case KEY_QUERY_TILE:
-        p->query_tile = (int32_t)parse_count(state, "--query-tile", text, 1, 256);
-        return 0;
-    case KEY_SCORE:
-        p->score = (saccade_nsa_score)one_of(state, "selection-score", text, "logits", "probabilities");
-        return 0;
-    case KEY_SELECT_PER:
-        p->select_per = (saccade_nsa_select_per)one_of(state, "select-per", text, "head", "group");
-        return 0;
-    case KEY_COMPRESSED_TOP_K:
-        p->compressed_top_k = (int32_t)parse_count(state, "--compressed-top-k", text, 1, 1024);
-        return 0;
-    case KEY_INITIAL_BLOCKS:
-        p->initial_blocks = (int32_t)parse_count(state, "--initial-blocks", text, 0, 1024);
-        return 0;
-    case KEY_LOCAL_BLOCKS:
-        p->local_blocks = (int32_t)parse_count(state, "--local-blocks", text, 0, 1024);
-        return 0;
-    case KEY_VISIBILITY:
-        p->visibility =
-            (saccade_nsa_visibility)(one_of(state, "visibility", text, "complete", "started") - 1);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
-static error_t parse_computation(int key, char *text, struct argp_state *state) {
-    attention_options *a = &((command_options *)state->input)->attention;
-    double scale = 0;
-    switch (key) {
-    case KEY_SCALE:
-        if (!parse_double(text, &scale)) argp_error(state, "--scale %s: expected a number", text);
-        a->params.has_scale = true;
-        a->params.scale = (float)scale;
-        return 0;
-    case KEY_BACKWARD:
-        a->backward = true;
-        return 0;
-    case KEY_DETERMINISTIC:
-        a->params.deterministic = true;
-        return 0;
-    case KEY_BACKEND:
-        a->params.backend = text;
-        return 0;
-    case KEY_THREADS:
-        a->context.num_threads = (int32_t)parse_count(state, "--threads", text, 1, 4096);
-        return 0;
-    case ARGP_KEY_ARG:
-        if (a->input) argp_error(state, "%s: one input is enough", text);
-        a->input = text;
-        return 0;
-    default:
-        return parse_rule(key, text, state);
-    }
-}
-
 static void check_together(struct argp_state *state, const command_options *options) {
     if (!options->attention.input) argp_error(state, "IN is missing");
-    if (!options->output && !options->stats && !picture_wanted(&options->map.files))
+    if (!options->output && !options->stats && !map_asked_for(&options->map))
         argp_error(state, "-o OUT is missing");
     if (!options->output && (options->save_blocks || options->save_lse || options->attention.backward))
         argp_error(state, "--save-blocks, --save-lse and --backward: need -o OUT");
@@ -156,30 +111,34 @@ static void check_together(struct argp_state *state, const command_options *opti
 
 static error_t parse(int key, char *text, struct argp_state *state) {
     command_options *options = state->input;
+    saccade_nsa_params *p = &options->params;
+    attention_options *a = &options->attention;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &options->map;
         return 0;
-    case 'o':
-        options->output = text;
+    case KEY_SCORE:
+        p->score = (saccade_nsa_score)one_of(state, "selection-score", text, "logits", "probabilities");
         return 0;
-    case 'v':
-        options->verbose = true;
+    case KEY_SELECT_PER:
+        p->select_per = (saccade_nsa_select_per)one_of(state, "select-per", text, "head", "group");
         return 0;
-    case KEY_SAVE_BLOCKS:
-        options->save_blocks = true;
+    case KEY_VISIBILITY:
+        p->visibility =
+            (saccade_nsa_visibility)(one_of(state, "visibility", text, "complete", "started") - 1);
         return 0;
-    case KEY_SAVE_LSE:
-        options->save_lse = true;
+    case KEY_SCALE:
+        a->params.has_scale = true;
+        a->params.scale = parse_float(state, "--scale", text);
         return 0;
-    case KEY_STATS:
-        options->stats = true;
+    case ARGP_KEY_ARG:
+        parse_input(state, text, &a->input);
         return 0;
     case ARGP_KEY_END:
         check_together(state, options);
         return 0;
     default:
-        return parse_computation(key, text, state);
+        return store_value(values, option_list, key, text, state);
     }
 }
 

@@ -133,7 +133,7 @@ int nsa_work_open(nsa_work *work, attention_options *options, const saccade_nsa_
     work->gates = safetensors_find(w->file, "gates");
     resolve(work);
     make_saved(work);
-    return move_to_gpu(work) ? EXIT_OK : EXIT_FAILED;
+    return move_to_gpu(work) ? EXIT_OK : EXIT_USAGE;
 }
 
 void nsa_work_close(nsa_work *work) {

@@ -1,13 +1,13 @@
 /* options.c - from the command line to attention_options. Values are checked here as far as they need no tensor. */
 #include "options.h"
 
-#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "dtype.h"
+#include "values.h"
 
 enum option_key {
     KEY_CAUSAL = 0x100,
@@ -33,7 +33,17 @@ enum option_key {
     KEY_SVG,
 };
 
-enum { GROUP_MASK = 1, GROUP_SCORE, GROUP_RUN };
+static const plain_value attention_values[] = {
+    {KEY_MASK, VALUE_TEXT, offsetof(attention_options, mask_spec), 0, 0},
+    {KEY_MASK_MOD, VALUE_TEXT, offsetof(attention_options, mask_mod), 0, 0},
+    {KEY_SCORE_MOD, VALUE_TEXT, offsetof(attention_options, score_mod), 0, 0},
+    {KEY_SCORE_MOD_GRAD, VALUE_TEXT, offsetof(attention_options, score_mod_grad), 0, 0},
+    {KEY_BACKWARD, VALUE_FLAG, offsetof(attention_options, backward), 0, 0},
+    {KEY_DETERMINISTIC, VALUE_FLAG, offsetof(attention_options, params.deterministic), 0, 0},
+    {KEY_BACKEND, VALUE_TEXT, offsetof(attention_options, params.backend), 0, 0},
+    {KEY_THREADS, VALUE_INT32, offsetof(attention_options, context.num_threads), 1, MAX_THREADS},
+    {KEY_ISA, VALUE_TEXT, offsetof(attention_options, context.isa), 0, 0},
+    {0}};
 
 static const struct argp_option attention_option_list[] = {
     {NULL, 0, NULL, 0, "Masks (all given must hold):", GROUP_MASK},
@@ -59,8 +69,8 @@ static const struct argp_option attention_option_list[] = {
     {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 0},
     {"backend", KEY_BACKEND, "NAME", 0, "Use this backend or fail; see `saccade backends`", 0},
     {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0},
-    {"isa", KEY_ISA, "NAME", 0,
-     "CPU instruction set: generic, avx2, avx512, amx (default: the best of the first three here)", 0},
+    {"isa", KEY_ISA, "NAME", 0, "CPU instruction set: generic, avx2, avx512, amx (default: the best here)",
+     0},
     {0}};
 
 /* ":top-left" or ":bottom-right", or nothing. */
@@ -91,13 +101,6 @@ static void parse_window(struct argp_state *state, const char *text, saccade_att
     params->window = (saccade_window){true, (int32_t)sides[0], (int32_t)sides[1], align};
 }
 
-static float parse_float(struct argp_state *state, const char *option, const char *text) {
-    double value = 0;
-    if (!parse_double(text, &value) || value > FLT_MAX || value < -FLT_MAX)
-        argp_error(state, "%s %s: expected a number", option, text);
-    return (float)value;
-}
-
 static float parse_softcap(struct argp_state *state, const char *text) {
     float softcap = parse_float(state, "--softcap", text);
     if (!(softcap > 0)) argp_error(state, "--softcap %s: must be above 0", text);
@@ -109,14 +112,17 @@ void parse_block_size(struct argp_state *state, const char *text, int64_t block_
         argp_error(state, "--block-size %s: expected Q,KV, each from 1 to 1048576", text);
 }
 
-static int32_t parse_threads(struct argp_state *state, const char *text) {
-    int64_t threads = 0;
-    if (!parse_int(text, 1, 4096, &threads)) argp_error(state, "--threads %s: expected 1 to 4096", text);
-    return (int32_t)threads;
+void parse_scalar(struct argp_state *state, const char *text, modifier_sources *sources) {
+    if (sources->num_scalars == SACCADE_MAX_AUX)
+        argp_error(state, "--scalar %s: at most %d are allowed", text, SACCADE_MAX_AUX);
+    if (!add_scalar(sources, text))
+        argp_error(state, "--scalar %s: expected NAME=X, a name once and X a number", text);
 }
 
 /* What one option alone does not show. */
 static void check_together(struct argp_state *state, const attention_options *options) {
+    if (!options->input && !options->num_shapes && !options->input_optional)
+        argp_error(state, options->shapes_allowed ? "IN or --shapes is missing" : "IN is missing");
     if (options->block_size[0] && !options->mask_spec) argp_error(state, "--block-size: needs --mask");
     if (options->mask_spec && options->mask_mod)
         argp_error(state, "--mask-mod beside --mask: join them as --mask 'SPEC & mod:TEXT'");
@@ -143,50 +149,22 @@ static error_t parse_attention(int key, char *text, struct argp_state *state) {
     case KEY_SOFTCAP:
         params->softcap = parse_softcap(state, text);
         return 0;
-    case KEY_MASK_MOD:
-        options->mask_mod = text;
-        return 0;
-    case KEY_SCORE_MOD:
-        options->score_mod = text;
-        return 0;
-    case KEY_SCORE_MOD_GRAD:
-        options->score_mod_grad = text;
-        return 0;
     case KEY_SCALAR:
-        if (!add_scalar(&options->sources, text)) argp_error(state, "--scalar is wrong");
-        return 0;
-    case KEY_MASK:
-        options->mask_spec = text;
+        parse_scalar(state, text, &options->sources);
         return 0;
     case KEY_BLOCK_SIZE:
         parse_block_size(state, text, options->block_size);
         return 0;
-    case KEY_BACKEND:
-        params->backend = text;
-        return 0;
-    case KEY_THREADS:
-        options->context.num_threads = parse_threads(state, text);
-        return 0;
-    case KEY_ISA:
-        options->context.isa = text;
-        return 0;
-    case KEY_DETERMINISTIC:
-        params->deterministic = true;
-        return 0;
-    case KEY_BACKWARD:
-        options->backward = true;
-        return 0;
     case ARGP_KEY_ARG:
-        if (options->input) argp_error(state, "%s: one input is enough", text);
-        options->input = text;
+        if (params->causal && parse_align(text, &(saccade_align){0}))
+            argp_error(state, "--causal %s: it is written --causal=%s", text, text);
+        parse_input(state, text, &options->input);
         return 0;
     case ARGP_KEY_END:
-        if (!options->input && !options->num_shapes && !options->input_optional)
-            argp_error(state, "IN is missing");
         check_together(state, options);
         return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return store_value(attention_values, attention_option_list, key, text, state);
     }
 }
 
@@ -195,9 +173,9 @@ const struct argp attention_argp = {.options = attention_option_list, .parser = 
 /* ---- shapes ---- */
 
 static const struct argp_option shape_option_list[] = {
-    {NULL, 0, NULL, 0, "Instead of IN:", 0},
+    {NULL, 0, NULL, 0, "Instead of IN:", GROUP_INPUT},
     {"shapes", KEY_SHAPES, "B,Nq,H,Hkv,D[,Nk[,Dv]]", 0, "Random q, k, v of these sizes; may be repeated", 0},
-    {"dtype", KEY_DTYPE, "DTYPE", 0, "Of --shapes: bf16 (default), fp16 or fp32", 0},
+    {"dtype", KEY_DTYPE, "DTYPE", 0, "Of --shapes: bf16 (default), fp16, fp32; fp64 for the reference", 0},
     {0}};
 
 static void parse_shape(struct argp_state *state, const char *text, attention_options *options) {
@@ -219,13 +197,14 @@ static error_t parse_shapes(int key, char *text, struct argp_state *state) {
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = options;
+        options->shapes_allowed = true;
         return 0;
     case KEY_SHAPES:
         parse_shape(state, text, options);
         return 0;
     case KEY_DTYPE:
         if (!dtype_from_name(text, &options->dtype) || !dtype_is_float(options->dtype))
-            argp_error(state, "--dtype %s: expected bf16, fp16 or fp32", text);
+            argp_error(state, "--dtype %s: expected bf16, fp16, fp32 or fp64", text);
         return 0;
     case ARGP_KEY_SUCCESS:
         if (options->dtype.bits && !options->num_shapes) argp_error(state, "--dtype: needs --shapes");
@@ -244,7 +223,7 @@ const struct argp shaped_attention_argp = {
 /* ---- json ---- */
 
 static const struct argp_option json_option_list[] = {
-    {"json", KEY_JSON, NULL, 0, "Print JSON instead of text", 0}, {0}};
+    {"json", KEY_JSON, NULL, 0, "Print JSON instead of text", GROUP_OUTPUT}, {0}};
 
 static error_t parse_json(int key, char *text, struct argp_state *state) {
     (void)text;
@@ -281,8 +260,8 @@ char *mask_text(const attention_options *options) {
 /* ---- pictures ---- */
 
 static const struct argp_option picture_option_list[] = {
-    {"png", KEY_PNG, "FILE", 0, "Write the picture as PNG", 0},
-    {"svg", KEY_SVG, "FILE", 0, "Write the picture as SVG", 0},
+    {"png", KEY_PNG, "FILE", 0, "Write the picture as PNG", GROUP_OUTPUT},
+    {"svg", KEY_SVG, "FILE", 0, "Write the picture as SVG", GROUP_OUTPUT},
     {0}};
 
 static error_t parse_picture(int key, char *text, struct argp_state *state) {
@@ -307,7 +286,7 @@ const struct argp picture_argp = {.options = picture_option_list, .parser = pars
 bool picture_wanted(const picture_files *files) { return files->png || files->svg; }
 
 static const struct argp_option map_option_list[] = {
-    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where the attention of this head goes", 0}, {0}};
+    {"map", KEY_MAP, "[B,]HEAD", 0, "Draw where the attention of this head goes", GROUP_OUTPUT}, {0}};
 
 static void parse_head(struct argp_state *state, const char *text, int64_t head[2]) {
     int64_t values[2];
@@ -315,6 +294,10 @@ static void parse_head(struct argp_state *state, const char *text, int64_t head[
     if (count < 0) argp_error(state, "--map %s: expected HEAD or B,HEAD", text);
     head[0] = count == 2 ? values[0] : 0;
     head[1] = values[count - 1];
+}
+
+bool map_asked_for(const map_options *options) {
+    return options->head[1] >= 0 || picture_wanted(&options->files);
 }
 
 static error_t parse_map(int key, char *text, struct argp_state *state) {

@@ -8,7 +8,10 @@
 #include "chart.h"
 #include "modifiers.h"
 
-enum { MAX_SHAPES = 32 };
+enum { MAX_SHAPES = 32, MAX_THREADS = 4096 };
+
+/* Of the options in --help, in this order. */
+enum { GROUP_INPUT = 1, GROUP_MASK, GROUP_SCORE, GROUP_RUN, GROUP_OUTPUT };
 
 /* Of --shapes: random inputs instead of a file. */
 typedef struct input_shape {
@@ -26,7 +29,7 @@ typedef struct attention_options {
     const char *mask_mod, *score_mod, *score_mod_grad, *mask_spec;
     int64_t block_size[2]; /* 0: not given */
     bool backward;
-    bool input_optional; /* neither IN nor --shapes is fine */
+    bool shapes_allowed, input_optional; /* --shapes may stand for IN; neither is fine too */
 } attention_options;
 
 /* A child parser; its input is the attention_options, zeroed, which parse IN too. */
@@ -52,10 +55,14 @@ typedef struct map_options {
     picture_files files;
 } map_options;
 
+/* Whether any of the three was given; that they go together is checked after all else. */
+bool map_asked_for(const map_options *options);
+
 /* A child parser; its input is a map_options. */
 extern const struct argp map_argp;
 
-/* "N,M" into block_size, or an argp error. */
+/* "N,M" into block_size and "NAME=X" to the sources, or an argp error. */
 void parse_block_size(struct argp_state *state, const char *text, int64_t block_size[2]);
+void parse_scalar(struct argp_state *state, const char *text, modifier_sources *sources);
 
 #endif

@@ -145,8 +145,8 @@ static bool read_header(safetensors_file *file) {
     memcpy(&header_bytes, bytes, PREFIX_BYTES);
     uint64_t rest = file->mapping_bytes - PREFIX_BYTES;
     if (header_bytes > rest || header_bytes > MAX_HEADER_BYTES) {
-        complain("%s: a header of %" PRIu64 " bytes is announced, but %s", file->path, header_bytes,
-                 header_bytes > rest ? "the file is shorter" : "at most 100 MiB are allowed");
+        complain("%s: no safetensors file: it would have a header of %" PRIu64 " bytes, but %s", file->path,
+                 header_bytes, header_bytes > rest ? "the file is shorter" : "at most 100 MiB are allowed");
         return false;
     }
     json_error_t error;

@@ -284,7 +284,7 @@ static void unusable_dense_tensors_are_named(void **state) {
         "data is NULL");
     assert_refused(saccade_block_mask_from_dense(ctx, &mask, t, -4, 4), bad, "q_block: -4");
     t->device.device_type = kDLCUDA;
-    assert_refused(saccade_block_mask_from_dense(ctx, &mask, t, 4, 4), bad, "device 2:0");
+    assert_refused(saccade_block_mask_from_dense(ctx, &mask, t, 4, 4), bad, "device cuda:0");
     t->device.device_type = kDLCPU;
     t->strides = (int64_t[]){64, 64, 1, 8};
     assert_refused(saccade_block_mask_from_dense(ctx, &mask, t, 4, 4), bad, "stride is 8");

@@ -151,7 +151,7 @@ static void arguments_are_checked_before_the_device_is_touched(void **state) {
         "q_len 512 and kv_len 100");
     p = good_params;
     assert_refused(saccade_device_mask_documents(ctx, &mask, &p, SACCADE_TENSOR(values, SACCADE_I32, 4)), bad,
-                   "cu_seqlens: lies on device 1:0, but is read on 2:0");
+                   "cu_seqlens: lies on device cpu:0, but is read on cuda:0");
     assert_refused(saccade_device_mask_eagle3(ctx, &mask, &p, SACCADE_TENSOR_ON(gpu, values, SACCADE_I32, 4)),
                    bad, "lengths: shape[0] is 4, but the mask has 1");
     assert_refused(saccade_device_mask_from_indices(
@@ -171,9 +171,9 @@ static void what_reads_lists_on_the_host_refuses_those_on_a_device(void **state)
     mask->device = (DLDevice){kDLCUDA, 1};
     mask->count[SACCADE_FULL] = -1;
     must(saccade_block_mask_causal(ctx, &host, &shape, false));
-    assert_refused(saccade_block_mask_and(ctx, &result, mask, host), bad, "a: its lists lie on device 2:1");
-    assert_refused(saccade_block_mask_or(ctx, &result, host, mask), bad, "b: its lists lie on device 2:1");
-    assert_refused(saccade_block_mask_not(ctx, &result, mask), bad, "a: its lists lie on device 2:1");
+    assert_refused(saccade_block_mask_and(ctx, &result, mask, host), bad, "a: its lists lie on device cuda:1");
+    assert_refused(saccade_block_mask_or(ctx, &result, host, mask), bad, "b: its lists lie on device cuda:1");
+    assert_refused(saccade_block_mask_not(ctx, &result, mask), bad, "a: its lists lie on device cuda:1");
     assert_refused(saccade_block_mask_visible(ctx, mask, 0, 0, 0, 0, &visible), bad, "cannot read");
     assert_refused(saccade_block_mask_export(mask, &(saccade_block_mask_tensors){0}), bad, "cannot export");
     assert_refused(saccade_device_mask_check(ctx, host, &info), bad, "on the host");
@@ -185,7 +185,7 @@ static void what_reads_lists_on_the_host_refuses_those_on_a_device(void **state)
     const DLTensor *t = SACCADE_TENSOR(q, SACCADE_F32, 1, 256, 1, 8);
     assert_refused(saccade_attention_forward(ctx, t, t, t, SACCADE_TENSOR(out, SACCADE_F32, 1, 256, 1, 8),
                                              NULL, &(saccade_attention_params){.block_mask = mask}),
-                   bad, "lists lie on device 2:1, but the call is on 1:0");
+                   bad, "lists lie on device cuda:1, but the call is on cpu:0");
     saccade_block_mask_destroy(host);
     saccade_block_mask_destroy(mask);
 }

@@ -268,7 +268,7 @@ static void every_refusal_names_what_was_found(void **state) {
                                   .backend = "cuda-portable"};
     saccade_request r = good;
     r.device.device_type = kDLCPU;
-    refuses(f, &r, "device type 1");
+    refuses(f, &r, "tensors are on cpu");
     r = good, r.compute_capability = 75;
     refuses(f, &r, "compute capability 7.5 is below 8.0");
     r = good, r.dtype = SACCADE_F64;

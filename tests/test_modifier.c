@@ -319,7 +319,7 @@ static void what_only_a_compiler_can_judge_is_left_to_it(void **state) {
         "aux_bf16(w, 0) + scalar(s)",
         "aux_f32(aux_i32(i, 0), 0)",
         "aux_f32",
-        "aux_f32(unknown, 0)",
+        "{ int own = 0; return aux_f32(own, 0); }",
         "aux_f32(i + 1 - 1, 0)",
         "score // aux_i32(f, 0)",
         "score /* aux_i32(f, 0) */",
@@ -378,7 +378,7 @@ static void values_at_odds_with_the_declaration_are_refused_by_name(void **state
     bad[6].byte_offset = 2;
     bad[7].dtype.lanes = 2;
     bad[8].shape = (int64_t[]){INT64_MAX, INT64_MAX};
-    const char *words[] = {"dtype f32",    "device 2:1", "contiguous", "data is NULL", "shape[1] is -3",
+    const char *words[] = {"dtype f32",    "device cuda:1", "contiguous", "data is NULL", "shape[1] is -3",
                            "5 dimensions", "aligned",    "lanes",      "contiguous"};
     saccade_aux aux;
     for (int i = 0; i < 9; i++) {

@@ -263,6 +263,33 @@ static void mistake_is_reported_with_name_and_line(void **state) {
     fails_with(&p, "mask_mod", "a___$(b):1:");
 }
 
+static void slot_that_was_never_declared_is_named_unless_the_text_may_compute_it(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *words;
+    } cases[] = {
+        {"score - scalar(slope)", "line 1: scalar(slope): there is no scalar 'slope'"},
+        {"score +\n aux_f32(bias, h)", "line 2: aux_f32(bias, ...): there is no aux tensor 'bias'"},
+        {"aux_f32 ( bias , aux_size(bias, 0) - 1)", "there is no aux tensor 'bias'"},
+        {"{ int slot = 0; return score * scalar(slot); }", NULL},
+    };
+    const char *cap = "cap";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        saccade_modifier_params p = {.kind = SACCADE_SCORE_KIND,
+                                     .name = "typo",
+                                     .text = cases[i].text,
+                                     .num_scalars = 1,
+                                     .scalars = &cap};
+        saccade_modifier *m = NULL;
+        saccade_status status = saccade_modifier_create(ctx, &m, &p);
+        const char *found = status == SACCADE_OK ? "" : saccade_last_error();
+        if ((status == SACCADE_OK) != !cases[i].words || (cases[i].words && !strstr(found, cases[i].words)))
+            fail_msg("%s\nwas expected of\n%s\nfound: %s", cases[i].words ? cases[i].words : "no error",
+                     cases[i].text, found);
+        saccade_modifier_destroy(m);
+    }
+}
+
 static void hostile_text_is_a_compile_error_or_just_c(void **state) {
     (void)state;
     static const char *const errors[] = {
@@ -400,6 +427,7 @@ static int run_with(const char *compiler) {
         TEST(additions_to_alternating_elements_and_slots_all_arrive),
         TEST(gradient_as_text_goes_with_a_native_form),
         TEST(mistake_is_reported_with_name_and_line),
+        TEST(slot_that_was_never_declared_is_named_unless_the_text_may_compute_it),
         TEST(hostile_text_is_a_compile_error_or_just_c),
         TEST(body_that_may_not_return_is_a_mistake),
         TEST(very_long_text_compiles),

@@ -3,6 +3,7 @@
 
 #include "api/attention_check.h"
 #include "api/tensor_check.h"
+#include "base/dtype.h"
 #include "base/error.h"
 
 /* ---- parameters ---- */
@@ -85,9 +86,8 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
     if (a->dtype == SAC_F64)
         return sac_fail(SACCADE_UNSUPPORTED, "q: dtype f64; native sparse attention takes f32, f16, bf16");
     if (call->whole.device.device_type != kDLCPU && call->whole.device.device_type != kDLCUDA)
-        return sac_fail(SACCADE_UNSUPPORTED,
-                        "q: is on device type %d; native sparse attention reads host or CUDA memory",
-                        (int)call->whole.device.device_type);
+        return sac_fail(SACCADE_UNSUPPORTED, "q: is on %s; native sparse attention reads host or CUDA memory",
+                        sac_device_text(call->whole.device));
     request->block_mask = true;
     sac_nsa_args *args = &call->args;
     args->q = a->q;

@@ -88,10 +88,9 @@ saccade_status sac_tensor_check(const DLTensor *tensor, const sac_tensor_spec *s
                         sac_dtype_text(tensor->dtype), sac_dtype_text(spec->dtype));
     if (tensor->device.device_type != spec->device.device_type ||
         tensor->device.device_id != spec->device.device_id)
-        return sac_fail(SACCADE_INVALID_ARGUMENT,
-                        "%s: is on device (type %d, id %d), q is on (type %d, id %d)", spec->name,
-                        tensor->device.device_type, tensor->device.device_id, spec->device.device_type,
-                        spec->device.device_id);
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is on device %s:%d, q is on %s:%d", spec->name,
+                        sac_device_text(tensor->device), tensor->device.device_id,
+                        sac_device_text(spec->device), spec->device.device_id);
     saccade_status status = check_shape(tensor, spec);
     if (status == SACCADE_OK) status = check_strides(tensor, spec);
     if (status != SACCADE_OK || spec->without_data || is_empty(tensor)) return status;

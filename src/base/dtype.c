@@ -1,4 +1,4 @@
-/* dtype.c - dtypes in words. */
+/* dtype.c - dtypes and devices in words. */
 #include "base/dtype.h"
 
 #include <stddef.h>
@@ -13,4 +13,23 @@ const char *sac_dtype_text(DLDataType dtype) {
         if (dtype.lanes == 1 && dtype.code == names[i].code && dtype.bits == names[i].bits)
             return names[i].text;
     return "an unknown dtype";
+}
+
+const char *sac_device_text(DLDevice device) {
+    switch ((int)device.device_type) {
+    case kDLCPU:
+        return "cpu";
+    case kDLCUDA:
+        return "cuda";
+    case kDLCUDAHost:
+        return "cuda-host";
+    case kDLCUDAManaged:
+        return "cuda-managed";
+    case kDLROCM:
+        return "rocm";
+    case kDLMetal:
+        return "metal";
+    default:
+        return "unknown";
+    }
 }

@@ -1,4 +1,4 @@
-/* dtype.h - dtypes in words. */
+/* dtype.h - dtypes and devices in words. */
 #ifndef SAC_BASE_DTYPE_H
 #define SAC_BASE_DTYPE_H
 
@@ -6,5 +6,8 @@
 
 /* "bf16", "f32", ... or "an unknown dtype". */
 const char *sac_dtype_text(DLDataType dtype);
+
+/* "cpu", "cuda", ... as PyTorch spells them, or "unknown". The id is not part of it. */
+const char *sac_device_text(DLDevice device);
 
 #endif

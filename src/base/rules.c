@@ -9,8 +9,8 @@
 
 RULE(sac_rule_host_memory_only) {
     return request->device.device_type != kDLCPU &&
-           sac_reason(text, size, "tensors are on device type %d, it reads host memory only",
-                      (int)request->device.device_type);
+           sac_reason(text, size, "tensors are on %s, it reads host memory only",
+                      sac_device_text(request->device));
 }
 
 RULE(sac_rule_no_graph_capture) {

@@ -1,6 +1,8 @@
 /* rules.c - what no GPU backend serves, in words. */
 #include "cuda/rules.h"
 
+#include "base/dtype.h"
+
 const void *sac_cuda_rule_facts(saccade_context *ctx, const saccade_request *request) {
     return request->device.device_type == kDLCUDA ? sac_cuda_facts_of(ctx, request->device) : NULL;
 }
@@ -13,8 +15,8 @@ int32_t sac_cuda_capability(const saccade_request *request, const sac_cuda_facts
 bool sac_rule_not_on_gpu(const saccade_request *request, const void *facts, char *text, size_t size) {
     (void)facts;
     return request->device.device_type != kDLCUDA &&
-           sac_reason(text, size, "tensors are on device type %d, it reads CUDA memory only",
-                      (int)request->device.device_type);
+           sac_reason(text, size, "tensors are on %s, it reads CUDA memory only",
+                      sac_device_text(request->device));
 }
 
 bool sac_rule_no_gpu(const saccade_request *request, const void *facts, char *text, size_t size) {

@@ -29,20 +29,21 @@ static const sac_backend *best_usable(saccade_context *ctx, const saccade_reques
     return best;
 }
 
-/* Appends "name: reason; reason." for one backend. */
+/* Appends a line "name: reason; reason" for one backend. */
 static void append_reasons(saccade_context *ctx, const sac_backend *backend, const saccade_request *request,
                            char *text, size_t size) {
     const void *facts = facts_of(ctx, backend, request);
     char reason[REASON_SIZE];
-    const char *separator = "";
+    bool first = true;
     size_t used = strlen(text);
     for (const sac_rule_fn *rule = backend->rules; *rule && used < size; rule++) {
         if (!(*rule)(request, facts, reason, sizeof reason)) continue;
-        used += (size_t)snprintf(text + used, size - used, "%s%s%s", *separator ? "" : backend->name,
-                                 *separator ? separator : ": ", reason);
-        separator = "; ";
+        if (first)
+            used += (size_t)snprintf(text + used, size - used, "\n  %s: %s", backend->name, reason);
+        else
+            used += (size_t)snprintf(text + used, size - used, "; %s", reason);
+        first = false;
     }
-    if (*separator && used < size) snprintf(text + used, size - used, ". ");
 }
 
 static const sac_backend *pinned_backend(const char *name, saccade_status *status) {
@@ -64,13 +65,13 @@ const sac_backend *sac_choose_backend(saccade_context *ctx, const saccade_reques
         const sac_backend *pinned = pinned_backend(request->backend, status);
         if (!pinned || usable(ctx, pinned, request)) return pinned;
         append_reasons(ctx, pinned, request, text, sizeof text);
-        *status = sac_fail(SACCADE_UNSUPPORTED, "the pinned backend cannot serve this request. %s", text);
+        *status = sac_fail(SACCADE_UNSUPPORTED, "the pinned backend cannot serve this request:%s", text);
         return NULL;
     }
     const sac_backend *best = best_usable(ctx, request);
     if (best) return best;
     for (const sac_backend *const *b = sac_backends; *b; b++)
         append_reasons(ctx, *b, request, text, sizeof text);
-    *status = sac_fail(SACCADE_UNSUPPORTED, "no backend serves this request. %s", text);
+    *status = sac_fail(SACCADE_UNSUPPORTED, "no backend serves this request:%s", text);
     return NULL;
 }

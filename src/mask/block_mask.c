@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/dtype.h"
 #include "base/error.h"
 #include "mask/buffer.h"
 #include "mod/modifier.h"
@@ -122,9 +123,9 @@ sac_block_mask_args sac_block_mask_view(const saccade_block_mask *mask) {
 saccade_status sac_mask_on_host(const saccade_block_mask *mask, const char *name, const char *what) {
     if (on_host(mask)) return SACCADE_OK;
     return sac_fail(SACCADE_INVALID_ARGUMENT,
-                    "%s: its lists lie on device %d:%d, where the host cannot %s them; build it with "
+                    "%s: its lists lie on device %s:%d, where the host cannot %s them; build it with "
                     "saccade/block_mask.h for that",
-                    name, (int)mask->device.device_type, mask->device.device_id, what);
+                    name, sac_device_text(mask->device), mask->device.device_id, what);
 }
 
 saccade_status sac_block_mask_check(const saccade_block_mask *mask, DLDevice device, int64_t batch,
@@ -133,8 +134,8 @@ saccade_status sac_block_mask_check(const saccade_block_mask *mask, DLDevice dev
     if (!on_host(mask) &&
         (mask->device.device_type != device.device_type || mask->device.device_id != device.device_id))
         return sac_fail(
-            SACCADE_INVALID_ARGUMENT, "block_mask: its lists lie on device %d:%d, but the call is on %d:%d",
-            (int)mask->device.device_type, mask->device.device_id, (int)device.device_type, device.device_id);
+            SACCADE_INVALID_ARGUMENT, "block_mask: its lists lie on device %s:%d, but the call is on %s:%d",
+            sac_device_text(mask->device), mask->device.device_id, sac_device_text(device), device.device_id);
     if (shape->q_len != q_len || shape->kv_len != kv_len)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "block_mask: made for %d queries and %d keys, but the call has %lld and %lld",

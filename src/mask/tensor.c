@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/dtype.h"
 #include "base/error.h"
 
 /* "i32"; 16 bytes are enough for any. */
@@ -24,9 +25,9 @@ saccade_status sac_mask_tensor_of(sac_mask_tensor *checked, const char *name, co
                                   DLDevice device, DLDataType dtype, int32_t ndim) {
     if (!tensor) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", name);
     if (tensor->device.device_type != device.device_type || tensor->device.device_id != device.device_id)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: lies on device %d:%d, but is read on %d:%d%s", name,
-                        (int)tensor->device.device_type, tensor->device.device_id, (int)device.device_type,
-                        device.device_id, device.device_type == kDLCPU ? ", the CPU" : "");
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: lies on device %s:%d, but is read on %s:%d", name,
+                        sac_device_text(tensor->device), tensor->device.device_id, sac_device_text(device),
+                        device.device_id);
     if (tensor->dtype.code != dtype.code || tensor->dtype.bits != dtype.bits ||
         tensor->dtype.lanes != dtype.lanes) {
         char found[16], wanted[16];

@@ -1,6 +1,7 @@
 /* bind.c - the values of a modifier's slots, held against its declarations. */
 #include <string.h>
 
+#include "base/dtype.h"
 #include "base/error.h"
 #include "mod/modifier.h"
 #include "mod/text.h"
@@ -34,8 +35,8 @@ static saccade_status bind_tensor(saccade_aux_slot *slot, const DLTensor *t, DLD
                                   DLDevice device, const char *name) {
     if (!t) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", name);
     if (t->device.device_type != device.device_type || t->device.device_id != device.device_id)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: on device %d:%d, but the call is on %d:%d", name,
-                        (int)t->device.device_type, t->device.device_id, (int)device.device_type,
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: on device %s:%d, but the call is on %s:%d", name,
+                        sac_device_text(t->device), t->device.device_id, sac_device_text(device),
                         device.device_id);
     const char *found = sac_aux_dtype_name(t->dtype);
     if (!found || strcmp(found, sac_aux_dtype_name(dtype)) != 0)

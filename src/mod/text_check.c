@@ -1,8 +1,8 @@
 /* text_check.c - what can be said about a text without compiling it.
  *
  * Only what a compiler could not see is looked for: slots are plain numbers to it, so that reading an i32 tensor
- * with aux_f32, or slot 3 of 2, would compile and give nonsense. Whatever is no literal and no declared name is
- * left to the compiler.
+ * with aux_f32, or slot 3 of 2, would compile and give nonsense; and a slot that was never declared, which every compiler
+ * sees, but names in the middle of our macros. A slot that the text computes is left to the compiler.
  */
 #include <ctype.h>
 #include <stdlib.h>
@@ -61,8 +61,8 @@ bool sac_slot_name_ok(const char *name) {
 
 typedef struct reader {
     const saccade_modifier *modifier;
-    const char *which;
-    const char *at;
+    const char *which; /* of the modifier's texts */
+    const char *text, *at;
     int line;
 } reader;
 
@@ -154,6 +154,30 @@ static int find_scalar(const saccade_modifier *m, const char *name) {
     return -1;
 }
 
+static bool is_accessor(const char *word) {
+    for (int i = 0; i < NUM_AUX_TYPES; i++)
+        if (!strcmp(word, aux_types[i].accessor)) return true;
+    return !strcmp(word, "aux_size") || !strcmp(word, "aux_grad") || !strcmp(word, "scalar");
+}
+
+/* Does the word stand anywhere but in a slot's place? Then it may be a variable of the text. */
+static bool may_be_variable(const char *text, const char *word) {
+    enum { ELSEWHERE, ACCESSOR, SLOT } place = ELSEWHERE;
+    char found[80];
+    reader r = {.at = text};
+    for (skip_blank(&r); *r.at; skip_blank(&r)) {
+        if (in_word(*r.at)) {
+            read_word(&r, found, sizeof found);
+            if (place != SLOT && !strcmp(found, word)) return true;
+            place = is_accessor(found) ? ACCESSOR : ELSEWHERE;
+        } else {
+            place = place == ACCESSOR && *r.at == '(' ? SLOT : ELSEWHERE;
+            r.at++;
+        }
+    }
+    return false;
+}
+
 /* The slot that `word` means to an accessor of aux tensors (or of scalars): its index, or -1 when only the
  * compiler can know. Fails when there is no such slot. */
 static saccade_status slot_of(const reader *r, const char *accessor, const char *word, bool of_scalars,
@@ -176,9 +200,14 @@ static saccade_status slot_of(const reader *r, const char *accessor, const char 
     }
     *slot = of_scalars ? find_scalar(m, word) : find_aux(m, word);
     bool other_kind = of_scalars ? find_aux(m, word) >= 0 : find_scalar(m, word) >= 0;
-    if (!other_kind) return SACCADE_OK;
-    snprintf(what, sizeof what, "%s(%s, ...): %s is %s", accessor, word, word,
-             of_scalars ? "an aux tensor" : "a scalar");
+    if (other_kind)
+        snprintf(what, sizeof what, "%s(%s, ...): %s is %s", accessor, word, word,
+                 of_scalars ? "an aux tensor" : "a scalar");
+    else if (*slot >= 0 || may_be_variable(r->text, word))
+        return SACCADE_OK;
+    else
+        snprintf(what, sizeof what, "%s(%s%s): there is no %s '%s'", accessor, word,
+                 of_scalars ? "" : ", ...", of_scalars ? "scalar" : "aux tensor", word);
     return fail_at(r, what);
 }
 
@@ -205,12 +234,6 @@ static saccade_status check_use(const reader *r, const char *accessor, const cha
         return fail_at(r, what);
     }
     return SACCADE_OK;
-}
-
-static bool is_accessor(const char *word) {
-    for (int i = 0; i < NUM_AUX_TYPES; i++)
-        if (!strcmp(word, aux_types[i].accessor)) return true;
-    return !strcmp(word, "aux_size") || !strcmp(word, "aux_grad") || !strcmp(word, "scalar");
 }
 
 /* A scalar's name by itself is its slot's number, and would silently be computed with. (The name of an aux tensor may
@@ -245,7 +268,7 @@ static saccade_status check_accessor(reader *r, const char *accessor) {
 }
 
 saccade_status sac_text_check(const saccade_modifier *modifier, const char *which, const char *text) {
-    reader r = {.modifier = modifier, .which = which, .at = text, .line = 1};
+    reader r = {.modifier = modifier, .which = which, .text = text, .at = text, .line = 1};
     int line_of_last_word = 0;
     for (skip_blank(&r); *r.at; skip_blank(&r)) {
         bool first_of_line = line_of_last_word != r.line;
