@@ -10,6 +10,7 @@
 #include "cuda/mask_lists.h"
 #include "cuda/nvrtc.h"
 #include "mask/block_mask.h"
+#include "support/attention_suite.h"
 #include "support/cmocka_all.h"
 #include "support/cuda_graph.h"
 #include "support/device.h"
@@ -515,7 +516,7 @@ static void replay_lists_what_the_tensor_then_holds(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
+    struct CMUnitTest tests[] = {
         cmocka_unit_test(candidates_of_bands_are_what_the_host_lists),
         cmocka_unit_test(candidates_of_eagle3_are_what_the_host_lists),
         cmocka_unit_test(every_kernel_compiles_without_spills),
@@ -530,5 +531,6 @@ int main(void) {
         cmocka_unit_test(attention_is_the_same_wherever_the_mask_was_built),
         cmocka_unit_test(replay_lists_what_the_tensor_then_holds),
     };
-    return cmocka_run_group_tests(tests, make_context, end_context);
+    size_t count = test_take_shard(tests, COUNT_OF(tests));
+    return _cmocka_run_group_tests("cuda_masks", tests, count, make_context, end_context);
 }

@@ -10,13 +10,12 @@
 #include "base/context.h"
 #include "base/error.h"
 #include "cuda/nsa_select.h"
+#include "support/attention_suite.h"
 #include "support/cmocka_all.h"
 #include "support/device.h"
 #include "support/nsa_product.h"
 #include "support/nsa_run.h"
 #include "support/test_context.h"
-
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 static const test_device *gpu;
 
@@ -378,7 +377,7 @@ static void shared_memory_suffices_for_every_choice(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
+    struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_memory_suffices_for_every_choice),
         cmocka_unit_test(every_option_meets_every_other),
         cmocka_unit_test(best_of_many_blocks),
@@ -388,5 +387,6 @@ int main(void) {
         cmocka_unit_test(later_tokens_change_no_bit),
     };
     cmocka_set_test_filter(getenv("SACCADE_TEST_FILTER"));
-    return cmocka_run_group_tests(tests, make_context, end_context);
+    size_t count = test_take_shard(tests, COUNT_OF(tests));
+    return _cmocka_run_group_tests("cuda_nsa_select", tests, count, make_context, end_context);
 }

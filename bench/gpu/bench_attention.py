@@ -1,14 +1,16 @@
 """Dense attention on one GPU: saccade's backends beside PyTorch's, interleaved in one process. Prints one table.
 
-    python bench/gpu/bench_attention.py [--backends cuda-portable,cuda-sm90] [--shapes 0,1]
+    python bench/gpu/bench_attention.py [--backends cuda-portable,cuda-sm90] [--shapes 0,1] [--masks causal] [--compile]
 
-A backend's name followed by ! asks it for deterministic gradients. Random data; every contender is checked against fp32
-arithmetic before it is timed. A figure is the median over rounds in which all contenders take turns, each with as many
-calls as fill about 10 ms.
+A backend's name followed by ! asks it for deterministic gradients. Random data. A figure is the median over rounds in which
+all contenders take turns, each with as many calls as fill about 10 ms. "error" is the largest of |x - y| / |y| over out, dq,
+dk and dv: of our backends against fp32 arithmetic on a shorter sequence, of peers against our first backend on the tensors
+that are timed. --compile lets each contender run once, so that caches on the disk hold what peers compile.
 FLOP: forward 2 B H Nq Nk (D + Dv), half of it causal; backward 2.5 times that.
 """
 import argparse
 import statistics
+import time
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -78,23 +80,36 @@ PEERS = {"flash": ("torch flash", lambda *a: torch_contender(SDPBackend.FLASH_AT
          "fa4": ("FA4", fa4_contender)}
 
 
+def peer_error(forward, backward, given, ours):
+    """Of a peer's out and gradients, for dout = its own, against what ours makes of the same."""
+    shape = ours[2]["out"].shape
+    out, grads = forward(), backward()
+    back = (lambda x: x) if out.shape == shape else (lambda x: x.transpose(1, 2))
+    ours[2]["dout"].copy_(back(given[-1]))
+    ours[0]()
+    ours[1]()
+    want = [ours[2][name] for name in ("out", "dq", "dk", "dv")]
+    return relative_error([back(x) for x in (out, *grads)], want)
+
+
+def relative_error(got, want):
+    return max(((x.float() - y.float()).norm() / y.float().norm()).item() for x, y in zip(got, want))
+
+
 def contenders(saccade, backends, peers, tensors, causal):
-    made = {}
-    for name in backends:
-        made[name] = lambda name=name: saccade.attention(*tensors, causal=int(causal), **asked_of(name))
+    """(forward, backward) by name, and the errors of peers by name."""
+    made = {name: saccade.attention(*tensors, causal=int(causal), **asked_of(name)) for name in backends}
+    ours, errors = made[backends[0]], {}
     for name, make in (PEERS[peer] for peer in peers.split(",") if peer):
-        made[name] = lambda make=make: make(*tensors, causal)
-    result = {}
-    for name, make in made.items():
+        begun = time.time()
         try:
-            pair = make()[:2]
-            pair[0]()
-            pair[1]()
-            torch.cuda.synchronize()
-            result[name] = pair
+            forward, backward, given = make(*tensors, causal)
+            errors[name] = peer_error(forward, backward, given, ours)
+            made[name] = forward, backward
         except Exception as error:  # a peer that does not serve a shape is left out of the row, by name
             print(f"# {name}: {str(error).splitlines()[0][:150]}")
-    return result
+        print(f"# {name}: ready after {time.time() - begun:.1f} s", flush=True)
+    return {name: pair[:2] for name, pair in made.items()}, errors
 
 
 def exact(q, k, v, dout, causal):
@@ -111,7 +126,7 @@ def exact(q, k, v, dout, causal):
 
 
 def check(saccade, backend, shape, causal):
-    """Largest of |x - exact| / |exact| over out and the gradients."""
+    """The error of one of our backends."""
     b, n, h, hkv, d, dv = shape
     q, k, v = random_inputs((1, min(n, CHECKED), h, hkv, d, dv))
     forward, backward, r = saccade.attention(q, k, v, causal=int(causal), **asked_of(backend))
@@ -120,8 +135,7 @@ def check(saccade, backend, shape, causal):
     forward()
     backward()
     want = exact(q, k, v, r["dout"], causal)
-    got = (r["out"], r["dq"], r["dk"], r["dv"])
-    return max(((x.float() - y).norm() / y.norm()).item() for x, y in zip(got, want))
+    return relative_error((r["out"], r["dq"], r["dk"], r["dv"]), want)
 
 
 def random_inputs(shape, dtype=torch.bfloat16):
@@ -156,6 +170,8 @@ def main():
     parser.add_argument("--peers", default="flash,cudnn", help="of " + ", ".join(PEERS))
     parser.add_argument("--library", help="libsaccade.so; default build/libsaccade.so")
     parser.add_argument("--shapes", default=",".join(map(str, range(len(SHAPES)))), help="which rows of SHAPES")
+    parser.add_argument("--masks", default="causal,full")
+    parser.add_argument("--compile", action="store_true", help="no table: only let caches be filled")
     args = parser.parse_args()
     torch.manual_seed(0)
     saccade, backends = Saccade(args.library), args.backends.split(",")
@@ -164,9 +180,11 @@ def main():
           f"{'TFLOP/s':>9}{'ratio':>7}  error")
     for shape in (SHAPES[int(i)] for i in args.shapes.split(",")):
         b, n, h, hkv, d, dv = shape
-        for causal in (True, False):
-            errors = {name: check(saccade, name, shape, causal) for name in backends}
-            pairs = contenders(saccade, backends, args.peers, random_inputs(shape), causal)
+        for causal in (mask == "causal" for mask in args.masks.split(",")):
+            pairs, errors = contenders(saccade, backends, args.peers, random_inputs(shape), causal)
+            if args.compile:
+                continue
+            errors |= {name: check(saccade, name, shape, causal) for name in backends}
             for op in (0, 1):
                 times = time_interleaved({name: pair[op] for name, pair in pairs.items()})
                 ours = times[backends[0]][0]
