@@ -293,22 +293,30 @@ static void unusable_dense_tensors_are_named(void **state) {
 
 /* ---- from chosen blocks ---- */
 
+enum { PLACES = 20 }; /* for chosen blocks in a row */
+
 static bool is_chosen(const void *rule, int32_t b, int32_t h, int64_t i, int64_t j) {
-    const int32_t *chosen = (const int32_t *)rule + (h * 3 + i / 8) * 4;
+    const int32_t *chosen = (const int32_t *)rule + (h * 3 + i / 8) * PLACES;
     (void)b;
-    for (int n = 0; n < 4; n++)
+    for (int n = 0; n < PLACES; n++)
         if (chosen[n] == j / 4) return true;
     return false;
 }
 
 static void chosen_blocks_become_full_or_partial(void **state) {
     (void)state;
-    static const int32_t chosen[2][3][4] = {{{0, 2, 5, 6}, {-1, -1, -1, -1}, {-1, 1, -1, 4}},
-                                            {{3, -1, -1, -1}, {0, 1, 2, 3}, {6, -1, -1, -1}}};
+    static const int32_t lists[2][3][4] = {{{0, 2, 5, 6}, {-1, -1, -1, -1}, {-1, 1, -1, 4}},
+                                           {{3, -1, -1, -1}, {0, 1, 2, 3}, {6, -1, -1, -1}}};
+    int32_t chosen[2][3][PLACES]; /* the first head's at the end, behind sixteen that are none */
+    memset(chosen, 0xff, sizeof chosen);
+    for (int row = 0; row < 3; row++) {
+        memcpy(chosen[0][row] + PLACES - 4, lists[0][row], sizeof lists[0][row]);
+        memcpy(chosen[1][row], lists[1][row], sizeof lists[1][row]);
+    }
     saccade_block_mask *mask;
     saccade_block_mask_info info;
     saccade_mask_shape shape = {5, 2, 20, 26, 8, 4}; /* last blocks cut; batch broadcast */
-    DLTensor *indices = SACCADE_TENSOR(chosen, SACCADE_I32, 1, 2, 3, 4);
+    DLTensor *indices = SACCADE_TENSOR(chosen, SACCADE_I32, 1, 2, 3, PLACES);
     must(saccade_block_mask_from_indices(ctx, &mask, &shape, indices, SACCADE_FULL));
     assert_mask_is(ctx, mask, &(expected_mask){"indices", is_chosen, chosen});
     saccade_block_mask_destroy(mask);

@@ -202,6 +202,56 @@ static void graph_replay_gives_the_same_bits(void **state) {
     free(expected);
 }
 
+/* The fixture's tensors as one pack of BATCH sequences, whose lengths are to be found in a tensor of the device. */
+static void pack(fixture *f, DLTensor *cu_seqlens, int64_t *cu_shape) {
+    const test_device *device = test_device_of("cuda");
+    for (int i = 0; i < NUM_OPERANDS; i++) {
+        DLTensor *t = &f->tensor[i];
+        if (t->ndim == 4) memcpy(f->shape[i], (int64_t[]){BATCH * SEQLEN, t->shape[2], t->shape[3]}, 24);
+        if (t->ndim == 3) memcpy(f->shape[i], (int64_t[]){HEADS, BATCH * SEQLEN}, 16);
+        t->ndim -= t->ndim > 0;
+    }
+    *cu_shape = BATCH + 1;
+    *cu_seqlens = (DLTensor){.data = device->alloc((BATCH + 1) * sizeof(int32_t)),
+                             .device = device->device,
+                             .ndim = 1,
+                             .dtype = SACCADE_I32,
+                             .shape = cu_shape};
+    f->params.cu_seqlens_q = f->params.cu_seqlens_k = cu_seqlens;
+    f->params.max_seqlen_q = f->params.max_seqlen_k = BATCH * SEQLEN;
+}
+
+static void replay_serves_the_lengths_that_the_tensor_then_holds(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    static const int32_t lengths[][BATCH + 1] = {{0, 700, 2000}, {0, 0, 2000}, {0, 1999, 2000}, {0, 1, 1500}};
+    DLTensor cu_seqlens;
+    int64_t cu_shape;
+    size_t size;
+    pack(f, &cu_seqlens, &cu_shape);
+    test_device_of("cuda")->upload(cu_seqlens.data, lengths[0], sizeof lengths[0]);
+    f->params.deterministic = true;
+    void *workspace = give_workspace(f);
+    test_graph *graph = test_graph_capture(f->ctx, both_passes, f);
+    for (size_t i = 0; i < COUNT_OF(lengths); i++) {
+        test_device_of("cuda")->upload(cu_seqlens.data, lengths[i], sizeof lengths[i]);
+        poison(f);
+        both_passes(f);
+        char *expected = all_results(f, &size);
+        poison(f);
+        test_graph_replay(graph);
+        char *got = all_results(f, &size);
+        if (memcmp(got, expected, size) != 0)
+            fail_msg("replayed with sequences that end at %d and %d: other bits than the call's",
+                     lengths[i][1], lengths[i][2]);
+        free(expected);
+        free(got);
+    }
+    test_graph_free(graph);
+    test_device_of("cuda")->free(workspace);
+    test_device_of("cuda")->free(cu_seqlens.data);
+}
+
 /* Nothing was loaded before the capture began: compiling and loading are no work of the stream's. */
 static void kernels_may_be_compiled_during_capture(void **state) {
     fixture *f = *state;
@@ -352,6 +402,7 @@ int main(void) {
     } all[] = {
 #define TEST(name, head_dim) {#name, name, head_dim}
         TEST(graph_replay_gives_the_same_bits, 64),
+        TEST(replay_serves_the_lengths_that_the_tensor_then_holds, 64),
         TEST(kernels_may_be_compiled_during_capture, 64),
         TEST(callers_context_is_current_afterwards, 64),
         TEST(deterministic_gradients_are_the_same_a_thousand_times, 64),
