@@ -122,6 +122,7 @@ static void unusable_cache_folder_costs_only_time(void **state) {
     saccade_context_destroy(f->ctx);
     assert_int_equal(saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = path}),
                      SACCADE_OK);
+    assert_non_null(sac_cuda_of(f->ctx));
     get_cubin(f, NULL);
     get_cubin(f, NULL);
 }
@@ -155,7 +156,8 @@ static void prefetch(fixture *f) {
 /* Is something under way? Then it is waited for, and must be machine code. */
 static bool take(fixture *f) {
     size_t size;
-    char *cubin = sac_prefetch_take(sac_cuda_of(f->ctx), &f->device, &f->spec, &size);
+    char *cubin = sac_prefetch_take(sac_cuda_of(f->ctx)->prefetches, f->device.id,
+                                    sac_kernel_identify(&f->spec), &size);
     if (cubin) assert_memory_equal(cubin, "\177ELF", 4);
     free(cubin);
     return cubin;

@@ -80,7 +80,8 @@ int main(int argc, char **argv) {
     }
     int processes = atoi(argv[3]);
     if (processes < 1 ||
-        saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = argv[2]}) != SACCADE_OK)
+        saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = argv[2]}) != SACCADE_OK ||
+        !sac_cuda_of(ctx))
         return EXIT_FAILURE;
     if (compile_in_processes((size_t)processes, argv + 4) != 0 || visit_all(argv + 4) != EXIT_SUCCESS)
         return EXIT_FAILURE;

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "cuda/device_mask.h"
-#include "cuda/kernel_prefetch.h"
 #include "cuda/nvrtc.h"
 
 static void destroy(void *data) {

@@ -80,7 +80,7 @@ static bool is_copy_of(const sac_mask_copy *copy, const saccade_block_mask *mask
 /* The copy, moved to the front of the context's list; what falls off the end is freed. */
 static saccade_status find_copy(saccade_context *ctx, const sac_cuda_device *device,
                                 const saccade_block_mask *mask, sac_mask_copy **result) {
-    sac_cuda *cuda = sac_cuda_of(ctx);
+    sac_cuda *cuda = sac_cuda_made(ctx);
     sac_mask_copy **link = &cuda->masks;
     int count = 0;
     for (; *link && !is_copy_of(*link, mask, device->id); link = &(*link)->next)

@@ -36,10 +36,14 @@ static void wait_for(sac_prefetch *p) {
     p->process = 0;
 }
 
-static sac_prefetch *find(const sac_cuda *cuda, const sac_cuda_device *device, sac_kernel_id id) {
-    sac_prefetch *p = cuda->prefetches;
-    while (p && (p->device_id != device->id || p->id.low != id.low || p->id.high != id.high)) p = p->next;
-    return p;
+static sac_prefetch *find(sac_prefetch *list, int32_t device_id, sac_kernel_id id) {
+    while (list && (list->device_id != device_id || list->id.low != id.low || list->id.high != id.high))
+        list = list->next;
+    return list;
+}
+
+bool sac_prefetch_noted(sac_prefetch *list, int32_t device_id, sac_kernel_id id) {
+    return find(list, device_id, id) != NULL;
 }
 
 static void start(sac_prefetch *p, const sac_kernel_spec *spec) {
@@ -49,30 +53,24 @@ static void start(sac_prefetch *p, const sac_kernel_spec *spec) {
     if (pthread_create(&p->thread, NULL, compile, p) == 0) p->process = getpid();
 }
 
-saccade_status sac_kernel_prefetch(saccade_context *ctx, const sac_cuda_device *device,
-                                   const sac_kernel_spec *spec, int64_t num_ctas, void **params) {
-    (void)num_ctas, (void)params;
-    sac_cuda *cuda = sac_cuda_of(ctx);
-    sac_kernel_id id = sac_kernel_identify(spec);
-    if (find(cuda, device, id)) return SACCADE_OK;
+void sac_prefetch_note(sac_prefetch **list, const sac_cuda_device *device, const sac_kernel_spec *spec,
+                       sac_kernel_id id, bool wanted) {
     sac_prefetch *p = calloc(1, sizeof *p);
-    if (!p) return SACCADE_OK;
+    if (!p) return;
     p->id = id;
     p->device_id = device->id;
     sac_kernel_architecture(p->architecture, device, spec);
-    if (!sac_kernel_is_at_hand(ctx, device, spec)) start(p, spec);
-    p->next = cuda->prefetches;
-    cuda->prefetches = p;
-    return SACCADE_OK;
+    if (wanted) start(p, spec);
+    p->next = *list;
+    *list = p;
 }
 
 bool sac_backward_may_follow(const sac_attention_call *call) {
     return call->args.lse.data && (!call->score_mod || sac_modifier_has_grad(call->score_mod));
 }
 
-void *sac_prefetch_take(sac_cuda *cuda, const sac_cuda_device *device, const sac_kernel_spec *spec,
-                        size_t *size) {
-    sac_prefetch *p = find(cuda, device, sac_kernel_identify(spec));
+void *sac_prefetch_take(sac_prefetch *list, int32_t device_id, sac_kernel_id id, size_t *size) {
+    sac_prefetch *p = find(list, device_id, id);
     if (!p || !p->process) return NULL;
     wait_for(p);
     void *cubin = p->cubin;

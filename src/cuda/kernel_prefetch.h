@@ -7,21 +7,24 @@
 #define SAC_CUDA_KERNEL_PREFETCH_H
 
 #include "base/attention_call.h"
-#include "cuda/runtime.h"
-
-/* Starts to compile what is neither loaded nor under way nor in the pack or on the disk. A sac_launch_fn, for the place of a launch:
- * num_ctas and params do not matter. Always OK: who cannot compile it here will fail where it is needed. */
-saccade_status sac_kernel_prefetch(saccade_context *ctx, const sac_cuda_device *device,
-                                   const sac_kernel_spec *spec, int64_t num_ctas, void **params);
+#include "cuda/kernel_compile.h"
 
 /* Will a backward call follow this forward one? It asked for lse. */
 bool sac_backward_may_follow(const sac_attention_call *call);
 
+/* A context's list of them: under way, taken, or not wanted. NULL: empty. */
+typedef struct sac_prefetch sac_prefetch;
+
+bool sac_prefetch_noted(sac_prefetch *list, int32_t device_id, sac_kernel_id id);
+
+/* Adds one, and starts to compile it if it is wanted. Who cannot compile it here will fail where it is needed. */
+void sac_prefetch_note(sac_prefetch **list, const sac_cuda_device *device, const sac_kernel_spec *spec,
+                       sac_kernel_id id, bool wanted);
+
 /* Waits for a kernel that is under way and gives its cubin, to be freed; NULL: it is not, or did not compile. */
-void *sac_prefetch_take(sac_cuda *cuda, const sac_cuda_device *device, const sac_kernel_spec *spec,
-                        size_t *size);
+void *sac_prefetch_take(sac_prefetch *list, int32_t device_id, sac_kernel_id id, size_t *size);
 
 /* Waits for all of them. */
-void sac_prefetches_free(sac_prefetch *prefetches);
+void sac_prefetches_free(sac_prefetch *list);
 
 #endif

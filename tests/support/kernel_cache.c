@@ -12,7 +12,8 @@ bool kernel_cache_make(kernel_cache *cache) {
     cache->spec = (sac_kernel_spec){
         .source = "cuda/kernels/attn_bwd_dsink.cu", .entry = "attn_bwd_dsink", .threads = 64};
     const saccade_context_params params = {.cache_dir = cache->dir};
-    return mkdtemp(cache->dir) && saccade_context_create(&cache->ctx, &params) == SACCADE_OK;
+    return mkdtemp(cache->dir) && saccade_context_create(&cache->ctx, &params) == SACCADE_OK &&
+           sac_cuda_of(cache->ctx);
 }
 
 bool kernel_cache_free(kernel_cache *cache) {
