@@ -92,6 +92,7 @@ static int compute(const workload *work, const command_options *options) {
         progress_end();
         if (status != SACCADE_OK) code = complain_status("backward", status);
     }
+    workload_fetch(&r);
     if (code == EXIT_OK && options->output && !write_results(&r, options->output)) code = EXIT_FAILED;
     if (code == EXIT_OK && options->verbose) describe(work, options, &r, middle - begin, end - middle);
     results_free(&r);
@@ -112,6 +113,7 @@ static int run(command_options *options) {
     /* Long work should not end at a folder that cannot be written. */
     if (options->output && !output_possible(options->output)) return EXIT_FAILED;
     code = workload_open(&work, &options->attention, NULL);
+    if (code == EXIT_OK) code = workload_enter_gpu(&work);
     if (code == EXIT_OK && (options->output || options->verbose)) code = compute(&work, options);
     if (code == EXIT_OK && options->map.head[1] >= 0) code = draw_map(&work, options);
     workload_close(&work);

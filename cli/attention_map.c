@@ -88,8 +88,10 @@ static saccade_status compute_map(const workload *work, int64_t batch, int64_t h
         mapped.backward = false;
         results r = results_new(&mapped);
         status = workload_forward(&mapped, &r);
+        workload_fetch(&r);
         if (status == SACCADE_OK) gather(m, r.tensor[OUT], batch, head, first);
         results_free(&r);
+        gpu_forget(work->gpu, mapped.v);
         tensor_free(mapped.v);
         progress_to(first + COLUMNS_A_CALL);
     }

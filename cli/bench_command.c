@@ -204,6 +204,7 @@ static int run(bench_options *options) {
     for (int i = 0; i < count && code == EXIT_OK; i++) {
         workload work;
         code = workload_open(&work, attention, attention->num_shapes ? &attention->shapes[i] : NULL);
+        if (code == EXIT_OK) code = workload_enter_gpu(&work);
         if (code == EXIT_OK) code = bench_workload(&work, options, i == 0, rows);
         workload_close(&work);
     }

@@ -80,6 +80,7 @@ static int compute(const workload *work, results *r, const char *what) {
     progress_begin(what, 0);
     saccade_status status = workload_forward(work, r);
     if (status == SACCADE_OK && work->backward) status = workload_backward(work, r);
+    workload_fetch(r);
     progress_end();
     return status == SACCADE_OK ? EXIT_OK : complain_status(what, status);
 }
@@ -157,6 +158,7 @@ int check_command(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     workload work;
     int code = workload_open(&work, &options.attention, NULL);
+    if (code == EXIT_OK) code = workload_enter_gpu(&work);
     if (code == EXIT_OK) code = judge(&work, &options);
     workload_close(&work);
     free_sources(&options.attention.sources);

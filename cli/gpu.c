@@ -52,8 +52,6 @@ struct gpu_copies {
     copy *first;
 };
 
-bool gpu_is_meant(const char *backend) { return backend && strncmp(backend, "cuda", strlen("cuda")) == 0; }
-
 static bool good(const char *what, int result) {
     const char *text = "unknown error";
     if (result == 0) return true;
@@ -65,7 +63,7 @@ static bool good(const char *what, int result) {
 static bool open_library(void) {
     void *library = dlopen("libcuda.so.1", RTLD_NOW);
     if (!library) {
-        complain("there is no NVIDIA driver here: %s", dlerror());
+        complain("there is no GPU here: no NVIDIA driver: %s", dlerror());
         return false;
     }
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++)
@@ -76,26 +74,44 @@ static bool open_library(void) {
     return true;
 }
 
-gpu_copies *gpu_copies_new(void) {
+bool gpu_enter(const char **backend, gpu_copies **copies) {
+    *copies = NULL;
+    if (!*backend || strncmp(*backend, "cuda", strlen("cuda")) != 0) return true;
     void *context;
     if (!open_library() || !good("opening", cu.init(0)) || !good("opening", cu.retain(&context, 0)) ||
         !good("opening", cu.push(context)))
-        return NULL;
-    gpu_copies *copies = allocate(sizeof *copies);
-    copies->context = context;
-    return copies;
+        return false;
+    *copies = allocate(sizeof **copies);
+    (*copies)->context = context;
+    if (strcmp(*backend, "cuda") == 0) *backend = NULL;
+    return true;
+}
+
+static void free_copy(copy *c) {
+    cu.free((uint64_t)(uintptr_t)c->tensor.data);
+    free(c);
 }
 
 void gpu_copies_free(gpu_copies *copies) {
     if (!copies) return;
     for (copy *c = copies->first, *next; c; c = next) {
         next = c->next;
-        cu.free((uint64_t)(uintptr_t)c->tensor.data);
-        free(c);
+        free_copy(c);
     }
     cu.pop(&copies->context);
     cu.release(0);
     free(copies);
+}
+
+void gpu_forget(gpu_copies *copies, const DLTensor *tensor) {
+    if (!copies) return;
+    for (copy **link = &copies->first; *link; link = &(*link)->next) {
+        if ((*link)->of != tensor) continue;
+        copy *found = *link;
+        *link = found->next;
+        free_copy(found);
+        return;
+    }
 }
 
 static size_t bytes_of(const DLTensor *tensor) {

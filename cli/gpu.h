@@ -5,12 +5,12 @@
 #include <saccade/tensor.h>
 #include <stdbool.h>
 
-/* Does this backend (NULL: any) work on GPU memory? */
-bool gpu_is_meant(const char *backend);
-
-/* Copies of tensors, each made when it is first asked for. NULL after a message: there is no GPU. */
+/* Copies of tensors, each made when it is first asked for. */
 typedef struct gpu_copies gpu_copies;
-gpu_copies *gpu_copies_new(void);
+
+/* Opens the GPU if *backend means one of its backends; "cuda", the best of them, becomes NULL. Else *copies is NULL.
+ * False after a message: there is no GPU. */
+bool gpu_enter(const char **backend, gpu_copies **copies);
 void gpu_copies_free(gpu_copies *copies);
 
 /* The copy of a tensor, with its values; NULL stays NULL. NULL copies: the tensor itself. */
@@ -21,5 +21,8 @@ bool gpu_wait(const gpu_copies *copies);
 
 /* Brings a tensor's values back from its copy, if it has one. */
 void gpu_copy_back(const gpu_copies *copies, DLTensor *tensor);
+
+/* Ends the copy of a tensor, before the tensor itself ends. */
+void gpu_forget(gpu_copies *copies, const DLTensor *tensor);
 
 #endif

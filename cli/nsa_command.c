@@ -62,7 +62,7 @@ static const struct argp_option option_list[] = {
      "Gradients too, from IN's dout, or of the sum of out where it has none", 0},
     {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 0},
     {"backend", KEY_BACKEND, "NAME", 0,
-     "This one, or fail with its reasons; cuda: on the GPU, by the best there", 0},
+     "Use this backend, or fail with its reasons; cuda: on the first GPU, by the best there", 0},
     {"threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0},
     {NULL, 0, NULL, 0, "Output:", GROUP_OUTPUT},
     {"output", 'o', "OUT", 0, "Write out and the gradients to this safetensors file", 0},

@@ -105,11 +105,10 @@ static int32_t longest_sequence(const DLTensor *cu_seqlens) {
     return longest;
 }
 
-/* --backend cuda means whichever of the GPU's is best; what --stats compares with stays on the host. */
-static bool move_to_gpu(nsa_work *work) {
-    if (!gpu_is_meant(work->params.backend)) return true;
-    if (!(work->gpu = gpu_copies_new())) return false;
-    if (strcmp(work->params.backend, "cuda") == 0) work->params.backend = NULL;
+/* What --stats compares with stays on the host. */
+static bool enter_gpu(nsa_work *work) {
+    if (!gpu_enter(&work->params.backend, &work->gpu)) return false;
+    if (!work->gpu) return true;
     work->dense.params.backend = NULL;
     if (work->params.cu_seqlens) work->params.max_seqlen = longest_sequence(work->params.cu_seqlens);
     return true;
@@ -133,7 +132,7 @@ int nsa_work_open(nsa_work *work, attention_options *options, const saccade_nsa_
     work->gates = safetensors_find(w->file, "gates");
     resolve(work);
     make_saved(work);
-    return move_to_gpu(work) ? EXIT_OK : EXIT_USAGE;
+    return enter_gpu(work) ? EXIT_OK : EXIT_USAGE;
 }
 
 void nsa_work_close(nsa_work *work) {

@@ -182,7 +182,12 @@ int workload_open(workload *work, attention_options *options, const input_shape 
     return code;
 }
 
+int workload_enter_gpu(workload *work) {
+    return gpu_enter(&work->params.backend, &work->gpu) ? EXIT_OK : EXIT_USAGE;
+}
+
 void workload_close(workload *work) {
+    gpu_copies_free(work->gpu);
     for (int i = 0; i < work->num_owned; i++) tensor_free(work->owned[i]);
     saccade_block_mask_destroy(work->block_mask);
     unbind_text(&work->mask_mod);
@@ -217,7 +222,7 @@ input_shape workload_shape(const workload *work) {
 
 results results_new(const workload *work) {
     static const char *const names[DAUX] = {"out", "lse", "dq", "dk", "dv", "dsink"};
-    results r = {0};
+    results r = {.gpu = work->gpu};
     const DLTensor *q = work->q;
     int n = q->ndim;
     int64_t out[4], lse[3];
@@ -246,15 +251,54 @@ results results_new(const workload *work) {
 
 void results_free(results *r) {
     for (int i = 0; i < MAX_RESULTS; i++) {
+        gpu_forget(r->gpu, r->tensor[i]);
         tensor_free(r->tensor[i]);
         free(r->name[i]);
     }
     *r = (results){0};
 }
 
+/* ---- the library's calls ---- */
+
+/* A workload and its results where they are computed: on the host, themselves. */
+typedef struct placed {
+    workload work;
+    results r;
+    const DLTensor *aux[2][SACCADE_MAX_AUX];
+} placed;
+
+static void place_aux(gpu_copies *gpu, const bound_text *text, const DLTensor **aux,
+                      saccade_bound_modifier *bound) {
+    for (int32_t i = 0; i < text->num_aux; i++) aux[i] = gpu_copy_of(gpu, text->aux[i]);
+    bound->aux = aux;
+}
+
+static void place(placed *p, const workload *work, const results *r) {
+    gpu_copies *gpu = work->gpu;
+    *p = (placed){.work = *work, .r = *r};
+    if (!gpu) return;
+    workload *w = &p->work;
+    DLTensor **const own[] = {&w->q, &w->k, &w->v, &w->dout};
+    const DLTensor **const given[] = {&w->params.sink,         &w->params.alibi_slopes,
+                                      &w->params.cu_seqlens_q, &w->params.cu_seqlens_k,
+                                      &w->params.seqused_q,    &w->params.seqused_k};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) *own[i] = gpu_copy_of(gpu, *own[i]);
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) *given[i] = gpu_copy_of(gpu, *given[i]);
+    place_aux(gpu, &work->mask_mod, p->aux[0], &w->params.mask_mod);
+    place_aux(gpu, &work->score_mod, p->aux[1], &w->params.score_mod);
+    for (int i = 0; i < MAX_RESULTS; i++) p->r.tensor[i] = gpu_copy_of(gpu, r->tensor[i]);
+}
+
+/* A GPU may fail after the call has returned. */
+static saccade_status finish(const workload *work, saccade_status status) {
+    return status == SACCADE_OK && !gpu_wait(work->gpu) ? SACCADE_DEVICE_ERROR : status;
+}
+
 saccade_status workload_forward(const workload *work, results *r) {
-    return saccade_attention_forward(work->ctx, work->q, work->k, work->v, r->tensor[OUT], r->tensor[LSE],
-                                     &work->params);
+    placed p;
+    place(&p, work, r);
+    return finish(work, saccade_attention_forward(work->ctx, p.work.q, p.work.k, p.work.v, p.r.tensor[OUT],
+                                                  p.r.tensor[LSE], &p.work.params));
 }
 
 static saccade_attention_grads grads_of(const workload *work, const results *r) {
@@ -269,9 +313,16 @@ static saccade_attention_grads grads_of(const workload *work, const results *r) 
 }
 
 saccade_status workload_backward(const workload *work, results *r) {
-    saccade_attention_grads grads = grads_of(work, r);
-    return saccade_attention_backward(work->ctx, work->q, work->k, work->v, r->tensor[OUT], r->tensor[LSE],
-                                      &grads, &work->params);
+    placed p;
+    place(&p, work, r);
+    saccade_attention_grads grads = grads_of(&p.work, &p.r);
+    return finish(work, saccade_attention_backward(work->ctx, p.work.q, p.work.k, p.work.v, p.r.tensor[OUT],
+                                                   p.r.tensor[LSE], &grads, &p.work.params));
+}
+
+void workload_fetch(results *r) {
+    for (int i = 0; i < MAX_RESULTS; i++)
+        if (r->tensor[i]) gpu_copy_back(r->gpu, r->tensor[i]);
 }
 
 /* ---- other dtypes, other backends ---- */
@@ -295,6 +346,7 @@ static DLTensor *convert(const DLTensor *from, DLDataType dtype) {
 
 workload workload_converted(const workload *work, DLDataType dtype) {
     workload converted = *work;
+    converted.gpu = NULL;
     converted.q = convert(work->q, dtype);
     converted.k = convert(work->k, dtype);
     converted.v = convert(work->v, dtype);
@@ -312,13 +364,17 @@ void workload_converted_free(workload *converted) {
 
 saccade_backend_report *workload_report(const workload *work, bool backward, DLDeviceType memory) {
     results r = results_new(work);
-    saccade_attention_grads grads = grads_of(work, &r);
+    placed p;
+    place(&p, work, &r);
+    saccade_attention_grads grads = grads_of(&p.work, &p.r);
     saccade_request request;
     saccade_backend_report *report = NULL;
-    saccade_status status = saccade_request_from_call(&request, work->q, work->k, work->v,
-                                                      backward ? &grads : NULL, &work->params);
+    saccade_status status = saccade_request_from_call(&request, p.work.q, p.work.k, p.work.v,
+                                                      backward ? &grads : NULL, &p.work.params);
     results_free(&r);
     if (status == SACCADE_OK) {
+        /* Copies in a GPU's memory would start aligned; rows that are not multiples of 16 bytes have a reason of their own. */
+        if (memory != kDLCPU) request.unaligned = false;
         request.device.device_type = memory;
         status = saccade_select_backend(work->ctx, &request, &report);
         if (status == SACCADE_UNSUPPORTED && report) return report;
@@ -332,7 +388,7 @@ saccade_backend_report *workload_report(const workload *work, bool backward, DLD
 }
 
 char *workload_backend(const workload *work, bool backward) {
-    saccade_backend_report *report = workload_report(work, backward, kDLCPU);
+    saccade_backend_report *report = workload_report(work, backward, work->gpu ? kDLCUDA : kDLCPU);
     if (!report) return NULL;
     char *name = NULL;
     for (int32_t i = 0; i < report->num_backends && !name; i++) {

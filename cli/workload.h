@@ -5,6 +5,7 @@
 #include <saccade/attention.h>
 #include <saccade/backend.h>
 
+#include "gpu.h"
 #include "options.h"
 #include "safetensors.h"
 
@@ -14,6 +15,7 @@ enum { OUT, LSE, DQ, DK, DV, DSINK, DAUX, MAX_RESULTS = DAUX + SACCADE_MAX_AUX }
 typedef struct results {
     DLTensor *tensor[MAX_RESULTS]; /* NULL: not wanted */
     char *name[MAX_RESULTS];       /* "out", "lse", ... "d<aux>" */
+    gpu_copies *gpu;               /* of the workload */
 } results;
 
 typedef struct workload {
@@ -27,6 +29,7 @@ typedef struct workload {
     saccade_block_mask *block_mask;
     bound_text mask_mod, score_mod;
     bool backward;
+    gpu_copies *gpu; /* NULL: computed on the host */
 } workload;
 
 /* Row-major, zeroed; freed as one piece. */
@@ -38,6 +41,9 @@ void tensor_free(DLTensor *tensor);
 int workload_open(workload *work, attention_options *options, const input_shape *shape);
 void workload_close(workload *work);
 
+/* Has an open workload computed on the first NVIDIA GPU, if its backend is one of those. Returns as workload_open. */
+int workload_enter_gpu(workload *work);
+
 /* B, Nq, ... of the workload; lengths are the longest of a pack. */
 input_shape workload_shape(const workload *work);
 bool workload_is_packed(const workload *work);
@@ -47,11 +53,12 @@ bool workload_is_packed(const workload *work);
 results results_new(const workload *work);
 void results_free(results *r);
 
-/* The library's calls. */
+/* The library's calls, to their end. On a GPU results stay there until they are fetched. */
 saccade_status workload_forward(const workload *work, results *r);
 saccade_status workload_backward(const workload *work, results *r);
+void workload_fetch(results *r);
 
-/* The same inputs in another dtype (k, v and dout too), sharing everything else; and its end. */
+/* The same inputs in another dtype (k, v and dout too), on the host, sharing everything else; and its end. */
 workload workload_converted(const workload *work, DLDataType dtype);
 void workload_converted_free(workload *converted);
 

@@ -341,6 +341,39 @@ static void pictures_are_drawn(void **state) {
 }
 #endif
 
+/* What no GPU can be found for here is skipped. */
+static void succeeds_on_a_gpu(const char *arguments) {
+    int code = run(arguments);
+    if (code && strstr(err_text, "GPU")) {
+        print_message("skipped: %s", err_text);
+        skip();
+    }
+    if (code) fail_msg("saccade %s\nexit status %d\n%s%s", arguments, code, out_text, err_text);
+}
+
+static void a_gpu_computes_what_its_backend_is_named_for(void **state) {
+    (void)state;
+    succeeds_on_a_gpu("check dense.safetensors --backend cuda --backward --causal --window 9,3 --softcap 2 "
+                      "--score-mod 'score * aux_f32(table, h)' --score-mod-grad "
+                      "'{ aux_grad(table, h, grad * score); return grad * aux_f32(table, h); }'");
+    assert_non_null(strstr(out_text, "cuda-portable")); /* fp32 */
+    succeeds("check packed.safetensors --backend cuda-portable --backward --mask 'causal & window:5,0' "
+             "--block-size 16,8");
+    succeeds("attention dense.safetensors --causal -o host.safetensors");
+    succeeds("attention dense.safetensors --causal --backend cuda -o gpu.safetensors");
+    safetensors_file *host = opened("host.safetensors"), *gpu = opened("gpu.safetensors");
+    for (size_t e = 0; e < T * H * D; e++) {
+        double a = element(host, "out", e), b = element(gpu, "out", e);
+        if (!(fabs(a - b) <= 1e-4)) fail_msg("element %zu of out is %g on the GPU, %g on the host", e, b, a);
+    }
+    safetensors_close(host);
+    safetensors_close(gpu);
+    json_t *rows = prints_json("bench --shapes 1,64,2,1,64 --shapes 1,128,2,1,64 --backward --backend cuda "
+                               "--warm-up 1 --repeats 3 --json");
+    assert_int_equal(json_array_size(rows), 4);
+    json_decref(rows);
+}
+
 static void backends_tell_why_not(void **state) {
     (void)state;
     json_t *list = prints_json("backends --json");
@@ -385,7 +418,6 @@ static void wrong_usage_is_status_2_with_words(void **state) {
         {"attention dense.safetensors -o x --map 1", "go together"},
         {"attention dense.safetensors --map 1", "go together"},
         {"attention dense.safetensors --png x.png", "go together"},
-        {"attention " SAMPLE " -o x --backend cuda-sm90", "\n  cuda-sm90: tensors are on cpu"},
         {"attention dense.safetensors -o x --mask document:3,4", "sum"},
         {"check dense.safetensors --frob", "unrecognized option"},
         {"bench", "IN or --shapes is missing"},
@@ -485,6 +517,7 @@ int main(void) {
         cmocka_unit_test(bench_prints_one_row_for_each_pass_and_shape),
         cmocka_unit_test(mask_counts_blocks_and_rows),
         cmocka_unit_test(pictures_are_drawn),
+        cmocka_unit_test(a_gpu_computes_what_its_backend_is_named_for),
         cmocka_unit_test(backends_tell_why_not),
         cmocka_unit_test(wrong_usage_is_status_2_with_words),
         cmocka_unit_test(help_and_version_are_status_0),
