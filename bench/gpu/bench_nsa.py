@@ -34,14 +34,14 @@ def inputs(n):
     return q, k, v, torch.randn(HEADS, 3, DIM, **new) / DIM**0.5
 
 
-def graph_of(saccade, forward):
-    """The call, replayed."""
+def graph_of(saccade, call):
+    """The call, replayed. A graph knows only addresses: what it returns keeps the call and so its tensors alive."""
     stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     saccade.set_stream(stream)
     with torch.cuda.graph(graph, stream=stream):
-        forward()
+        call()
     saccade.set_stream(torch.cuda.current_stream())
-    return graph.replay
+    return lambda: call and graph.replay()
 
 
 def dense_peer(name, q, k, v, backward):
