@@ -24,36 +24,42 @@ static void gates_of(const sac_nsa_args *args, row_place p, int32_t h, const flo
         sac_row_load(gate, args->gates.data, sac_view_offset(&args->gates, p.b, p.row, h), 3, args->dtype);
         return;
     }
-    float w[SAC_NSA_MOST_DIMS];
+    float room[SAC_NSA_MOST_DIMS];
     for (int32_t c = 0; c < 3; c++) {
-        if (args->w_gate)
-            sac_row_load(w, args->w_gate, ((int64_t)h * 3 + c) * args->head_dim, args->head_dim, args->dtype);
-        gate[c] = args->w_gate ? sigmoid(sac_row_dot(q, w, args->head_dim)) : 1.0f / 3;
+        gate[c] = 1.0f / 3;
+        if (!args->w_gate) continue;
+        const int64_t first = ((int64_t)h * 3 + c) * args->head_dim;
+        const float *w = sac_row_floats(room, args->w_gate, first, args->head_dim, args->dtype);
+        gate[c] = sigmoid(sac_row_dot(q, w, args->head_dim));
     }
 }
 
-static void load_q(const sac_nsa_args *args, row_place p, int32_t h, float *q) {
-    if (args->w_gate)
-        sac_row_load(q, args->q.data, sac_view_offset(&args->q, p.b, p.row, h), args->head_dim, args->dtype);
+/* The row of q, in `room` if need be; only a w_gate asks for it. */
+static const float *q_of(const sac_nsa_args *args, row_place p, int32_t h, float *room) {
+    if (!args->w_gate) return NULL;
+    return sac_row_floats(room, args->q.data, sac_view_offset(&args->q, p.b, p.row, h), args->head_dim,
+                          args->dtype);
+}
+
+static void *row_at(const sac_view *view, row_place p, int32_t h, size_t element_bytes) {
+    return (char *)view->data + sac_view_offset(view, p.b, p.row, h) * (int64_t)element_bytes;
 }
 
 saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_out[SAC_NSA_NUM_BRANCHES],
                                  const sac_view *out) {
     const sac_nsa_args *args = &job->args;
+    const size_t element_bytes = sac_dtype_bytes(args->dtype);
 #pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim_v))  \
     schedule(static)
     for (int64_t i = 0; i < args->rows; i++)
         for (int32_t h = 0; h < args->num_heads; h++) {
-            float q[SAC_NSA_MOST_DIMS], sum[SAC_NSA_MOST_DIMS] = {0}, gate[3];
-            row_place p = row_of(args, i);
-            load_q(args, p, h, q);
-            gates_of(args, p, h, q, gate);
-            for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
-                sac_row_add_from(sum, gate[c], branch_out[c].data,
-                                 sac_view_offset(&branch_out[c], p.b, p.row, h), args->head_dim_v,
-                                 args->dtype);
-            }
-            sac_row_store(out->data, sac_view_offset(out, p.b, p.row, h), sum, args->head_dim_v, args->dtype);
+            float room[SAC_NSA_MOST_DIMS], gate[3];
+            const void *rows[SAC_NSA_NUM_BRANCHES];
+            const row_place p = row_of(args, i);
+            gates_of(args, p, h, q_of(args, p, h, room), gate);
+            for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++)
+                rows[c] = row_at(&branch_out[c], p, h, element_bytes);
+            sac_row_mix(row_at(out, p, h, element_bytes), rows, gate, args->head_dim_v, args->dtype);
         }
     return SACCADE_OK;
 }
@@ -66,10 +72,9 @@ saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_
     schedule(static)
     for (int64_t i = 0; i < args->rows; i++)
         for (int32_t h = 0; h < args->num_heads; h++) {
-            float q[SAC_NSA_MOST_DIMS], dout[SAC_NSA_MOST_DIMS], row[SAC_NSA_MOST_DIMS], gate[3];
+            float room[SAC_NSA_MOST_DIMS], dout[SAC_NSA_MOST_DIMS], row[SAC_NSA_MOST_DIMS], gate[3];
             const row_place p = row_of(args, i);
-            load_q(args, p, h, q);
-            gates_of(args, p, h, q, gate);
+            gates_of(args, p, h, q_of(args, p, h, room), gate);
             const float mine = gate[g->branch], slope = args->w_gate ? mine * (1 - mine) : 1;
             sac_row_load(dout, g->dout.data, sac_view_offset(&g->dout, p.b, p.row, h), args->head_dim_v,
                          args->dtype);
@@ -88,9 +93,9 @@ saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_
 /* One query and head: what its three logits pass on to dw_gate, and its row of dq. */
 static void query_row_grads(const sac_nsa_args *args, const sac_nsa_query_grads *g, int64_t index,
                             int32_t h) {
-    float q[SAC_NSA_MOST_DIMS], sum[SAC_NSA_MOST_DIMS] = {0};
+    float room[SAC_NSA_MOST_DIMS], sum[SAC_NSA_MOST_DIMS] = {0};
     const row_place p = row_of(args, index);
-    load_q(args, p, h, q);
+    const float *q = q_of(args, p, h, room);
     for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
         const sac_view *dq = &g->branch_dq[c];
         sac_row_add_from(sum, 1, dq->data, sac_view_offset(dq, p.b, p.row, h), args->head_dim, args->dtype);

@@ -43,6 +43,12 @@ void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int3
             half[i] = dtype == SAC_BF16 ? sac_bf16_of_float(row[i]) : sac_fp16_of_float(row[i]);
 }
 
+const float *sac_row_floats(float *room, const void *data, int64_t offset, int32_t n, int32_t dtype) {
+    if (dtype == SAC_F32) return (const float *)data + offset;
+    sac_row_load(room, data, offset, n, dtype);
+    return room;
+}
+
 /* Sixteen partial sums: a fixed order, the same on every machine, that vector units take as it is. */
 SAC_CLONES
 static float dot(const float *a, const float *b, int32_t n) {
@@ -79,5 +85,31 @@ void sac_row_add_from(float *sum, float factor, const void *data, int64_t offset
     } else {
         sac_row_load(row, data, offset, n, dtype);
         add(sum, factor, row, n);
+    }
+}
+
+SAC_CLONES
+static void mix(float *out, const float *a, const float *b, const float *c, const float w[3], int32_t n) {
+    for (int32_t i = 0; i < n; i++) out[i] = w[0] * a[i] + w[1] * b[i] + w[2] * c[i];
+}
+
+SAC_CLONES
+static void mix_bf16(uint16_t *out, const uint16_t *a, const uint16_t *b, const uint16_t *c, const float w[3],
+                     int32_t n) {
+    for (int32_t i = 0; i < n; i++)
+        out[i] = sac_bf16_of_float(w[0] * sac_float_of_bf16(a[i]) + w[1] * sac_float_of_bf16(b[i]) +
+                                   w[2] * sac_float_of_bf16(c[i]));
+}
+
+void sac_row_mix(void *out, const void *const rows[3], const float weight[3], int32_t n, int32_t dtype) {
+    float sum[SAC_NSA_MOST_DIMS], row[3][SAC_NSA_MOST_DIMS];
+    if (dtype == SAC_F32) {
+        mix(out, rows[0], rows[1], rows[2], weight, n);
+    } else if (dtype == SAC_BF16) {
+        mix_bf16(out, rows[0], rows[1], rows[2], weight, n);
+    } else {
+        for (int c = 0; c < 3; c++) sac_row_load(row[c], rows[c], 0, n, dtype);
+        mix(sum, row[0], row[1], row[2], weight, n);
+        sac_row_store(out, 0, sum, n, dtype);
     }
 }

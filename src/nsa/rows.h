@@ -10,11 +10,17 @@ enum { SAC_NSA_MOST_DIMS = 256 };
 void sac_row_load(float *row, const void *data, int64_t offset, int32_t n, int32_t dtype);
 void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int32_t dtype);
 
+/* The same where they lie, if they are floats; else loaded into `room`. */
+const float *sac_row_floats(float *room, const void *data, int64_t offset, int32_t n, int32_t dtype);
+
 float sac_row_dot(const float *a, const float *b, int32_t n);
 /* sum += factor * row */
 void sac_row_add(float *sum, float factor, const float *row, int32_t n);
 /* The same with n <= SAC_NSA_MOST_DIMS elements of data. */
 void sac_row_add_from(float *sum, float factor, const void *data, int64_t offset, int32_t n, int32_t dtype);
+
+/* out = the sum of three rows, each times its weight; n <= SAC_NSA_MOST_DIMS. */
+void sac_row_mix(void *out, const void *const rows[3], const float weight[3], int32_t n, int32_t dtype);
 
 size_t sac_dtype_bytes(int32_t dtype);
 
