@@ -43,7 +43,48 @@ def test_a_gpu_that_is_not_current_gives_what_the_current_one_gives(attend):
             torch.testing.assert_close(a, b, atol=2e-2, rtol=2e-2)
 
 
+def _on(index):
+    torch.manual_seed(0)
+    return [torch.randn(1, 1024, heads, 64).bfloat16().to(f"cuda:{index}") for heads in (4, 2, 2)]
+
+
+def test_each_gpu_has_its_current_stream():
+    """The other GPU's call waits for what its own stream still writes, though another GPU is current."""
+    q, k, v = _on(1)
+    expected = _dense(q, k, v)
+    late, side = torch.full_like(q, torch.nan), torch.cuda.Stream(1)
+    torch.cuda.synchronize(1)
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(200_000_000)
+        late.copy_(q)
+        with torch.cuda.device(0):  # device 1's current stream stays `side`
+            out = _dense(late, k, v)
+            here = _dense(*_on(0))
+    side.synchronize()
+    assert torch.equal(out, expected)
+    assert torch.equal(here.cpu(), expected.cpu())
+
+
+def test_a_graph_of_the_second_gpu_replays():
+    with torch.cuda.device(1):
+        q, k, v = _on(1)
+        expected = _dense(q, k, v)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = _dense(q, k, v)
+        graph.replay()
+        torch.cuda.synchronize()
+    assert torch.equal(out, expected)
+
+
+def test_a_block_mask_of_another_gpu_is_refused():
+    mask = st.create_block_mask(lambda b, h, i, j: i >= j, None, None, 1024, 1024, device="cuda:1")
+    with pytest.raises(ValueError, match="block_mask: .*device"):
+        st.flash_attn_func(*_on(0), block_mask=mask)
+
+
 def test_tensors_of_two_gpus_are_refused():
-    q, k, v = (torch.randn(1, 64, 4, 64, device=f"cuda:{i}", dtype=torch.bfloat16) for i in (0, 1, 0))
-    with pytest.raises((ValueError, RuntimeError)):
+    (q, _, v), (_, k, _) = _on(0), _on(1)
+    with pytest.raises(ValueError, match="k: is on device"):
         st.flash_attn_func(q, k, v)
