@@ -69,6 +69,18 @@ class BlockMask:
         return BlockMaskInfo(shape.batch, shape.num_heads, shape.q_len, shape.kv_len, (shape.q_block, shape.kv_block),
                              info.num_q_blocks, info.num_kv_blocks, info.full, info.partial, info.diagonal, info.bytes)
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Batch, heads, queries, keys; 1 serves any batch or number of heads."""
+        info = self.info
+        return info.batch, info.num_heads, info.q_len, info.kv_len
+
+    def sparsity(self) -> float:
+        """The share of blocks that nobody visits, in percent."""
+        info = self.info
+        blocks = info.batch * info.num_heads * info.num_q_blocks * info.num_kv_blocks
+        return 100 * (1 - (info.full + info.partial + info.diagonal) / blocks) if blocks else 0.0
+
     def _read_info(self, info) -> None:
         lib.saccade_block_mask_get_info(self.pointer, info)
 
@@ -140,7 +152,11 @@ def exchange_tensors(tensors: dict):
 
 
 def mask_shape(q_len, kv_len, block_size, batch=1, num_heads=1):
-    return ffi.new("saccade_mask_shape *", (batch, num_heads, q_len, kv_len, *block_size))
+    """block_size: of queries and of keys, or one number for both."""
+    pair = (block_size, block_size) if isinstance(block_size, int) else block_size
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
+        raise ValueError(f"block_size: {block_size!r} is neither a positive whole number nor a pair of such")
+    return ffi.new("saccade_mask_shape *", (batch, num_heads, q_len, kv_len, *pair))
 
 
 @_builder

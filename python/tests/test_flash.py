@@ -93,6 +93,40 @@ def test_packed_sequences_are_sequences_by_themselves(device):
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("packed", ["", "q", "k"])
+def test_padded_sequences_are_packed_ones(device, packed):
+    """FlashAttention's tests mix both; seqused says how much of a padded one is used."""
+    q, k, v = qkv(device, 20, 30)
+    lengths_q, lengths_k = (torch.tensor(n, dtype=torch.int32, device=device) for n in ([20, 13], [30, 17]))
+
+    def cu(lengths):
+        return torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
+
+    def of(tensor, lengths):
+        return torch.cat([tensor[b, :n] for b, n in enumerate(lengths.tolist())])
+
+    tensors = of(q, lengths_q), of(k, lengths_k), of(v, lengths_k)
+    expected, expected_lse = flash_attn_varlen_func(
+        *tensors, cu(lengths_q), cu(lengths_k), 20, 30, causal=True, return_lse=True)  # fmt: skip
+    options = dict(causal=True, return_lse=True)
+    if packed != "q":
+        tensors, options["seqused_q"] = (q, *tensors[1:]), lengths_q
+    else:
+        options.update(cu_seqlens_q=cu(lengths_q), max_seqlen_q=20)
+    if packed != "k":
+        tensors, options["seqused_k"] = (tensors[0], k, v), lengths_k
+    else:
+        options.update(cu_seqlens_k=cu(lengths_k), max_seqlen_k=30)
+    out, lse = flash_attn_varlen_func(*tensors, **options)
+    if packed != "q":
+        assert out.shape == (2, 20, 4, 32) and lse.shape == (2, 4, 20) and not out[1, 13:].any()
+        out, lse = of(out, lengths_q), of(lse.transpose(1, 2), lengths_q).transpose(0, 1)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(lse, expected_lse)
+    for mine, other in zip(*(torch.autograd.grad(o.square().sum(), (q, k, v)) for o in (out, expected))):
+        torch.testing.assert_close(mine, other)
+
+
 def test_agrees_with_scaled_dot_product_attention(device):
     q, k, v = (t.detach() for t in qkv(device, 64, 64))
     out = flash_attn_func(q, k, v, causal=True)

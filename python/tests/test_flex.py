@@ -210,6 +210,36 @@ def test_exports_with_a_mask_that_must_live(device):
         program(*inputs)
 
 
+def test_keys_of_one_batch_entry_serve_every_batch_entry(device):
+    q, k, v = tensors(device)
+    k, v = (t.detach()[:1].clone().requires_grad_() for t in (k, v))
+    mask = theirs.create_block_mask(lambda b, h, i, j: i >= j + 9 * b, B, None, N, N, device=device)
+    out = flex_attention(q, k, v, block_mask=mask)
+    expected = flex_attention(q, *(t.repeat(B, 1, 1, 1) for t in (k, v)), block_mask=mask)
+    torch.testing.assert_close(out, expected)
+    for mine, other in zip(*(torch.autograd.grad(o.square().sum(), (q, k, v)) for o in (out, expected))):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
+
+
+def test_torchs_way_of_saying_no_mask(device):
+    q, k, v = (t.detach() for t in tensors(device))
+    nothing = theirs._create_empty_block_mask(q, k)
+    assert torch.equal(flex_attention(q, k, v, block_mask=nothing), flex_attention(q, k, v))
+
+
+def test_a_mask_tells_its_shape_and_sparsity(device):
+    args = (causal, B, None, N, N, device)
+    mine, other = (f(*args, BLOCK_SIZE=32) for f in (create_block_mask, theirs.create_block_mask))
+    assert mine.shape == other.shape and mine.sparsity() == pytest.approx(other.sparsity())
+    assert create_block_mask(*args, 32, _compile=True).info == mine.info
+
+
+@pytest.mark.parametrize("size", [0, -5, (64,), (32, 32, 32), 1.5, "a"])
+def test_block_sizes_are_positive_numbers(size):
+    with pytest.raises(ValueError, match="block_size: .* is neither a positive whole number nor a pair"):
+        create_block_mask(causal, None, None, N, N, "cpu", BLOCK_SIZE=size)
+
+
 def test_heads_are_shared_only_when_asked():
     q, k, v = tensors("cpu", kv_heads=2)
     with pytest.raises(ValueError, match="enable_gqa"):

@@ -86,6 +86,11 @@ def test_autocast_lowers_and_gradients_come_back_in_full(device):
     assert all(gradient.dtype == torch.float32 for gradient in torch.autograd.grad(out.float().sum(), inputs))
 
 
+def test_a_view_of_the_negative_is_negative():
+    q, k, v = (t.detach() for t in qkv("cpu"))
+    assert torch.equal(flash_attn_func(torch._neg_view(q), k, v), flash_attn_func(-q, k, v))
+
+
 def test_options_that_are_off_are_no_obstacle(device):
     q, k, v = (t.detach() for t in qkv(device))
     off = dict(qv=None, gather_kv_indices=None, dropout_p=0.0, return_attn_probs=False, score_mod_bwd=None)
@@ -177,11 +182,18 @@ def test_gradients_that_would_be_lost_are_refused(device):
     (ValueError, r"shapes are \(70, 4, 32\).*expected \(B, N, H, D\)", lambda q, k, v: flash_attn_func(q[0], k, v)),
     (ValueError, r"expected \(B, H, N, D\)", lambda q, k, v: flex_attention(q[0], k, v)),
     (ValueError, r"k: shape is \(1, .*\(tensors are \(B, N, H, D\) here\)", lambda q, k, v: flex_attention(
-        *heads_first(q, k[:1], v[:1]), enable_gqa=True)),
+        *heads_first(q, k[:1], v), enable_gqa=True)),
     (ValueError, "the last dimension has stride 2", lambda q, k, v: flash_attn_func(q[..., ::2], k[..., :16], v)),
     (ValueError, "causal: 'top_left' is neither", lambda q, k, v: flash_attn_func(q, k, v, causal="top_left")),
     (ValueError, "window_size: 4 is no pair", lambda q, k, v: flash_attn_func(q, k, v, window_size=4)),
-    (ValueError, "cu_seqlens_q: is missing", lambda q, k, v: flash_attn_varlen_func(q[0], k[0], v[0])),
+    (ValueError, r"cu_seqlens_q: is missing, but q has shape \(70, 4, 32\)", lambda q, k, v: flash_attn_varlen_func(
+        q[0], k[0], v[0], cu_seqlens_k=torch.tensor([0, 90], dtype=torch.int32))),
+    (TypeError, "seqused_k: a torch.Tensor is needed, not list", lambda q, k, v: flash_attn_varlen_func(
+        q, k, v, seqused_k=[9, 9])),
+    (TypeError, "learnable_sink: a torch.Tensor is needed", lambda q, k, v: flash_attn_func(
+        q, k, v, learnable_sink=[0.0] * 4)),
+    (ValueError, "block_sparse_tensors: need their block_size", lambda q, k, v: flash_attn_func(
+        q, k, v, block_sparse_tensors=(q, q, None, None))),
     (NotImplementedError, "page_table", lambda q, k, v: flash_attn_varlen_func(q, k, v, page_table=q)),
     (NotImplementedError, "qv: scores of a second pair", lambda q, k, v: flash_attn_func(q, k, v, qv=q)),
     (NotImplementedError, "dropout_p: there is no dropout", lambda q, k, v: flash_attn_func(q, k, v, dropout_p=0.1)),

@@ -86,7 +86,100 @@ def test_gradients_of_every_operation_are_torchs():
         torch.testing.assert_close(mine, theirs, atol=3e-5, rtol=1e-3)
 
 
+x_times = torch.tensor([1.0, 0.7, 0.5, 0.3, 0.2, 0.1])
+VOCABULARY = {
+    "rounding": lambda s, i, j: [s.floor(), torch.ceil(2 * s), torch.trunc(3 * s), torch.round((i - j) / 2),
+                                 torch.sign(s) * s, torch.sign(i - j)],
+    "division": lambda s, i, j: [torch.div(i - j, 5, rounding_mode="floor"), torch.div(i - j, 5, rounding_mode="trunc"),
+                                 torch.div(7 * s, 2, rounding_mode="floor"), torch.fmod(i - j, 7),
+                                 torch.remainder(s, 0.7), torch.true_divide(s, 1 + i)],
+    "powers": lambda s, i, j: [s.abs() ** 1.5, (1.0 + i) ** -0.5, 2.0**s, s**-2 / (1 + s**-2), torch.square(s),
+                               torch.hypot(s, 1.0 + j)],
+    "bits": lambda s, i, j: [s, (i << 2) ^ j, (j >> 1) & 3 | 4, ~i, -j >> 2, 2 ** (j % 5)],
+    "bounds": lambda s, i, j: [s.clamp(-0.5, 0.5), torch.relu(s), torch.max(s, -s), torch.min(s, 0 * s),
+                               torch.nn.functional.leaky_relu(s, 0.1), torch.clamp_min(s, 0.1).clamp_max(1.0)],
+    "of one variable": lambda s, i, j: [torch.tan(0.3 * s), torch.sinh(s), torch.cosh(s), torch.log1p(s * s),
+                                        torch.expm1(s), torch.rsqrt(1 + s * s)],
+    "smooth": lambda s, i, j: [torch.nn.functional.silu(s), torch.nn.functional.softplus(s),
+                               torch.nn.functional.logsigmoid(s), torch.reciprocal(2 + s * s), torch.log2(1 + s * s),
+                               torch.lerp(s, 1.0 * i, 0.1)],
+    "keywords": lambda s, i, j: [torch.add(s, i, alpha=0.3), torch.sub(input=s, other=j), torch.mul(s, other=i),
+                                 torch.where(condition=i > j, input=s, other=0.0), torch.addcmul(s, s, s, value=0.1),
+                                 torch.clamp(s, min=0.0)],
+    "constants": lambda s, i, j: [s.masked_fill(i < j, -2.0), torch.full_like(s, 3.0), torch.ones_like(s) * i,
+                                  s.new_full((), 0.5) * j, torch.zeros_like(s) + i, s.detach() * s],
+    "dtypes": lambda s, i, j: [(i - j).to(s.dtype), (i * 0.4).to("cpu", torch.int64), (s > 0).type(torch.float32),
+                               (i - j).type_as(s), s.double().float(), +s.clone()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", VOCABULARY)
+def test_what_a_modifier_may_use_is_torchs(part):
+    q, k, v = (torch.randn(1, 1, N, 16, requires_grad=True) for _ in range(3))
+    i, j = torch.arange(N, dtype=torch.int32)[:, None], torch.arange(N, dtype=torch.int32)
+
+    def score_mod(score, b, h, q_idx, kv_idx):
+        return sum(t * x_times[c] for c, t in enumerate(VOCABULARY[part](score, q_idx, kv_idx)))
+
+    scores = q @ k.transpose(-1, -2) / 4
+    expected = sum(t * x for t, x in zip(VOCABULARY[part](scores, i, j), x_times)).softmax(-1) @ v
+    out = flex_attention(q, k, v, score_mod=score_mod)
+    torch.testing.assert_close(out, expected, atol=5e-6, rtol=5e-5)
+    weight = torch.randn_like(out)
+    grads, others = (torch.autograd.grad((result * weight).sum(), (q, k, v)) for result in (out, expected))
+    for mine, theirs in zip(grads, others):
+        torch.testing.assert_close(mine, theirs, atol=5e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("function, expected", [
+    (torch.abs, 0.0), (lambda s: torch.maximum(s, -2 * s), -0.5), (lambda s: s.clamp(min=0), 1.0), (torch.relu, 0.0),
+])  # fmt: skip
+def test_gradients_where_a_function_has_a_corner_are_torchs(function, expected):
+    x = torch.zeros(1, requires_grad=True)
+    assert torch.autograd.grad(function(x), x)[0].item() == expected
+    q, k, v = (torch.ones(1, 1, n, 8) for n in (1, 2, 2))
+    gain = torch.zeros(2, requires_grad=True)
+    v[0, 0, 1] = 0
+    out = flex_attention(q, k, v, score_mod=lambda score, b, h, i, j: function(gain[j]))
+    (gradient,) = torch.autograd.grad(out[0, 0, 0, 0], gain)
+    torch.testing.assert_close(gradient, torch.tensor([0.25, -0.25]) * expected)
+
+
+def test_captured_tensors_are_read_where_they_lie():
+    q, k, v = (torch.randn(2, 4, N, 16) for _ in range(3))
+    pairs = torch.randn(N, N, 4, requires_grad=True)  # position biases, heads last
+    row = torch.randn(1, N, requires_grad=True)
+    blocked = torch.randn(2, 2, 2, 3, N // 3, N)[::2, :1].expand(-1, 2, -1, -1, -1, -1)
+
+    def through(pairs, row, blocked):
+        def score_mod(score, b, h, i, j):
+            return score + pairs[h, i, j] + row[h, -1 - j] + blocked[0, b, h // 2, i // 8, ..., j][i % 8]
+
+        return score_mod
+
+    h, i = torch.arange(4)[:, None, None], torch.arange(N)[:, None]
+    for heads_last, table in ((pairs, row), (pairs.transpose(0, 1), row)):
+        bias, rows = heads_last.permute(2, 0, 1), table.expand(4, N)
+        out = flex_attention(q, k, v, score_mod=through(bias, rows, blocked))
+        parts = torch.stack([blocked[0, b][h // 2, i // 8, i % 8, torch.arange(N)] for b in range(2)])
+        scores = q @ k.transpose(-1, -2) / 4 + bias + rows.flip(1)[:, None] + parts
+        expected = scores.softmax(-1) @ v
+        torch.testing.assert_close(out, expected, atol=5e-6, rtol=1e-4)
+        grads, others = (torch.autograd.grad(o.square().sum(), (pairs, row)) for o in (out, expected))
+        for mine, theirs in zip(grads, others):
+            torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize("mod, words", [
+    (lambda b, h, q, kv: kv < [1, 2, 3][b], "a list that they index must be a tensor"),
+    (lambda b, h, q, kv: table.double()[q] > 0, "a captured tensor is float64"),
+    (lambda b, h, q, kv: q.to(torch.uint8) > 0, "not in torch.uint8"),
+    (lambda b, h, q, kv: torch.rand(()) > 0.5, "cannot be random: rand"),
+    (lambda b, h, q, kv: table[:q] > 0, "cannot take a part"),
+    (lambda b, h, q, kv: torch.add(q, kv, out=q) > 0, "cannot use add so: .*'out'"),
+    (lambda b, h, q, kv: q.add_(1) > 0, "cannot use .add_"),
+    (lambda b, h, q, kv: q ** kv > 0, "whole numbers to whole powers"),
+    (lambda b, h, q, kv: table[q, kv] > 0, "of 1 dimensions is read with 2 indices"),
     (lambda b, h, q, kv: q if q > kv else kv, "branch in Python"),
     (lambda b, h, q, kv: torch.erf(q) > 0, "cannot use erf"),
     (lambda b, h, q, kv: q.cumsum(0) > 0, "cannot use .cumsum"),
@@ -94,6 +187,13 @@ def test_gradients_of_every_operation_are_torchs():
 ])  # fmt: skip
 def test_what_has_no_counterpart_is_refused_by_name(mod, words):
     with pytest.raises(TraceError, match=words):
+        trace_mask_mod(mod, "cpu")
+
+
+@pytest.mark.parametrize("mod, found", [
+    (lambda b, h, q, kv: q - kv, "an integer"), (lambda b, h, q, kv: q / 2, "a float")])  # fmt: skip
+def test_a_mask_must_be_boolean(mod, found):
+    with pytest.raises(TypeError, match=f"mask_mod: returns {found}, must be a boolean"):
         trace_mask_mod(mod, "cpu")
 
 

@@ -33,6 +33,9 @@ def attend(
     plain = type(q) is type(k) is type(v) is Tensor and q.dim() == k.dim() == v.dim() == rank
     if not plain or isinstance(scale, Tensor) or isinstance(softcap, Tensor):
         check_inputs(q, k, v, scale, softcap, rank == 3, heads_first)
+    for name, tensor in tensors.items():
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
     q, k, v = autocast(q, k, v)
     if block_mask is not None and not isinstance(block_mask, BlockMask):
         block_mask, its_mask_mod = import_mask(block_mask)

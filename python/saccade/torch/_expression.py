@@ -11,6 +11,10 @@ from dataclasses import dataclass
 FLOAT, INT, BOOL = "float", "int64_t", "bool"
 
 
+class TraceError(NotImplementedError):
+    """A function does something that has no counterpart in a modifier's text."""
+
+
 @dataclass(frozen=True)
 class Node:
     index: int
@@ -38,6 +42,8 @@ _C = {
     "or": "{0} | {1}",
     "xor": "{0} ^ {1}",
     "not": "!{0}",
+    "shl": "{0} * ((int64_t)1 << {1})",
+    "shr": "{0} >> {1}",
     "where": "{0} ? {1} : {2}",
     "min": "{0} < {1} ? {0} : {1}",
     "max": "{0} > {1} ? {0} : {1}",
@@ -52,14 +58,17 @@ _C = {
     "log": "logf({0})",
     "log2": "log2f({0})",
     "sqrt": "sqrtf({0})",
+    "pow": "exp2f({1} * log2f({0}))",
     "tanh": "tanhf({0})",
     "sin": "sinf({0})",
     "cos": "cosf({0})",
+    "detach": "{0}",
 }
 _COMPARISONS = {"eq", "ne", "lt", "le", "not", "to_bool"}
 _NON_NEGATIVE_IF_ALL = {"add", "mul", "div", "mod", "min", "to_int", "where"}
 _READ = {"float32": "aux_f32", "float16": "aux_f16", "bfloat16": "aux_bf16", "int32": "aux_i32", "int64": "aux_i64",
          "uint8": "aux_u8", "bool": "aux_u8"}
+READABLE = tuple(_READ)
 
 
 class Graph:
@@ -154,6 +163,14 @@ def derivatives(graph: Graph, node: Node, grad: Node) -> list[tuple[Node, Node]]
     g, a = graph.apply, node.args
     zero = graph.cast(graph.literal(0), FLOAT)
     one = graph.cast(graph.literal(1), FLOAT)
+
+    def of_the_less(a, b):  # equals share, as in torch
+        half = g("div", grad, g("add", one, one))
+        return g("where", g("lt", a, b), grad, g("where", g("lt", b, a), zero, half))
+
+    def if_positive(x, value):
+        return g("where", g("lt", zero, x), value, zero)
+
     rules = {
         "add": lambda: [(a[0], grad), (a[1], grad)],
         "sub": lambda: [(a[0], grad), (a[1], g("neg", grad))],
@@ -161,11 +178,11 @@ def derivatives(graph: Graph, node: Node, grad: Node) -> list[tuple[Node, Node]]
         "div": lambda: [(a[0], g("div", grad, a[1])), (a[1], g("neg", g("div", g("mul", grad, node), a[1])))],
         "neg": lambda: [(a[0], g("neg", grad))],
         "where": lambda: [(a[1], g("where", a[0], grad, zero)), (a[2], g("where", a[0], zero, grad))],
-        "min": lambda: [(a[0], g("where", g("lt", a[0], a[1]), grad, zero)),
-                        (a[1], g("where", g("lt", a[0], a[1]), zero, grad))],
-        "max": lambda: [(a[0], g("where", g("lt", a[1], a[0]), grad, zero)),
-                        (a[1], g("where", g("lt", a[1], a[0]), zero, grad))],
-        "abs": lambda: [(a[0], g("where", g("lt", a[0], zero), g("neg", grad), grad))],
+        "min": lambda: [(a[0], of_the_less(a[0], a[1])), (a[1], of_the_less(a[1], a[0]))],
+        "max": lambda: [(a[0], of_the_less(a[1], a[0])), (a[1], of_the_less(a[0], a[1]))],
+        "abs": lambda: [(a[0], g("where", g("lt", a[0], zero), g("neg", grad), if_positive(a[0], grad)))],
+        "pow": lambda: [(a[0], g("mul", grad, g("mul", a[1], g("pow", a[0], g("sub", a[1], one))))),
+                        (a[1], if_positive(a[0], g("mul", grad, g("mul", node, g("log", a[0])))))],
         "exp": lambda: [(a[0], g("mul", grad, node))],
         "exp2": lambda: [(a[0], g("mul", grad, g("mul", node, g("log", g("add", one, one)))))],
         "log": lambda: [(a[0], g("div", grad, a[0]))],

@@ -52,8 +52,8 @@ def flash_attn_func(
         block_mask = _block_mask(block_sparse_tensors, q, k, block_mask)
     out, lse = attend(
         q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod, block_mask=block_mask,
-        backend=backend, with_lse=return_lse, alibi_slopes=alibi_slopes)  # fmt: skip
+        softcap=softcap or 0.0, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod,
+        block_mask=block_mask, backend=backend, with_lse=return_lse, alibi_slopes=alibi_slopes)  # fmt: skip
     return (out, lse) if return_lse else out
 
 
@@ -70,21 +70,40 @@ def flash_attn_varlen_func(
     """The same over packed sequences: q (Tq, H, D), k (Tk, Hkv, D), v (Tk, Hkv, Dv), lse (H, Tq).
 
     cu_seqlens_* (B + 1,) int32 say where each sequence begins; seqused_* (B,) int32 how much of it is used. On CUDA
-    max_seqlen_* are needed, since lengths are never read back.
+    max_seqlen_* are needed, since lengths are never read back. Without its cu_seqlens a side is a batch of sequences
+    of one length, as flash_attn_func takes it.
     """
     _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
     if aux_tensors is not None:
         score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
-    for name, cu_seqlens in (("cu_seqlens_q", cu_seqlens_q), ("cu_seqlens_k", cu_seqlens_k)):
-        if cu_seqlens is None:
-            raise ValueError(f"{name}: is missing; without it flash_attn_func takes sequences of one length")
+    batch_of_q, lengths = None, {}
+    if cu_seqlens_q is not None or cu_seqlens_k is not None:
+        if cu_seqlens_q is None:
+            batch_of_q = q.shape[:2]
+            max_seqlen_q, cu_seqlens_q, q = _packed(("cu_seqlens_q", "q"), q)
+        if cu_seqlens_k is None:
+            max_seqlen_k, cu_seqlens_k, k, v = _packed(("cu_seqlens_k", "k", "v"), k, v)
+        lengths = dict(max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0), cu_seqlens_q=cu_seqlens_q,
+                       cu_seqlens_k=cu_seqlens_k)  # fmt: skip
     out, lse = attend(
         q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod, block_mask=block_mask,
-        backend=backend, with_lse=return_lse, max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0),
-        alibi_slopes=alibi_slopes, cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k, seqused_q=seqused_q,
-        seqused_k=seqused_k)  # fmt: skip
+        softcap=softcap or 0.0, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod,
+        block_mask=block_mask, backend=backend, with_lse=return_lse, alibi_slopes=alibi_slopes, seqused_q=seqused_q,
+        seqused_k=seqused_k, **lengths)  # fmt: skip
+    if batch_of_q:
+        out, lse = out.unflatten(0, batch_of_q), lse if lse is None else lse.unflatten(1, batch_of_q).transpose(0, 1)
     return (out, lse) if return_lse else out
+
+
+def _packed(names: Sequence[str], *tensors: Tensor):
+    """Sequences of one length, (B, N, ...), as packed ones: that length, cu_seqlens, and each tensor as (B N, ...)."""
+    for name, tensor in zip(names[1:], tensors):
+        if tensor.dim() != 4:
+            raise ValueError(f"{names[0]}: is missing, but {name} has shape {tuple(tensor.shape)}; without it "
+                             "(B, N, H, D) is expected")
+    batch, length = tensors[0].shape[:2]
+    starts = torch.arange(batch + 1, dtype=torch.int32, device=tensors[0].device) * length
+    return length, starts, *(tensor.flatten(0, 1) for tensor in tensors)
 
 
 _SPLIT = "how work is split is the library's choice"
@@ -141,6 +160,8 @@ def _window(window_size: Window) -> Optional[tuple[int, int]]:
 
 def _sink(sink: Optional[Tensor]) -> Optional[Tensor]:
     """FlashAttention's sinks are bf16, the library's fp32."""
+    if sink is not None and not isinstance(sink, Tensor):
+        raise TypeError(f"learnable_sink: a torch.Tensor is needed, not {type(sink).__name__}")
     return None if sink is None else sink.float()
 
 
@@ -155,8 +176,8 @@ def _with_aux(mod: Mod, aux_tensors: Sequence[Tensor]) -> Mod:
 
 
 def _block_mask(lists: BlockSparseTensors, q: Tensor, k: Tensor, other: Optional[AnyBlockMask]) -> BlockMask:
-    if other is not None or lists.block_size is None:
+    if other is not None or getattr(lists, "block_size", None) is None:
         raise ValueError("block_sparse_tensors: need their block_size, and no block_mask beside them")
     if any(getattr(lists, name, None) is not None for name in ("cu_total_m_blocks", "cu_block_idx_offsets")):
         raise NotImplementedError(f"block_sparse_tensors: {_NOT_SERVED['block_sparse_tensors']}")
-    return from_torch_lists(lists[:4], q.shape[1], k.shape[1], tuple(lists.block_size))
+    return from_torch_lists(lists[:4], q.shape[1], k.shape[1], lists.block_size)

@@ -21,7 +21,8 @@ def flex_attention(
     block_mask: Union[BlockMask, TorchBlockMask, None] = None, scale: Optional[float] = None, enable_gqa: bool = False,
     return_lse: bool = False, kernel_options: Optional[dict] = None, *, return_aux=None, backend: Optional[str] = None,
 ):  # fmt: skip
-    """query (B, H, Nq, D), key (B, Hkv, Nk, D), value (B, Hkv, Nk, Dv) -> (B, H, Nq, Dv), and lse (B, H, Nq).
+    """query (B, H, Nq, D), key (B, Hkv, Nk, D), value (B, Hkv, Nk, Dv) -> (B, H, Nq, Dv), and lse (B, H, Nq). A key and
+    value of batch 1 serve every batch entry.
 
     score_mod(score, b, h, q_idx, kv_idx) is a Python function, traced into C (or a saccade.score_mod). Tensors that
     it captures get gradients when they ask for them. return_aux is PyTorch's AuxRequest, of which lse can be had.
@@ -32,8 +33,12 @@ def flex_attention(
         raise NotImplementedError("return_aux: max_scores are not kept, only lse")
     if return_aux is not None and return_lse:
         raise ValueError("return_lse: asks for what return_aux asks for, give one of them")
-    if not enable_gqa and query.dim() == key.dim() == 4 and query.shape[1] != key.shape[1]:
-        raise ValueError(f"query has {query.shape[1]} heads and key {key.shape[1]}: say enable_gqa=True to share heads")
+    if query.dim() == key.dim() == value.dim() == 4:
+        if not enable_gqa and query.shape[1] != key.shape[1]:
+            raise ValueError(
+                f"query has {query.shape[1]} heads and key {key.shape[1]}: say enable_gqa=True to share heads")
+        if query.shape[0] != 1 == key.shape[0] == value.shape[0]:
+            key, value = (t.expand(query.shape[0], -1, -1, -1) for t in (key, value))
     out, lse = attend(
         query, key, value, scale=scale, block_mask=block_mask, score_mod=score_mod, backend=backend,
         with_lse=return_lse or return_aux is not None and return_aux.lse, heads_first=True)  # fmt: skip
@@ -44,19 +49,18 @@ def flex_attention(
 
 def create_block_mask(
     mask_mod: Callable, B: Optional[int], H: Optional[int], Q_LEN: int, KV_LEN: int, device=None,
-    BLOCK_SIZE: Union[int, tuple[int, int]] = 128, *, capacity: int = 0,
+    BLOCK_SIZE: Union[int, tuple[int, int]] = 128, _compile: bool = False, *, capacity: int = 0,
 ) -> BlockMask:  # fmt: skip
     """Classifies every block by evaluating the traced mask_mod on `device`; no dense grid is made. B or H None:
-    broadcasts. device None: the GPU where there is one, as in PyTorch.
+    broadcasts. device None: the GPU where there is one, as in PyTorch. _compile is PyTorch's and changes nothing here.
 
     On CUDA nothing is copied to or from the host. Lists take memory for every block there is, or for `capacity` blocks
     where that is given; then the call waits for the device, to say when it was too few.
     """
-    block_size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
     batch, heads = (1 if n is None else n for n in (B, H))
     device = device_of(device)
     modifier = as_modifier("mask", mask_mod, device)
-    mask = build_from_mod(modifier, Q_LEN, KV_LEN, batch, heads, block_size, device, capacity)
+    mask = build_from_mod(modifier, Q_LEN, KV_LEN, batch, heads, BLOCK_SIZE, device, capacity)
     mask.mask_mod = None if mask_mod is modifier else mask_mod
     return mask
 

@@ -7,7 +7,7 @@ from typing import Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
+from torch.nn.attention.flex_attention import _LARGE_SPARSE_BLOCK_SIZE, BlockMask as TorchBlockMask
 
 from .. import block_mask as masks
 from .._call import AttentionOptions
@@ -80,14 +80,17 @@ def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: in
     return mask
 
 
+_NO_BLOCKS = (_LARGE_SPARSE_BLOCK_SIZE, _LARGE_SPARSE_BLOCK_SIZE)  # PyTorch's way of saying that there is no mask
 _imported: "weakref.WeakKeyDictionary[TorchBlockMask, tuple[list, list, BlockMask]]" = weakref.WeakKeyDictionary()
 
 
-def import_mask(block_mask: TorchBlockMask) -> tuple[BlockMask, Callable]:
+def import_mask(block_mask: TorchBlockMask) -> tuple[Optional[BlockMask], Optional[Callable]]:
     """Ours of PyTorch's lists, made once for as long as they stay the same, and the mask_mod that decides its PARTIAL
     blocks."""
     if not isinstance(block_mask, TorchBlockMask):
         raise TypeError(f"block_mask: a BlockMask of saccade or of PyTorch is needed, not {type(block_mask).__name__}")
+    if tuple(block_mask.BLOCK_SIZE) == _NO_BLOCKS:
+        return None, None
     lists = [getattr(block_mask, name) for name in LISTS[:4]]
     state = [None if t is None else (id(t), _version(t)) for t in lists]
     known_state, _, mask = _imported.get(block_mask, (None, None, None))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Callable, Union
 
 import torch
 
 from .. import modifier as texts
 from ..modifier import Modifier
-from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
+from ._trace import TracedModifier, readable, row_major, trace_mask_mod, trace_score_mod
 from ._trace_cache import trace_once
 
 Mod = Union[Modifier, str, Callable, None]
@@ -21,7 +22,7 @@ NOTHING = TracedModifier("", "")
 def bound(kind: str, function: Union[Modifier, str, Callable], device: torch.device) -> TracedModifier:
     """A modifier as the operators take it. kind: "score" or "mask"."""
     if not isinstance(function, (Modifier, str)):
-        return trace_once(_TRACES[kind], function, device)
+        return _traced(kind, function, device)
     function = texts.as_modifier(kind, function)
     scalars = torch.tensor(list(function.scalars.values()), dtype=torch.float32) if function.scalars else None
     return TracedModifier(
@@ -32,7 +33,14 @@ def as_modifier(kind: str, function: Union[Callable, Modifier], device: torch.de
     """A modifier as the library's own functions take it."""
     if isinstance(function, (Modifier, str)):
         return texts.as_modifier(kind, function)
-    traced = trace_once(_TRACES[kind], function, device)
+    traced = _traced(kind, function, device)
     scalars = [] if traced.scalars is None else traced.scalars.tolist()
     return Modifier(kind, traced.text, grad_text=traced.grad_text, aux=dict(zip(traced.aux_names, traced.aux)),
                     scalars={f"scalar_{i}": value for i, value in enumerate(scalars)})  # fmt: skip
+
+
+def _traced(kind: str, function: Callable, device: torch.device) -> TracedModifier:
+    traced = trace_once(_TRACES[kind], function, device)
+    if all([row_major(t) for t in traced.aux]):
+        return traced
+    return dataclasses.replace(traced, aux=[readable(t) for t in traced.aux])

@@ -274,6 +274,8 @@ def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: O
     if compiling or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack():
         number = mask.number if mask else 0
         return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
+    if q.is_neg() or k.is_neg() or v.is_neg():  # views whose memory is not what they are; the dispatcher would know
+        q, k, v = (t.resolve_neg() for t in (q, k, v))
     asked = (q.requires_grad or k.requires_grad or v.requires_grad or sink is not None and sink.requires_grad
              or score_aux and any(t.requires_grad for t in score_aux))  # fmt: skip
     if not asked or not torch.is_grad_enabled():

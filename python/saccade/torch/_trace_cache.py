@@ -1,9 +1,9 @@
 """Tracing the same function again costs nothing: what a trace can depend on, and the traces that are known.
 
 A trace depends on a function's code and on what that code can reach: its closure, the globals it names, its defaults.
-Of these, numbers count by their value; tensors by dtype, rank, whether they ask for a gradient, and which of them are
-the same one, since their contents are read when the kernel runs. A function that reaches anything else, or that
-computes with a tensor while it is traced, is traced anew each time.
+Of these, numbers count by their value; tensors by dtype, rank, whether they ask for a gradient, which of them are the
+same one, and their strides where they are not row-major, since their contents are read when the kernel runs. A function
+that reaches anything else, or that computes with a tensor while it is traced, is traced anew each time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Callable, Hashable, Optional
 
 import torch
 
-from ._trace import TracedModifier
+from ._trace import TracedModifier, row_major
 
 MOST_TRACES = 1024
 _VALUES = (int, str, bytes, type(None), torch.dtype, torch.device)
@@ -76,7 +76,8 @@ class _Reached:
         if isinstance(value, types.FunctionType):
             return self._function_key(value)
         if isinstance(value, torch.Tensor):
-            return "tensor", self._place(value), value.dtype, value.dim(), value.requires_grad
+            layout = None if row_major(value) else (value.shape, value.stride())
+            return "tensor", self._place(value), value.dtype, value.dim(), value.requires_grad, layout
         if isinstance(value, tuple):
             return tuple(self.key(item) for item in value)
         if isinstance(value, float):

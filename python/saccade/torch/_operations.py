@@ -1,0 +1,337 @@
+"""What a modifier may compute: torch's functions, methods and operators, by name.
+
+An operation gets the tracer and torch's arguments under torch's own names. What C has becomes one node; the rest is
+written here in terms of it, over the same stand-ins that the user's functions get.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Callable
+
+import torch
+
+from ._expression import BOOL, FLOAT, INT, TraceError
+
+
+class Literal(int):
+    """A whole number that is part of the text, unlike those that a function captures."""
+
+
+ZERO, ONE, TWO = Literal(0), Literal(1), Literal(2)
+MOST_FACTORS = 8  # a higher power is not multiplied out
+
+
+def operate(tracer, name: str, args, kwargs):
+    """The operation of that name."""
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise TraceError(f"a modifier cannot use {name}; it has {', '.join(sorted(OPERATIONS))}")
+    try:
+        return operation(tracer, *args, **kwargs)
+    except TypeError:
+        try:
+            inspect.signature(operation).bind(tracer, *args, **kwargs)
+        except TypeError as error:
+            raise TraceError(f"a modifier cannot use {name} so: {error}") from None
+        raise
+
+
+# -- one node each --
+
+
+def _unary(op, kind=None) -> Callable:
+    def operation(t, input):
+        node = t.node(input)
+        return t.value(t.graph.apply(op, t.graph.cast(node, kind) if kind else node))
+
+    return operation
+
+
+def _binary(op, kind=None) -> Callable:
+    def operation(t, input, other):
+        nodes = (t.node(input), t.node(other))
+        return t.value(t.graph.apply(op, *(t.graph.cast(n, kind) if kind else n for n in nodes)))
+
+    return operation
+
+
+def _swapped(operation) -> Callable:
+    return lambda t, input, other: operation(t, other, input)
+
+
+def _bitwise(op) -> Callable:
+    def operation(t, input, other):
+        nodes = [t.node(input), t.node(other)]
+        if any(n.kind == FLOAT for n in nodes):
+            raise TraceError(f"{op} of numbers that are not integers or booleans")
+        kind = BOOL if all(n.kind == BOOL for n in nodes) else INT
+        return t.value(t.graph.apply(op, *(t.graph.cast(n, kind) for n in nodes)))
+
+    return operation
+
+
+def _invert(t, input):
+    node = t.node(input)
+    if node.kind == FLOAT:
+        raise TraceError("~ of a number that is no integer or boolean")
+    return -t.value(node) - ONE if node.kind == INT else t.value(t.graph.apply("not", node))
+
+
+def _where(t, condition, input, other):
+    condition, *values = (t.node(x) for x in (condition, input, other))
+    return t.value(t.graph.apply("where", t.graph.cast(condition, BOOL), *values))
+
+
+def _is_float(t, *values) -> bool:
+    return any(t.node(x).kind == FLOAT for x in values)
+
+
+# -- arithmetic --
+
+_plus, _minus, _quotient = _binary("add"), _binary("sub"), _binary("div", FLOAT)
+
+
+def _add(t, input, other, alpha=1):
+    return _plus(t, input, other if alpha == 1 else t.value(t.node(other)) * alpha)
+
+
+def _sub(t, input, other, alpha=1):
+    return _minus(t, input, other if alpha == 1 else t.value(t.node(other)) * alpha)
+
+
+def _div(t, input, other, rounding_mode=None):
+    if rounding_mode == "floor":
+        return _floor_divide(t, input, other)
+    if rounding_mode == "trunc":
+        return _trunc(t, _quotient(t, input, other)) if _is_float(t, input, other) else _binary("div", INT)(
+            t, input, other)  # fmt: skip
+    if rounding_mode is not None:
+        raise TraceError(f"rounding_mode: {rounding_mode!r} is none of None, 'floor', 'trunc'")
+    return _quotient(t, input, other)
+
+
+def _floor_divide(t, input, other):
+    if _is_float(t, input, other):
+        return t.call("floor", (_quotient(t, input, other),), {})
+    a, b = (t.graph.cast(t.node(x), INT) for x in (input, other))
+    if not (a.non_negative and b.non_negative):  # C rounds towards zero
+        a = t.graph.apply("sub", a, t.graph.apply("floor_mod", a, b))
+    return t.value(t.graph.apply("div", a, b))
+
+
+def _remainder(t, input, other):
+    """With the sign of `other`."""
+    if _is_float(t, input, other):
+        return input - _floor_divide(t, input, other) * other
+    a, b = (t.graph.cast(t.node(x), INT) for x in (input, other))
+    return t.value(t.graph.apply("mod" if a.non_negative and b.non_negative else "floor_mod", a, b))
+
+
+def _fmod(t, input, other):
+    """With the sign of `input`."""
+    if _is_float(t, input, other):
+        return input - _div(t, input, other, "trunc") * other
+    return _binary("mod", INT)(t, input, other)
+
+
+def _pow(t, input, exponent):
+    if isinstance(exponent, float) and exponent == 0.5:
+        return t.call("sqrt", (input,), {})
+    whole = isinstance(exponent, int) or isinstance(exponent, float) and exponent.is_integer()
+    if whole and 0 < abs(exponent) <= MOST_FACTORS:
+        base = t.value(t.node(input))
+        base = base.float() if isinstance(exponent, float) or exponent < 0 else base
+        result = math.prod([base] * (abs(int(exponent)) - 1), start=base)
+        return ONE / result if exponent < 0 else result
+    if isinstance(input, int) and input == 2 and not _is_float(t, exponent):
+        return _shift("shl")(t, ONE, exponent)
+    if not _is_float(t, input, exponent):
+        raise TraceError(f"a modifier can raise whole numbers to whole powers up to {MOST_FACTORS} only")
+    if not isinstance(exponent, float) and not _is_float(t, exponent):
+        raise TraceError("a modifier cannot raise to a power that is no number and no float: .float() of it takes "
+                         "positive bases")
+    return _binary("pow", FLOAT)(t, input, exponent)
+
+
+def _shift(op) -> Callable:
+    def operation(t, input, other):
+        if _is_float(t, input, other):
+            raise TraceError("a shift of numbers that are no integers")
+        return _binary(op, INT)(t, input, other)
+
+    return operation
+
+
+def _abs(t, input):
+    return _unary("abs" if _is_float(t, input) else "abs_int")(t, input)
+
+
+def _sign(t, input):
+    x = t.value(t.node(input))
+    sign = (x > ZERO) * ONE - (x < ZERO) * ONE
+    return sign.float() if _is_float(t, input) else sign
+
+
+# -- rounding --
+
+
+def _ceil(t, input):
+    return -(-t.value(t.node(input))).floor()
+
+
+def _trunc(t, input):
+    x = t.value(t.node(input))
+    return t.call("where", (x < ZERO, _ceil(t, x), x.floor()), {})
+
+
+def _round(t, input):
+    """Halves to the even neighbour."""
+    x = t.value(t.node(input)).float()
+    low = x.floor()
+    odd, half = low != (low / TWO).floor() * TWO, ONE / t.value(t.node(TWO))
+    up = (x - low > half) | (x - low == half) & odd
+    return low + up * ONE
+
+
+# -- bounds --
+
+
+def _clamp(t, input, min=None, max=None):
+    """By comparisons, through which the gradient passes on the bounds too, as in torch."""
+    x = t.value(t.node(input))
+    if min is not None:
+        x = t.call("where", (x < min, min, x), {})
+    if max is not None:
+        x = t.call("where", (x > max, max, x), {})
+    return x
+
+
+def _relu(t, input, inplace=False):
+    return _leaky_relu(t, input, ZERO, inplace)
+
+
+def _leaky_relu(t, input, negative_slope=0.01, inplace=False):
+    _refuse_inplace(inplace)
+    x = t.value(t.node(input))
+    return t.call("where", (x > ZERO, x, x * negative_slope), {})
+
+
+def _refuse_inplace(inplace) -> None:
+    if inplace:
+        raise TraceError("a modifier cannot write in place")
+
+
+# -- functions of one variable that C's are composed to --
+
+
+def _sigmoid(t, input):
+    return ONE / (ONE + (-t.value(t.node(input)).float()).exp())
+
+
+def _silu(t, input, inplace=False):
+    _refuse_inplace(inplace)
+    return t.value(t.node(input)) * _sigmoid(t, input)
+
+
+def _softplus(t, input):
+    x = t.value(t.node(input)).float()
+    return _relu(t, x) + (ONE + (-x.abs()).exp()).log()
+
+
+def _composed(formula) -> Callable:
+    """Of a float."""
+    return lambda t, input: formula(t.value(t.node(input)).float())
+
+
+# -- dtypes and constants --
+
+_KIND_OF = {torch.float32: FLOAT, torch.float64: FLOAT, torch.float16: FLOAT, torch.bfloat16: FLOAT, torch.bool: BOOL,
+            torch.int32: INT, torch.int64: INT}  # fmt: skip
+
+
+def _to(t, input, *what, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
+    """To a dtype, or that of another; a device is no matter, since everything lives where the kernel runs."""
+    for item in (dtype, *what):
+        dtype = item if isinstance(item, torch.dtype) else getattr(item, "dtype", dtype)
+    value = t.value(t.node(input))
+    return value if dtype is None else t.value(t.graph.cast(value.node, _kind_of(dtype)))
+
+
+def _kind_of(dtype: torch.dtype) -> str:
+    if dtype not in _KIND_OF:
+        raise TraceError(f"a modifier computes in float32, 64-bit integers and booleans, not in {dtype}")
+    return _KIND_OF[dtype]
+
+
+def _cast(dtype: torch.dtype) -> Callable:
+    return lambda t, input: _to(t, input, dtype)
+
+
+def _same(t, input):
+    return t.value(t.node(input))
+
+
+def _new(value) -> Callable:
+    """new_ones, new_zeros: how and_masks and or_masks begin."""
+    return lambda t, input, size=(), **options: _new_full(t, input, size, value, **options)
+
+
+def _new_full(t, input, size, fill_value, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+    if tuple(size):
+        raise TraceError("a modifier cannot make tensors that have dimensions")
+    kind = _kind_of(input.dtype if dtype is None else dtype)
+    return t.value(t.graph.cast(t.node(fill_value), kind))
+
+
+def _full_like(t, input, fill_value, **options):
+    return _new_full(t, input, (), fill_value, **{name: value for name, value in options.items() if value is not None})
+
+
+def _like(value) -> Callable:
+    return lambda t, input, **options: _full_like(t, input, value, **options)
+
+
+# -- the vocabulary --
+
+OPERATIONS = {
+    "add": _add, "sub": _sub, "subtract": _sub, "rsub": lambda t, input, other, alpha=1: _sub(t, other, input, alpha),
+    "mul": _binary("mul"), "multiply": _binary("mul"), "neg": _unary("neg"), "negative": _unary("neg"),
+    "truediv": _quotient, "true_divide": _quotient, "div": _div, "divide": _div, "rdiv": _swapped(_quotient),
+    "floordiv": _floor_divide, "floor_divide": _floor_divide, "mod": _remainder, "remainder": _remainder,
+    "fmod": _fmod, "pow": _pow, "lshift": _shift("shl"), "rshift": _shift("shr"),
+    "bitwise_left_shift": _shift("shl"), "bitwise_right_shift": _shift("shr"),
+    "abs": _abs, "absolute": _abs, "sign": _sign,
+    "addcmul": lambda t, input, tensor1, tensor2, value=1: input + _binary("mul")(t, tensor1, tensor2) * value,
+    "lerp": lambda t, input, end, weight: input + _minus(t, end, input) * weight,
+    "eq": _binary("eq"), "ne": _binary("ne"), "not_equal": _binary("ne"), "lt": _binary("lt"), "less": _binary("lt"),
+    "le": _binary("le"), "less_equal": _binary("le"), "gt": _swapped(_binary("lt")),
+    "greater": _swapped(_binary("lt")), "ge": _swapped(_binary("le")), "greater_equal": _swapped(_binary("le")),
+    "and": _bitwise("and"), "or": _bitwise("or"), "xor": _bitwise("xor"), "bitwise_and": _bitwise("and"),
+    "bitwise_or": _bitwise("or"), "bitwise_xor": _bitwise("xor"), "invert": _invert, "bitwise_not": _invert,
+    "logical_and": _binary("and", BOOL), "logical_or": _binary("or", BOOL), "logical_xor": _binary("xor", BOOL),
+    "logical_not": _unary("not", BOOL),
+    "where": _where, "masked_fill": lambda t, input, mask, value: _where(t, mask, value, input),
+    "minimum": _binary("min"), "maximum": _binary("max"), "min": _binary("min"), "max": _binary("max"),
+    "clamp": _clamp, "clip": _clamp, "clamp_min": lambda t, input, min: _clamp(t, input, min),
+    "clamp_max": lambda t, input, max: _clamp(t, input, None, max), "relu": _relu, "leaky_relu": _leaky_relu,
+    "floor": _unary("floor", FLOAT), "ceil": _ceil, "trunc": _trunc, "fix": _trunc,
+    "round": _round,
+    "exp": _unary("exp", FLOAT), "exp2": _unary("exp2", FLOAT), "expm1": _composed(lambda x: x.exp() - ONE),
+    "log": _unary("log", FLOAT), "log2": _unary("log2", FLOAT), "log1p": _composed(lambda x: (x + ONE).log()),
+    "sqrt": _unary("sqrt", FLOAT), "rsqrt": _composed(lambda x: ONE / x.sqrt()),
+    "reciprocal": _composed(lambda x: ONE / x), "square": lambda t, input: _pow(t, input, 2),
+    "hypot": lambda t, input, other: _unary("sqrt", FLOAT)(
+        t, _pow(t, input, 2) + _pow(t, other, 2)),
+    "sin": _unary("sin", FLOAT), "cos": _unary("cos", FLOAT), "tan": _composed(lambda x: x.sin() / x.cos()),
+    "tanh": _unary("tanh", FLOAT), "sinh": _composed(lambda x: (x.exp() - (-x).exp()) / TWO),
+    "cosh": _composed(lambda x: (x.exp() + (-x).exp()) / TWO),
+    "sigmoid": _sigmoid, "silu": _silu, "softplus": _softplus, "logsigmoid": lambda t, input: -_softplus(t, -input),
+    "log_sigmoid": lambda t, input: -_softplus(t, -input),
+    "to": _to, "type": _to, "type_as": _to, "float": _cast(torch.float32), "double": _cast(torch.float64),
+    "half": _cast(torch.float16), "bfloat16": _cast(torch.bfloat16), "int": _cast(torch.int32),
+    "long": _cast(torch.int64), "bool": _cast(torch.bool), "clone": _same, "contiguous": _same,
+    "detach": _unary("detach"), "new_ones": _new(ONE), "new_zeros": _new(ZERO), "new_full": _new_full,
+    "ones_like": _like(ONE), "zeros_like": _like(ZERO), "full_like": _full_like,
+}  # fmt: skip
