@@ -190,6 +190,24 @@ def test_a_compiled_call_takes_other_masks(device):
     assert count == 1
 
 
+def test_compiles_whole_with_torchs_block_masks(device):
+    inputs = tensors(device, n=64)
+
+    def call(q, k, v, mask):
+        return flex_attention(q, k, v, score_mod=lambda s, b, h, i, j: torch.round(s) * 0.5 + s, block_mask=mask)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    for mask_mod in (causal, sliding):
+        mask = theirs.create_block_mask(mask_mod, None, None, 64, 64, device, BLOCK_SIZE=32)
+        for _ in range(2):
+            out, expected = (f(*inputs, mask) for f in (compiled, call))
+            torch.testing.assert_close(out, expected)
+            for mine, other in zip(*(torch.autograd.grad(o.square().sum(), inputs) for o in (out, expected))):
+                torch.testing.assert_close(mine, other)
+            mask.kv_num_blocks[..., 1] = 0  # is seen by the compiled program too
+
+
 def test_exports_with_a_mask_that_must_live(device):
     class Attention(torch.nn.Module):
         def __init__(self):

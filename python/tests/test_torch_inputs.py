@@ -91,6 +91,14 @@ def test_a_view_of_the_negative_is_negative():
     assert torch.equal(flash_attn_func(torch._neg_view(q), k, v), flash_attn_func(-q, k, v))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_jit_trace_holds_the_operator():
+    inputs = [t.detach() for t in qkv("cpu")]
+    traced = torch.jit.trace(lambda q, k, v: flash_attn_func(q, k, v, causal=True), inputs)
+    others = [t.detach() for t in qkv("cpu", seed=1)]
+    assert torch.equal(traced(*others), flash_attn_func(*others, causal=True))
+
+
 def test_options_that_are_off_are_no_obstacle(device):
     q, k, v = (t.detach() for t in qkv(device))
     off = dict(qv=None, gather_kv_indices=None, dropout_p=0.0, return_attn_probs=False, score_mod_bwd=None)

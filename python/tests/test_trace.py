@@ -95,7 +95,7 @@ VOCABULARY = {
                                  torch.remainder(s, 0.7), torch.true_divide(s, 1 + i)],
     "powers": lambda s, i, j: [s.abs() ** 1.5, (1.0 + i) ** -0.5, 2.0**s, s**-2 / (1 + s**-2), torch.square(s),
                                torch.hypot(s, 1.0 + j)],
-    "bits": lambda s, i, j: [s, (i << 2) ^ j, (j >> 1) & 3 | 4, ~i, -j >> 2, 2 ** (j % 5)],
+    "bits": lambda s, i, j: [s, (i << 2) ^ j, (j >> 1) & 3 | 4, torch.bitwise_not(i), -j >> 2, 2 ** (j % 5)],
     "bounds": lambda s, i, j: [s.clamp(-0.5, 0.5), torch.relu(s), torch.max(s, -s), torch.min(s, 0 * s),
                                torch.nn.functional.leaky_relu(s, 0.1), torch.clamp_min(s, 0.1).clamp_max(1.0)],
     "of one variable": lambda s, i, j: [torch.tan(0.3 * s), torch.sinh(s), torch.cosh(s), torch.log1p(s * s),
@@ -125,6 +125,9 @@ def test_what_a_modifier_may_use_is_torchs(part):
     expected = sum(t * x for t, x in zip(VOCABULARY[part](scores, i, j), x_times)).softmax(-1) @ v
     out = flex_attention(q, k, v, score_mod=score_mod)
     torch.testing.assert_close(out, expected, atol=5e-6, rtol=5e-5)
+    torch._dynamo.reset()
+    compiled = torch.compile(flex_attention, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(q, k, v, score_mod=score_mod), out)
     weight = torch.randn_like(out)
     grads, others = (torch.autograd.grad((result * weight).sum(), (q, k, v)) for result in (out, expected))
     for mine, theirs in zip(grads, others):

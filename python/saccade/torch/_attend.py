@@ -11,7 +11,7 @@ from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 from ..block_mask import BlockMask
 from ._checks import check_inputs
 from ._device import autocast
-from ._masks import import_mask
+from ._masks import import_lists, torch_lists
 from ._modifiers import NOTHING, Mod, bound
 from ._ops import Spec, attention
 
@@ -37,9 +37,15 @@ def attend(
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
     q, k, v = autocast(q, k, v)
+    lists, list_blocks = [], ()
     if block_mask is not None and not isinstance(block_mask, BlockMask):
-        block_mask, its_mask_mod = import_mask(block_mask)
-        mask_mod = mask_mod or its_mask_mod
+        lists, list_blocks = torch_lists(block_mask), tuple(block_mask.BLOCK_SIZE)
+        if lists:
+            mask_mod = mask_mod or block_mask.mask_mod
+        # While torch.compile looks there is nothing to import: the operator does it.
+        if not lists or not torch.compiler.is_compiling():
+            block_mask = import_lists(lists, *block_mask.seq_lengths, list_blocks) if lists else None
+            lists, list_blocks = [], ()
     score = NOTHING if score_mod is None else bound("score", score_mod, q.device)
     mask = NOTHING if mask_mod is None else bound("mask", mask_mod, q.device)
     others = {name: tensor for name, tensor in tensors.items() if tensor is not None} if tensors else {}
@@ -52,5 +58,6 @@ def attend(
     deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     spec = Spec(
         scale, causal, window, "bottom_right", softcap, score.text, score.grad_text, score.aux_names, mask.text,
-        mask.aux_names, tuple(others), deterministic, backend, heads_first)  # fmt: skip
-    return attention(q, k, v, sink, score.aux, list(others.values()), spec, max_seqlens, block_mask, with_lse)
+        mask.aux_names, tuple(others), deterministic, backend, heads_first, list_blocks)  # fmt: skip
+    others = [*others.values(), *lists]
+    return attention(q, k, v, sink, score.aux, others, spec, max_seqlens, None if lists else block_mask, with_lse)

@@ -81,23 +81,32 @@ def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: in
 
 
 _NO_BLOCKS = (_LARGE_SPARSE_BLOCK_SIZE, _LARGE_SPARSE_BLOCK_SIZE)  # PyTorch's way of saying that there is no mask
-_imported: "weakref.WeakKeyDictionary[TorchBlockMask, tuple[list, list, BlockMask]]" = weakref.WeakKeyDictionary()
+# By the id of the counts of PARTIAL blocks, while these live: what was imported, and the other lists, which are kept so
+# that nobody else gets their ids.
+_imported: dict[int, tuple[list, BlockMask, Sequence[Tensor]]] = {}
 
 
-def import_mask(block_mask: TorchBlockMask) -> tuple[Optional[BlockMask], Optional[Callable]]:
-    """Ours of PyTorch's lists, made once for as long as they stay the same, and the mask_mod that decides its PARTIAL
-    blocks."""
+def torch_lists(block_mask: TorchBlockMask) -> list[Tensor]:
+    """The lists of PyTorch's block mask as from_torch_lists takes them; [] where it masks nothing."""
     if not isinstance(block_mask, TorchBlockMask):
         raise TypeError(f"block_mask: a BlockMask of saccade or of PyTorch is needed, not {type(block_mask).__name__}")
     if tuple(block_mask.BLOCK_SIZE) == _NO_BLOCKS:
-        return None, None
-    lists = [getattr(block_mask, name) for name in LISTS[:4]]
-    state = [None if t is None else (id(t), _version(t)) for t in lists]
-    known_state, _, mask = _imported.get(block_mask, (None, None, None))
-    if state != known_state:
-        mask = from_torch_lists(lists, *block_mask.seq_lengths, tuple(block_mask.BLOCK_SIZE))
-        _imported[block_mask] = state, lists, mask  # the lists are kept, so that nobody else gets their ids
-    return mask, block_mask.mask_mod
+        return []
+    return [t for t in (getattr(block_mask, name) for name in LISTS[:4]) if t is not None]
+
+
+def import_lists(lists: Sequence[Tensor], q_len: int, kv_len: int, block_size) -> BlockMask:
+    """from_torch_lists, made once for as long as the lists stay the same."""
+    counts = lists[0]
+    state = [q_len, kv_len, block_size, *[(id(t), _version(t)) for t in lists]]
+    known = _imported.get(id(counts))
+    if known is not None and known[0] == state:
+        return known[1]
+    mask = from_torch_lists(lists, q_len, kv_len, block_size)
+    if known is None:
+        weakref.finalize(counts, _imported.pop, id(counts), None).atexit = False
+    _imported[id(counts)] = state, mask, lists[1:]
+    return mask
 
 
 def _version(tensor: Tensor):

@@ -7,7 +7,6 @@ written here in terms of it, over the same stand-ins that the user's functions g
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Callable
 
 import torch
@@ -15,11 +14,6 @@ import torch
 from ._expression import BOOL, FLOAT, INT, TraceError
 
 
-class Literal(int):
-    """A whole number that is part of the text, unlike those that a function captures."""
-
-
-ZERO, ONE, TWO = Literal(0), Literal(1), Literal(2)
 MOST_FACTORS = 8  # a higher power is not multiplied out
 
 
@@ -76,7 +70,7 @@ def _invert(t, input):
     node = t.node(input)
     if node.kind == FLOAT:
         raise TraceError("~ of a number that is no integer or boolean")
-    return -t.value(node) - ONE if node.kind == INT else t.value(t.graph.apply("not", node))
+    return -t.value(node) - t.literal(1) if node.kind == INT else t.value(t.graph.apply("not", node))
 
 
 def _where(t, condition, input, other):
@@ -142,11 +136,12 @@ def _pow(t, input, exponent):
     whole = isinstance(exponent, int) or isinstance(exponent, float) and exponent.is_integer()
     if whole and 0 < abs(exponent) <= MOST_FACTORS:
         base = t.value(t.node(input))
-        base = base.float() if isinstance(exponent, float) or exponent < 0 else base
-        result = math.prod([base] * (abs(int(exponent)) - 1), start=base)
-        return ONE / result if exponent < 0 else result
+        result = base = base.float() if isinstance(exponent, float) or exponent < 0 else base
+        for _ in range(abs(int(exponent)) - 1):
+            result = result * base
+        return t.literal(1) / result if exponent < 0 else result
     if isinstance(input, int) and input == 2 and not _is_float(t, exponent):
-        return _shift("shl")(t, ONE, exponent)
+        return _shift("shl")(t, t.literal(1), exponent)
     if not _is_float(t, input, exponent):
         raise TraceError(f"a modifier can raise whole numbers to whole powers up to {MOST_FACTORS} only")
     if not isinstance(exponent, float) and not _is_float(t, exponent):
@@ -169,8 +164,8 @@ def _abs(t, input):
 
 
 def _sign(t, input):
-    x = t.value(t.node(input))
-    sign = (x > ZERO) * ONE - (x < ZERO) * ONE
+    x, zero, one = t.value(t.node(input)), t.literal(0), t.literal(1)
+    sign = (x > zero) * one - (x < zero) * one
     return sign.float() if _is_float(t, input) else sign
 
 
@@ -183,16 +178,16 @@ def _ceil(t, input):
 
 def _trunc(t, input):
     x = t.value(t.node(input))
-    return t.call("where", (x < ZERO, _ceil(t, x), x.floor()), {})
+    return t.call("where", (x < t.literal(0), _ceil(t, x), x.floor()), {})
 
 
 def _round(t, input):
     """Halves to the even neighbour."""
-    x = t.value(t.node(input)).float()
-    low = x.floor()
-    odd, half = low != (low / TWO).floor() * TWO, ONE / t.value(t.node(TWO))
+    x, one, two = t.value(t.node(input)).float(), t.literal(1), t.literal(2)
+    low, half = x.floor(), one / two
+    odd = low != (low / two).floor() * two
     up = (x - low > half) | (x - low == half) & odd
-    return low + up * ONE
+    return low + up * one
 
 
 # -- bounds --
@@ -209,13 +204,13 @@ def _clamp(t, input, min=None, max=None):
 
 
 def _relu(t, input, inplace=False):
-    return _leaky_relu(t, input, ZERO, inplace)
+    return _leaky_relu(t, input, t.literal(0), inplace)
 
 
 def _leaky_relu(t, input, negative_slope=0.01, inplace=False):
     _refuse_inplace(inplace)
     x = t.value(t.node(input))
-    return t.call("where", (x > ZERO, x, x * negative_slope), {})
+    return t.call("where", (x > t.literal(0), x, x * negative_slope), {})
 
 
 def _refuse_inplace(inplace) -> None:
@@ -226,23 +221,18 @@ def _refuse_inplace(inplace) -> None:
 # -- functions of one variable that C's are composed to --
 
 
-def _sigmoid(t, input):
-    return ONE / (ONE + (-t.value(t.node(input)).float()).exp())
+def _composed(formula) -> Callable:
+    """formula(x, one) of a float."""
+    return lambda t, input: formula(t.value(t.node(input)).float(), t.literal(1))
+
+
+_sigmoid = _composed(lambda x, one: one / (one + (-x).exp()))
+_softplus = _composed(lambda x, one: x.relu() + (one + (-x.abs()).exp()).log())
 
 
 def _silu(t, input, inplace=False):
     _refuse_inplace(inplace)
     return t.value(t.node(input)) * _sigmoid(t, input)
-
-
-def _softplus(t, input):
-    x = t.value(t.node(input)).float()
-    return _relu(t, x) + (ONE + (-x.abs()).exp()).log()
-
-
-def _composed(formula) -> Callable:
-    """Of a float."""
-    return lambda t, input: formula(t.value(t.node(input)).float())
 
 
 # -- dtypes and constants --
@@ -273,9 +263,9 @@ def _same(t, input):
     return t.value(t.node(input))
 
 
-def _new(value) -> Callable:
+def _new(value: int) -> Callable:
     """new_ones, new_zeros: how and_masks and or_masks begin."""
-    return lambda t, input, size=(), **options: _new_full(t, input, size, value, **options)
+    return lambda t, input, size=(), **options: _new_full(t, input, size, t.literal(value), **options)
 
 
 def _new_full(t, input, size, fill_value, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
@@ -289,8 +279,8 @@ def _full_like(t, input, fill_value, **options):
     return _new_full(t, input, (), fill_value, **{name: value for name, value in options.items() if value is not None})
 
 
-def _like(value) -> Callable:
-    return lambda t, input, **options: _full_like(t, input, value, **options)
+def _like(value: int) -> Callable:
+    return lambda t, input, **options: _full_like(t, input, t.literal(value), **options)
 
 
 # -- the vocabulary --
@@ -318,20 +308,20 @@ OPERATIONS = {
     "clamp_max": lambda t, input, max: _clamp(t, input, None, max), "relu": _relu, "leaky_relu": _leaky_relu,
     "floor": _unary("floor", FLOAT), "ceil": _ceil, "trunc": _trunc, "fix": _trunc,
     "round": _round,
-    "exp": _unary("exp", FLOAT), "exp2": _unary("exp2", FLOAT), "expm1": _composed(lambda x: x.exp() - ONE),
-    "log": _unary("log", FLOAT), "log2": _unary("log2", FLOAT), "log1p": _composed(lambda x: (x + ONE).log()),
-    "sqrt": _unary("sqrt", FLOAT), "rsqrt": _composed(lambda x: ONE / x.sqrt()),
-    "reciprocal": _composed(lambda x: ONE / x), "square": lambda t, input: _pow(t, input, 2),
+    "exp": _unary("exp", FLOAT), "exp2": _unary("exp2", FLOAT), "expm1": _composed(lambda x, one: x.exp() - one),
+    "log": _unary("log", FLOAT), "log2": _unary("log2", FLOAT), "log1p": _composed(lambda x, one: (x + one).log()),
+    "sqrt": _unary("sqrt", FLOAT), "rsqrt": _composed(lambda x, one: one / x.sqrt()),
+    "reciprocal": _composed(lambda x, one: one / x), "square": lambda t, input: _pow(t, input, 2),
     "hypot": lambda t, input, other: _unary("sqrt", FLOAT)(
         t, _pow(t, input, 2) + _pow(t, other, 2)),
-    "sin": _unary("sin", FLOAT), "cos": _unary("cos", FLOAT), "tan": _composed(lambda x: x.sin() / x.cos()),
-    "tanh": _unary("tanh", FLOAT), "sinh": _composed(lambda x: (x.exp() - (-x).exp()) / TWO),
-    "cosh": _composed(lambda x: (x.exp() + (-x).exp()) / TWO),
+    "sin": _unary("sin", FLOAT), "cos": _unary("cos", FLOAT), "tan": _composed(lambda x, one: x.sin() / x.cos()),
+    "tanh": _unary("tanh", FLOAT), "sinh": _composed(lambda x, one: (x.exp() - (-x).exp()) / (one + one)),
+    "cosh": _composed(lambda x, one: (x.exp() + (-x).exp()) / (one + one)),
     "sigmoid": _sigmoid, "silu": _silu, "softplus": _softplus, "logsigmoid": lambda t, input: -_softplus(t, -input),
     "log_sigmoid": lambda t, input: -_softplus(t, -input),
     "to": _to, "type": _to, "type_as": _to, "float": _cast(torch.float32), "double": _cast(torch.float64),
     "half": _cast(torch.float16), "bfloat16": _cast(torch.bfloat16), "int": _cast(torch.int32),
     "long": _cast(torch.int64), "bool": _cast(torch.bool), "clone": _same, "contiguous": _same,
-    "detach": _unary("detach"), "new_ones": _new(ONE), "new_zeros": _new(ZERO), "new_full": _new_full,
-    "ones_like": _like(ONE), "zeros_like": _like(ZERO), "full_like": _full_like,
+    "detach": _unary("detach"), "new_ones": _new(1), "new_zeros": _new(0), "new_full": _new_full,
+    "ones_like": _like(1), "zeros_like": _like(0), "full_like": _full_like,
 }  # fmt: skip

@@ -21,6 +21,7 @@ from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._checks import no_second_gradients, refuse_transforms
+from ._masks import import_lists
 from ._plan import Plan, plan_of
 
 
@@ -41,6 +42,7 @@ class Spec(NamedTuple):
     deterministic: bool = False
     backend: Optional[str] = None
     heads_first: bool = False  # q, k, v and out are (B, H, N, D)
+    list_blocks: tuple[int, ...] = ()  # the block size of PyTorch's lists, which then end the operator's `others`
 
 
 @torch.compiler.assume_constant_result
@@ -166,13 +168,21 @@ def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, sp
 # -- as operators --
 
 
+def _operators_mask(q: Tensor, k: Tensor, others: Sequence[Tensor], s: Spec, number: int) -> Optional[BlockMask]:
+    if not s.list_blocks:
+        return BlockMask.numbered(number)
+    rows = 2 if s.heads_first else 1
+    return import_lists(others[len(s.others) :], q.shape[rows], k.shape[rows], s.list_blocks)
+
+
 @torch.library.custom_op("saccade::attention_forward", mutates_args=())
 def attention_forward(
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    constants = _load(spec), tuple(max_seqlens), BlockMask.numbered(block_mask)
-    return _forward(q, k, v, sink, score_aux, others, *constants)
+    s = _load(spec)
+    mask = _operators_mask(q, k, others, s, block_mask)
+    return _forward(q, k, v, sink, score_aux, others[: len(s.others)], s, tuple(max_seqlens), mask)
 
 
 @attention_forward.register_fake
@@ -186,8 +196,9 @@ def attention_backward(
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> list[Tensor]:  # fmt: skip
-    constants = _load(spec), tuple(max_seqlens), BlockMask.numbered(block_mask)
-    return _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, *constants)
+    s = _load(spec)
+    constants = s, tuple(max_seqlens), _operators_mask(q, k, others, s, block_mask)
+    return _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others[: len(s.others)], *constants)
 
 
 @attention_backward.register_fake
@@ -271,7 +282,8 @@ def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: O
     compiling = torch.compiler.is_compiling()
     if not compiling and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         refuse_transforms(q, k, v, sink, *score_aux)
-    if compiling or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack():
+    if (compiling or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack()
+            or torch._C._get_tracing_state() is not None):  # torch.jit.trace  # fmt: skip
         number = mask.number if mask else 0
         return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
     if q.is_neg() or k.is_neg() or v.is_neg():  # views whose memory is not what they are; the dispatcher would know

@@ -13,7 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ._expression import BOOL, FLOAT, INT, READABLE, Graph, Node, TraceError, reverse
-from ._operations import OPERATIONS, Literal, operate
+from ._operations import OPERATIONS, operate
 
 # The aux tensor that holds captured integers.
 INTEGERS = "captured_integers"
@@ -122,8 +122,6 @@ class _Tracer:
             return value.node
         if isinstance(value, _PartialRead):
             return value.read()
-        if isinstance(value, Literal):
-            return self.graph.literal(int(value))
         if isinstance(value, bool):
             return self.graph.apply("ne", self.integer(int(value)), self.graph.literal(0))
         if isinstance(value, int):
@@ -145,6 +143,10 @@ class _Tracer:
 
     def value(self, node: Node) -> "_Value":
         return _Value(self, node)
+
+    def literal(self, number: int) -> "_Value":
+        """A whole number that is part of the text, unlike those that the function captures."""
+        return _Value(self, self.graph.literal(number))
 
     def call(self, function, args, kwargs):
         """What a torch function, or a method or operator of that name, gives."""
