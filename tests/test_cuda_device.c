@@ -425,5 +425,6 @@ int main(void) {
             tests[count] = (struct CMUnitTest){names[count], all[i].run, set_up, tear_down, &settings[count]};
         }
     }
+    cmocka_set_test_filter(getenv("SACCADE_TEST_FILTER"));
     return _cmocka_run_group_tests("cuda_device", tests, count, NULL, NULL);
 }
