@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from .modifier import Modifier
-from .torch._attend import attend
+from .torch._attend import attend, options
+from .torch._ops import Spec
 
 NAME = "saccade"
 
@@ -59,11 +60,17 @@ def attention_forward(
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)  # as Transformers' own functions take it
     causal = is_causal and query.shape[2] > 1 and attention_mask is None
+    spec = _spec(False, scaling, causal, softcap)
     out, _ = attend(
-        *(t.transpose(1, 2) for t in (query, key, value)), scale=scaling, causal="top_left" if causal else None,
-        softcap=softcap or 0.0, sink=None if s_aux is None else s_aux.float(), mask_mod=_mask_mod(attention_mask),
-        score_mod=_score_mod(position_bias))  # fmt: skip
+        *(t.transpose(1, 2) for t in (query, key, value)), spec, False, sink=None if s_aux is None else s_aux.float(),
+        mask_mod=_mask_mod(attention_mask), score_mod=_score_mod(position_bias))  # fmt: skip
     return out, None
+
+
+@options
+def _spec(deterministic: bool, scale: Optional[float], causal: bool, softcap: Optional[float]) -> Spec:
+    aligned = "top_left" if causal else None
+    return Spec(scale, aligned, softcap=softcap or 0.0, deterministic=deterministic)
 
 
 def _score_mod(position_bias: Optional[Tensor]) -> Optional[Modifier]:

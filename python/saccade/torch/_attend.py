@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Optional, Union
 
 import torch
@@ -13,30 +14,47 @@ from ._checks import check_inputs
 from ._device import autocast
 from ._masks import import_lists, torch_lists
 from ._modifiers import NOTHING, Mod, bound
-from ._ops import Spec, attention
+from ._ops import NUM_OPTIONS, Spec, attention
+
+
+def options(make):
+    """A function from a call's options to its Spec: it checks them, once for equal ones. Honours
+    torch.use_deterministic_algorithms like deterministic=True."""
+    known = functools.lru_cache(maxsize=256)(make)
+
+    @functools.wraps(make)
+    def spec_of(deterministic: bool, *values) -> Spec:
+        deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
+        if torch.compiler.is_compiling():  # which knows no caches, and holds numbers as symbols
+            return make(deterministic, *values)
+        try:
+            return known(deterministic, *values)
+        except TypeError:  # perhaps only of a list, which no cache can hold
+            pass
+        return make(deterministic, *values)
+
+    return spec_of
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, *, scale: Optional[float] = None, causal: Optional[str] = None,
-    window: Optional[tuple[int, int]] = None, sink: Optional[Tensor] = None, softcap: float = 0.0,
-    deterministic: bool = False, score_mod: Mod = None, mask_mod: Mod = None,
-    block_mask: Union[BlockMask, TorchBlockMask, None] = None, backend: Optional[str] = None,
-    max_seqlens: tuple[int, int] = (0, 0), with_lse: bool = False, heads_first: bool = False,
-    **tensors: Optional[Tensor],
+    q: Tensor, k: Tensor, v: Tensor, spec: Spec, with_lse: bool, *, sink: Optional[Tensor] = None,
+    score_mod: Mod = None, mask_mod: Mod = None, block_mask: Union[BlockMask, TorchBlockMask, None] = None,
+    max_seqlens: tuple[int, int] = (0, 0), **tensors: Optional[Tensor],
 ) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
-    """out and, if wanted, lse of q (B, Nq, H, D), k, v; or, heads_first, (B, H, Nq, D); or of packed ones. window is
-    aligned to the bottom right. A mask_mod goes before that of a PyTorch block mask.
+    """out and, if wanted, lse of q (B, Nq, H, D), k, v; or, heads_first, (B, H, Nq, D); or of packed ones. spec has the
+    constants of the call but those of its tensors. A mask_mod goes before that of a PyTorch block mask.
 
-    Honours torch.autocast, and torch.use_deterministic_algorithms like deterministic=True.
+    Honours torch.autocast.
     """
     rank = 3 if "cu_seqlens_q" in tensors else 4
-    plain = type(q) is type(k) is type(v) is Tensor and q.dim() == k.dim() == v.dim() == rank
-    if not plain or isinstance(scale, Tensor) or isinstance(softcap, Tensor):
-        check_inputs(q, k, v, scale, softcap, rank == 3, heads_first)
+    if not (type(q) is type(k) is type(v) is Tensor and q.dim() == k.dim() == v.dim() == rank):
+        check_inputs(q, k, v, rank == 3, spec.heads_first)
+    q, k, v = autocast(q, k, v)
+    if score_mod is None and mask_mod is None and block_mask is None and not tensors:
+        return attention(q, k, v, sink, [], [], spec, max_seqlens, None, with_lse)
     for name, tensor in tensors.items():
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
-    q, k, v = autocast(q, k, v)
     lists, list_blocks = [], ()
     if block_mask is not None and not isinstance(block_mask, BlockMask):
         lists, list_blocks = torch_lists(block_mask), tuple(block_mask.BLOCK_SIZE)
@@ -55,9 +73,7 @@ def attend(
         others["mask_scalars"] = mask.scalars
     for name, tensor in zip(mask.aux_names, mask.aux):
         others[f"mask_aux.{name}"] = tensor
-    deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
-    spec = Spec(
-        scale, causal, window, "bottom_right", softcap, score.text, score.grad_text, score.aux_names, mask.text,
-        mask.aux_names, tuple(others), deterministic, backend, heads_first, list_blocks)  # fmt: skip
+    spec = Spec(*spec[:NUM_OPTIONS], score.text, score.grad_text, score.aux_names, mask.text, mask.aux_names,
+                tuple(others), list_blocks)  # fmt: skip
     others = [*others.values(), *lists]
     return attention(q, k, v, sink, score.aux, others, spec, max_seqlens, None if lists else block_mask, with_lse)

@@ -10,13 +10,17 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def check_inputs(q: Tensor, k: Tensor, v: Tensor, scale, softcap, packed: bool, heads_first: bool = False) -> None:
-    """q, k, v are tensors of the rank that the call takes; scale and softcap are no tensors."""
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, packed: bool, heads_first: bool = False) -> None:
+    """q, k, v are tensors of the rank that the call takes."""
     rank = 3 if packed else 4
     if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
             and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
         _refuse_inputs((q, k, v), "(T, H, D)" if packed else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
-    if isinstance(scale, Tensor) or isinstance(softcap, Tensor):
+
+
+def check_numbers(*numbers) -> None:
+    """scale and softcap, of which a tensor would lose its gradient."""
+    if any(isinstance(number, Tensor) for number in numbers):
         raise TypeError("scale and softcap are numbers, not tensors: call .item(), they have no gradient")
 
 

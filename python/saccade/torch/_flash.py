@@ -10,9 +10,11 @@ from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
 from ..modifier import Modifier
-from ._attend import attend
+from ._attend import attend, options
+from ._checks import check_numbers
 from ._masks import from_torch_lists
 from ._modifiers import Mod
+from ._ops import Spec
 
 Window = tuple[Optional[int], Optional[int]]
 AnyBlockMask = Union[BlockMask, TorchBlockMask]
@@ -44,16 +46,17 @@ def flash_attn_func(
     functions, or C text (saccade.score_mod, saccade.mask_mod); with aux_tensors they get these as one argument more.
     The blocks to visit come as a block_mask, or as FlashAttention's block_sparse_tensors.
     """
-    if softmax_scale is not None or num_splits != 1 or pack_gqa is not None or alibi_slopes is not None or not_served:
-        _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
+    if not_served or num_splits != 1 or pack_gqa is not None:
+        _refuse(num_splits, pack_gqa, not_served)
     if aux_tensors is not None:
         score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
     if block_sparse_tensors is not None:
         block_mask = _block_mask(block_sparse_tensors, q, k, block_mask)
+    spec = _spec(deterministic, softmax_scale, causal, window_size, softcap, backend)
+    tensors = {} if alibi_slopes is None else dict(alibi_slopes=_slopes(alibi_slopes))
     out, lse = attend(
-        q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap or 0.0, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod,
-        block_mask=block_mask, backend=backend, with_lse=return_lse, alibi_slopes=alibi_slopes)  # fmt: skip
+        q, k, v, spec, return_lse, sink=_sink(learnable_sink), score_mod=score_mod, mask_mod=mask_mod,
+        block_mask=block_mask, **tensors)  # fmt: skip
     return (out, lse) if return_lse else out
 
 
@@ -73,7 +76,7 @@ def flash_attn_varlen_func(
     max_seqlen_* are needed, since lengths are never read back. Without its cu_seqlens a side is a batch of sequences
     of one length, as flash_attn_func takes it.
     """
-    _refuse(softmax_scale, num_splits, pack_gqa, alibi_slopes, not_served)
+    _refuse(num_splits, pack_gqa, not_served)
     if aux_tensors is not None:
         score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
     batch_of_q, lengths = None, {}
@@ -85,11 +88,11 @@ def flash_attn_varlen_func(
             max_seqlen_k, cu_seqlens_k, k, v = _packed(("cu_seqlens_k", "k", "v"), k, v)
         lengths = dict(max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0), cu_seqlens_q=cu_seqlens_q,
                        cu_seqlens_k=cu_seqlens_k)  # fmt: skip
+    spec = _spec(deterministic, softmax_scale, causal, window_size, softcap, backend)
     out, lse = attend(
-        q, k, v, scale=softmax_scale, causal=_causal(causal), window=_window(window_size), sink=_sink(learnable_sink),
-        softcap=softcap or 0.0, deterministic=deterministic, score_mod=score_mod, mask_mod=mask_mod,
-        block_mask=block_mask, backend=backend, with_lse=return_lse, alibi_slopes=alibi_slopes, seqused_q=seqused_q,
-        seqused_k=seqused_k, **lengths)  # fmt: skip
+        q, k, v, spec, return_lse, sink=_sink(learnable_sink), score_mod=score_mod, mask_mod=mask_mod,
+        block_mask=block_mask, alibi_slopes=_slopes(alibi_slopes), seqused_q=seqused_q, seqused_k=seqused_k,
+        **lengths)  # fmt: skip
     if batch_of_q:
         out, lse = out.unflatten(0, batch_of_q), lse if lse is None else lse.unflatten(1, batch_of_q).transpose(0, 1)
     return (out, lse) if return_lse else out
@@ -126,8 +129,7 @@ _NOT_SERVED = {
 }
 
 
-def _refuse(scale: Optional[float], num_splits: int, pack_gqa: Optional[bool], alibi_slopes: Optional[Tensor],
-            others: dict) -> None:
+def _refuse(num_splits: int, pack_gqa: Optional[bool], others: dict) -> None:
     """Options of FlashAttention's that would change the result or that it alone needs, unless they are off."""
     for name, value in others.items():
         if name not in _NOT_SERVED:
@@ -137,16 +139,18 @@ def _refuse(scale: Optional[float], num_splits: int, pack_gqa: Optional[bool], a
             raise NotImplementedError(f"{name}: {_NOT_SERVED[name]}")
     if num_splits != 1 or pack_gqa is not None:
         raise NotImplementedError(f"num_splits: {num_splits}, pack_gqa: {pack_gqa}, but {_SPLIT}: 1, None")
-    if isinstance(scale, (int, float)) and scale == 0:
+
+
+@options
+def _spec(deterministic: bool, scale: Optional[float], causal: bool, window_size: Window, softcap: Optional[float],
+          backend: Optional[str]) -> Spec:
+    check_numbers(scale, softcap)
+    if scale is not None and scale == 0:
         raise ValueError("softmax_scale: is 0, all keys would weigh the same (FlashAttention-2 has dropout_p here)")
-    if alibi_slopes is not None and alibi_slopes.requires_grad and torch.is_grad_enabled():
-        raise NotImplementedError("alibi_slopes: have no gradient here; detach them, or capture them in a score_mod")
-
-
-def _causal(causal: bool) -> Optional[str]:
     if causal not in (False, True):
         raise ValueError(f"causal: {causal!r} is neither True nor False; True is aligned to the bottom right")
-    return "bottom_right" if causal else None
+    aligned = "bottom_right" if causal else None
+    return Spec(scale, aligned, _window(window_size), softcap or 0.0, deterministic, backend)
 
 
 def _window(window_size: Window) -> Optional[tuple[int, int]]:
@@ -156,6 +160,12 @@ def _window(window_size: Window) -> Optional[tuple[int, int]]:
         raise ValueError(f"window_size: {window_size!r} is no pair (left, right)")
     left, right = (-1 if side is None else side for side in window_size)
     return None if (left, right) == (-1, -1) else (left, right)
+
+
+def _slopes(slopes: Optional[Tensor]) -> Optional[Tensor]:
+    if slopes is not None and slopes.requires_grad and torch.is_grad_enabled():
+        raise NotImplementedError("alibi_slopes: have no gradient here; detach them, or capture them in a score_mod")
+    return slopes
 
 
 def _sink(sink: Optional[Tensor]) -> Optional[Tensor]:

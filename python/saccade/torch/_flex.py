@@ -10,10 +10,12 @@ from torch.nn.attention import flex_attention as torchs
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
-from ._attend import attend
+from ._attend import attend, options
+from ._checks import check_numbers
 from ._device import device_of
 from ._masks import LISTS, build_from_mod
 from ._modifiers import as_modifier
+from ._ops import Spec
 
 
 def flex_attention(
@@ -39,12 +41,18 @@ def flex_attention(
                 f"query has {query.shape[1]} heads and key {key.shape[1]}: say enable_gqa=True to share heads")
         if query.shape[0] != 1 == key.shape[0] == value.shape[0]:
             key, value = (t.expand(query.shape[0], -1, -1, -1) for t in (key, value))
-    out, lse = attend(
-        query, key, value, scale=scale, block_mask=block_mask, score_mod=score_mod, backend=backend,
-        with_lse=return_lse or return_aux is not None and return_aux.lse, heads_first=True)  # fmt: skip
+    with_lse = return_lse or return_aux is not None and return_aux.lse
+    spec = _spec(False, scale, backend)
+    out, lse = attend(query, key, value, spec, with_lse, block_mask=block_mask, score_mod=score_mod)
     if return_aux is not None:
         return out, torchs.AuxOutput(lse=lse)
     return (out, lse) if return_lse else out
+
+
+@options
+def _spec(deterministic: bool, scale: Optional[float], backend: Optional[str]) -> Spec:
+    check_numbers(scale)
+    return Spec(scale, deterministic=deterministic, backend=backend, heads_first=True)
 
 
 def create_block_mask(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._library import check, ffi, lib
 from .._tensor import Tensor as CTensor
-from ._checks import check_inputs, no_second_gradients, refuse_transforms
+from ._checks import check_inputs, check_numbers, no_second_gradients, refuse_transforms
 from ._device import autocast, context_of
 from ._ops import dense_rows
 
@@ -43,7 +43,8 @@ def nsa(
     for name, value in (("block", block), ("top_k", top_k), ("window", window), ("query_tile", query_tile)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}: {value!r}, must be a whole number and at least 1")
-    check_inputs(q, k, v, scale, None, cu_seqlens is not None)
+    check_numbers(scale)
+    check_inputs(q, k, v, cu_seqlens is not None)
     # The defaults written out, so that what is saved has a shape that Python knows.
     score = score or ("probabilities" if query_tile == 1 else "logits")
     select_per = select_per or ("group" if score == "probabilities" else "head")

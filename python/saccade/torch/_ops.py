@@ -30,19 +30,22 @@ class Spec(NamedTuple):
 
     scale: Optional[float] = None
     causal: Optional[str] = None
-    window: Optional[tuple[int, int]] = None
-    window_align: str = "top_left"
+    window: Optional[tuple[int, int]] = None  # aligned to the bottom right
     softcap: float = 0.0
+    deterministic: bool = False
+    backend: Optional[str] = None
+    heads_first: bool = False  # q, k, v and out are (B, H, N, D)
+    # What follows belongs to the modifiers and tensors of a call.
     score_text: str = ""
     score_grad_text: str = ""
     score_aux: tuple[str, ...] = ()
     mask_text: str = ""
     mask_aux: tuple[str, ...] = ()
     others: tuple[str, ...] = ()  # names of the operator's `others`, in order
-    deterministic: bool = False
-    backend: Optional[str] = None
-    heads_first: bool = False  # q, k, v and out are (B, H, N, D)
     list_blocks: tuple[int, ...] = ()  # the block size of PyTorch's lists, which then end the operator's `others`
+
+
+NUM_OPTIONS = Spec._fields.index("score_text")
 
 
 @torch.compiler.assume_constant_result
@@ -77,7 +80,7 @@ def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: S
     mask_aux = [named.pop(f"mask_aux.{name}") for name in s.mask_aux]
     scalars = {kind: named.pop(f"{kind}_scalars", None) for kind in ("score", "mask")}
     options = AttentionOptions(
-        scale=s.scale, causal=s.causal, window=s.window, window_align=s.window_align, softcap=s.softcap, sink=sink,
+        scale=s.scale, causal=s.causal, window=s.window, window_align="bottom_right", softcap=s.softcap, sink=sink,
         max_seqlen_q=max_seqlens[0], max_seqlen_k=max_seqlens[1],
         score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, scalars["score"]),
         mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, scalars["mask"]),
@@ -94,7 +97,7 @@ def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: S
 
 def _new_outputs(q: Tensor, v: Tensor, heads_first: bool, with_lse: bool = True) -> tuple[Tensor, Optional[Tensor]]:
     """out is laid out in memory as q is, where it has its shape."""
-    out = torch.empty_like(q) if v.size(-1) == q.size(-1) else q.new_empty((*q.shape[:-1], v.shape[-1]))
+    out = torch.empty_like(q) if v.shape[-1] == q.shape[-1] else q.new_empty((*q.shape[:-1], v.shape[-1]))
     if not with_lse:
         return out, None
     *batch, rows, heads, _ = q.shape
