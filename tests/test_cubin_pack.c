@@ -188,7 +188,7 @@ static void damaged_cubin_is_passed_over(void **state) {
 
 static void absent_pack_says_so(void **state) {
     fixture *f = *state;
-    refused(f, "no /tmp/saccade-kernels-");
+    refused(f, "there is no /tmp/saccade-kernels-");
     assert_non_null(strstr(sac_cubin_pack_words(), SAC_CUBIN_PACK_NAME));
 }
 

@@ -70,7 +70,7 @@ sac_cubin_pack *sac_cubin_pack_open(const char *path, char *words, size_t size) 
     const char *data = map_file(path, &bytes), *defect = data ? defect_of(data, bytes) : NULL;
     sac_cubin_pack *pack = data && !defect ? malloc(sizeof *pack) : NULL;
     if (!data)
-        snprintf(words, size, "no %s", path);
+        snprintf(words, size, "kernels are compiled when first used, there is no %s", path);
     else if (defect)
         snprintf(words, size, "%s ignored: %s", path, defect);
     else if (!pack)
@@ -110,7 +110,7 @@ const void *sac_cubin_pack_find(const sac_cubin_pack *pack, const char *key, siz
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static sac_cubin_pack *of_library;
-static char words_of_library[4400] = "no " SAC_CUBIN_PACK_NAME;
+static char words_of_library[4400] = "kernels are compiled when first used";
 
 static void open_pack_of_library(void) {
     Dl_info info;
