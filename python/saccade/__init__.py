@@ -9,6 +9,8 @@ autograd; `saccade.block_mask` and `saccade.mask_mod` what FlexAttention calls b
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import block_mask
 from ._call import AttentionOptions, forward
 from ._library import ArgumentError, CompileError, SaccadeError, UnsupportedError, lib, text
@@ -29,13 +31,20 @@ def backends() -> list[Backend]:
     return in_general()
 
 
-def attention(q, k, v, *, return_lse: bool = False, out=None, **options):
+def attention(q: Any, k: Any, v: Any, *, return_lse: bool = False, out: Any = None, **options: Any) -> Any:
     """softmax(scale q k^T, modified and masked) v of NumPy arrays (or anything with DLPack, when `out` is given).
 
     q (B, Nq, H, D), k (B, Nk, Hkv, D), v (B, Nk, Hkv, Dv) give (B, Nq, H, Dv); or packed, (T, H, D), with
-    cu_seqlens_q and cu_seqlens_k. The options are the fields of AttentionOptions; score_mod and mask_mod may be C text
-    that reads nothing beside its arguments. With return_lse also the natural
-    logarithm of each row's sum of exponentials, fp32 (B, H, Nq) or (H, T).
+    cu_seqlens_q and cu_seqlens_k. fp32, fp16 or bf16, all alike; H is a multiple of Hkv, D and Dv multiples of 8 up to
+    256. The options are the fields of AttentionOptions; score_mod and mask_mod may be C text that reads nothing beside
+    its arguments. A row that sees no key gives 0.
+
+    With return_lse also the natural logarithm of each row's sum of exponentials, fp32 (B, H, Nq) or (H, T); -inf where
+    the row sees no key.
+
+    Raises ArgumentError (a ValueError) for what is wrong on any backend, UnsupportedError (a NotImplementedError) with
+    every backend's reasons, CompileError for a text that does not compile, TypeError for what is no array. Rules and
+    formulas: saccade/attention.h.
     """
     import numpy
 

@@ -16,26 +16,26 @@ ALIGN = {"top_left": 0, "bottom_right": 1}
 
 @dataclass
 class AttentionOptions:
-    """saccade_attention_params; None and False are its defaults."""
+    """saccade_attention_params of saccade/attention.h; None and False are its defaults. All masks given must hold."""
 
-    scale: float | None = None
-    causal: bool | str | None = None
-    window: tuple[int, int] | None = None
+    scale: float | None = None  # 1 / sqrt(D)
+    causal: bool | str | None = None  # "top_left" (as True) or "bottom_right": where query 0 lies when Nq != Nk
+    window: tuple[int, int] | None = None  # (left, right) keys beside the query's own; -1: unbounded
     window_align: str = "top_left"
-    softcap: float = 0.0
-    sink: object = None
-    alibi_slopes: object = None
-    cu_seqlens_q: object = None
+    softcap: float = 0.0  # c > 0: c tanh(score / c), before modifiers
+    sink: object = None  # (H,) fp32: a score that joins each row's sum and has no value
+    alibi_slopes: object = None  # (H,) or (B, H) fp32: score -= slope * |distance|, aligned to the bottom right
+    cu_seqlens_q: object = None  # (B + 1,) int32, where each packed sequence begins; both or neither
     cu_seqlens_k: object = None
-    seqused_q: object = None
+    seqused_q: object = None  # (B,) int32: how much of each sequence is used
     seqused_k: object = None
-    max_seqlen_q: int = 0
+    max_seqlen_q: int = 0  # at least the longest sequence; needed where cu_seqlens lie on a GPU
     max_seqlen_k: int = 0
     score_mod: Modifier | str | None = None
     mask_mod: Modifier | str | None = None
     block_mask: BlockMask | None = None
-    deterministic: bool = False
-    backend: str | None = None
+    deterministic: bool = False  # gradients are the same bits every time
+    backend: str | None = None  # one by name; the best usable
 
     _TENSORS = ("sink", "alibi_slopes", "cu_seqlens_q", "cu_seqlens_k", "seqused_q", "seqused_k")
 

@@ -35,7 +35,10 @@ def _load():
         raise ImportError(f"{declarations} is missing: install the package, or set SACCADE_LIBRARY_DIR to a build tree")
     interface = cffi.FFI()
     interface.cdef(declarations.read_text())
-    return interface, interface.dlopen(str(next(folder.glob("libsaccade.so*"))))
+    library = next(folder.glob("libsaccade.so*"), None)
+    if library is None:
+        raise ImportError(f"{folder} has no libsaccade.so: install the package again, or build the tree")
+    return interface, interface.dlopen(str(library))
 
 
 ffi, lib = _load()

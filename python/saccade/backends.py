@@ -12,6 +12,8 @@ from ._tensor import Tensor
 
 @dataclass(frozen=True)
 class Backend:
+    """usable: for what was asked; else `reasons` are every reason why not."""
+
     name: str
     title: str
     usable: bool

@@ -8,14 +8,16 @@ import operator
 import os
 import weakref
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, ParamSpec, Sequence, Union
 
 from ._context import context
 from ._library import check, ffi, lib
 from ._tensor import Tensor
 from .modifier import Modifier, as_modifier
 
+BlockSize = Union[int, tuple[int, int]]  # queries and keys of a block, or one number for both
 DEFAULT_BLOCK = (128, 128)
+_P = ParamSpec("_P")
 # From a random one on, so that no number of another process, as exported programs hold it, is mistaken for one of ours.
 _numbers = itertools.count(1 + int.from_bytes(os.urandom(7), "little"))
 _by_number: "weakref.WeakValueDictionary[int, BlockMask]" = weakref.WeakValueDictionary()
@@ -23,6 +25,8 @@ _by_number: "weakref.WeakValueDictionary[int, BlockMask]" = weakref.WeakValueDic
 
 @dataclass(frozen=True)
 class BlockMaskInfo:
+    """A mask's geometry, how many blocks of each kind it lists, and the bytes that its lists take."""
+
     batch: int
     num_heads: int
     q_len: int
@@ -63,6 +67,7 @@ class BlockMask:
 
     @property
     def info(self) -> BlockMaskInfo:
+        """Counted anew at each look; on a GPU that waits for the device."""
         info = ffi.new("saccade_block_mask_info *")
         self._read_info(info)
         shape = info.shape
@@ -85,12 +90,14 @@ class BlockMask:
         lib.saccade_block_mask_get_info(self.pointer, info)
 
     def visible(self, b: int, h: int, q_idx: int, kv_idx: int) -> bool:
+        """Whether that query sees that key. Of masks on the host."""
         result = ffi.new("_Bool *")
         check(lib.saccade_block_mask_visible(context(), self.pointer, b, h, q_idx, kv_idx, result))
         return bool(result[0])
 
-    def export(self, tensors: dict) -> None:
-        """Fills PyTorch's eight tensors (int32, by their BlockMask names; those that are given)."""
+    def export(self, tensors: dict[str, Any]) -> None:
+        """Fills PyTorch's eight tensors by their BlockMask names, those that are given: int32, *_num_blocks (B, H,
+        rows) and *_indices (B, H, rows, columns), where rows are blocks of queries on the kv_ side."""
         out, _kept = exchange_tensors(tensors)
         self._export(out)
 
@@ -127,11 +134,11 @@ def _call(function: Callable, args: tuple, options: dict) -> BlockMask:
     return function(*args, **options)
 
 
-def _builder(build: Callable[..., BlockMask]) -> Callable[..., BlockMask]:
+def _builder(build: Callable[_P, BlockMask]) -> Callable[_P, BlockMask]:
     """A function whose masks remember how they were made."""
 
     @functools.wraps(build)
-    def making(*args, **options):
+    def making(*args: _P.args, **options: _P.kwargs) -> BlockMask:
         mask = build(*args, **options)
         mask.made_by = making, args, options
         return mask
@@ -145,14 +152,14 @@ def _made(builder, *args, kept=()) -> BlockMask:
     return BlockMask(created[0], kept)
 
 
-def exchange_tensors(tensors: dict):
+def exchange_tensors(tensors: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
     """A saccade_block_mask_tensors of those that are not None, and what it points to."""
     described = {name: Tensor(array) for name, array in tensors.items() if array is not None}
     return ffi.new("saccade_block_mask_tensors *", {name: t.pointer for name, t in described.items()}), described
 
 
-def mask_shape(q_len, kv_len, block_size, batch=1, num_heads=1):
-    """block_size: of queries and of keys, or one number for both."""
+def mask_shape(q_len: int, kv_len: int, block_size: BlockSize, batch: int = 1, num_heads: int = 1) -> Any:
+    """A saccade_mask_shape *."""
     pair = (block_size, block_size) if isinstance(block_size, int) else block_size
     if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(f"block_size: {block_size!r} is neither a positive whole number nor a pair of such")
@@ -161,8 +168,9 @@ def mask_shape(q_len, kv_len, block_size, batch=1, num_heads=1):
 
 @_builder
 def from_mod(mask_mod: Modifier | str, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
-             block_size=DEFAULT_BLOCK) -> BlockMask:
-    """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid."""
+             block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
+    """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid. batch and num_heads of 1
+    serve any. The arrays that the mask_mod reads are kept, and read again by every call with the mask."""
     kept: list = []
     mask_mod = as_modifier("mask", mask_mod)
     bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
@@ -171,19 +179,21 @@ def from_mod(mask_mod: Modifier | str, q_len: int, kv_len: int, *, batch: int = 
 
 
 @_builder
-def causal(q_len: int, kv_len: int, *, bottom_right: bool = False, block_size=DEFAULT_BLOCK) -> BlockMask:
+def causal(q_len: int, kv_len: int, *, bottom_right: bool = False,
+           block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
+    """j <= i; bottom_right: j <= i + kv_len - q_len."""
     return _made(lib.saccade_block_mask_causal, mask_shape(q_len, kv_len, block_size), bottom_right)
 
 
 @_builder
 def window(q_len: int, kv_len: int, left: int, right: int, *, bottom_right: bool = False,
-           block_size=DEFAULT_BLOCK) -> BlockMask:
+           block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
     """i - left <= j <= i + right; -1: unbounded."""
     return _made(lib.saccade_block_mask_window, mask_shape(q_len, kv_len, block_size), left, right, bottom_right)
 
 
 @_builder
-def documents(lengths, *, block_size=DEFAULT_BLOCK) -> BlockMask:
+def documents(lengths: Sequence[int], *, block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
     """Packed documents of these lengths: query and key must lie in the same one."""
     lengths = [int(n) for n in lengths]
     total = sum(lengths)
@@ -192,8 +202,10 @@ def documents(lengths, *, block_size=DEFAULT_BLOCK) -> BlockMask:
 
 
 @_builder
-def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -> BlockMask:
-    """Speculative-decoding draft training: causal over the first q_len keys, then one key a round for each query."""
+def eagle3(q_len: int, kv_len: int, lengths: Optional[Sequence[int]] = None, *,
+           block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
+    """Speculative-decoding draft training (arXiv 2503.01840): causal over the first q_len keys, then one key a round
+    for each query. lengths, one for each batch entry: also bounds it to its first positions."""
     lengths = None if lengths is None else [int(n) for n in lengths]
     values = ffi.NULL if lengths is None else ffi.new("int32_t[]", lengths)
     shape = mask_shape(q_len, kv_len, block_size, len(lengths) if lengths else 1)
@@ -201,8 +213,8 @@ def eagle3(q_len: int, kv_len: int, lengths=None, *, block_size=DEFAULT_BLOCK) -
 
 
 @_builder
-def from_tensors(tensors: dict, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
-                 block_size=DEFAULT_BLOCK) -> BlockMask:
+def from_tensors(tensors: dict[str, Any], q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
+                 block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
     """From PyTorch's eight tensors, or the four of the kv_ side. The mask carries no mask_mod: give it at the call."""
     given, _kept = exchange_tensors(tensors)
     return _made(lib.saccade_block_mask_import, mask_shape(q_len, kv_len, block_size, batch, num_heads), given)

@@ -72,16 +72,18 @@ def as_modifier(kind: str, modifier: Modifier | str) -> Modifier:
     return modifier
 
 
-def score_mod(text: str, *, grad_text: str = "", **values) -> Modifier:
-    """A score_mod from C text over `score b h q_idx kv_idx`; keyword values that are numbers become scalars."""
+def score_mod(text: str, *, grad_text: str = "", **values: Any) -> Modifier:
+    """A score_mod from C text over `score b h q_idx kv_idx`, which gives the new score; grad_text, over `grad score b h
+    q_idx kv_idx`, gives dL/d score. Keyword values that are numbers become scalars, the others arrays: float32,
+    float16, bfloat16, int32, int64, uint8, row-major, up to 4 dimensions. The language: saccade/modifier.h."""
     return Modifier("score", text, grad_text=grad_text, **_split(values))
 
 
-def mask_mod(text: str, **values) -> Modifier:
-    """A mask_mod from C text over `b h q_idx kv_idx`; keyword values that are numbers become scalars."""
+def mask_mod(text: str, **values: Any) -> Modifier:
+    """A mask_mod from C text over `b h q_idx kv_idx`, true where the query sees the key; values as of score_mod."""
     return Modifier("mask", text, **_split(values))
 
 
-def _split(values):
+def _split(values: dict[str, Any]) -> dict[str, Any]:
     numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
     return {"aux": {name: v for name, v in values.items() if name not in numbers}, "scalars": numbers}

@@ -10,7 +10,7 @@ a model would silently lose its padding mask or its causality.
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -49,7 +49,8 @@ def register() -> None:
 def attention_forward(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Optional[Tensor],
     dropout: float = 0.0, scaling: Optional[float] = None, is_causal: Optional[bool] = None,
-    softcap: Optional[float] = None, s_aux: Optional[Tensor] = None, position_bias: Optional[Tensor] = None, **others,
+    softcap: Optional[float] = None, s_aux: Optional[Tensor] = None, position_bias: Optional[Tensor] = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """query (B, H, Nq, D), key and value (B, Hkv, Nk, D) -> (B, Nq, H, D); no attention weights."""
     if dropout:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Union
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,10 @@ def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)
 
 
-def device_of(device) -> torch.device:
+Device = Union[torch.device, str, int, None]
+
+
+def device_of(device: Device) -> torch.device:
     """The device that is meant; None: the GPU where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence, Union
+from typing import Any, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -37,14 +37,22 @@ def flash_attn_func(
     mask_mod: Mod = None, aux_tensors: Optional[Sequence[Tensor]] = None,
     block_sparse_tensors: Optional[BlockSparseTensors] = None, return_lse: bool = False,
     block_mask: Optional[AnyBlockMask] = None, alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
-    **not_served,
-):  # fmt: skip
-    """q (B, Nq, H, D), k (B, Nk, Hkv, D), v (B, Nk, Hkv, Dv) -> out (B, Nq, H, Dv), and lse (B, H, Nq) on request.
+    **not_served: Any,
+) -> Union[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
+    """q (B, Nq, H, D), k (B, Nk, Hkv, D), v (B, Nk, Hkv, Dv) -> out (B, Nq, H, Dv), and lse (B, H, Nq) on request:
+    fp32, the natural logarithm of each row's sum of exponentials. fp32, fp16 or bf16; D and Dv multiples of 8 up to
+    256. A row that sees no key gives out 0, lse -inf and no gradient.
 
+    softmax_scale None: 1 / sqrt(D). softcap c > 0: scores become c tanh(score / c). learnable_sink (H,): a score that
+    joins each row's sum and has no value, with gradient. alibi_slopes (H,) or (B, H) fp32: score -= slope * |i + Nk -
+    Nq - j|. deterministic: gradients are the same bits every time. backend: one by name (saccade.backends()).
     causal and window_size (left, right; None or -1: unbounded) are aligned to the bottom right corner, as
     FlashAttention's are: the last query sees up to the last key. score_mod and mask_mod are FlexAttention's Python
     functions, or C text (saccade.score_mod, saccade.mask_mod); with aux_tensors they get these as one argument more.
     The blocks to visit come as a block_mask, or as FlashAttention's block_sparse_tensors.
+
+    Raises ValueError or TypeError for a wrong argument, NotImplementedError, with the reason, for what is not served.
+    Rules and formulas: saccade/attention.h.
     """
     if not_served or num_splits != 1 or pack_gqa is not None:
         _refuse(num_splits, pack_gqa, not_served)
@@ -68,8 +76,8 @@ def flash_attn_varlen_func(
     num_splits: int = 1, pack_gqa: Optional[bool] = None, deterministic: bool = False, *, score_mod: Mod = None,
     mask_mod: Mod = None, aux_tensors: Optional[Sequence[Tensor]] = None, return_lse: bool = False,
     block_mask: Optional[AnyBlockMask] = None, alibi_slopes: Optional[Tensor] = None, backend: Optional[str] = None,
-    **not_served,
-):  # fmt: skip
+    **not_served: Any,
+) -> Union[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
     """The same over packed sequences: q (Tq, H, D), k (Tk, Hkv, D), v (Tk, Hkv, Dv), lse (H, Tq).
 
     cu_seqlens_* (B + 1,) int32 say where each sequence begins; seqused_* (B,) int32 how much of it is used. On CUDA
@@ -98,7 +106,7 @@ def flash_attn_varlen_func(
     return (out, lse) if return_lse else out
 
 
-def _packed(names: Sequence[str], *tensors: Tensor):
+def _packed(names: Sequence[str], *tensors: Tensor) -> tuple[Any, ...]:
     """Sequences of one length, (B, N, ...), as packed ones: that length, cu_seqlens, and each tensor as (B N, ...)."""
     for name, tensor in zip(names[1:], tensors):
         if tensor.dim() != 4:

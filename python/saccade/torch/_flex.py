@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import torch
 from torch import Tensor
@@ -10,24 +10,31 @@ from torch.nn.attention import flex_attention as torchs
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
+from ..modifier import Modifier
 from ._attend import attend, options
 from ._checks import check_numbers
-from ._device import device_of
+from ._device import Device, device_of
 from ._masks import LISTS, build_from_mod
-from ._modifiers import as_modifier
+from ._modifiers import Mod, as_modifier
 from ._ops import Spec
 
 
 def flex_attention(
-    query: Tensor, key: Tensor, value: Tensor, score_mod: Optional[Callable] = None,
+    query: Tensor, key: Tensor, value: Tensor, score_mod: Mod = None,
     block_mask: Union[BlockMask, TorchBlockMask, None] = None, scale: Optional[float] = None, enable_gqa: bool = False,
-    return_lse: bool = False, kernel_options: Optional[dict] = None, *, return_aux=None, backend: Optional[str] = None,
-):  # fmt: skip
+    return_lse: bool = False, kernel_options: Optional[dict[str, Any]] = None, *, return_aux: Any = None,
+    backend: Optional[str] = None,
+) -> Union[Tensor, tuple[Tensor, Any]]:  # fmt: skip
     """query (B, H, Nq, D), key (B, Hkv, Nk, D), value (B, Hkv, Nk, Dv) -> (B, H, Nq, Dv), and lse (B, H, Nq). A key and
     value of batch 1 serve every batch entry.
 
     score_mod(score, b, h, q_idx, kv_idx) is a Python function, traced into C (or a saccade.score_mod). Tensors that
-    it captures get gradients when they ask for them. return_aux is PyTorch's AuxRequest, of which lse can be had.
+    it captures get gradients when they ask for them. return_aux is PyTorch's AuxRequest, of which lse can be had: fp32,
+    in natural logarithms. scale None: 1 / sqrt(D). backend: one by name (saccade.backends()). A row that sees no key
+    gives 0, with lse -inf.
+
+    Raises ValueError or TypeError for a wrong argument, NotImplementedError, with the reason, for what is not served,
+    and for what a function does that a modifier cannot. Semantics: FlexAttention, arXiv 2412.05496; saccade/modifier.h.
     """
     if kernel_options:
         raise NotImplementedError(f"kernel_options: {kernel_options}, but tiles are the library's choice: None")
@@ -56,7 +63,8 @@ def _spec(deterministic: bool, scale: Optional[float], backend: Optional[str]) -
 
 
 def create_block_mask(
-    mask_mod: Callable, B: Optional[int], H: Optional[int], Q_LEN: int, KV_LEN: int, device=None,
+    mask_mod: Union[Callable[..., Tensor], Modifier, str], B: Optional[int], H: Optional[int], Q_LEN: int, KV_LEN: int,
+    device: Device = None,
     BLOCK_SIZE: Union[int, tuple[int, int]] = 128, _compile: bool = False, *, capacity: int = 0,
 ) -> BlockMask:  # fmt: skip
     """Classifies every block by evaluating the traced mask_mod on `device`; no dense grid is made. B or H None:
@@ -69,11 +77,13 @@ def create_block_mask(
     device = device_of(device)
     modifier = as_modifier("mask", mask_mod, device)
     mask = build_from_mod(modifier, Q_LEN, KV_LEN, batch, heads, BLOCK_SIZE, device, capacity)
-    mask.mask_mod = None if mask_mod is modifier else mask_mod
+    mask.mask_mod = mask_mod if callable(mask_mod) else None
     return mask
 
 
-def to_torch_block_mask(mask: BlockMask, mask_mod: Optional[Callable] = None, device=None) -> TorchBlockMask:
+def to_torch_block_mask(
+    mask: BlockMask, mask_mod: Optional[Callable[..., Tensor]] = None, device: Device = None
+) -> TorchBlockMask:
     """The mask as PyTorch's BlockMask. mask_mod is the Python function that decides its PARTIAL blocks: None where
     create_block_mask or eagle3_block_mask made the mask, which know it. device: None leaves it where the mask lies."""
     info = mask.info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from .._tensor import Tensor as CTensor
 from ..backends import Backend, explain_call
 from ..block_mask import BlockMask
 from ..modifier import Modifier
-from ._device import context_of
+from ._device import Device, context_of
 
 
 class DeviceBlockMask(BlockMask):
@@ -115,12 +115,14 @@ def _version(tensor: Tensor):
 
 
 def eagle3_block_mask(
-    q_len: int, kv_len: int, lengths: Optional[Tensor] = None, BLOCK_SIZE: tuple[int, int] = (128, 128), device="cpu"
-) -> BlockMask:
+    q_len: int, kv_len: int, lengths: Optional[Tensor] = None, BLOCK_SIZE: masks.BlockSize = (128, 128),
+    device: Device = "cpu",
+) -> BlockMask:  # fmt: skip
     """Draft-model training with kv_len = rounds * q_len keys: causal over the first q_len keys, then one key a round.
 
     lengths (B,): also bounds batch entry b to its first lengths[b] positions. Built without evaluating a mask_mod where
-    the block sizes divide the lengths, so that growing kv_len from one round to the next costs microseconds.
+    the block sizes divide the lengths, so that growing kv_len from one round to the next costs microseconds. The
+    mask is Eagle 3's training-time test (arXiv 2503.01840).
     """
     device = torch.device(device)
     if device.type != "cuda":
@@ -151,7 +153,9 @@ class _Eagle3:
         return causal & (kv_idx < length) & (q_idx < length) | suffix & (kv_idx % self.q_len < length)
 
 
-def get_attention_backend(q: Tensor, k: Tensor, v: Tensor, *, training: bool = False, **options) -> list[Backend]:
+def get_attention_backend(
+    q: Tensor, k: Tensor, v: Tensor, *, training: bool = False, **options: Any
+) -> list[Backend]:
     """Every backend for the call with these tensors (B, N, H, D) and AttentionOptions: usable ones first, best first,
-    and for each other every reason why not."""
+    and for each other every reason why not. training: for the backward pass too. Nothing is computed."""
     return explain_call(q, k, v, AttentionOptions(**options), training=training)

@@ -29,7 +29,7 @@ def bound(kind: str, function: Union[Modifier, str, Callable], device: torch.dev
         function.text, function.grad_text, tuple(function.aux), list(function.aux.values()), scalars)  # fmt: skip
 
 
-def as_modifier(kind: str, function: Union[Callable, Modifier], device: torch.device) -> Modifier:
+def as_modifier(kind: str, function: Union[Modifier, str, Callable], device: torch.device) -> Modifier:
     """A modifier as the library's own functions take it."""
     if isinstance(function, (Modifier, str)):
         return texts.as_modifier(kind, function)

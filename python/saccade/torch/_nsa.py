@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -28,13 +28,21 @@ def nsa(
     query_tile: int = 256, score: Optional[str] = None, select_per: Optional[str] = None, visibility: str = "complete",
     initial_blocks: int = 0, local_blocks: int = 0, compressed_top_k: int = 0, deterministic: bool = False,
     return_indices: bool = False, backend: Optional[str] = None,
-):  # fmt: skip
+) -> Union[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
     """Causal self-attention of q (B, N, H, D) over k (B, N, Hkv, D), v (B, N, Hkv, Dv), or packed (T, H, D) with
     cu_seqlens: the gated sum of attention to compressed blocks of keys, to the top_k blocks that each tile of queries
-    selects, and to the last `window` keys.
+    selects, and to the last `window` keys. -> (B, N, H, Dv) or (T, H, Dv).
+
+    w_k (Hkv, D, D), w_v (Hkv, Dv, Dv): project the means of `block` keys and values; None: the identity. The gates of
+    the three branches are sigmoid(w_gate q) with w_gate (H, 3, D), or gates (B, N, H, 3) or (T, H, 3) as they are;
+    without either each counts a third. All of these get gradients; the selection has none. max_seqlen: at
+    least the longest sequence, needed where cu_seqlens lie on a GPU.
 
     score "logits" or "probabilities", select_per "head" or "group"; None: probabilities per group for query_tile 1,
-    else logits per head. With return_indices also the selected blocks, ascending, -1 where there is none.
+    else logits per head. With return_indices also the selected blocks, ascending, -1 where there is none: int32
+    (B, H or Hkv, tiles, top_k). The other options, and every rule and formula: saccade/nsa.h, after arXiv 2502.11089.
+
+    Raises ValueError or TypeError for a wrong argument, NotImplementedError, with the reason, for what is not served.
     """
     for name, value, known in (("score", score, _SCORES), ("select_per", select_per, _SELECT_PER),
                                ("visibility", visibility, _VISIBILITY)):  # fmt: skip
