@@ -1,5 +1,5 @@
-/* test_nsa_heads.c - native sparse attention over a few key/value heads at a time: how many does not matter but to the order of
- * sums. */
+/* test_nsa_heads.c - native sparse attention over a few key/value heads, or a few queries, at a time: how many does not
+ * matter but to the order of sums. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,11 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-static void call(nsa_session *s, bool backward, int32_t kv_heads_at_once) {
+typedef struct portion {
+    int32_t kv_heads, queries;
+} portion;
+
+static void call(nsa_session *s, bool backward, portion at_once) {
     const sac_nsa_inputs in = {.t = &s->t,
                                .out = backward ? NULL : &s->tensor[NSA_OUT].tensor,
                                .grads = backward ? &s->grads : NULL,
@@ -19,17 +23,18 @@ static void call(nsa_session *s, bool backward, int32_t kv_heads_at_once) {
                                .purpose = backward ? SAC_NSA_FOR_BACKWARD : SAC_NSA_FOR_FORWARD};
     sac_nsa_call c;
     assert_int_equal(sac_nsa_prepare(s->ctx, &in, &c), SACCADE_OK);
-    c.kv_heads_at_once = kv_heads_at_once;
+    c.kv_heads_at_once = at_once.kv_heads;
+    c.queries_at_once = at_once.queries;
     const size_t bytes = sac_nsa_workspace(s->ctx, &c);
     c.workspace = nsa_workspace_create(bytes);
     assert_int_equal(backward ? sac_nsa_backward(s->ctx, &c) : sac_nsa_forward(s->ctx, &c), SACCADE_OK);
     nsa_workspace_free(s->p->c.name, c.workspace, bytes);
 }
 
-static void run(const nsa_problem *p, int32_t kv_heads_at_once, nsa_results *r) {
+static void run(const nsa_problem *p, portion at_once, nsa_results *r) {
     nsa_session *s = nsa_session_create(p, 0);
-    call(s, false, kv_heads_at_once);
-    call(s, true, kv_heads_at_once);
+    call(s, false, at_once);
+    call(s, true, at_once);
     for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++)
         if (operand != NSA_SCORES)
             test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
@@ -43,20 +48,22 @@ static bool close(double a, double b, sac_dtype dtype) {
 }
 
 static void expect_same(const nsa_case *c, sac_dtype dtype) {
+    static const portion portions[] = {{1, 0}, {2, 0}, {3, 1}, {3, 100}, {2, 129}};
     nsa_problem *p = nsa_problem_create(c, dtype);
     nsa_results whole, parts;
     nsa_results_create(p, &whole);
-    run(p, c->num_kv_heads, &whole);
-    for (int32_t at_once = 1; at_once < c->num_kv_heads; at_once++) {
+    run(p, (portion){3, 1 << 20}, &whole);
+    for (size_t i = 0; i < COUNT_OF(portions); i++) {
         nsa_results_create(p, &parts);
-        run(p, at_once, &parts);
+        run(p, portions[i], &parts);
         for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++) {
             test_shape shape = nsa_problem_shape(p, operand);
             for (int64_t e = 0; shape.ndim && e < test_shape_size(&shape); e++)
                 if (!close(parts.values[operand][e], whole.values[operand][e], dtype))
-                    fail_msg("%s: %d heads at once: element %lld of %s is %.9g, with all at once %.9g",
-                             c->name, at_once, (long long)e, nsa_operand_name(operand),
-                             parts.values[operand][e], whole.values[operand][e]);
+                    fail_msg("%s: %d heads, %d queries at once: element %lld of %s is %.9g, with all at "
+                             "once %.9g",
+                             c->name, portions[i].kv_heads, portions[i].queries, (long long)e,
+                             nsa_operand_name(operand), parts.values[operand][e], whole.values[operand][e]);
         }
         nsa_results_free(&parts);
     }
@@ -64,7 +71,7 @@ static void expect_same(const nsa_case *c, sac_dtype dtype) {
     nsa_problem_free(p);
 }
 
-static void any_number_of_heads_at_once_gives_the_same(void **state) {
+static void any_number_of_heads_and_queries_at_once_gives_the_same(void **state) {
     (void)state;
     const nsa_case cases[] = {
         {.name = "dense, per head", .batch = 2, .seqlen = 130, .weights = true, .gate = NSA_GATE_WEIGHTS},
@@ -74,6 +81,7 @@ static void any_number_of_heads_at_once_gives_the_same(void **state) {
          .lens = {65, 0, 127},
          .query_tile = 1,
          .gate = NSA_GATE_TENSOR},
+        {.name = "tiles of 48", .batch = 2, .seqlen = 333, .query_tile = 48, .gate = NSA_GATE_TENSOR},
         {.name = "sparse compressed branch, mixed strides",
          .seqlen = 300,
          .block = 1,
@@ -89,6 +97,7 @@ static void any_number_of_heads_at_once_gives_the_same(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_heads_at_once_gives_the_same)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_number_of_heads_and_queries_at_once_gives_the_same)};
     return nsa_suite(tests, COUNT_OF(tests));
 }

@@ -122,8 +122,11 @@ saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *c
     forward_work work;
     lay_out(ctx, call, call->workspace, &work);
     work.parts = parts_per_tile(ctx, args, &work.plan);
-    sac_cpu_clear_unused(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q, call->total_q);
-    sac_cpu_clear_unused_lse(call);
+    if (!call->queries.end) {
+        sac_cpu_clear_unused(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q,
+                             call->total_q);
+        sac_cpu_clear_unused_lse(call);
+    }
     if (work.parts == 1) {
         sac_parallel(ctx->num_threads, work.plan.num_tiles / work.together, whole_tiles, &work);
     } else {

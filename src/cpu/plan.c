@@ -41,6 +41,7 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
     const sac_attention_args *args = &call->args;
     sac_cpu_plan plan = {.kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa)),
                          .heads_per_tile = heads_per_tile(args),
+                         .queries = {call->queries.begin, call->queries.end ? call->queries.end : SAC_FAR},
                          .first_tile = first_tile};
     plan.kv_tile = plan.kernels->kv_tile(args, backward);
     plan.head_tiles = args->num_heads / plan.heads_per_tile;
@@ -68,17 +69,23 @@ int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call 
     return sac_max(together, 1); /* there may be no heads */
 }
 
+/* Of sequence b, those that the plan is for. */
+static int32_t num_queries(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b) {
+    return sac_max(0, sac_min(sac_length_of(&args->len_q, b), plan->queries.end) - plan->queries.begin);
+}
+
 int32_t sac_cpu_row_tiles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b) {
-    return sac_num_tiles(sac_length_of(&args->len_q, b), SAC_CPU_Q_TILE, plan->row_block);
+    return sac_num_tiles(num_queries(plan, args, b), SAC_CPU_Q_TILE, plan->row_block);
 }
 
 sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b, int32_t h,
                              int32_t row_tile) {
-    const int32_t len = sac_length_of(&args->len_q, b);
+    const sac_range rows =
+        sac_tile_rows(row_tile, num_queries(plan, args, b), SAC_CPU_Q_TILE, plan->row_block);
     return (sac_cpu_tile){.b = b,
                           .h = h,
                           .num_heads = plan->heads_per_tile,
-                          .q = sac_tile_rows(row_tile, len, SAC_CPU_Q_TILE, plan->row_block),
+                          .q = {plan->queries.begin + rows.begin, plan->queries.begin + rows.end},
                           .kv_tile = plan->kv_tile};
 }
 

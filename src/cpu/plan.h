@@ -12,6 +12,7 @@ typedef struct sac_cpu_plan {
     int32_t head_tiles; /* num_heads / heads_per_tile */
     int32_t kv_tile;
     int32_t row_block;         /* no query tile crosses a multiple of it; 0: no such limit */
+    sac_range queries;         /* of each sequence; begins where a row_block does */
     const int64_t *first_tile; /* (B + 1) number of each sequence's first tile, then of all */
     int64_t num_tiles;
 } sac_cpu_plan;

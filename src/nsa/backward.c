@@ -8,7 +8,8 @@
 static saccade_status branch_backward(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m,
                                       sac_nsa_branch branch) {
     const sac_nsa_stages *stages = sac_nsa_stages_on(call->whole.device);
-    if (sac_nsa_is_sparse(&m->job.args, branch)) SAC_TRY(stages->make_lists(&m->job, branch, true, m->lists));
+    if (sac_nsa_is_sparse(&m->job.args, branch))
+        SAC_TRY(stages->make_lists(&m->job, branch, true, m->lists[branch]));
     sac_attention_call attention = sac_nsa_branch_call(call, m, branch);
     sac_attention_call again = attention;
     again.args.lse.data = NULL; /* it was saved */

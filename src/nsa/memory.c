@@ -2,6 +2,7 @@
 #include "nsa/memory.h"
 
 #include "base/context.h"
+#include "nsa/heads.h"
 #include "nsa/rows.h"
 
 enum { ALIGNMENT = 64 };
@@ -104,17 +105,22 @@ static void divide_gradients(arena *a, saccade_context *ctx, const sac_nsa_call 
     m->values.dw = call->dw_v;
 }
 
-static size_t list_bytes(const sac_nsa_call *call, const sac_nsa_job *job) {
-    size_t most = 0;
+static size_t list_bytes(const sac_nsa_call *call, const sac_nsa_job *job, sac_nsa_branch branch) {
+    sac_block_mask_args blocks;
+    if (!sac_nsa_is_sparse(&job->args, branch)) return 0;
+    return sac_nsa_stages_on(job->device)
+        ->lay_out_lists(job, branch, call->backward, (void *)(uintptr_t)ALIGNMENT, &blocks);
+}
+
+static void divide_lists(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
+    size_t bytes[SAC_NSA_NUM_BRANCHES], most = 0;
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
-        sac_block_mask_args blocks;
-        if (!sac_nsa_is_sparse(&job->args, branch)) continue;
-        size_t bytes =
-            sac_nsa_stages_on(job->device)
-                ->lay_out_lists(job, branch, call->backward, (void *)(uintptr_t)ALIGNMENT, &blocks);
-        if (bytes > most) most = bytes;
+        bytes[branch] = list_bytes(call, &m->job, branch);
+        if (bytes[branch] > most) most = bytes[branch];
     }
-    return most;
+    void *shared = take(a, call->backward ? (int64_t)most : 0, 1);
+    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
+        m->lists[branch] = call->backward ? shared : take(a, (int64_t)bytes[branch], 1);
 }
 
 /* The three branches use their backends' workspace one after the other. */
@@ -139,11 +145,13 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
     divide_saved(&a, &m);
     divide_lse(&a, call, &m.job.args);
     m.scratch = take(&a, (int64_t)stages->scratch_bytes(&m.job, call->backward), 1);
-    m.lists = take(&a, (int64_t)list_bytes(call, &m.job), 1);
+    divide_lists(&a, call, &m);
+    m.queries_at_once = sac_nsa_queries_at_once(ctx, call);
+    const int64_t rows_at_once = args->len.cu_seqlens ? args->rows : (int64_t)args->batch * m.queries_at_once;
     for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
         m.branch_out[branch] = call->backward && branch
                                    ? m.branch_out[0]
-                                   : take_view(&a, args, args->rows, args->num_heads, args->head_dim_v);
+                                   : take_view(&a, args, rows_at_once, args->num_heads, args->head_dim_v);
     if (call->backward) divide_gradients(&a, ctx, call, &m);
     m.backend_bytes = backend_bytes(ctx, call, &m);
     m.backend = take(&a, (int64_t)m.backend_bytes, 1);
@@ -197,7 +205,7 @@ sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_m
                               .compress = compressed ? args->block : 0,
                               .compress_started = args->started};
     if (sac_nsa_is_sparse(args, branch))
-        sac_nsa_stages_on(c.device)->lay_out_lists(&memory->job, branch, call->backward, memory->lists,
-                                                   &a->blocks);
+        sac_nsa_stages_on(c.device)->lay_out_lists(&memory->job, branch, call->backward,
+                                                   memory->lists[branch], &a->blocks);
     return c;
 }

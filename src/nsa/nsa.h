@@ -17,6 +17,7 @@ typedef struct sac_nsa_call {
     sac_nsa_gate_values dgates;   /* of given gates */
     bool backward;
     int32_t kv_heads_at_once; /* as many share a workspace at a time; 0: by the size of the call */
+    int32_t queries_at_once;  /* likewise; heeded where stretches of queries can be taken (nsa/heads.h) */
     void *workspace;
 } sac_nsa_call;
 
