@@ -83,6 +83,16 @@ def test_past_outputs_do_not_see_the_future(device):
     assert torch.equal(before[:, :101], after[:, :101]) and not torch.equal(before[:, 101:], after[:, 101:])
 
 
+def test_autocast_lowers_the_weights_too(device):
+    tokens, weights = inputs(device, 100)
+    options = dict(block=BLOCK, top_k=4, window=24, query_tile=32)
+    with torch.autocast(device, torch.bfloat16):
+        out = nsa(*tokens.values(), **weights, **options)
+    lowered = [{name: t.bfloat16() for name, t in part.items()} for part in (tokens, weights)]
+    assert torch.equal(out, nsa(*lowered[0].values(), **lowered[1], **options))
+    assert all(g.dtype == torch.float32 for g in torch.autograd.grad(out.float().sum(), list(weights.values())))
+
+
 def test_compiles_whole(device):
     tokens, weights = inputs(device, 100)
     call = lambda q, k, v: nsa(q, k, v, block=BLOCK, top_k=4, window=24, query_tile=32, **weights)  # noqa: E731

@@ -48,6 +48,46 @@ def test_a_decoder_keeps_its_causality_and_its_gradients(device):
         torch.testing.assert_close(mine, expected, atol=2e-5, rtol=1e-3)
 
 
+SMALL = dict(hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=97)
+GROUPED = dict(SMALL, num_key_value_heads=2, head_dim=16, max_position_embeddings=128)
+ARCHITECTURES = {  # what each has that a Llama has not
+    "Gemma2": dict(GROUPED, sliding_window=8, attn_logit_softcapping=5.0, query_pre_attn_scalar=16),
+    "GptOss": dict(GROUPED, sliding_window=8, layer_types=["sliding_attention", "full_attention"],  # and sinks
+                   num_local_experts=2, num_experts_per_tok=1),
+    "DeepseekV3": dict(SMALL, num_key_value_heads=4, moe_intermediate_size=32, n_routed_experts=4,
+                       num_experts_per_tok=2, n_group=1, topk_group=1, kv_lora_rank=16, q_lora_rank=16,
+                       qk_rope_head_dim=8, qk_nope_head_dim=16, v_head_dim=16, first_k_dense_replace=2),
+    "GPTNeoX": SMALL,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_computes_learns_and_generates_alike(device, name):
+    saccade.transformers.register()
+    config = getattr(transformers, f"{name}Config")(**ARCHITECTURES[name], eos_token_id=None)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).to(device).eval()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, 0.5, 0.5)  # sinks that count, and gains that tell rows apart
+    tokens = torch.randint(0, 97, (2, 40), device=device)
+    attention_mask = torch.ones_like(tokens)
+    attention_mask[0, :7] = 0
+    results = []
+    for implementation in ("eager", "saccade"):
+        model.set_attn_implementation(implementation)
+        model.zero_grad()
+        logits = model(input_ids=tokens, attention_mask=attention_mask).logits[attention_mask.bool()]
+        logits.square().mean().backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        with torch.no_grad():
+            continued = model.generate(
+                tokens, attention_mask=attention_mask, max_new_tokens=6, do_sample=False, pad_token_id=0)  # fmt: skip
+        results.append((logits, gradients / gradients.abs().max(), continued))
+    for mine, expected in zip(results[1], results[0]):
+        torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-3)
+
+
 def test_a_learned_position_bias_counts_and_learns(device):
     saccade.transformers.register()
     config = transformers.T5Config(vocab_size=97, d_model=64, d_kv=16, d_ff=64, num_layers=2, num_heads=4,

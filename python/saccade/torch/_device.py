@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Optional, Union
 
 import torch
 from torch import Tensor
@@ -39,15 +39,15 @@ _ALLOCATOR = {
 }
 
 
-def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Inputs of attention as torch.autocast wants them: in its dtype, where it is on."""
+def autocast(*tensors: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
+    """Inputs of attention as torch.autocast wants them: in its dtype, where it is on. The first is a tensor."""
     if not torch._C._is_any_autocast_enabled():
         return tensors
     device_type = tensors[0].device.type
     if not torch.is_autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
-    return tuple(t if t.dtype == torch.float64 else t.to(dtype) for t in tensors)
+    return tuple(t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors)
 
 
 Device = Union[torch.device, str, int, None]

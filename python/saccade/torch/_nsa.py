@@ -58,7 +58,7 @@ def nsa(
     select_per = select_per or ("group" if score == "probabilities" else "head")
     if not torch.compiler.is_compiling():
         refuse_transforms(q, k, v, w_k, w_v, w_gate, gates)
-    q, k, v = autocast(q, k, v)
+    q, k, v, w_k, w_v, w_gate, gates = autocast(q, k, v, w_k, w_v, w_gate, gates)
     deterministic = deterministic or torch.are_deterministic_algorithms_enabled()
     spec = _spec_text(
         scale=scale, block=block, top_k=top_k, window=window, query_tile=query_tile, score=score, select_per=select_per,
