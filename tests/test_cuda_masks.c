@@ -172,7 +172,8 @@ static void what_reads_lists_on_the_host_refuses_those_on_a_device(void **state)
     mask->device = (DLDevice){kDLCUDA, 1};
     mask->count[SACCADE_FULL] = -1;
     must(saccade_block_mask_causal(ctx, &host, &shape, false));
-    assert_refused(saccade_block_mask_and(ctx, &result, mask, host), bad, "a: its lists lie on device cuda:1");
+    assert_refused(saccade_block_mask_and(ctx, &result, mask, host), bad,
+                   "a: its lists lie on device cuda:1");
     assert_refused(saccade_block_mask_or(ctx, &result, host, mask), bad, "b: its lists lie on device cuda:1");
     assert_refused(saccade_block_mask_not(ctx, &result, mask), bad, "a: its lists lie on device cuda:1");
     assert_refused(saccade_block_mask_visible(ctx, mask, 0, 0, 0, 0, &visible), bad, "cannot read");

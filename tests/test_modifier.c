@@ -379,7 +379,7 @@ static void values_at_odds_with_the_declaration_are_refused_by_name(void **state
     bad[7].dtype.lanes = 2;
     bad[8].shape = (int64_t[]){INT64_MAX, INT64_MAX};
     const char *words[] = {"dtype f32",    "device cuda:1", "contiguous", "data is NULL", "shape[1] is -3",
-                           "5 dimensions", "aligned",    "lanes",      "contiguous"};
+                           "5 dimensions", "aligned",       "lanes",      "contiguous"};
     saccade_aux aux;
     for (int i = 0; i < 9; i++) {
         saccade_bound_modifier bound = {.modifier = m, .aux = (const DLTensor *[]){&bad[i]}};
