@@ -237,8 +237,8 @@ static void bad_arguments_are_named(void **state) {
     saccade_block_mask *untouched = (saccade_block_mask *)&ctx, *mask = untouched;
     saccade_mask_shape shape = {.q_len = 10, .kv_len = 12};
     const saccade_status bad = SACCADE_INVALID_ARGUMENT;
-    assert_refused(saccade_block_mask_causal(NULL, &mask, &shape, false), bad, "ctx: NULL");
-    assert_refused(saccade_block_mask_causal(ctx, &mask, NULL, false), bad, "shape: NULL");
+    assert_refused(saccade_block_mask_causal(NULL, &mask, &shape, false), bad, "ctx: is NULL");
+    assert_refused(saccade_block_mask_causal(ctx, &mask, NULL, false), bad, "shape: is NULL");
     saccade_mask_shape huge = {SAC_MAX_SEQLEN, SAC_MAX_SEQLEN, SAC_MAX_SEQLEN, SAC_MAX_SEQLEN, 1, 1};
     assert_refused(saccade_block_mask_causal(ctx, &mask, &huge, false), bad, "beyond counting");
     assert_refused(saccade_block_mask_causal(ctx, &mask, &(saccade_mask_shape){.q_len = -1}, false), bad,
@@ -256,7 +256,7 @@ static void bad_arguments_are_named(void **state) {
     assert_refused(saccade_block_mask_dilated(ctx, &mask, &shape, 1, 0), bad, "step: 0");
     assert_refused(saccade_block_mask_block_diagonal(ctx, &mask, &shape, 0, 2), bad, "q_size: 0");
     assert_refused(saccade_block_mask_block_diagonal(ctx, &mask, &shape, 2, 0), bad, "kv_size: 0");
-    assert_refused(saccade_block_mask_prefix_lm(ctx, &mask, &shape, NULL), bad, "prefix: NULL");
+    assert_refused(saccade_block_mask_prefix_lm(ctx, &mask, &shape, NULL), bad, "prefix: is NULL");
     assert_refused(saccade_block_mask_prefix_lm(ctx, &mask, &shape, (int32_t[]){-6}), bad, "prefix[0]: -6");
     assert_refused(saccade_block_mask_documents(ctx, &mask, &shape, (int32_t[]){10}, 1), bad,
                    "q_len 10 and kv_len 12");
@@ -264,7 +264,7 @@ static void bad_arguments_are_named(void **state) {
     assert_refused(saccade_block_mask_documents(ctx, &mask, &shape, (int32_t[]){4, 5}, 2), bad, "sum to 9");
     assert_refused(saccade_block_mask_documents(ctx, &mask, &shape, (int32_t[]){11, -1}, 2), bad,
                    "lengths[1]: -1");
-    assert_refused(saccade_block_mask_documents(ctx, &mask, &shape, NULL, 2), bad, "lengths: NULL");
+    assert_refused(saccade_block_mask_documents(ctx, &mask, &shape, NULL, 2), bad, "lengths: is NULL");
     assert_ptr_equal(mask, untouched);
 }
 

@@ -259,8 +259,8 @@ static void unequal_shapes_are_refused(void **state) {
         assert_refused(saccade_block_mask_and(ctx, &mask, a, b), SACCADE_INVALID_ARGUMENT, cases[i].words);
         saccade_block_mask_destroy(b);
     }
-    assert_refused(saccade_block_mask_or(ctx, &mask, a, NULL), SACCADE_INVALID_ARGUMENT, "b: NULL");
-    assert_refused(saccade_block_mask_not(ctx, &mask, NULL), SACCADE_INVALID_ARGUMENT, "a: NULL");
+    assert_refused(saccade_block_mask_or(ctx, &mask, a, NULL), SACCADE_INVALID_ARGUMENT, "b: is NULL");
+    assert_refused(saccade_block_mask_not(ctx, &mask, NULL), SACCADE_INVALID_ARGUMENT, "a: is NULL");
     saccade_block_mask_destroy(a);
     assert_null(mask);
 }

@@ -169,7 +169,7 @@ static void score_mod_and_broken_text_are_refused(void **state) {
     saccade_modifier *modifier;
     saccade_mask_shape shape = {.q_len = 4, .kv_len = 4};
     assert_refused(saccade_block_mask_from_mod(ctx, &mask, &shape, NULL), SACCADE_INVALID_ARGUMENT,
-                   "mask_mod: NULL");
+                   "mask_mod: is NULL");
     must(saccade_modifier_create(
         ctx, &modifier,
         &(saccade_modifier_params){.kind = SACCADE_SCORE_KIND, .name = "cap", .text = "score"}));
@@ -270,7 +270,7 @@ static void unusable_dense_tensors_are_named(void **state) {
     saccade_block_mask *mask = NULL;
     const saccade_status bad = SACCADE_INVALID_ARGUMENT;
     DLTensor *t = SACCADE_TENSOR(data, SACCADE_U8, 1, 1, 8, 8);
-    assert_refused(saccade_block_mask_from_dense(ctx, &mask, NULL, 4, 4), bad, "visible: NULL");
+    assert_refused(saccade_block_mask_from_dense(ctx, &mask, NULL, 4, 4), bad, "visible: is NULL");
     assert_refused(
         saccade_block_mask_from_dense(ctx, &mask, SACCADE_TENSOR(data, SACCADE_I32, 1, 1, 4, 4), 4, 4), bad,
         "visible: dtype is i32, not u8");

@@ -274,9 +274,9 @@ static void tensors_of_other_shapes_are_refused(void **state) {
     e.tensor[3].byte_offset = 0;
     e.all.kv_indices = NULL;
     assert_refused(saccade_block_mask_import(ctx, &imported, &info.shape, &e.all), bad,
-                   "kv_indices: NULL, but kv_num_blocks is given");
+                   "kv_indices: is NULL, but kv_num_blocks is given");
     assert_refused(saccade_block_mask_import(ctx, &imported, &info.shape, &(saccade_block_mask_tensors){0}),
-                   bad, "kv_num_blocks, kv_indices: NULL");
+                   bad, "kv_num_blocks, kv_indices: are NULL");
     assert_null(imported);
     saccade_block_mask_destroy(mask);
 }

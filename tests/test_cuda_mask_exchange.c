@@ -231,17 +231,17 @@ static void arguments_are_checked_before_the_device_is_touched(void **state) {
     eight *t = new_eight(&shapes[0]);
     saccade_block_mask *mask = NULL, *host;
     saccade_block_mask_tensors tensors = keys_of_queries(t);
-    assert_refused(saccade_device_mask_import(ctx, &mask, &p, NULL), bad, "tensors: NULL");
+    assert_refused(saccade_device_mask_import(ctx, &mask, &p, NULL), bad, "tensors: is NULL");
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad,
                    "kv_num_blocks: lies on device cpu:0, but is read on cuda:0");
     for (int i = 0; i < NUM_TENSORS; i++) t->tensor[i].device = p.device;
-    assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad, "params.memory: NULL");
+    assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad, "params.memory: is NULL");
     tensors = named(t);
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad, "leave the q_ ones NULL");
     tensors = keys_of_queries(t);
     tensors.full_kv_indices = NULL;
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad,
-                   "full_kv_indices: NULL, but full_kv_num_blocks is given");
+                   "full_kv_indices: is NULL, but full_kv_num_blocks is given");
     t->shape[0][2] = 4;
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad,
                    "kv_num_blocks: shape[2] is 4, but the mask has 3");

@@ -130,14 +130,14 @@ static void arguments_are_checked_before_the_device_is_touched(void **state) {
     const saccade_status bad = SACCADE_INVALID_ARGUMENT;
     must(saccade_device_mask_bytes(ctx, &p, &bytes));
     assert_true(bytes >= 2 * 16 * sizeof(int32_t));
-    assert_refused(saccade_device_mask_causal(ctx, &mask, NULL, false), bad, "params: NULL");
-    assert_refused(saccade_device_mask_causal(ctx, &mask, &p, false), bad, "params.memory: NULL");
+    assert_refused(saccade_device_mask_causal(ctx, &mask, NULL, false), bad, "params: is NULL");
+    assert_refused(saccade_device_mask_causal(ctx, &mask, &p, false), bad, "params.memory: is NULL");
     p.memory = (void *)128;
     assert_refused(saccade_device_mask_causal(ctx, &mask, &p, false), bad, "256 bytes");
     p.memory = (void *)256, p.memory_bytes = 512;
     assert_refused(saccade_device_mask_causal(ctx, &mask, &p, false), bad, "params.memory_bytes: 512, but");
     assert_refused(saccade_device_mask_window(ctx, &mask, &p, -2, 0, false), bad, "left: -2");
-    assert_refused(saccade_device_mask_from_mod(ctx, &mask, &p, NULL), bad, "mask_mod: NULL");
+    assert_refused(saccade_device_mask_from_mod(ctx, &mask, &p, NULL), bad, "mask_mod: is NULL");
     p = good_params, p.capacity = -1;
     assert_refused(saccade_device_mask_bytes(ctx, &p, &bytes), bad, "params.capacity: -1");
     p = good_params, p.device = (DLDevice){kDLCPU, 0};

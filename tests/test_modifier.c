@@ -260,7 +260,7 @@ static void slots_with_bad_names_dtypes_or_counts_are_refused(void **state) {
     p.num_scalars = -1;
     refused(&p, "num_scalars: -1");
     p.num_scalars = 1, p.scalars = NULL;
-    refused(&p, "scalars: NULL");
+    refused(&p, "scalars: is NULL");
 }
 
 /* Declares f (f32), i (i32), w (bf16) and the scalar s. */

@@ -5,8 +5,24 @@
  *   q (B, Nq, H, D)   k (B, Nk, Hkv, D)   v (B, Nk, Hkv, Dv)   out (B, Nq, H, Dv)   lse (B, H, Nq) fp32
  * or packed, with cu_seqlens: q (Tq, H, D), k (Tk, Hkv, D), v (Tk, Hkv, Dv), out (Tq, H, Dv), lse (H, Tq).
  * bf16, fp16 or fp32 (all alike), accumulated in fp32.
- * lse is the natural logarithm of each row's sum of exponentials. A row without a visible key gives out = 0,
- * lse = -inf and no gradient. Empty tensors are legal.
+ *
+ *     saccade_context *ctx;
+ *     saccade_attention_params params = {.causal = SACCADE_CAUSAL_TOP_LEFT};
+ *     if (saccade_context_create(&ctx, NULL) != SACCADE_OK ||
+ *         saccade_attention_forward(ctx, q, k, v, out, lse, &params) != SACCADE_OK ||
+ *         saccade_attention_backward(ctx, q, k, v, out, lse,
+ *             &(saccade_attention_grads){.dout = dout, .dq = dq, .dk = dk, .dv = dv}, &params) != SACCADE_OK)
+ *         fprintf(stderr, "%s\n", saccade_last_error());
+ *     saccade_context_destroy(ctx);
+ *
+ * What happens to a score, in this order, and what is made of it (i a query, j a key that it sees):
+ *   s_ij  = scale * q_i . k_j, softcap, ALiBi, score_mod
+ *   lse_i = log(sum_j exp(s_ij) + exp(sink))          natural logarithm; the sink's term only where there is one
+ *   p_ij  = exp(s_ij - lse_i);  out_i = sum_j p_ij v_j
+ * and backward, where dscore passes score_mod, softcap and scale in turn (FlashAttention-2, arXiv 2307.08691):
+ *   dv_j  = sum_i p_ij dout_i;  dscore_ij = p_ij (dout_i . v_j - delta_i);  delta_i = dout_i . out_i - dlse_i
+ *   dq_i  = sum_j dscore_ij k_j;  dk_j = sum_i dscore_ij q_i;  dsink = -sum_i exp(sink - lse_i) delta_i
+ * A row without a visible key gives out = 0, lse = -inf, with a sink too, and no gradient. Empty tensors are legal.
  */
 #ifndef SACCADE_ATTENTION_H
 #define SACCADE_ATTENTION_H

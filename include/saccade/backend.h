@@ -2,6 +2,15 @@
  *
  * Calls choose by themselves, with the same table and the same rules; this header is for asking beforehand.
  * A pinned backend that cannot serve is an error that carries its reasons: there is no silent fallback.
+ *
+ *     saccade_request request;
+ *     saccade_backend_report *report;
+ *     saccade_request_from_call(&request, q, k, v, NULL, &params);
+ *     saccade_select_backend(ctx, &request, &report);
+ *     for (int32_t i = 0; i < report->num_backends; i++)
+ *         printf("%s: %s\n", report->backends[i].name,
+ *                report->backends[i].usable ? "usable" : report->backends[i].reasons[0]);
+ *     saccade_backend_report_destroy(report);
  */
 #ifndef SACCADE_BACKEND_H
 #define SACCADE_BACKEND_H

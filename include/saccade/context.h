@@ -43,7 +43,7 @@ SACCADE_API saccade_status saccade_context_create(saccade_context **ctx,
 /* NULL is fine. */
 SACCADE_API void saccade_context_destroy(saccade_context *ctx);
 
-/* The stream that later device calls run on. */
+/* The stream (CUstream) that later device calls run on. Errors: INVALID_ARGUMENT (ctx NULL). */
 SACCADE_API saccade_status saccade_context_set_stream(saccade_context *ctx, void *stream);
 
 #ifdef __cplusplus

@@ -100,7 +100,7 @@ SACCADE_API saccade_status saccade_modifier_create(saccade_context *ctx, saccade
 SACCADE_API saccade_status saccade_modifier_compile(saccade_context *ctx, saccade_modifier *modifier);
 
 /* What runs on the CPU: "native", the path of the C compiler that compiled the text, "libtcc"; "" before a text
- * was compiled. Lives as long as the modifier. */
+ * was compiled, and of NULL. Lives as long as the modifier. */
 SACCADE_API const char *saccade_modifier_compiler(const saccade_modifier *modifier);
 
 /* A modifier is reference counted; block masks and combinations keep theirs alive. NULL is fine. */
@@ -109,8 +109,8 @@ SACCADE_API void saccade_modifier_destroy(saccade_modifier *modifier);
 /* A modifier with the values it reads, as calls take it. aux and scalars in the declared order. Zero: none. */
 typedef struct saccade_bound_modifier {
     const saccade_modifier *modifier;
-    const DLTensor *const
-        *aux;             /* (num_aux), row-major without gaps, up to 4 dimensions, on the call's device */
+    /* (num_aux): row-major without gaps, up to 4 dimensions, on the call's device. */
+    const DLTensor *const *aux;
     const float *scalars; /* (num_scalars) */
 } saccade_bound_modifier;
 

@@ -25,6 +25,14 @@
  * system's rule, lets a query see the mean of a block that has merely started: up to l - 1 future tokens leak into it.
  *
  * The selection is not differentiated.
+ *
+ *     saccade_nsa_tensors t = {.q = q, .k = k, .v = v, .w_gate = w_gate,                       (inputs)
+ *         .k_cmp = k_cmp, .v_cmp = v_cmp, .indices = indices,                                  (saved)
+ *         .lse_cmp = lse_cmp, .lse_slc = lse_slc, .lse_win = lse_win};
+ *     saccade_nsa_params params = {.query_tile = 64};
+ *     saccade_nsa_forward(ctx, &t, out, &params);
+ *     saccade_nsa_backward(ctx, &t,
+ *         &(saccade_nsa_grads){.dout = dout, .dq = dq, .dk = dk, .dv = dv, .dw_gate = dw_gate}, &params);
  */
 #ifndef SACCADE_NSA_H
 #define SACCADE_NSA_H
@@ -65,9 +73,9 @@ typedef struct saccade_nsa_params {
     saccade_nsa_visibility visibility;
     int32_t initial_blocks; /* always selected, from the first block on; counted in top_k */
     int32_t local_blocks;   /* always selected, back from the tile's last query; counted in top_k */
-    int32_t
-        compressed_top_k; /* k > 0: the compressed branch visits only the k best of each tile's 128-wide blocks of
-                               * compressed keys, scores averaged over each; 0: all */
+    /* k > 0: the compressed branch visits only the k best of each tile's 128-wide blocks of compressed keys, scores
+     * averaged over each; 0: all. */
+    int32_t compressed_top_k;
     const DLTensor *cu_seqlens; /* (B + 1,) int32: packed */
     int32_t max_seqlen;         /* as in saccade_attention_params */
     bool deterministic;
@@ -81,12 +89,12 @@ typedef struct saccade_nsa_tensors {
     const DLTensor *q, *k, *v;
     const DLTensor *w_k, *w_v;      /* or NULL */
     const DLTensor *w_gate, *gates; /* one of them, or neither */
-    DLTensor
-        *k_cmp; /* (B, floor(N / l), Hkv, D), or packed (floor(T / l), Hkv, D): sequences follow each other */
-    DLTensor *v_cmp; /* the same with Dv */
-    DLTensor *
-        indices; /* i32 (B, H or Hkv, ceil(N / query_tile), top_k), -1 where there is no block; packed (H or Hkv,
-                        * floor(T / query_tile) + B, top_k): the tiles of the sequences follow each other */
+
+    /* (B, floor(N / l), Hkv, D) and Dv, or packed (floor(T / l), Hkv, D): sequences follow each other. */
+    DLTensor *k_cmp, *v_cmp;
+    /* i32 (B, H or Hkv, ceil(N / query_tile), top_k), -1 where there is no block; packed (H or Hkv,
+     * floor(T / query_tile) + B, top_k): the tiles of the sequences follow each other. */
+    DLTensor *indices;
     DLTensor *lse_cmp, *lse_slc, *lse_win; /* fp32 (B, H, N) or (H, T) */
 } saccade_nsa_tensors;
 

@@ -61,6 +61,7 @@ saccade_status saccade_attention_backward(saccade_context *ctx, const DLTensor *
 saccade_status saccade_attention_workspace(saccade_context *ctx, const DLTensor *q, const DLTensor *k,
                                            const DLTensor *v, const saccade_attention_grads *grads,
                                            const saccade_attention_params *params, size_t *bytes) {
+    if (!bytes) return sac_fail(SACCADE_INVALID_ARGUMENT, "bytes: is NULL");
     sac_attention_inputs in = {.q = q,
                                .k = k,
                                .v = v,
@@ -77,6 +78,7 @@ saccade_status saccade_attention_workspace(saccade_context *ctx, const DLTensor 
 saccade_status saccade_request_from_call(saccade_request *request, const DLTensor *q, const DLTensor *k,
                                          const DLTensor *v, const saccade_attention_grads *grads,
                                          const saccade_attention_params *params) {
+    if (!request) return sac_fail(SACCADE_INVALID_ARGUMENT, "request: is NULL");
     sac_attention_call call;
     return sac_attention_check(&(sac_attention_inputs){.q = q,
                                                        .k = k,

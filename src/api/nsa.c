@@ -61,6 +61,7 @@ saccade_status saccade_nsa_backward(saccade_context *ctx, const saccade_nsa_tens
 saccade_status saccade_nsa_workspace(saccade_context *ctx, const saccade_nsa_tensors *t,
                                      const saccade_nsa_grads *grads, const saccade_nsa_params *params,
                                      size_t *bytes) {
+    if (!bytes) return sac_fail(SACCADE_INVALID_ARGUMENT, "bytes: is NULL");
     sac_nsa_inputs in = {.t = t,
                          .grads = grads,
                          .params = params ? params : &default_params,

@@ -31,6 +31,7 @@ static void prepare_for_fork(void) { pthread_atfork(release_threads, NULL, NULL)
 saccade_status saccade_context_create(saccade_context **result, const saccade_context_params *params) {
     static const saccade_context_params defaults;
     static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (!result) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: is NULL");
     if (!params) params = &defaults;
     if (params->num_threads < 0)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "num_threads: %d is negative", params->num_threads);
@@ -68,6 +69,7 @@ void saccade_context_destroy(saccade_context *ctx) {
 }
 
 saccade_status saccade_context_set_stream(saccade_context *ctx, void *stream) {
+    if (!ctx) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: is NULL");
     ctx->stream = stream;
     return SACCADE_OK;
 }

@@ -60,7 +60,7 @@ static saccade_status lay_out(mask_job *job, void *memory, size_t *bytes) {
 }
 
 static saccade_status check_params(const saccade_device_mask_params *params) {
-    if (!params) return sac_fail(SACCADE_INVALID_ARGUMENT, "params: NULL");
+    if (!params) return sac_fail(SACCADE_INVALID_ARGUMENT, "params: is NULL");
     if (params->device.device_type != kDLCUDA)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "params.device: type %d, but only %d (kDLCUDA) has builders",
@@ -83,6 +83,7 @@ static saccade_status open_job(mask_job *job, saccade_context *ctx, const saccad
 
 saccade_status saccade_device_mask_bytes(saccade_context *ctx, const saccade_device_mask_params *params,
                                          size_t *bytes) {
+    if (!bytes) return sac_fail(SACCADE_INVALID_ARGUMENT, "bytes: is NULL");
     mask_job job;
     saccade_status status = open_job(&job, ctx, params, SAC_MASK_KINDS);
     if (status != SACCADE_OK) return status;
@@ -296,7 +297,7 @@ saccade_status saccade_device_mask_import(saccade_context *ctx, saccade_block_ma
                                           const saccade_block_mask_tensors *tensors) {
     mask_job job;
     sac_exchange x = {0};
-    if (!tensors) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: NULL");
+    if (!tensors) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: is NULL");
     saccade_status status = open_job(&job, ctx, params, SAC_MASK_KINDS);
     if (status != SACCADE_OK) return status;
     job.mask->list_batch = job.mask->shape.batch;
@@ -375,7 +376,7 @@ saccade_status saccade_device_mask_check(saccade_context *ctx, const saccade_blo
                                          saccade_block_mask_info *info) {
     const sac_cuda_device *device;
     sac_mask_state state = {0};
-    if (!mask) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask: NULL");
+    if (!mask) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask: is NULL");
     if (!mask->device_state)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "mask: its lists lie on the host; saccade_block_mask_get_info looks at those");

@@ -47,11 +47,11 @@ static saccade_status export_lists(saccade_context *ctx, const sac_cuda_device *
 
 saccade_status saccade_device_mask_export(saccade_context *ctx, const saccade_block_mask *mask,
                                           const saccade_block_mask_tensors *tensors) {
-    if (!mask) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask: NULL");
+    if (!mask) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask: is NULL");
     if (!mask->device_state)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "mask: its lists lie on the host; saccade_block_mask_export writes those");
-    if (!tensors) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: NULL");
+    if (!tensors) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: is NULL");
     sac_exchange x;
     const sac_cuda_device *device;
     saccade_status status = sac_exchange_open(&x, mask, tensors);

@@ -81,6 +81,7 @@ fail:
 
 saccade_status saccade_select_backend(saccade_context *ctx, const saccade_request *request,
                                       saccade_backend_report **report) {
+    if (!ctx || !request) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", ctx ? "request" : "ctx");
     if (report) {
         saccade_status status = make_report(ctx, request, report);
         if (status != SACCADE_OK) return status;

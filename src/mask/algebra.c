@@ -177,7 +177,8 @@ static saccade_status combine(saccade_context *ctx, saccade_block_mask **result,
                               const saccade_block_mask *a, const saccade_block_mask *b) {
     saccade_block_mask *decided_a = NULL, *decided_b = NULL, *mask;
     saccade_mask_shape shape;
-    if (!a || (!b && op != SAC_MOD_NOT)) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", a ? "b" : "a");
+    if (!a || (!b && op != SAC_MOD_NOT))
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", a ? "b" : "a");
     saccade_status status = sac_mask_on_host(a, "a", "combine");
     if (status == SACCADE_OK && b) status = sac_mask_on_host(b, "b", "combine");
     if (status != SACCADE_OK) return status;

@@ -96,7 +96,7 @@ saccade_status sac_check_packed(const saccade_mask_shape *shape) {
 static saccade_status check_documents(const saccade_mask_shape *shape, const int32_t *lengths,
                                       int32_t num_documents) {
     if (num_documents < 0 || (num_documents > 0 && !lengths))
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "lengths: NULL, or num_documents (%d) is negative",
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "lengths: is NULL, or num_documents (%d) is negative",
                         num_documents);
     saccade_status status = sac_check_packed(shape);
     if (status != SACCADE_OK) return status;
@@ -156,7 +156,7 @@ static sac_range prefix_keys(const interval_rule *rule, int32_t b, int32_t q_idx
 
 saccade_status saccade_block_mask_prefix_lm(saccade_context *ctx, saccade_block_mask **result,
                                             const saccade_mask_shape *shape, const int32_t *prefix) {
-    if (!prefix) return sac_fail(SACCADE_INVALID_ARGUMENT, "prefix: NULL");
+    if (!prefix) return sac_fail(SACCADE_INVALID_ARGUMENT, "prefix: is NULL");
     saccade_block_mask *mask;
     saccade_status status = sac_mask_new(ctx, &mask, shape);
     if (status != SACCADE_OK) return status;

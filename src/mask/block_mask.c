@@ -19,7 +19,7 @@ static saccade_status check_length(const char *name, int32_t length) {
 _Static_assert((SAC_MAX_SEQLEN - 1) <= (INT32_MAX >> 2), "a block index must fit beside its kind");
 
 static saccade_status check_shape(const saccade_mask_shape *shape) {
-    if (!shape) return sac_fail(SACCADE_INVALID_ARGUMENT, "shape: NULL");
+    if (!shape) return sac_fail(SACCADE_INVALID_ARGUMENT, "shape: is NULL");
     const struct {
         const char *name;
         int32_t value;
@@ -44,7 +44,7 @@ static saccade_status check_size(const saccade_block_mask *mask) {
 saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **result,
                             const saccade_mask_shape *shape) {
     enum { DEFAULT_BLOCK = 128 };
-    if (!ctx) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: NULL");
+    if (!ctx) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: is NULL");
     saccade_status status = check_shape(shape);
     if (status != SACCADE_OK) return status;
     saccade_block_mask *mask = calloc(1, sizeof *mask);
@@ -63,6 +63,7 @@ saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **res
 }
 
 saccade_status sac_mask_finish(saccade_block_mask **result, saccade_block_mask *mask, saccade_status status) {
+    if (status == SACCADE_OK && !result) status = sac_fail(SACCADE_INVALID_ARGUMENT, "mask: is NULL");
     if (status == SACCADE_OK)
         *result = mask;
     else
@@ -199,6 +200,8 @@ int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32
 
 saccade_status saccade_block_mask_visible(saccade_context *ctx, const saccade_block_mask *mask, int32_t b,
                                           int32_t h, int32_t q_idx, int32_t kv_idx, bool *visible) {
+    if (!ctx || !mask || !visible)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : !mask ? "mask" : "visible");
     saccade_status status = sac_mask_on_host(mask, "mask", "read");
     if (status != SACCADE_OK) return status;
     if (!head_exists(mask, b, h))

@@ -64,7 +64,7 @@ static saccade_status keep_values(saccade_block_mask *mask) {
 }
 
 saccade_status sac_check_mask_mod(const saccade_bound_modifier *mask_mod) {
-    if (!mask_mod || !mask_mod->modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: NULL");
+    if (!mask_mod || !mask_mod->modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: is NULL");
     if (mask_mod->modifier->kind == SACCADE_MASK_KIND) return SACCADE_OK;
     return sac_fail(SACCADE_INVALID_ARGUMENT, "mask_mod: \"%s\" is a score_mod", mask_mod->modifier->name);
 }

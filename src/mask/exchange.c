@@ -51,6 +51,7 @@ static saccade_status open_list(sac_block_tensors *t, const saccade_block_mask *
 
 saccade_status sac_exchange_open(sac_exchange *x, const saccade_block_mask *mask,
                                  const saccade_block_mask_tensors *t) {
+    if (!t) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: is NULL");
     int32_t queries = mask->num_q_blocks, keys = mask->num_kv_blocks;
     saccade_status status;
     status = open_list(&x->partial[0], mask, queries, keys, t->kv_num_blocks, "kv_num_blocks", t->kv_indices,
@@ -117,6 +118,7 @@ static void export_lists(const saccade_block_mask *mask, bool by_key, const sac_
 
 saccade_status saccade_block_mask_export(const saccade_block_mask *mask,
                                          const saccade_block_mask_tensors *tensors) {
+    if (!mask) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask: is NULL");
     sac_exchange x;
     saccade_status status = sac_mask_on_host(mask, "mask", "export");
     if (status == SACCADE_OK) status = sac_exchange_open(&x, mask, tensors);
@@ -224,11 +226,11 @@ static saccade_status check_transpose(const saccade_block_mask *mask, const sac_
 
 saccade_status sac_exchange_check_pairs(const sac_exchange *x) {
     if (!x->partial[0].has_counts && !x->partial[0].has_indices)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "kv_num_blocks, kv_indices: NULL");
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "kv_num_blocks, kv_indices: are NULL");
     const sac_block_tensors *lists[] = {&x->partial[0], &x->full[0], &x->partial[1], &x->full[1]};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
         if (lists[i]->has_counts != lists[i]->has_indices)
-            return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL, but %s is given",
+            return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL, but %s is given",
                             lists[i]->has_counts ? lists[i]->indices_name : lists[i]->counts_name,
                             lists[i]->has_counts ? lists[i]->counts_name : lists[i]->indices_name);
     return SACCADE_OK;

@@ -23,7 +23,7 @@ saccade_status sac_host_tensor_of(sac_mask_tensor *host, const char *name, const
 
 saccade_status sac_mask_tensor_of(sac_mask_tensor *checked, const char *name, const DLTensor *tensor,
                                   DLDevice device, DLDataType dtype, int32_t ndim) {
-    if (!tensor) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", name);
+    if (!tensor) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", name);
     if (tensor->device.device_type != device.device_type || tensor->device.device_id != device.device_id)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: lies on device %s:%d, but is read on %s:%d", name,
                         sac_device_text(tensor->device), tensor->device.device_id, sac_device_text(device),

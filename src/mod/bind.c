@@ -33,7 +33,7 @@ static int64_t contiguous_size(const DLTensor *t) {
 
 static saccade_status bind_tensor(saccade_aux_slot *slot, const DLTensor *t, DLDataType dtype,
                                   DLDevice device, const char *name) {
-    if (!t) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", name);
+    if (!t) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", name);
     if (t->device.device_type != device.device_type || t->device.device_id != device.device_id)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: on device %s:%d, but the call is on %s:%d", name,
                         sac_device_text(t->device), t->device.device_id, sac_device_text(device),
@@ -70,10 +70,10 @@ saccade_status sac_modifier_bind(saccade_aux *aux, const saccade_bound_modifier 
     const saccade_modifier *m = bound->modifier;
     if (!m) return SACCADE_OK;
     if (m->num_aux > 0 && !bound->aux)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s.aux: NULL, but '%s' declares %d", where, m->name,
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s.aux: is NULL, but '%s' declares %d", where, m->name,
                         m->num_aux);
     if (m->num_scalars > 0 && !bound->scalars)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s.scalars: NULL, but '%s' declares %d", where, m->name,
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s.scalars: is NULL, but '%s' declares %d", where, m->name,
                         m->num_scalars);
     for (int32_t i = 0; i < m->num_aux; i++) {
         place p = place_of(where, "aux", i, m->aux[i].name);

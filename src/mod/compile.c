@@ -135,6 +135,7 @@ saccade_status sac_modifier_ready(saccade_context *ctx, const saccade_modifier *
 }
 
 const char *saccade_modifier_compiler(const saccade_modifier *m) {
+    if (!m) return "";
     if (m->op != SAC_MOD_LEAF) {
         const char *a = saccade_modifier_compiler(m->a), *b = m->b ? saccade_modifier_compiler(m->b) : a;
         return strcmp(a, "native") != 0 ? a : b;

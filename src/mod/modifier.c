@@ -79,7 +79,7 @@ static saccade_status check_count(const char *what, int32_t count, const void *l
         return sac_fail(SACCADE_INVALID_ARGUMENT, "num_%s: %d; 0 to %d are allowed", what, count,
                         SACCADE_MAX_AUX);
     if (count > 0 && !list)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL, but num_%s is %d", what, what, count);
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL, but num_%s is %d", what, what, count);
     return SACCADE_OK;
 }
 
@@ -158,7 +158,7 @@ static saccade_status fill(saccade_modifier *m, const saccade_modifier_params *p
 saccade_status saccade_modifier_create(saccade_context *ctx, saccade_modifier **result,
                                        const saccade_modifier_params *params) {
     if (!ctx || !result || !params)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", !ctx ? "ctx" : !result ? "modifier" : "params");
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : !result ? "modifier" : "params");
     saccade_status status = check_forms(params);
     if (status == SACCADE_OK) status = check_count("aux", params->num_aux, params->aux);
     if (status == SACCADE_OK) status = check_count("scalars", params->num_scalars, params->scalars);
@@ -177,6 +177,6 @@ saccade_status saccade_modifier_create(saccade_context *ctx, saccade_modifier **
 }
 
 saccade_status saccade_modifier_compile(saccade_context *ctx, saccade_modifier *modifier) {
-    if (!ctx || !modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: NULL", !ctx ? "ctx" : "modifier");
+    if (!ctx || !modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : "modifier");
     return sac_modifier_ready(ctx, modifier, false);
 }
