@@ -36,10 +36,10 @@ static char *index_text(const DLTensor *tensor, size_t element) {
 }
 
 static void print_text(const char *backend, const verdict *verdicts, int count) {
-    printf("%-8s %-12s %12s %12s %12s %8s\n", backend, "", "largest", "error", "bound", "of bound");
+    printf("%-13s %-7s %12s %12s %12s %8s\n", backend, "", "largest", "error", "bound", "used");
     for (int i = 0; i < count; i++) {
         const verdict *v = &verdicts[i];
-        printf("%-8s %-12s %12.3e %12.3e %12.3e %7.0f%% %s\n", v->name, dtype_name(v->tensor->dtype),
+        printf("%-13s %-7s %12.3e %12.3e %12.3e %7.0f%% %s\n", v->name, dtype_name(v->tensor->dtype),
                v->largest, v->error, v->bound, v->bound > 0 ? 100 * v->error / v->bound : 0,
                v->good ? "ok" : "FAILED");
     }

@@ -104,7 +104,7 @@ static saccade_status take_memory(mask_job *job) {
     if (status != SACCADE_OK) return status;
     if (!params->memory || (uintptr_t)params->memory % MEMORY_ALIGNMENT)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "params.memory: %s",
-                        params->memory ? "is not aligned to 256 bytes" : "NULL");
+                        params->memory ? "is not aligned to 256 bytes" : "is NULL");
     if (params->memory_bytes < needed)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "params.memory_bytes: %zu, but this mask needs %zu",
                         params->memory_bytes, needed);
