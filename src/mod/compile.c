@@ -134,6 +134,11 @@ saccade_status sac_modifier_ready(saccade_context *ctx, const saccade_modifier *
     return compile_leaf(ctx, m);
 }
 
+saccade_status saccade_modifier_compile(saccade_context *ctx, saccade_modifier *modifier) {
+    if (!ctx || !modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : "modifier");
+    return sac_modifier_ready(ctx, modifier, false);
+}
+
 const char *saccade_modifier_compiler(const saccade_modifier *m) {
     if (!m) return "";
     if (m->op != SAC_MOD_LEAF) {

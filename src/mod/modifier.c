@@ -175,8 +175,3 @@ saccade_status saccade_modifier_create(saccade_context *ctx, saccade_modifier **
     *result = modifier;
     return SACCADE_OK;
 }
-
-saccade_status saccade_modifier_compile(saccade_context *ctx, saccade_modifier *modifier) {
-    if (!ctx || !modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : "modifier");
-    return sac_modifier_ready(ctx, modifier, false);
-}

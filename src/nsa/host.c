@@ -1,18 +1,11 @@
 /* host.c - the host's stages in one table. */
 #include "nsa/host.h"
 
-#include "base/context.h"
-
 /* Each thread scores a tile: its scores, and what scoring itself needs. */
 static size_t scratch_bytes(const sac_nsa_job *job, bool backward) {
     (void)backward;
     return (size_t)job->ctx->num_threads * (size_t)(job->args.max_cmp + sac_nsa_score_floats(&job->args)) *
            sizeof(float);
-}
-
-/* A team of threads costs microseconds, and spins when it is done: a few thousand elements are sooner done by one. */
-int sac_nsa_threads(const sac_nsa_job *job, int64_t elements) {
-    return elements < 1 << 15 ? 1 : job->ctx->num_threads;
 }
 
 const sac_nsa_stages sac_nsa_host_stages = {

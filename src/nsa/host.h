@@ -2,12 +2,16 @@
 #ifndef SAC_NSA_HOST_H
 #define SAC_NSA_HOST_H
 
+#include "base/context.h"
 #include "base/nsa_stages.h"
 
 extern const sac_nsa_stages sac_nsa_host_stages;
 
-/* Threads for a loop over so many elements of tensors. */
-int sac_nsa_threads(const sac_nsa_job *job, int64_t elements);
+/* Threads for a loop over so many elements of tensors. A team of them costs microseconds, and spins when it is done: a few
+ * thousand elements are sooner done by one. */
+static inline int sac_nsa_threads(const sac_nsa_job *job, int64_t elements) {
+    return elements < 1 << 15 ? 1 : job->ctx->num_threads;
+}
 
 saccade_status sac_nsa_host_offsets(const sac_nsa_job *job, int32_t *cu_cmp, int32_t *cu_tiles);
 saccade_status sac_nsa_host_compress(const sac_nsa_job *job, void *scratch);
