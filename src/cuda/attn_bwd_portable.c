@@ -19,12 +19,13 @@ typedef struct bwd_tile {
 } bwd_tile;
 
 static const bwd_tile tiles[] = {
-    {2, 64, 128, 128, 2, 2, 8, 4, 4, 4, 1}, /* registers: 64 of S and of dP a lane */
+    {2, 64, 128, 64, 2, 1, 4, 4, 2, 4, 2},  /* registers: 64 of S, of dP, of dQ a lane; 218 KiB for two */
     {2, 64, 64, 128, 2, 1, 8, 2, 4, 2, 1},  /* 99 KiB of shared memory */
     {2, 128, 64, 128, 2, 2, 8, 2, 4, 2, 1}, /* registers: 64 of dK and of dV a lane */
     {2, 128, 64, 128, 2, 1, 8, 2, 4, 2, 1}, /* 163 KiB of shared memory, sm_80's */
     {2, 128, 64, 64, 1, 1, 8, 2, 4, 2, 1},  /* 99 KiB of shared memory */
-    {2, 256, 64, 64, 1, 1, 8, 2, 2, 2, 1},  /* registers, as above */
+    {2, 256, 64, 64, 2, 2, 8, 2, 2, 2, 1},  /* registers, as above; 216 KiB */
+    {2, 256, 64, 64, 1, 1, 8, 2, 2, 2, 1},  /* 163 KiB of shared memory, sm_80's */
     {2, 256, 32, 32, 1, 1, 4, 2, 2, 2, 1},  /* 99 KiB of shared memory */
     {4, 64, 32, 64, 1, 1, 8, 2, 4, 2, 1},   /* 99 KiB of shared memory */
     {4, 128, 32, 32, 1, 1, 8, 2, 2, 2, 1},  /* registers, for the two halves of each operand; 74 KiB */
@@ -56,6 +57,12 @@ static int32_t smem_of(const bwd_tile *t, int32_t head_dim, int32_t head_dim_v) 
            t->element_bytes;
 }
 
+/* As many CTAs an SM as the tile is made for; the driver takes a KiB of each. */
+static bool fits(const bwd_tile *t, int32_t head_dim, int32_t head_dim_v, int32_t smem_bytes) {
+    enum { RESERVED = 1024 };
+    return t->ctas_per_sm * (smem_of(t, head_dim, head_dim_v) + RESERVED) <= smem_bytes + RESERVED;
+}
+
 static int32_t smem_of_dq(const dq_tile *t, int32_t head_dim, int32_t head_dim_v) {
     return (t->q_tile + t->kv_tile) * (round_up(head_dim, 16) + 8 + round_up(head_dim_v, 16) + 8) *
            t->element_bytes;
@@ -68,7 +75,7 @@ static const bwd_tile *choose_tile(int32_t dtype, int32_t head_dim, int32_t head
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
         const bwd_tile *t = &tiles[i];
         if (t->element_bytes != (dtype == SAC_F32 ? 4 : 2) || sac_max(head_dim, head_dim_v) > t->head_dim ||
-            smem_of(t, head_dim, head_dim_v) > smem_bytes)
+            !fits(t, head_dim, head_dim_v, smem_bytes))
             continue;
         if (!kv_block || t->kv_tile <= kv_block) return t;
         if (!too_wide || t->kv_tile < too_wide->kv_tile) too_wide = t;

@@ -8,26 +8,26 @@ typedef enum tile_use {
 } tile_use;
 
 typedef struct fwd_tile {
-    int32_t element_bytes, head_dim; /* the larger of D and Dv, at most */
-    int32_t q_tile, kv_tile, warps, ctas_per_sm;
+    int32_t element_bytes, head_dim;                     /* the larger of D and Dv, at most */
+    int32_t q_tile, kv_tile, q_kept, warps, ctas_per_sm; /* q_kept: steps of 16 columns of Q in registers */
     tile_use use;
 } fwd_tile;
 
 /* In order of preference; the first that is for such a call and fits its head dimensions and the device's shared memory
  * is taken. Last column: what stops the next larger tile. */
 static const fwd_tile tiles[] = {
-    {2, 64, 64, 64, 4, 3, FEW_ROWS},  /* decoding waits for memory: many CTAs, each with little to compute */
-    {2, 128, 64, 64, 4, 3, FEW_ROWS}, /* registers: 168 a thread */
-    {2, 256, 64, 64, 4, 1, FEW_ROWS}, /* registers */
-    {2, 64, 128, 128, 4, 2, PLAIN_SCORES}, /* registers: 128 scores a lane */
-    {2, 64, 128, 64, 4, 2, ANY_CALL},      /* registers, once scores are transformed or masked by a text */
-    {2, 128, 128, 64, 4, 2, ANY_CALL},     /* registers: 64 scores and 128 sums a lane */
-    {2, 256, 128, 64, 8, 1, ANY_CALL},     /* registers: 16 rows a warp; 132 KiB */
-    {2, 256, 64, 32, 4, 1, ANY_CALL}, /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
-    {4, 64, 64, 64, 4, 2, ANY_CALL},  /* registers, for the two halves of each operand */
-    {4, 128, 64, 32, 4, 1, ANY_CALL}, /* registers */
-    {4, 256, 64, 16, 4, 1, ANY_CALL}, /* registers; 99 KiB and a little */
-    {4, 256, 32, 16, 2, 1, ANY_CALL}, /* 99 KiB of shared memory */
+    {2, 64, 64, 64, 0, 4, 3, FEW_ROWS},  /* decoding waits for memory: many CTAs with little to compute */
+    {2, 128, 64, 64, 0, 4, 3, FEW_ROWS}, /* registers: 168 a thread */
+    {2, 256, 64, 64, 0, 4, 1, FEW_ROWS}, /* registers */
+    {2, 64, 128, 128, 0, 4, 2, PLAIN_SCORES}, /* registers: 128 scores a lane */
+    {2, 64, 128, 64, 0, 4, 2, ANY_CALL},      /* registers, once scores are transformed or masked by a text */
+    {2, 128, 128, 64, 0, 4, 2, ANY_CALL},     /* registers: 64 scores and 128 sums a lane */
+    {2, 256, 128, 64, 12, 8, 1, ANY_CALL},    /* registers: 16 rows a warp; 132 KiB */
+    {2, 256, 64, 32, 0, 4, 1, ANY_CALL}, /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
+    {4, 64, 64, 64, 0, 4, 2, ANY_CALL},  /* registers, for the two halves of each operand */
+    {4, 128, 64, 32, 0, 4, 1, ANY_CALL}, /* registers */
+    {4, 256, 64, 16, 0, 4, 1, ANY_CALL}, /* registers; 99 KiB and a little */
+    {4, 256, 32, 16, 0, 2, 1, ANY_CALL}, /* 99 KiB of shared memory */
 };
 
 static int32_t round_up(int32_t x, int32_t to) { return (x + to - 1) / to * to; }
@@ -143,6 +143,7 @@ saccade_status sac_portable_launch_forward(sac_portable_job *job) {
     sac_portable_define_scores(job, &spec);
     sac_kernel_define(&spec, "Q_TILE", t->q_tile);
     sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
+    sac_kernel_define(&spec, "Q_KEPT", sac_min(t->q_kept, round_up(args->head_dim, 16) / 16));
     sac_kernel_define(&spec, "MIN_CTAS", t->ctas_per_sm);
     sac_kernel_define(&spec, "SPLIT", cut.num_splits > 1);
     sac_portable_define_pack(job, &spec, cut.pack);

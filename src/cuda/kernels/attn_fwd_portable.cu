@@ -1,8 +1,8 @@
 /* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head, or (PACK) of some
  * heads that share a key head.
  *
- * Needs, from attn_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS MIN_CTAS ALIGNED TRANSFORM
- * HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK HAS_PARTS SPLIT PACK.
+ * Needs, from attn_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE Q_KEPT NUM_THREADS MIN_CTAS ALIGNED
+ * TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK HAS_PARTS SPLIT PACK.
  *
  * Each warp owns Q_TILE / warps rows, whole: row statistics never leave a quad of lanes. Two CTAs an SM hide each
  * other's waits, so one buffer of K and one of V are enough: V travels while S = Q K^T is computed, the next K
@@ -31,6 +31,7 @@ enum {
 
 typedef float score_acc[MT][ST][4];
 typedef float out_acc[MT][OT][4];
+typedef frag_a kept_q[Q_KEPT > 0 ? Q_KEPT : 1][MT];
 
 /* One entry for each of the rows g + 16 m and g + 16 m + 8 of the warp. sum: this lane's columns only. */
 typedef struct row_stats {
@@ -271,6 +272,24 @@ SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_pla
     return work;
 }
 
+/* The first Q_KEPT steps of 16 columns of Q stay in registers, where there is room: a warp of few rows reads shared memory
+ * more than it multiplies. */
+SAC_FN void keep_q(kept_q &kept, ptx_smem q_lane) {
+#pragma unroll
+    for (int k = 0; k < Q_KEPT; k++)
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+            frag_load_a<K_INNER, D_PITCH>(&kept[k][m], q_lane + (m * D_PITCH + k) * 16 * sizeof(element));
+}
+
+/* S = Q K^T */
+SAC_FN void multiply_scores(score_acc &s, const kept_q &kept, ptx_smem q_lane, ptx_smem k_lane) {
+    constexpr int OFFSET = Q_KEPT * 16 * sizeof(element);
+    acc_clear(s);
+    gemm_from_frags<K_INNER, D_PITCH, Q_KEPT>(s, kept, k_lane);
+    gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16 - Q_KEPT>(s, q_lane + OFFSET, k_lane + OFFSET);
+}
+
 /* All keys that the query tile visits. */
 SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *args,
                    const sac_portable_plan *plan, const cta_work *work, const cta_tiles &tiles) {
@@ -303,6 +322,12 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
             (own.queries.end - own.queries.begin) * heads_of_tile(plan));
         load_keys(tiles.k, args, k, &tile);
     }
+    kept_q kept;
+    if (Q_KEPT > 0) {
+        ptx_cp_async_wait();
+        __syncthreads();
+        keep_q(kept, q_lane);
+    }
     while (more) {
         ptx_cp_async_wait(); /* K, and Q the first time */
         __syncthreads();     /* and nobody reads the old V any more */
@@ -311,10 +336,7 @@ SAC_FN void attend(out_acc &out, row_stats *stats, const sac_attention_args *arg
         score_acc s;
         bool diagonal = HAS_BLOCK_MASK && tile.kind == SAC_DIAGONAL;
         const bool multiplies = !diagonal && score_tile_is_for(&tile, parts);
-        if (multiplies) {
-            acc_clear(s);
-            gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(s, q_lane, k_lane);
-        }
+        if (multiplies) multiply_scores(s, kept, q_lane, k_lane);
         ptx_cp_async_wait(); /* V */
         __syncthreads();
 #if HAS_BLOCK_MASK

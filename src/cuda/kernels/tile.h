@@ -197,6 +197,25 @@ SAC_FN void gemm(float (&acc)[MT][NT][4], ptx_smem a, ptx_smem b) {
     }
 }
 
+/* The same with A in registers: its KT steps. */
+template <operand_layout B, int B_PITCH, int KT, int STEPS, int MT, int NT>
+SAC_FN void gemm_from_frags(float (&acc)[MT][NT][4], const frag_a (&a)[STEPS][MT], ptx_smem b) {
+    constexpr int BLOCK = 16 * sizeof(element);
+#pragma unroll
+    for (int k = 0; k < KT; k++)
+#pragma unroll
+        for (int n = 0; n < NT; n += 2) {
+            frag_b fb[2];
+            frag_load_b<B, B_PITCH>(
+                fb, b + (B == K_INNER ? n / 2 * B_PITCH + k : n / 2 + k * B_PITCH) * BLOCK, 2);
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                frag_mma(acc[m][n], &a[k][m], &fb[0]);
+                frag_mma(acc[m][n + 1], &a[k][m], &fb[1]);
+            }
+        }
+}
+
 /* The k-th 16 columns of an accumulator as an A operand. */
 template <int NT> SAC_FN void frag_of_acc(frag_a *a, const float (&acc)[NT][4], int k) {
     a->p[0] = pair_make(acc[2 * k][0], acc[2 * k][1]);
