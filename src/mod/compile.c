@@ -135,7 +135,8 @@ saccade_status sac_modifier_ready(saccade_context *ctx, const saccade_modifier *
 }
 
 saccade_status saccade_modifier_compile(saccade_context *ctx, saccade_modifier *modifier) {
-    if (!ctx || !modifier) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : "modifier");
+    if (!ctx || !modifier)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : "modifier");
     return sac_modifier_ready(ctx, modifier, false);
 }
 

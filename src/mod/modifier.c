@@ -158,7 +158,10 @@ static saccade_status fill(saccade_modifier *m, const saccade_modifier_params *p
 saccade_status saccade_modifier_create(saccade_context *ctx, saccade_modifier **result,
                                        const saccade_modifier_params *params) {
     if (!ctx || !result || !params)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : !result ? "modifier" : "params");
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL",
+                        !ctx      ? "ctx"
+                        : !result ? "modifier"
+                                  : "params");
     saccade_status status = check_forms(params);
     if (status == SACCADE_OK) status = check_count("aux", params->num_aux, params->aux);
     if (status == SACCADE_OK) status = check_count("scalars", params->num_scalars, params->scalars);
