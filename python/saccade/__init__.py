@@ -48,6 +48,11 @@ def attention(q: Any, k: Any, v: Any, *, return_lse: bool = False, out: Any = No
     """
     import numpy
 
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        if not hasattr(array, "shape"):
+            raise TypeError(f"{name}: an array is needed, not a {type(array).__name__}")
+        if len(array.shape) not in (3, 4):
+            raise ValueError(f"{name}: shape is {tuple(array.shape)}, expected (B, N, H, D) or (T, H, D)")
     shape = (*q.shape[:-1], v.shape[-1])
     if not writable(out):
         raise ValueError("out: is read-only")

@@ -67,7 +67,7 @@ class AttentionOptions:
                 raise TypeError(f"block_mask: a saccade.BlockMask is needed, not {type(self.block_mask).__name__}")
             fields["block_mask"] = self.block_mask.pointer
         if self.backend is not None:
-            kept.append(ffi.new("char[]", self.backend.encode()))
+            kept.append(ffi.new("char[]", str(self.backend).encode()))
             fields["backend"] = kept[-1]
         params = ffi.new("saccade_attention_params *", fields)
         kept.append(params)

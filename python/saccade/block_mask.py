@@ -116,9 +116,13 @@ class BlockMask:
         return _call, self.made_by, {"mask_mod": self.mask_mod}
 
     def __and__(self, other: "BlockMask") -> "BlockMask":
+        if not isinstance(other, BlockMask):
+            return NotImplemented
         return self._combined(lib.saccade_block_mask_and, operator.and_, other)
 
     def __or__(self, other: "BlockMask") -> "BlockMask":
+        if not isinstance(other, BlockMask):
+            return NotImplemented
         return self._combined(lib.saccade_block_mask_or, operator.or_, other)
 
     def __invert__(self) -> "BlockMask":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from typing import Any, Mapping
 
 from ._context import context
@@ -85,5 +86,5 @@ def mask_mod(text: str, **values: Any) -> Modifier:
 
 
 def _split(values: dict[str, Any]) -> dict[str, Any]:
-    numbers = {name: float(v) for name, v in values.items() if isinstance(v, (int, float))}
-    return {"aux": {name: v for name, v in values.items() if name not in numbers}, "scalars": numbers}
+    scalars = {name: float(v) for name, v in values.items() if isinstance(v, numbers.Real)}  # NumPy's too
+    return {"aux": {name: v for name, v in values.items() if name not in scalars}, "scalars": scalars}

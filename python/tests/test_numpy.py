@@ -46,6 +46,9 @@ def test_a_mask_text_reads_arrays_and_scalars_by_name(qkv):
     index = numpy.arange(33)
     visible = (document[:, None] == document) & (index <= index[:, None] + 2)
     numpy.testing.assert_allclose(saccade.attention(*qkv, mask_mod=mask), plain(*qkv, visible), atol=2e-6)
+    for number in (2, numpy.int64(2), numpy.float32(2)):
+        again = saccade.attention(*qkv, mask_mod=saccade.mask_mod(text, document=document, ahead=number))
+        numpy.testing.assert_array_equal(again, saccade.attention(*qkv, mask_mod=mask))
     wider = mask.with_values(scalars={"ahead": 40.0})
     visible = document[:, None] == document
     numpy.testing.assert_allclose(saccade.attention(*qkv, mask_mod=wider), plain(*qkv, visible), atol=2e-6)
@@ -108,6 +111,12 @@ def test_errors_name_the_argument(qkv):
         saccade.attention(q, k, v, mask_mod=lambda b, h, i, j: i >= j)
     with pytest.raises(ValueError, match="mask_mod: is a score_mod"):
         saccade.attention(q, k, v, mask_mod=saccade.score_mod("score"))
+    with pytest.raises(TypeError, match="k: an array is needed, not a list"):
+        saccade.attention(q, k.tolist(), v)
+    with pytest.raises(ValueError, match=r"v: shape is \(16,\), expected"):
+        saccade.attention(q, k, v[0, 0, 0, :16])
+    with pytest.raises(TypeError, match="unsupported operand"):
+        saccade.block_mask.causal(8, 8) & 3
     with pytest.raises(ValueError, match="window: 3 is no pair"):
         saccade.attention(q, k, v, window=3)
     with pytest.raises(saccade.CompileError, match="scor"):
