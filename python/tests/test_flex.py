@@ -239,6 +239,28 @@ def test_keys_of_one_batch_entry_serve_every_batch_entry(device):
         torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-4)
 
 
+def test_torchs_paged_attention(device):
+    """Its masks and score_mods look pages up in tables, and one batch entry of keys serves all."""
+    paged = pytest.importorskip("torch.nn.attention.experimental._paged_attention")
+    q, k, v = (t.detach()[:, :, :128] for t in tensors(device))
+    mask = theirs.create_block_mask(causal, B, 1, 128, 128, device, BLOCK_SIZE=32)
+    pages = paged.PagedAttention(12, 32, B, device=device)
+    caches = [torch.zeros(1, H, 12 * 32, D, device=device) for _ in range(2)]
+    for b in (1, 0):
+        pages.reserve(torch.tensor(b, device=device), torch.tensor(128, device=device))
+    pages.assign(torch.arange(B, device=device), torch.arange(128, device=device).expand(B, -1), k, v, *caches)
+
+    def score_mod(score, b, h, i, j):
+        return score - (i - j) * 0.1
+
+    lengths = torch.full((B,), 128, device=device)
+    options = dict(score_mod=pages.get_score_mod(score_mod, kv_len=lengths),
+                   block_mask=pages.convert_logical_block_mask(mask, kv_len=lengths))
+    out = flex_attention(q, *caches, **options)
+    expected = flex_attention(q, k, v, score_mod=score_mod, block_mask=mask)
+    torch.testing.assert_close(out, expected, atol=5e-6, rtol=1e-4)
+
+
 def test_torchs_way_of_saying_no_mask(device):
     q, k, v = (t.detach() for t in tensors(device))
     nothing = theirs._create_empty_block_mask(q, k)
