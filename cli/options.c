@@ -127,6 +127,9 @@ static void check_together(struct argp_state *state, const attention_options *op
     if (options->block_size[0] && !options->mask_spec) argp_error(state, "--block-size: needs --mask");
     if (options->mask_spec && options->mask_mod)
         argp_error(state, "--mask-mod beside --mask: join them as --mask 'SPEC & mod:TEXT'");
+    const char *backend = options->params.backend;
+    if (options->context.isa && backend && strcmp(backend, "cpu") != 0)
+        argp_error(state, "--isa: is the cpu backend's, not of --backend %s", backend);
     if (options->score_mod_grad && !options->score_mod)
         argp_error(state, "--score-mod-grad: needs --score-mod");
     if (options->backward && options->score_mod && !options->score_mod_grad)

@@ -412,6 +412,7 @@ static void wrong_usage_is_status_2_with_words(void **state) {
         {"attention dense.safetensors -o x --score-mod 'score*scalar(a)'", "there is no scalar 'a'"},
         {"mask 'mod:aux_i32(a, b) == 1' --q-len 8", "there is no aux tensor 'a'"},
         {"attention dense.safetensors -o x --threads 0", "1 to 4096"},
+        {"attention dense.safetensors -o x --isa generic --backend cuda", "--isa: is the cpu backend's"},
         {"attention dense.safetensors -o x --block-size 8,8", "needs --mask"},
         {"attention dense.safetensors -o x --mask causal --mask-mod 1", "& mod:TEXT"},
         {"attention dense.safetensors -o x --score-mod score --backward", "--score-mod-grad"},
