@@ -373,7 +373,8 @@ saccade_backend_report *workload_report(const workload *work, bool backward, DLD
                                                       backward ? &grads : NULL, &p.work.params);
     results_free(&r);
     if (status == SACCADE_OK) {
-        /* Copies in a GPU's memory would start aligned; rows that are not multiples of 16 bytes have a reason of their own. */
+        /* Copies in a GPU's memory would start aligned; rows that are not multiples of 16 bytes have a reason of their
+         * own. */
         if (memory != kDLCPU) request.unaligned = false;
         request.device.device_type = memory;
         status = saccade_select_backend(work->ctx, &request, &report);

@@ -1,4 +1,5 @@
-/* test_cubin_pack.c - kernels compiled by the build: found by what their code depends on, and only where they are whole. */
+/* test_cubin_pack.c - kernels compiled by the build: found by what their code depends on, and only where they are
+ * whole. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

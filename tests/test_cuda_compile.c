@@ -1,5 +1,5 @@
-/* test_cuda_compile.c - every kernel of the portable backend for every architecture, without a GPU: that it compiles, and
- * what it costs in registers, as the assembler reports it. Needs NVRTC; says so and skips where there is none. */
+/* test_cuda_compile.c - every kernel of the portable backend for every architecture, without a GPU: that it compiles,
+ * and what it costs in registers, as the assembler reports it. Needs NVRTC; says so and skips where there is none. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,8 @@
 #include "support/attention_suite.h"
 #include "support/cmocka_all.h"
 
-/* Bytes a lane may spill: loop invariants may wait in local memory, an accumulator must not. Beside two texts, softcap and
- * ALiBi at once, a score more or less no longer shows. */
+/* Bytes a lane may spill: loop invariants may wait in local memory, an accumulator must not. Beside two texts, softcap
+ * and ALiBi at once, a score more or less no longer shows. */
 enum { MOST_SPILLED = 224, MOST_SPILLED_WITH_TEXTS = 640 };
 
 typedef struct target {

@@ -1,5 +1,5 @@
-/* test_cuda_compile_sm90.c - the variants of the Hopper kernels, compiled without a GPU: none may be slow for a reason that
- * the compiler knows. Needs NVRTC; says so and skips where there is none. */
+/* test_cuda_compile_sm90.c - the variants of the Hopper kernels, compiled without a GPU: none may be slow for a reason
+ * that the compiler knows. Needs NVRTC; says so and skips where there is none. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* test_cuda_device.c - the GPU backends as guests: in the caller's stream, graph, context and memory. Each test runs on each
- * backend of SACCADE_TEST_BACKENDS that is one of them, and skips where there is no GPU for it. */
+/* test_cuda_device.c - the GPU backends as guests: in the caller's stream, graph, context and memory. Each test runs
+ * on each backend of SACCADE_TEST_BACKENDS that is one of them, and skips where there is no GPU for it. */
 #include <dlfcn.h>
 #include <malloc.h>
 #include <saccade/attention.h>

@@ -1,5 +1,6 @@
-/* test_cuda_mask_exchange.c - PyTorch's BlockMask read and written on a device. On a GPU what is exported is held against
- * what the host exports of the same mask, and what is imported is exported again; without one, refusals are heard. */
+/* test_cuda_mask_exchange.c - PyTorch's BlockMask read and written on a device. On a GPU what is exported is held
+ * against what the host exports of the same mask, and what is imported is exported again; without one, refusals are
+ * heard. */
 #include <saccade/device_mask.h>
 #include <stdlib.h>
 #include <string.h>

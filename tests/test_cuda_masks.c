@@ -1,6 +1,6 @@
-/* test_cuda_masks.c - block masks built on a device. On a GPU their lists are held against those of the host's builders,
- * bit for bit; without one, the rows that the kernels loop over are, every kernel compiles for every architecture
- * (skipped without NVRTC), and refusals are heard. */
+/* test_cuda_masks.c - block masks built on a device. On a GPU their lists are held against those of the host's
+ * builders, bit for bit; without one, the rows that the kernels loop over are, every kernel compiles for every
+ * architecture (skipped without NVRTC), and refusals are heard. */
 #include <saccade/attention.h>
 #include <saccade/device_mask.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* test_cuda_runtime.c - the GPU runtime as far as it shows without a GPU: refusals in words, compilation, the disk cache.
- * What needs NVRTC says so and skips where there is none. */
+/* test_cuda_runtime.c - the GPU runtime as far as it shows without a GPU: refusals in words, compilation, the disk
+ * cache. What needs NVRTC says so and skips where there is none. */
 #include <saccade/backend.h>
 #include <dirent.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* test_nsa_kernels.c - the device stages of native sparse attention compile for every architecture and keep to registers.
- * Needs NVRTC and no GPU; says so and skips where there is none. */
+/* test_nsa_kernels.c - the device stages of native sparse attention compile for every architecture and keep to
+ * registers. Needs NVRTC and no GPU; says so and skips where there is none. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* test_null_arguments.c - a pointer that is NULL where the headers do not allow it is an argument's name, never a crash. */
+/* test_null_arguments.c - a pointer that is NULL where the headers do not allow it is an argument's name, never a
+ * crash. */
 #include <saccade/backend.h>
 #include <saccade/device_mask.h>
 #include <saccade/nsa.h>

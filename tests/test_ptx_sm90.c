@@ -17,8 +17,8 @@
 #include "cuda/tensor_map.h"
 #include "shared/embedded.h"
 
-/* a (M x D) and p (M x BOX) times b (ROWS x D), which is loaded in a box of BOX rows: the last ones lie outside; and the
- * first M columns of p, stored transposed, times the first M rows of b. D is two panels, BOX no power of two. */
+/* a (M x D) and p (M x BOX) times b (ROWS x D), which is loaded in a box of BOX rows: the last ones lie outside; and
+ * the first M columns of p, stored transposed, times the first M rows of b. D is two panels, BOX no power of two. */
 enum { M = 64, D = 128, ROWS = 70, BOX = 80, PANEL = 64, THREADS = 128 };
 
 static const char source[] =

@@ -21,7 +21,8 @@ static size_t count;
 static saccade_context *ctx;
 static size_t part, num_parts; /* of this process; num_parts 0: everything is kept */
 
-/* The places in the list at which a key was seen first are the same in every process: so it is known whose kernel it is. */
+/* The places in the list at which a key was seen first are the same in every process: so it is known whose kernel it
+ * is. */
 static bool seen(const char *key) {
     for (size_t i = 0; i < count; i++)
         if (strcmp(cubins[i].key, key) == 0) return true;

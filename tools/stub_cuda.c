@@ -1,7 +1,6 @@
-/* stub_cuda.c - a libcuda.so.1 for machines without a GPU: it says it is an H200, keeps "device" memory on the host, and
- * launches nothing. Programs that find it go through every call up to the launch, so that all kernels they would run are
- * compiled and reach the disk cache (scripts/warm-kernels); their results are of course wrong.
- */
+/* stub_cuda.c - a libcuda.so.1 for machines without a GPU: it says it is an H200, keeps "device" memory on the host,
+ * and launches nothing. Programs that find it go through every call up to the launch, so that all kernels they would
+ * run are compiled and reach the disk cache (scripts/warm-kernels); their results are of course wrong. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -99,11 +99,11 @@ SACCADE_API saccade_status saccade_block_mask_from_indices(saccade_context *ctx,
                                                            const saccade_mask_shape *shape,
                                                            const DLTensor *indices, saccade_block_kind kind);
 
-/* Both, either, the opposite: what building it from the combined rule would list. a and b have the same q_len and kv_len;
- * batch and heads broadcast; where the block sizes differ, one divides the other along each axis and the result
- * has the finer. A mask with PARTIAL blocks that carries no mask_mod does not combine. At most SACCADE_MAX_AUX
- * tensors may be read by all the rules together: most masks here read one, from_dense and masks of chosen blocks
- * five. */
+/* Both, either, the opposite: what building it from the combined rule would list. a and b have the same q_len
+ * and kv_len; batch and heads broadcast; where the block sizes differ, one divides the other along each axis
+ * and the result has the finer. A mask with PARTIAL blocks that carries no mask_mod does not combine. At most
+ * SACCADE_MAX_AUX tensors may be read by all the rules together: most masks here read one, from_dense and masks
+ * of chosen blocks five. */
 SACCADE_API saccade_status saccade_block_mask_and(saccade_context *ctx, saccade_block_mask **mask,
                                                   const saccade_block_mask *a, const saccade_block_mask *b);
 SACCADE_API saccade_status saccade_block_mask_or(saccade_context *ctx, saccade_block_mask **mask,

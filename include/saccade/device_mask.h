@@ -63,8 +63,8 @@ SACCADE_API saccade_status saccade_device_mask_documents(saccade_context *ctx, s
 SACCADE_API saccade_status saccade_device_mask_eagle3(saccade_context *ctx, saccade_block_mask **mask,
                                                       const saccade_device_mask_params *params,
                                                       const DLTensor *lengths);
-/* indices (B or 1, H or 1, query blocks, top_k) i32 on the device, last dimension contiguous, ascending, -1 in any place
- * is none. It may change once the lists are built. */
+/* indices (B or 1, H or 1, query blocks, top_k) i32 on the device, last dimension contiguous, ascending, -1 in any
+ * place is none. It may change once the lists are built. */
 SACCADE_API saccade_status saccade_device_mask_from_indices(saccade_context *ctx, saccade_block_mask **mask,
                                                             const saccade_device_mask_params *params,
                                                             const DLTensor *indices, saccade_block_kind kind);
@@ -74,13 +74,13 @@ SACCADE_API saccade_status saccade_device_mask_from_mod(saccade_context *ctx, sa
                                                         const saccade_device_mask_params *params,
                                                         const saccade_bound_modifier *mask_mod);
 
-/* PyTorch's BlockMask: the kv_ four of saccade/block_mask.h on the device, the full pair or NULL, the q_ four NULL. Order
- * within a row does not matter. They may change once the lists are built. The mask carries no mask_mod. */
+/* PyTorch's BlockMask: the kv_ four of saccade/block_mask.h on the device, the full pair or NULL, the q_ four NULL.
+ * Order within a row does not matter. They may change once the lists are built. The mask carries no mask_mod. */
 SACCADE_API saccade_status saccade_device_mask_import(saccade_context *ctx, saccade_block_mask **mask,
                                                       const saccade_device_mask_params *params,
                                                       const saccade_block_mask_tensors *tensors);
-/* Queues the writing of those tensors, on the mask's device, that are not NULL: what saccade_block_mask_export writes of
- * a mask on the host. Errors: INVALID_ARGUMENT (a mask on the host too), DEVICE_ERROR, COMPILE_FAILED. */
+/* Queues the writing of those tensors, on the mask's device, that are not NULL: what saccade_block_mask_export writes
+ * of a mask on the host. Errors: INVALID_ARGUMENT (a mask on the host too), DEVICE_ERROR, COMPILE_FAILED. */
 SACCADE_API saccade_status saccade_device_mask_export(saccade_context *ctx, const saccade_block_mask *mask,
                                                       const saccade_block_mask_tensors *tensors);
 

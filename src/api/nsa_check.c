@@ -177,8 +177,8 @@ static saccade_status check_indices(const sac_nsa_inputs *in, sac_nsa_call *call
     return SACCADE_OK;
 }
 
-/* What the backward walks is the caller's: each list ascending, within its sequence, and -1 behind its end. Indices on a
- * device cannot be read back; there a block that is out of order or out of its sequence ends the list. */
+/* What the backward walks is the caller's: each list ascending, within its sequence, and -1 behind its end. Indices on
+ * a device cannot be read back; there a block that is out of order or out of its sequence ends the list. */
 static saccade_status check_chosen(const sac_nsa_args *args) {
     int64_t first_tile = 0;
     for (int32_t b = 0; b < args->batch; b++) {

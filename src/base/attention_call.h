@@ -15,12 +15,12 @@ typedef struct sac_attention_call {
     DLDevice device;
     const saccade_modifier *score_mod; /* NULL: none; its values are args.score_aux */
     const saccade_modifier *mask_mod;  /* the call's or the block mask's; its values are args.mask_aux */
-    /* NULL: none. Its lists in args.blocks are on the host, and so are the values of the mask_mod that it carries, unless
-     * it was built on the device. */
+    /* NULL: none. Its lists in args.blocks are on the host, and so are the values of the mask_mod that it carries,
+     * unless it was built on the device. */
     const saccade_block_mask *block_mask;
     int64_t total_q, total_k; /* rows of the packed tensors; batch * seqlen when not packed */
-    /* Forward on the host: only these queries of each sequence, whose rows of out and lse alone are written; total_q counts
-     * no others. end 0: all. */
+    /* Forward on the host: only these queries of each sequence, whose rows of out and lse alone are written; total_q
+     * counts no others. end 0: all. */
     sac_range queries;
     /* Backward: dk and dv come in parts, as many as a backend's grad_parts has asked for, the p-th p * stride elements
      * behind the first; their sum is the gradient. 0: in one. */

@@ -27,8 +27,8 @@ typedef struct sac_backend {
     void *(*alloc)(saccade_context *ctx, DLDevice device, size_t bytes);
     void (*free)(saccade_context *ctx, DLDevice device, void *pointer);
     size_t (*workspace)(saccade_context *ctx, const sac_attention_call *call, bool backward);
-    /* How many parts of dk and dv would keep the machine busy, where few keys are seen by many queries; NULL: it knows no
-     * parts. */
+    /* How many parts of dk and dv would keep the machine busy, where few keys are seen by many queries; NULL: it knows
+     * no parts. */
     int32_t (*grad_parts)(saccade_context *ctx, const sac_attention_call *call);
     saccade_status (*forward)(saccade_context *ctx, const sac_attention_call *call);
     saccade_status (*backward)(saccade_context *ctx, const sac_attention_call *call);

@@ -27,8 +27,8 @@ typedef struct sac_nsa_gate_values {
     int64_t row_stride;
 } sac_nsa_gate_values;
 
-/* The gate's backward through one branch: branch_dout = gate * dout, and dgates of the branch = dout . branch_out, where
- * there is a w_gate that times the slope of the sigmoid. */
+/* The gate's backward through one branch: branch_dout = gate * dout, and dgates of the branch = dout . branch_out,
+ * where there is a w_gate that times the slope of the sigmoid. */
 typedef struct sac_nsa_gate_grads {
     sac_nsa_branch branch;
     sac_view dout, branch_out, branch_dout;

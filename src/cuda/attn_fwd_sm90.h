@@ -12,7 +12,8 @@ size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_cal
 
 saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call *call);
 
-/* The variant that serves a call; split: the last tiles' keys are. *modifiers is the text that spec->modifiers points to; the caller frees it. */
+/* The variant that serves a call; split: the last tiles' keys are. *modifiers is the text that spec->modifiers points
+ * to; the caller frees it. */
 saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
                                       char **modifiers);
 

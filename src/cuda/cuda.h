@@ -72,8 +72,8 @@ int32_t sac_cuda_smem_of(int32_t compute_capability);
 saccade_status sac_kernel_launch(saccade_context *ctx, const sac_cuda_device *device,
                                  const sac_kernel_spec *spec, int64_t num_ctas, void **params);
 
-/* In the place of a launch: starts to compile, in a thread, what is neither loaded nor under way nor in the pack or on the
- * disk. Always OK; num_ctas and params do not matter. */
+/* In the place of a launch: starts to compile, in a thread, what is neither loaded nor under way nor in the pack or on
+ * the disk. Always OK; num_ctas and params do not matter. */
 saccade_status sac_kernel_prefetch(saccade_context *ctx, const sac_cuda_device *device,
                                    const sac_kernel_spec *spec, int64_t num_ctas, void **params);
 

@@ -1,6 +1,5 @@
-/* kernel_cache.c - from a spec to a loaded kernel: the context's list, then the pack that the build made, then what a thread
- * compiles ahead, then the disk, then the compiler.
- */
+/* kernel_cache.c - from a spec to a loaded kernel: the context's list, then the pack that the build made, then what a
+ * thread compiles ahead, then the disk, then the compiler. */
 #include <stdlib.h>
 #include <string.h>
 

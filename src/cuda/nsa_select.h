@@ -11,8 +11,8 @@ size_t sac_nsa_cuda_select_scratch(const sac_nsa_job *job);
 saccade_status sac_nsa_cuda_score(const sac_nsa_job *job, float *scores, void *scratch);
 saccade_status sac_nsa_cuda_select(const sac_nsa_job *job, void *scratch);
 
-/* What is launched for these args on a device: the kernel with its defines, and how the work is cut. For tests that only
- * compile it, too. */
+/* What is launched for these args on a device: the kernel with its defines, and how the work is cut. For tests that
+ * only compile it, too. */
 void sac_nsa_select_spec(const sac_nsa_args *args, const sac_cuda_device *device, sac_kernel_spec *spec,
                          sac_nsa_select_plan *plan);
 void sac_nsa_means_spec(const sac_nsa_args *args, sac_kernel_spec *spec);

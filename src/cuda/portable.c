@@ -51,8 +51,8 @@ static const sac_rule_fn rules[] = {sac_rule_not_on_gpu,
                                     sac_rule_no_fp8,
                                     NULL};
 
-/* A few queries whose heads share keys: they lie in one tile here, and their keys are read once. The Hopper forward reads them
- * for each head (docs/performance/portable.md, "Decoding"). */
+/* A few queries whose heads share keys: they lie in one tile here, and their keys are read once. The Hopper forward
+ * reads them for each head (docs/performance/portable.md, "Decoding"). */
 static int rank(const saccade_request *request) {
     enum { ROWS = 64, BEFORE_HOPPER = 5, AFTER_HOPPER = 200 };
     bool shared = request->num_heads > request->num_kv_heads && request->num_kv_heads > 0;
@@ -76,8 +76,8 @@ static saccade_status prefetch_modified(saccade_context *ctx, const sac_cuda_dev
     return spec->modifiers ? sac_kernel_prefetch(ctx, device, spec, num_ctas, params) : SACCADE_OK;
 }
 
-/* With a new modifier, compile for the backward call too that will follow. The gradients are guessed to lie as q, k, v and
- * out do. */
+/* With a new modifier, compile for the backward call too that will follow. The gradients are guessed to lie as q, k, v
+ * and out do. */
 static void prefetch_backward(const sac_portable_job *forward, const sac_attention_call *call) {
     static char workspace[64];
     sac_portable_job job = *forward;

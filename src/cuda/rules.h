@@ -1,4 +1,5 @@
-/* rules.h - the rules that GPU backends share, beside those of base/rules.h. Facts: sac_cuda_facts, or NULL for tensors that are not on a GPU. */
+/* rules.h - the rules that GPU backends share, beside those of base/rules.h. Facts: sac_cuda_facts, or NULL for
+ * tensors that are not on a GPU. */
 #ifndef SAC_CUDA_RULES_H
 #define SAC_CUDA_RULES_H
 

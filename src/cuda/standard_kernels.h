@@ -4,8 +4,8 @@
 
 #include "cuda/attn_portable.h"
 
-/* A call of 8 heads over 8192 keys, for launchers that only see which kernels it takes: every tensor is at `there`, which
- * is never read. group: query heads that share a key head. */
+/* A call of 8 heads over 8192 keys, for launchers that only see which kernels it takes: every tensor is at `there`,
+ * which is never read. group: query heads that share a key head. */
 sac_attention_call sac_call_to_compile(sac_dtype dtype, int32_t head_dim, int32_t head_dim_v,
                                        int32_t seqlen_q, int32_t group, void *there);
 

@@ -14,8 +14,8 @@ typedef struct sac_tensor_extent {
         box_heads; /* 0: one. Otherwise neighbouring heads lie beside each other in the box, of each row */
 } sac_tensor_extent;
 
-/* (column, row, head, batch) coordinates, or with box_heads (column, head, row, batch), over 16-bit elements, 128-byte swizzle, zeros outside. A tensor without
- * elements gets no map: nothing may be loaded from it. */
+/* (column, row, head, batch) coordinates, or with box_heads (column, head, row, batch), over 16-bit elements, 128-byte
+ * swizzle, zeros outside. A tensor without elements gets no map: nothing may be loaded from it. */
 saccade_status sac_tensor_map_make(sac_tensor_map *map, const sac_view *view,
                                    const sac_tensor_extent *extent);
 

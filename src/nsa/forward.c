@@ -9,8 +9,8 @@ size_t sac_nsa_workspace(saccade_context *ctx, const sac_nsa_call *call) {
     return sac_nsa_divide(ctx, &part, NULL).bytes;
 }
 
-/* The view from row `row` of each sequence on, or, row negative, the view whose row -row is its first: rows that are not
- * there must not be touched. */
+/* The view from row `row` of each sequence on, or, row negative, the view whose row -row is its first: rows that are
+ * not there must not be touched. */
 static sac_view from_row(const sac_view *view, int64_t row, int32_t dtype) {
     sac_view moved = *view;
     const int64_t bytes = row * view->row_stride * (int64_t)sac_dtype_bytes(dtype);

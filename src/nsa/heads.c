@@ -4,9 +4,9 @@
 #include "base/context.h"
 #include "nsa/rows.h"
 
-/* Rows of query heads that a part has at most, where it has several key/value heads. On a GPU far more than fill it, and
- * with 128 dimensions half a GB of each tensor. The host touches a fresh workspace page by page, and reads better what a
- * cache still has: as many as keep its threads busy. */
+/* Rows of query heads that a part has at most, where it has several key/value heads. On a GPU far more than fill it,
+ * and with 128 dimensions half a GB of each tensor. The host touches a fresh workspace page by page, and reads better
+ * what a cache still has: as many as keep its threads busy. */
 enum { MOST_ROWS = 1 << 21, MOST_HOST_ROWS = 1 << 17 };
 
 static bool takes_stretches(const sac_nsa_call *call) {

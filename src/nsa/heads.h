@@ -1,5 +1,5 @@
-/* heads.h - a call over a range of its key/value heads is again a call, and its branches and gate can take one stretch of
- * the queries after the other: so that at great lengths only a part of what a call must keep is alive at a time. */
+/* heads.h - a call over a range of its key/value heads is again a call, and its branches and gate can take one stretch
+ * of the queries after the other: so that at great lengths only a part of what a call must keep is alive at a time. */
 #ifndef SAC_NSA_HEADS_H
 #define SAC_NSA_HEADS_H
 

@@ -7,8 +7,8 @@
 
 extern const sac_nsa_stages sac_nsa_host_stages;
 
-/* Threads for a loop over so many elements of tensors. A team of them costs microseconds, and spins when it is done: a few
- * thousand elements are sooner done by one. */
+/* Threads for a loop over so many elements of tensors. A team of them costs microseconds, and spins when it is done: a
+ * few thousand elements are sooner done by one. */
 static inline int sac_nsa_threads(const sac_nsa_job *job, int64_t elements) {
     return elements < 1 << 15 ? 1 : job->ctx->num_threads;
 }

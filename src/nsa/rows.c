@@ -5,8 +5,8 @@
 
 #include "base/half.h"
 
-/* One loop, compiled for each of these and chosen when the library is loaded. Only static functions: the resolver of any
- * other would be exported. */
+/* One loop, compiled for each of these and chosen when the library is loaded. Only static functions: the resolver of
+ * any other would be exported. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
 #define SAC_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else

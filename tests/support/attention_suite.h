@@ -28,8 +28,8 @@ int attention_suite(const char *name, const attention_case *cases, size_t num_ca
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-/* SACCADE_TEST_SHARD=2/8: keeps only every eighth test, the one of index 2 first, so that eight processes share a suite;
- * gives their number. */
+/* SACCADE_TEST_SHARD=2/8: keeps only every eighth test, the one of index 2 first, so that eight processes share a
+ * suite; gives their number. */
 size_t test_take_shard(struct CMUnitTest *tests, size_t count);
 
 /* Skips the running test when this backend cannot serve a plain call here. */

@@ -18,8 +18,8 @@ const nsa_place *nsa_here(void);
 /* Skips a test that is about host memory alone. */
 void nsa_host_only(void);
 
-/* Runs every test on every backend of test_backends(): on a GPU "cuda-portable" is pinned, any other means the library's
- * choice, since one backend need not serve every case. SACCADE_TEST_SHARD as in attention_suite.h. */
+/* Runs every test on every backend of test_backends(): on a GPU "cuda-portable" is pinned, any other means the
+ * library's choice, since one backend need not serve every case. SACCADE_TEST_SHARD as in attention_suite.h. */
 int nsa_suite(const struct CMUnitTest *tests, size_t count);
 
 #endif

@@ -71,8 +71,9 @@ typedef struct results {
 void results_create(const problem *p, results *r); /* all NaN */
 void results_free(results *r);
 
-/* The formula as a textbook has it, in the problem's dtype: every stored intermediate (scores, probabilities,
- * their gradients, outputs) is rounded to it, sums are fp32; backward starts from the stored out and lse. Its error is the measure for backends. */
+/* The formula as a textbook has it, in the problem's dtype: every stored intermediate (scores, probabilities, their
+ * gradients, outputs) is rounded to it, sums are fp32; backward starts from the stored out and lse. Its error is the
+ * measure for backends. */
 void plain_formula(const problem *p, bool forward_only, results *r);
 
 #endif

@@ -1,5 +1,5 @@
-/* sample.c - reads the sample as it is written, no other file. SACCADE_TEST_DATA names its folder where the tests run far
- * from where they were built. */
+/* sample.c - reads the sample as it is written, no other file. SACCADE_TEST_DATA names its folder where the tests run
+ * far from where they were built. */
 #include "support/sample.h"
 
 #include <stdio.h>

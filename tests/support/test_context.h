@@ -1,4 +1,5 @@
-/* test_context.h - one context for all tests of a program: three threads, and the disk cache that the environment names. */
+/* test_context.h - one context for all tests of a program: three threads, and the disk cache that the environment
+ * names. */
 #ifndef TEST_CONTEXT_H
 #define TEST_CONTEXT_H
 

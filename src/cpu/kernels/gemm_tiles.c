@@ -22,8 +22,8 @@ enum { SIDE = 16, WORD = 4, DEPTH = 128, PANEL_ROW = DEPTH + SIDE };
 #define B_0 6
 #define B_1 7
 
-/* Palette 1: eight tiles of 16 rows of 64 bytes. Constant, since the compiler knows of no more than the first bytes that
- * they are read, and would leave the rest of a variable unwritten. */
+/* Palette 1: eight tiles of 16 rows of 64 bytes. Constant, since the compiler knows of no more than the first bytes
+ * that they are read, and would leave the rest of a variable unwritten. */
 void sac_tiles_configure(void) {
     static const struct {
         uint8_t palette, start_row, reserved[14];

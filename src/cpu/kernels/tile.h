@@ -82,8 +82,8 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_t
 void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, const sac_cpu_tile *at,
                      bool backward, void *scratch);
 
-/* Calls fn for the key tile and each strip of `width` lanes. Where the band cuts through the tile, a strip gets the keys
- * that some lane of it sees. */
+/* Calls fn for the key tile and each strip of `width` lanes. Where the band cuts through the tile, a strip gets the
+ * keys that some lane of it sees. */
 typedef void (*tile_fn)(const q_tile *t, const sac_tile *tile, const void *data);
 void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, int width, tile_fn fn, const void *data);
 
