@@ -2,11 +2,13 @@
 
 import gc
 
+import numpy
 import pytest
 
 torch = pytest.importorskip("torch")
 from torch.nn.attention import flex_attention as theirs  # noqa: E402
 
+import saccade  # noqa: E402
 from saccade.torch import create_block_mask, eagle3_block_mask, flex_attention, to_torch_block_mask  # noqa: E402
 
 B, H, N, D = 2, 4, 160, 32
@@ -133,6 +135,46 @@ def test_agrees_with_torchs_flex_attention(device):
     out, my_lse = flex_attention(q, k, v, score_mod=alibi, block_mask=block_mask, return_lse=True)
     torch.testing.assert_close(out, expected, atol=5e-6, rtol=1e-4)
     torch.testing.assert_close(my_lse, lse, atol=5e-6, rtol=1e-4)
+
+
+def test_texts_with_arrays_and_numbers_are_modifiers(device):
+    q, k, v = tensors(device)
+    bias = torch.randn(H, device=device, requires_grad=True)
+    text = saccade.score_mod("score * scalar(gain) + aux_f32(bias, h) * kv_idx", bias=bias, gain=0.5,
+                             grad_text="{ aux_grad(bias, h, grad * kv_idx); return grad * scalar(gain); }")
+    table = documents.int().to(device)
+    visible = saccade.mask_mod("aux_i32(of, q_idx) == aux_i32(of, kv_idx) && q_idx - kv_idx < scalar(w)", of=table, w=9)
+    out = flex_attention(q, k, v, score_mod=text, block_mask=create_block_mask(visible, 1, 1, N, N, device))
+    expected = dense(q, k, v, lambda s, b, h, i, j: s * 0.5 + bias[h] * j,
+                     lambda b, h, i, j: (table[i] == table[j]) & (i - j < 9))
+    torch.testing.assert_close(out, expected, atol=5e-6, rtol=1e-4)
+    for mine, other in zip(*(torch.autograd.grad(o.square().sum(), (q, k, v, bias)) for o in (out, expected))):
+        torch.testing.assert_close(mine, other, atol=1e-3, rtol=1e-3)
+
+
+def test_what_a_text_would_lose_is_refused():
+    q, k, v = tensors("cpu")
+    with pytest.raises(TypeError, match="score_mod: table is a ndarray, here a torch.Tensor"):
+        flex_attention(q, k, v, score_mod=saccade.score_mod("aux_f32(table, h)", table=numpy.zeros(4, numpy.float32)))
+    bias = torch.zeros(4, requires_grad=True)
+    for grad_text in ("", "grad", "{ aux_grad(bias_too, h, grad); return grad; }"):
+        with pytest.raises(NotImplementedError, match="bias asks for a gradient, but the text has no aux_grad"):
+            flex_attention(q, k, v, score_mod=saccade.score_mod(
+                "score + aux_f32(bias, h) + aux_f32(bias_too, h)", grad_text=grad_text, bias=bias,
+                bias_too=bias.detach()))  # fmt: skip
+
+
+def test_torchs_default_device_is_no_matter(device):
+    q, k, v = (t.detach() for t in tensors(device))
+    results = []
+    for default in ("meta", "cpu"):
+        with torch.device(default):
+            slope, reach = 0.1, 40  # of this round's own functions
+            mask = create_block_mask(lambda b, h, i, j: i - j < reach, None, None, N, N, device, BLOCK_SIZE=32)
+            mods = [lambda s, b, h, i, j: s - slope * (i - j), saccade.score_mod("score - scalar(x) * q_idx", x=0.2)]
+            results.append([flex_attention(q, k, v, score_mod=mod, block_mask=mask) for mod in mods])
+    for one, other in zip(*results):
+        assert torch.equal(one, other)
 
 
 def test_compiles_whole_and_uses_new_captured_values(device):

@@ -73,7 +73,7 @@ def attend(
         others["mask_scalars"] = mask.scalars
     for name, tensor in zip(mask.aux_names, mask.aux):
         others[f"mask_aux.{name}"] = tensor
-    spec = Spec(*spec[:NUM_OPTIONS], score.text, score.grad_text, score.aux_names, mask.text, mask.aux_names,
-                tuple(others), list_blocks)  # fmt: skip
+    spec = Spec(*spec[:NUM_OPTIONS], score.text, score.grad_text, score.aux_names, score.scalar_names, mask.text,
+                mask.aux_names, mask.scalar_names, tuple(others), list_blocks)  # fmt: skip
     others = [*others.values(), *lists]
     return attention(q, k, v, sink, score.aux, others, spec, max_seqlens, None if lists else block_mask, with_lse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Callable, Union
 
 import torch
@@ -24,9 +25,23 @@ def bound(kind: str, function: Union[Modifier, str, Callable], device: torch.dev
     if not isinstance(function, (Modifier, str)):
         return _traced(kind, function, device)
     function = texts.as_modifier(kind, function)
-    scalars = torch.tensor(list(function.scalars.values()), dtype=torch.float32) if function.scalars else None
+    _check_arrays(function)
+    values = list(function.scalars.values())
+    scalars = torch.tensor(values, dtype=torch.float32, device="cpu") if values else None
     return TracedModifier(
-        function.text, function.grad_text, tuple(function.aux), list(function.aux.values()), scalars)  # fmt: skip
+        function.text, function.grad_text, tuple(function.aux), list(function.aux.values()), scalars,
+        tuple(function.scalars))  # fmt: skip
+
+
+def _check_arrays(modifier: Modifier) -> None:
+    """They are tensors, and none asks for a gradient that the text does not give."""
+    for name, array in modifier.aux.items():
+        if not isinstance(array, torch.Tensor):
+            raise TypeError(f"{modifier.kind}_mod: {name} is a {type(array).__name__}, here a torch.Tensor is needed")
+        if array.requires_grad and torch.is_grad_enabled() and not re.search(
+                rf"\baux_grad\(\s*{name}\b", modifier.grad_text):  # fmt: skip
+            raise NotImplementedError(f"{modifier.kind}_mod: {name} asks for a gradient, but the text has no "
+                                      f"aux_grad({name}, ...); add it to grad_text, or detach the tensor")
 
 
 def as_modifier(kind: str, function: Union[Modifier, str, Callable], device: torch.device) -> Modifier:
@@ -36,7 +51,7 @@ def as_modifier(kind: str, function: Union[Modifier, str, Callable], device: tor
     traced = _traced(kind, function, device)
     scalars = [] if traced.scalars is None else traced.scalars.tolist()
     return Modifier(kind, traced.text, grad_text=traced.grad_text, aux=dict(zip(traced.aux_names, traced.aux)),
-                    scalars={f"scalar_{i}": value for i, value in enumerate(scalars)})  # fmt: skip
+                    scalars=dict(zip(traced.scalar_names, scalars)))  # fmt: skip
 
 
 def _traced(kind: str, function: Callable, device: torch.device) -> TracedModifier:

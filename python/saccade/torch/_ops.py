@@ -39,8 +39,10 @@ class Spec(NamedTuple):
     score_text: str = ""
     score_grad_text: str = ""
     score_aux: tuple[str, ...] = ()
+    score_scalars: tuple[str, ...] = ()
     mask_text: str = ""
     mask_aux: tuple[str, ...] = ()
+    mask_scalars: tuple[str, ...] = ()
     others: tuple[str, ...] = ()  # names of the operator's `others`, in order
     list_blocks: tuple[int, ...] = ()  # the block size of PyTorch's lists, which then end the operator's `others`
 
@@ -67,11 +69,11 @@ def _load(text: str) -> Spec:
     return spec._replace(scale=scale, softcap=float.fromhex(spec.softcap))
 
 
-def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Optional[CTensor]) -> Optional[Modifier]:
+def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Sequence[str]) -> Optional[Modifier]:
     if not text:
         return None
-    places = {f"scalar_{i}": 0.0 for i in range(scalars.pointer.shape[0])} if scalars else {}
-    return Modifier(kind, text, grad_text=grad_text, aux=dict(zip(names, aux)), scalars=places)
+    return Modifier(
+        kind, text, grad_text=grad_text, aux=dict(zip(names, aux)), scalars=dict.fromkeys(scalars, 0.0))  # fmt: skip
 
 
 def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: Spec, max_seqlens, kept: list):
@@ -82,8 +84,8 @@ def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: S
     options = AttentionOptions(
         scale=s.scale, causal=s.causal, window=s.window, window_align="bottom_right", softcap=s.softcap, sink=sink,
         max_seqlen_q=max_seqlens[0], max_seqlen_k=max_seqlens[1],
-        score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, scalars["score"]),
-        mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, scalars["mask"]),
+        score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, s.score_scalars),
+        mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, s.mask_scalars),
         deterministic=s.deterministic, backend=s.backend, **named)  # fmt: skip
     params = options.to_c(kept)
     for kind, values in scalars.items():

@@ -29,6 +29,7 @@ class TracedModifier:
     aux_names: tuple[str, ...] = ()
     aux: list[torch.Tensor] = field(default_factory=list)
     scalars: Optional[torch.Tensor] = None  # fp32, on the host
+    scalar_names: tuple[str, ...] = ()
     repeatable: bool = True  # no torch function was computed meanwhile, whose result may differ the next time
 
 
@@ -71,8 +72,9 @@ class _Tracer:
         if self.integers:
             names.append(INTEGERS)
             aux.append(torch.tensor(self.integers, dtype=torch.int64, device=self.device))
-        scalars = torch.tensor(self.scalars, dtype=torch.float32) if self.scalars else None
-        return TracedModifier(text, grad_text, tuple(names), aux, scalars, self.repeatable)
+        scalars = torch.tensor(self.scalars, dtype=torch.float32, device="cpu") if self.scalars else None
+        scalar_names = tuple(f"scalar_{i}" for i in range(len(self.scalars)))  # the text knows them by number
+        return TracedModifier(text, grad_text, tuple(names), aux, scalars, scalar_names, self.repeatable)
 
     def backward_text(self, score: Node, result: Node) -> str:
         """dL/d score, and aux_grad for every captured float tensor that asks for a gradient."""

@@ -38,7 +38,8 @@ def trace_once(trace: Callable[..., TracedModifier], function: Callable, device:
         if not reached.tensors:
             return traced
         aux = [t if place is None else reached.tensors[place] for t, place in zip(traced.aux, places)]
-        return TracedModifier(traced.text, traced.grad_text, traced.aux_names, aux, traced.scalars)
+        return TracedModifier(
+            traced.text, traced.grad_text, traced.aux_names, aux, traced.scalars, traced.scalar_names)  # fmt: skip
     traced = trace(function, device)
     if traced.repeatable:
         if len(_known) >= MOST_TRACES:
