@@ -525,5 +525,6 @@ int main(void) {
         cmocka_unit_test(long_work_shows_a_bar_on_a_terminal_only),
         cmocka_unit_test(a_full_standard_output_is_status_1),
     };
+    cmocka_set_test_filter(getenv("SACCADE_TEST_FILTER"));
     return cmocka_run_group_tests(tests, make_inputs, remove_inputs);
 }
