@@ -38,6 +38,7 @@ typedef struct consumer {
     smem_layout *smem;
     q_record *q; /* the tile at hand */
     ring q_ring, k, v;
+    row_limits limits;        /* of the query tile */
     float scale_log2;         /* what s is multiplied by in the exponent */
     float s[KV_TILE / 2];     /* scores, then probabilities */
     float dp[KV_TILE / 2];    /* their gradients, then those of scores */
@@ -121,7 +122,7 @@ SAC_FN void probabilities(consumer *c, const kv_record *tile) {
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     if (KEEPS_PRODUCT) return;
 #if PRESCALED
-    modify_scores(c->s, c->args, c->q, tile);
+    modify_scores(c->s, c->args, c->q, &c->limits, tile);
 #endif
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++) {
@@ -144,10 +145,10 @@ SAC_FN float score_gradient(const consumer *c, const tile_mask *m, int i) {
 }
 
 SAC_FN void score_gradients(consumer *c, const kv_record *tile) {
-    const tile_mask m = tile_mask_of(c->args, c->q, tile, 1);
+    const tile_mask m = tile_mask_of(c->args, c->q, &c->limits, tile, 1);
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++) c->dp[i] = score_gradient(c, &m, i);
-    hide(c->dp, 0, c->args, c->q, tile);
+    hide(c->dp, 0, c->args, c->q, &c->limits, tile);
 #if ONLY_DELTA
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++) c->delta[i / 2 % 2] += c->dp[i];
@@ -223,6 +224,7 @@ SAC_FN int sees(const consumer *c, const kv_record *tile) {
 /* Tiles that this warpgroup sees come in runs; those between are for others. A run also ends with a tile whose product must
  * be made by hand. */
 SAC_FN void attend(consumer *c) {
+    c->limits = row_limits_of(c->q);
     kv_record tile = wait_k(c);
     for (;;) {
         while (!warp_has(sees(c, &tile))) {

@@ -37,7 +37,7 @@
 /* What the softmax is taken of, -inf where hidden; and how exponents are made of it. */
 SAC_FN exponent finish_scores(consumer *c, const kv_record *tile) {
     const exponent e = modify(c, tile);
-    hide(c->s, MINUS_INF, c->args, c->q, tile);
+    hide(c->s, MINUS_INF, c->args, c->q, &c->limits, tile);
     c->v_begin = tile->begin;
     c->v_masked = tile->flags & KV_MASKED;
     return e;
@@ -102,6 +102,7 @@ SAC_FN void last_values(consumer *c, int from) {
 SAC_FN void attend(consumer *c) {
     c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][warpgroup()]));
     c->keys = keys_of(c->q);
+    c->limits = row_limits_of(c->q);
     c->straight_end = straight_end_of(c);
     kv_record tile = wait_k(c);
     for (;;) {

@@ -3,7 +3,6 @@
 #define SAC_ATTN_FWD_SM90_SOFTMAX_H
 
 #include "cuda/kernels/attn_fwd_sm90_products.h"
-#include "cuda/kernels/attn_sm90_mask.h"
 
 /* ALiBi is linear in the columns where no key lies ahead of its query, or none that is seen: there one FMA a score does.
  * Where such keys end, for this warp. */
@@ -46,7 +45,7 @@ SAC_FN exponent modify(consumer *c, const kv_record *tile) {
         return e;
     }
 #if PRESCALED
-    modify_scores(c->s, c->args, c->q, tile);
+    modify_scores(c->s, c->args, c->q, &c->limits, tile);
 #endif
     return e;
 }

@@ -11,27 +11,30 @@ SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
     float sum = c->sum[r], ref = c->ref[r];
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
-    *lse = MINUS_INF;
-    if (!used || sum == 0) return 0; /* a row that saw nothing; one that saw a NaN has a NaN for a sum */
     const int32_t head = head_at(c->q, thread_row() + 8 * r);
     const float sink = c->args->sink ? c->args->sink[head] * LOG2_E : MINUS_INF, top = fmaxf(ref, sink);
-    const float scale = exp2f(ref - top), total = sum * scale + exp2f(sink - top);
-    *lse = top + log2f(total);
-    return scale / total;
+    const float scale = ptx_exp2(ref - top), total = sum * scale + ptx_exp2(sink - top);
+    const float lse_seen = top + ptx_log2(total), factor = scale * ptx_reciprocal(total);
+    const int seen = used && sum != 0; /* one that saw a NaN has a NaN for a sum */
+    *lse = seen ? lse_seen : MINUS_INF;
+    return seen ? factor : 0;
 }
 
 /* This warpgroup's rows of out and lse, row_shift rows behind those of the tile. */
 SAC_FN void store(consumer *c, int32_t row_shift) {
     const sac_attention_args *args = c->args;
     const int32_t used = used_rows(args, c->q);
+    float lse[2], factor[2]; /* of both rows at once: each is a long chain */
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+        factor[r] = finish_row(c, r, query_at(c->q, thread_row() + 8 * r) + row_shift < used, &lse[r]);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int32_t head = head_at(c->q, thread_row() + 8 * r);
         const int32_t row = query_at(c->q, thread_row() + 8 * r) + row_shift;
-        float lse, factor = finish_row(c, r, row < used, &lse);
         if (args->lse.data && row < c->q->end && lane_id() % 4 == 0)
-            *row_value_of(&args->lse, args, c->q, head, row) = lse * LN_2;
-        store_row(c->out, HEAD_DIM_V, r, factor, &args->out, args, c->q, head, row);
+            *row_value_of(&args->lse, args, c->q, head, row) = lse[r] * LN_2;
+        store_row(c->out, HEAD_DIM_V, r, factor[r], &args->out, args, c->q, head, row);
     }
 }
 

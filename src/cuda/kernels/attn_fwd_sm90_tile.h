@@ -8,7 +8,7 @@ typedef sac_attn_fwd_sm90_params kernel_params;
 #define BACKWARD 0
 #define K_STAGES KV_STAGES
 #define V_STAGES KV_STAGES
-#include "cuda/kernels/attn_sm90_tile.h"
+#include "cuda/kernels/attn_sm90_mask.h"
 
 #define MOST_ADDED 256.0f /* to a sum, by a thread, in a tile, before its reference is too low */
 
@@ -20,6 +20,7 @@ typedef struct consumer {
     ring q_ring, k, v;
     uint32_t q_rows;                    /* where this warpgroup's rows of q lie */
     sac_range keys;                     /* that its rows see by the band */
+    row_limits limits;                  /* and those that this thread's two see */
     int32_t v_begin, v_masked;          /* of the tile that p belongs to: its first key; are pairs hidden? */
     float scale_log2;                   /* what s is multiplied by in the exponent */
     int32_t straight_end;               /* up to there ALiBi is linear in the columns */

@@ -99,13 +99,14 @@ SAC_FN void quad_transpose(uint32_t w[4]) {
 /* Sums of a 64-row accumulator, `columns` wide: the r-th of this thread's two rows goes to `to`, times factor, if it is
  * there. All lanes of a quad must come. Factor 0 gives 0, whatever was summed. */
 SAC_FN void store_sums(uint16_t *to, const float *sums, int columns, int r, float factor, int there) {
+    const uint32_t kept = factor == 0 ? 0 : ~0u;
 #pragma unroll
     for (int j = 0; j < columns / 8; j += 4) {
         uint32_t w[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int at = j + i < columns / 8 ? 4 * (j + i) + 2 * r : 0;
-            w[i] = factor == 0 ? 0 : pack(sums[at] * factor, sums[at + 1] * factor);
+            w[i] = pack(sums[at] * factor, sums[at + 1] * factor) & kept;
         }
         quad_transpose(w);
         const int chunk = j + lane_id() % 4;

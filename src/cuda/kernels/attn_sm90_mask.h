@@ -5,6 +5,23 @@
 #include "cuda/kernels/attn_sm90_score.h"
 #include "cuda/kernels/attn_sm90_tile.h"
 
+/* Keys that this thread's two rows see by the band: known once for a query tile, asked of each of its masked tiles. */
+typedef struct row_limits {
+    int32_t begin[2], end[2];
+} row_limits;
+
+SAC_FN row_limits row_limits_of(const q_record *q) {
+    const sac_band band = q->band;
+    row_limits limits;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int32_t row = query_at(q, thread_row() + 8 * r);
+        limits.begin[r] = sac_band_lo(&band, row);
+        limits.end[r] = sac_band_hi(&band, row);
+    }
+    return limits;
+}
+
 /* A key tile as one thread sees it: which of its columns its two rows may see by where they are (bit i / 4 * 2 + i % 2
  * for the i-th score), and the indices that modifiers are asked about: legal ones also for rows and columns behind the
  * end. */
@@ -16,12 +33,10 @@ typedef struct tile_mask {
     int32_t asks; /* the mask_mod decides */
 } tile_mask;
 
-/* May some pair of this warp's rows and the tile be hidden by where it is? */
-SAC_FN int hides_some(const q_record *q, const kv_record *tile) {
-    const sac_range rows = {query_at(q, warp_row()), query_at(q, warp_row() + 15) + 1};
-    const sac_range all = sac_band_keys_all(&q->band, rows);
-    return tile->begin < all.begin || tile->end > all.end || tile->end - tile->begin < KV_TILE ||
-           (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL);
+/* Is some pair of this thread's rows and the tile hidden by where it is? Limits never decrease from row to row. */
+SAC_FN int hides_some(const row_limits *limits, const kv_record *tile) {
+    return tile->begin < limits->begin[1] || tile->end > limits->end[0] ||
+           tile->end - tile->begin < KV_TILE || (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL);
 }
 SAC_FN int asks_mod(const kv_record *tile) { return MASK_MOD && tile->flags >> KV_KIND != SAC_FULL; }
 
@@ -32,9 +47,10 @@ SAC_FN uint32_t columns_before(int32_t end) {
     return count >= 32 ? ~0u : (1u << count) - 1;
 }
 
-SAC_FN uint32_t visible_columns(const q_record *q, const kv_record *tile, int32_t row) {
-    const int32_t begin = sac_band_lo(&q->band, row) - tile->begin;
-    const int32_t end = sac_min(sac_band_hi(&q->band, row), tile->end) - tile->begin;
+/* Of the r-th row, which is query `row`. */
+SAC_FN uint32_t visible_columns(const row_limits *limits, const kv_record *tile, int r, int32_t row) {
+    const int32_t begin = limits->begin[r] - tile->begin;
+    const int32_t end = sac_min(limits->end[r], tile->end) - tile->begin;
     uint32_t seen = columns_before(end) & ~columns_before(begin);
     if (BLOCK_MASK && tile->flags >> KV_KIND == SAC_DIAGONAL) {
         const int32_t column = row + tile->delta - tile->begin;
@@ -44,20 +60,19 @@ SAC_FN uint32_t visible_columns(const q_record *q, const kv_record *tile, int32_
 }
 
 /* place: where pairs are matters. */
-SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q, const kv_record *tile,
-                              int place) {
-    const sac_sequence sequence = sequence_of(args, q->batch);
+SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q, const row_limits *limits,
+                              const kv_record *tile, int place) {
     tile_mask m;
     m.args = args;
     m.q = q;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int32_t row = query_at(q, thread_row() + 8 * r);
-        m.seen[r] = !is_listed(q, tile, r) ? 0 : place ? visible_columns(q, tile, row) : ~0u;
-        m.row[r] = sac_min(row, sequence.q_len - 1);
+        m.seen[r] = !is_listed(q, tile, r) ? 0 : place ? visible_columns(limits, tile, r, row) : ~0u;
+        m.row[r] = sac_min(row, q->band.seqlen_q - 1);
     }
     m.column = tile->begin + first_column();
-    m.last_column = place ? sequence.k_len - 1 : SAC_FAR;
+    m.last_column = place ? q->band.seqlen_k - 1 : SAC_FAR;
     m.asks = asks_mod(tile);
     return m;
 }
@@ -79,8 +94,8 @@ SAC_FN int is_visible(const tile_mask *m, int i, int place) {
 }
 
 SAC_FN void hide_by(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
-                    const kv_record *tile, int place) {
-    const tile_mask m = tile_mask_of(args, q, tile, place);
+                    const row_limits *limits, const kv_record *tile, int place) {
+    const tile_mask m = tile_mask_of(args, q, limits, tile, place);
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++)
         if (!is_visible(&m, i, place)) of_scores[i] = value;
@@ -96,12 +111,12 @@ SAC_FN void hide_rows(float *of_scores, float value, const q_record *q, const kv
 
 /* What belongs to hidden scores becomes `value`. Where only the mask_mod can hide a pair, only it is asked. */
 SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
-                 const kv_record *tile) {
+                 const row_limits *limits, const kv_record *tile) {
     if (!warp_has(tile->flags & KV_MASKED)) return;
-    if (warp_has(hides_some(q, tile)))
-        hide_by(of_scores, value, args, q, tile, 1);
+    if (warp_has(hides_some(limits, tile)))
+        hide_by(of_scores, value, args, q, limits, tile, 1);
     else if (warp_has(asks_mod(tile)))
-        hide_by(of_scores, value, args, q, tile, 0);
+        hide_by(of_scores, value, args, q, limits, tile, 0);
     else if (PACK)
         hide_rows(of_scores, value, q, tile);
 }
@@ -118,8 +133,8 @@ SAC_FN score_place place_of(const tile_mask *m, int i) {
 
 /* Products become what the softmax is taken of. */
 SAC_FN void modify_scores(float *s, const sac_attention_args *args, const q_record *q,
-                          const kv_record *tile) {
-    const tile_mask m = tile_mask_of(args, q, tile, 1);
+                          const row_limits *limits, const kv_record *tile) {
+    const tile_mask m = tile_mask_of(args, q, limits, tile, 1);
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++) {
         const score_place at = place_of(&m, i);

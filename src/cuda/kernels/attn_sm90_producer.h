@@ -27,7 +27,7 @@ SAC_FN void load_q(producer *w, int consumer) {
     ptx_mbarrier_wait(&smem->q_empty[s][consumer], w->q.parity ^ 1);
     if (q->any) {
         const sac_lengths *len = &params->args.len_q;
-        const int32_t batch = batch_of(len, q->batch), row = row_of(len, q->batch) + q->begin + 64 * consumer;
+        const int32_t batch = batch_of(len, q->batch), row = q->q_row + q->begin + 64 * consumer;
         ptx_mbarrier_arrive_expect(full, q_rows(params) * ROW_BYTES * (PANELS + BACKWARD * PANELS_V));
         load_tile(smem->q[s][consumer], &params->q, full, 64, PANELS, PACK ? q->head : row,
                   PACK ? row : q->head, batch);
@@ -111,6 +111,7 @@ SAC_FN q_record locate(const kernel_params *params, int32_t index) {
     const sac_range rows = sac_tile_rows(place.tile, rows_of(params, q.batch), Q_TILE, q_block);
     q.begin = rows.begin;
     q.end = RAGGED && q.batch == params->args.batch ? rows_of(params, q.batch) : rows.end;
+    q.q_row = row_of(&params->args.len_q, q.batch);
     q.any = 0;
     return q;
 }

@@ -24,7 +24,8 @@ typedef struct __align__(16) q_record {
     int32_t batch, head;     /* batch -1: no more work; head: the first, with PACK */
     int32_t begin, end;      /* rows of out, of their sequence */
     int32_t any;             /* some row sees some key: there are key tiles */
-    int32_t kv_head, kv_row; /* where its keys start */
+    int32_t q_row;           /* where the queries of its sequence start */
+    int32_t kv_head, kv_row; /* where its keys do */
     int32_t tail, part;      /* which of the cut tiles, -1: none; which part of its keys */
     sac_band band;           /* of its sequence */
     float slope;             /* ALiBi's, of its head */
@@ -132,7 +133,8 @@ SAC_FN int is_listed(const q_record *q, const kv_record *tile, int r) {
 SAC_FN sac_range keys_of(const q_record *q) {
     const int32_t first = warpgroup() * 64;
     const sac_range rows = {query_at(q, first), sac_min(query_at(q, first + 63) + 1, q->end)}, none = {0, 0};
-    return rows.begin < rows.end ? sac_band_keys_any(&q->band, rows) : none;
+    const sac_band band = q->band;
+    return rows.begin < rows.end ? sac_band_keys_any(&band, rows) : none;
 }
 
 /* Rows of a sequence that one turn of query tiles covers: only behind the last sequence there may be more. */

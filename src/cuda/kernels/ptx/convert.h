@@ -56,6 +56,7 @@ SAC_FN uint32_t ptx_tf32(float x) {
         return d;                                                                                            \
     }
 PTX_FUNCTION(ptx_exp2, "ex2.approx.ftz")       /* 2^x to 2 ulp; 0 for -inf and where it would be subnormal */
+PTX_FUNCTION(ptx_log2, "lg2.approx.ftz")       /* to 2^-22: absolute from 1/2 to 2, else relative */
 PTX_FUNCTION(ptx_reciprocal, "rcp.approx.ftz") /* 1 / x to 1 ulp */
 PTX_FUNCTION(ptx_tanh, "tanh.approx")          /* relative error 2^-11 */
 #undef PTX_FUNCTION
