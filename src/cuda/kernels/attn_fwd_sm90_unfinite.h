@@ -46,9 +46,12 @@ SAC_FN void set_unfinite_aside(smem_layout *smem, uint32_t stage) {
     }
 }
 
-/* A warp beside the producer: passes every tile of values on, or at least its buffer. */
-SAC_FN void inspect_values(smem_layout *smem) {
+/* A warp beside the producer: passes every tile of values in its stages on, or at least the buffer. A stage is always the
+ * same inspector's: one that has not seen a stage's turn before could take its barrier for that of the turn to come. */
+SAC_FN void inspect_values(smem_layout *smem, uint32_t inspector) {
+    static_assert(INSPECTORS <= V_STAGES, "each needs a stage");
     for (ring v = {0, 0};; ring_next(&v, V_STAGES)) {
+        if (v.stage % INSPECTORS != inspector) continue;
         ptx_mbarrier_wait(&smem->v_landed[v.stage], v.parity);
         const int32_t task = smem->v_task[v.stage];
         if (task == V_END) return;

@@ -62,7 +62,7 @@ SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
     }
 }
 
-/* The first warpgroup has few registers: one thread produces, and forward one warp looks through values. */
+/* The first warpgroup has few registers: one thread produces, and forward two warps look through values. */
 SAC_FN void run_cta(const kernel_params *params) {
     extern __shared__ __align__(1024) uint8_t dynamic_smem[];
     smem_layout *smem = (smem_layout *)dynamic_smem;
@@ -71,10 +71,10 @@ SAC_FN void run_cta(const kernel_params *params) {
     if (threadIdx.x < 128) {
         ptx_give_registers(PRODUCER_REGS);
         if (threadIdx.x == 0) produce(params, smem);
+        if (threadIdx.x / 32 == 1) open_counter(params);
 #if !BACKWARD
-        if (threadIdx.x / 32 == 1) inspect_values(smem);
+        if (threadIdx.x / 32 == 2 || threadIdx.x / 32 == 3) inspect_values(smem, threadIdx.x / 32 - 2);
 #endif
-        if (threadIdx.x / 32 == 2) open_counter(params);
     } else {
         ptx_take_registers(CONSUMER_REGS);
         consume(params, smem);

@@ -240,9 +240,12 @@ SAC_FN void produce(const kernel_params *params, smem_layout *smem) {
 #pragma unroll 1
     for (int i = 0; i < CONSUMERS; i++) load_q(&w, i);
 #if !BACKWARD
-    ptx_mbarrier_wait(&smem->v_empty[w.v.stage], w.v.parity ^ 1);
-    smem->v_task[w.v.stage] = V_END;
-    ptx_mbarrier_arrive(&smem->v_landed[w.v.stage]);
+    for (int i = 0; i < V_STAGES; i++) { /* so each inspector meets one */
+        ptx_mbarrier_wait(&smem->v_empty[w.v.stage], w.v.parity ^ 1);
+        smem->v_task[w.v.stage] = V_END;
+        ptx_mbarrier_arrive(&smem->v_landed[w.v.stage]);
+        ring_next(&w.v, V_STAGES);
+    }
 #endif
 }
 

@@ -43,6 +43,7 @@ typedef struct __align__(16) kv_record {
 }
 kv_record;
 enum { KV_LAST = 1, KV_MASKED = 2, KV_KIND = 2 };
+enum { INSPECTORS = 2 };           /* forward: warps beside the producer; each has its own stages of v */
 enum { V_PASS, V_INSPECT, V_END }; /* forward: what attn_fwd_sm90_unfinite.h does with a tile of values */
 
 /* Records are read until a tile is stored, when its q is long free: while the producer writes one, warpgroups may still
