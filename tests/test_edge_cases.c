@@ -95,6 +95,14 @@ static const attention_case cases[] = {
      .head_dim = 64,
      .window = {true, 900, 5, SACCADE_BOTTOM_RIGHT}},
 
+    /* Kernels may begin the key tiles of a window before its first key. */
+    {.name = "window_of_several_key_tiles",
+     .seqlen_q = 700,
+     .num_heads = 2,
+     .head_dim = 128,
+     CAUSAL_TL,
+     .window = {true, 300, 0}},
+
     /* Rows that see nothing. */
     {.name = "bottom_right_with_more_queries_than_keys",
      .seqlen_q = 150,

@@ -165,6 +165,26 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     return tail;
 }
 
+/* Under a window each warpgroup sees as many keys as the one before, from 64 further on. Where the key tiles of a query tile
+ * begin, before its first key, decides how many of them each multiplies. Classified tiles begin at that key. */
+static int32_t lead_of(const sac_attention_call *call, const tile_row *t) {
+    const sac_attention_args *args = &call->args;
+    const sac_band band = sac_band_make(&args->band, args->len_q.seqlen, args->len_k.seqlen);
+    const bool window = band.hi_slope == 1 && band.lo_off > -SAC_FAR && band.hi_off < SAC_FAR;
+    if (!window || args->blocks.by_query.offsets || sac_mask_tiles_serve(call)) return 0;
+    const int32_t keys = band.hi_off - band.lo_off + 63;
+    int32_t best = 0, fewest = SAC_FAR;
+    for (int32_t lead = 0; lead < t->kv_tile; lead += 16) {
+        int32_t multiplied = 0;
+        for (int32_t first = lead; first < lead + q_tile_of(t); first += 64)
+            multiplied += (first + keys - 1) / t->kv_tile - first / t->kv_tile + 1;
+        if (multiplied >= fewest) continue;
+        fewest = multiplied;
+        best = lead;
+    }
+    return best;
+}
+
 static sac_mask_tiles tiles_of(const sac_attention_args *args, const tile_row *t) {
     return sac_mask_tiles_of(args, q_tile_of(t), t->kv_tile);
 }
@@ -202,6 +222,7 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
     sac_attn_fwd_sm90_params params = {.args = call->args,
                                        .order = sac_sm90_query_order(&call->args, q_tile_of(t), device),
                                        .tail = tail_of(call, t, device),
+                                       .lead = lead_of(call, t),
                                        .tiles = tiles_of(&call->args, t),
                                        .total_q = call->total_q};
     plan(call, t, &params);

@@ -25,6 +25,7 @@ typedef struct sac_attn_fwd_sm90_params {
     sac_tile_order order;
     sac_tail_split tail;
     sac_mask_tiles tiles; /* CLASSIFIED */
+    int32_t lead, pad;    /* under a window: how far before a query tile's first key its key tiles begin */
     int64_t total_q;      /* rows of packed queries */
     sac_tile_counter *counter;
 } sac_attn_fwd_sm90_params;

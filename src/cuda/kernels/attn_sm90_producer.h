@@ -132,6 +132,9 @@ SAC_FN sac_walk walk_keys(const kernel_params *params, q_record *q) {
     if (ALIBI) q->slope = args->alibi_slopes[q->batch * args->alibi_batch_stride + q->head];
     sac_walk walk = sac_walk_keys(args, &q->band, q->batch, q->head, rows, KV_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
+#if !BACKWARD
+    if (walk.run.begin >= params->lead) walk.run.begin -= params->lead;
+#endif
     if (rows.begin >= rows.end) walk.run.end = walk.run.begin;
 #if SPLIT
     if (q->tail >= 0) walk.run = part_of(walk.run, q->part, params->tail.parts);
