@@ -1,13 +1,13 @@
 /* attn_fwd_sm90_diagonal.h - a tile of which each row sees one key at most: its products by hand.
  *
- * Multiplied whole, the tile would be KV_TILE products a row for one that counts. Here the four lanes that share a row
- * divide the product with its key, and each adds its own columns of the value. Only visible pairs are touched, so such
- * values need no inspection.
+ * Multiplied whole, the tile would be KV_TILE products a row for one that counts. Here a warp multiplies its 16 rows with
+ * their 16 keys, and each lane adds its own columns of the one value that a row sees. So such values need no inspection.
  */
 #ifndef SAC_ATTN_FWD_SM90_DIAGONAL_H
 #define SAC_ATTN_FWD_SM90_DIAGONAL_H
 
 #include "cuda/kernels/attn_fwd_sm90_softmax.h"
+#include "cuda/kernels/ptx/mma.h"
 
 /* Lists with bits have none. */
 SAC_FN int is_diagonal(const kv_record *tile) {
@@ -19,24 +19,30 @@ SAC_FN const uint8_t *chunk_of(const uint8_t *tile, int rows, int row, int chunk
     return tile + (chunk / 8 * rows + row) * ROW_BYTES + ((chunk ^ row) % 8) * 16;
 }
 
-SAC_FN float product_of_pairs(uint32_t a, uint32_t b, float sum) {
-    const float2 x = unpack(a), y = unpack(b);
-    return fmaf(x.y, y.y, fmaf(x.x, y.x, sum));
-}
-
-/* q k of a row of this warpgroup and a key of the tile, in all four lanes. */
-SAC_FN float product_of(const consumer *c, int row, int key) {
+/* q k of this thread's two rows, each with its own key. They are the diagonals of two products of the warp's 16 rows: with
+ * the keys of its first eight rows, and with those of its last. In which order columns are summed is free, so that lanes
+ * load whole chunks. */
+SAC_FN void products_of(const consumer *c, const int key[2], float product[2]) {
     const uint8_t *q = c->smem->q[c->q_ring.stage][warpgroup()], *k = c->smem->k[c->k.stage];
-    float sum = 0;
+    const int row = thread_row() % 64, of_eight = lane_id() / 4;
+    float upper[4] = {0, 0, 0, 0}, lower[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int chunk = 0; chunk < 8 * PANELS; chunk += 4) {
-        const uint4 x = *(const uint4 *)chunk_of(q, 64, row, chunk + lane_id() % 4);
-        const uint4 y = *(const uint4 *)chunk_of(k, KV_TILE, key, chunk + lane_id() % 4);
-        sum = product_of_pairs(x.x, y.x, product_of_pairs(x.y, y.y, sum));
-        sum = product_of_pairs(x.z, y.z, product_of_pairs(x.w, y.w, sum));
+    for (int chunk = lane_id() % 4; chunk < 8 * PANELS; chunk += 4) {
+        const uint4 x = *(const uint4 *)chunk_of(q, 64, row, chunk),
+                    y = *(const uint4 *)chunk_of(q, 64, row + 8, chunk);
+        const uint4 u = *(const uint4 *)chunk_of(k, KV_TILE, key[0], chunk);
+        const uint4 v = *(const uint4 *)chunk_of(k, KV_TILE, key[1], chunk);
+        const uint32_t rows[2][4] = {{x.x, y.x, x.y, y.y}, {x.z, y.z, x.w, y.w}};
+        const uint32_t first[2][2] = {{u.x, u.y}, {u.z, u.w}}, last[2][2] = {{v.x, v.y}, {v.z, v.w}};
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            mma_warp(upper, rows[i], first[i]);
+            mma_warp(lower, rows[i], last[i]);
+        }
     }
-    sum += __shfl_xor_sync(~0u, sum, 1);
-    return sum + __shfl_xor_sync(~0u, sum, 2);
+    const int owner = (lane_id() & ~3) + of_eight / 2;
+    product[0] = __shfl_sync(~0u, of_eight % 2 ? upper[1] : upper[0], owner);
+    product[1] = __shfl_sync(~0u, of_eight % 2 ? lower[3] : lower[2], owner);
 }
 
 /* The key of the tile that the r-th row sees; -1: none. */
@@ -72,15 +78,15 @@ SAC_FN void add_value(consumer *c, int r, int key, float p) {
 
 /* All of a tile, with its turns of k and v. */
 SAC_FN void attend_diagonal(consumer *c, const kv_record *tile) {
-    float p[2] = {0, 0};
-    int key[2];
+    const int key[2] = {key_seen(c, tile, 0), key_seen(c, tile, 1)},
+              loaded[2] = {sac_max(key[0], 0), sac_max(key[1], 0)};
+    float product[2], p[2];
+    products_of(c, loaded, product);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int row = thread_row() + 8 * r;
-        key[r] = key_seen(c, tile, r);
-        const float product = product_of(c, row % 64, sac_max(key[r], 0));
-        float top = MINUS_INF;
-        if (key[r] >= 0) top = exponent_of_product(c, product, query_at(c->q, row), tile->begin + key[r]);
+        const int32_t i = query_at(c->q, thread_row() + 8 * r);
+        const float top =
+            key[r] < 0 ? MINUS_INF : exponent_of_product(c, product[r], i, tile->begin + key[r]);
         if (warp_has(top > c->ref[r])) scale_row(c, r, raise(c, r, top));
         p[r] = ptx_exp2(top - (c->ref[r] == MINUS_INF ? 0 : c->ref[r]));
         if (lane_id() % 4 == 0) c->sum[r] += p[r];

@@ -23,11 +23,13 @@
 #define pack ptx_pack_bf16
 #define unpack ptx_unpack_bf16
 #define fma_pair ptx_fma_bf16x2
+#define mma_warp ptx_mma_bf16
 #else
 #define INPUT_TYPE "f16"
 #define pack ptx_pack_f16
 #define unpack ptx_unpack_f16
 #define fma_pair ptx_fma_f16x2
+#define mma_warp ptx_mma_f16
 #endif
 
 SAC_FN int lane_id(void) { return threadIdx.x % 32; }
