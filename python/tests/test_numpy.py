@@ -1,6 +1,7 @@
 """The package without torch: NumPy in, NumPy out, and errors in words."""
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -131,6 +132,19 @@ def test_backends_say_why_not():
     assert all(b.reasons or b.usable for b in saccade.backends())
     # A GPU's backends are not held against tensors of the host.
     assert not any("tensors are on" in reason for b in saccade.backends() for reason in b.reasons)
+
+
+def test_the_library_outlives_its_closing():
+    """Threads of OpenMP still wait in code that only this library needs, as they do when Python ends and closes it."""
+    code = """
+import numpy, os, time, saccade
+from saccade._library import ffi, lib
+q = numpy.zeros((1, 512, 8, 64), numpy.float32)
+saccade.attention(q, q, q)
+ffi.dlclose(lib)
+time.sleep(0.1)
+os._exit(0)"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OMP_WAIT_POLICY": "active"})
 
 
 def test_imports_without_torch():
