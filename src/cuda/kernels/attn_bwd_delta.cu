@@ -1,7 +1,8 @@
 /* attn_bwd_delta.cu - before the backward pass: delta = rowsum(out * dout) - dlse of each row and head, zeroes for
  * the sums of dQ, and each part's share of dsink = -sum over rows of exp(sink - lse) delta.
  *
- * One CTA, ROWS_PER_CTA rows of one head; one warp, some rows at a time, whose loads are on their way together. Grid: heads x parts, heads fastest.
+ * One CTA, ROWS_PER_CTA rows of one head; as many lanes a row as it has chunks of 16 bytes, and the loads of some rows are on
+ * their way together. Grid: heads x parts, heads fastest.
  * Needs DTYPE HEAD_DIM HEAD_DIM_V ROWS_PER_CTA ALIGNED NUM_THREADS, and DELTA_IS_THERE: the row sums have been left in
  * delta by attn_bwd_dq_portable.cu, out is not looked at.
  */
@@ -9,84 +10,122 @@
 #include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/element.h"
 
-enum { NUM_WARPS = NUM_THREADS / 32, ROWS_AT_ONCE = 4 };
+#define CHUNK (16 / (int)sizeof(element))
+#define CHUNKS ((HEAD_DIM_V + CHUNK - 1) / CHUNK)
+#define ROW_LANES (CHUNKS > 16 ? 32 : CHUNKS > 8 ? 16 : 8)
 
-SAC_FN float warp_sum(float x) {
+enum { NUM_WARPS = NUM_THREADS / 32, ROWS_AT_ONCE = NUM_THREADS / ROW_LANES, ROWS_AHEAD = 4 };
+
+SAC_FN int row_lane(void) { return threadIdx.x % ROW_LANES; }
+
+/* Over lanes that lie side by side; every one of them has the sum. */
+SAC_FN float lane_sum(float x, int lanes) {
 #pragma unroll
-    for (int other = 16; other > 0; other /= 2) x += __shfl_xor_sync(0xffffffff, x, other);
+    for (int other = lanes / 2; other > 0; other /= 2) x += __shfl_xor_sync(0xffffffff, x, other);
     return x;
 }
 
-/* Neighbours at p, in one access where rows are aligned to it. */
-SAC_FN float2 load_pair(const element *p) {
+typedef union chunk {
+    uint4 whole;
+    pair pairs[CHUNK / 2];
+    element elements[CHUNK];
+} chunk;
+
+/* In one access where rows are aligned to it. */
+SAC_FN chunk load_chunk(const element *p) {
+    chunk c;
 #if ALIGNED
-    return pair_floats(*(const pair *)p);
+    c.whole = *(const uint4 *)p;
 #else
-    return make_float2(element_load(p), element_load(p + 1));
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) c.elements[i] = p[i];
 #endif
+    return c;
 }
 
 /* This lane's part of a row. */
 SAC_FN float row_dot(const sac_attention_args *args, row_place place, int32_t h) {
-    int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
+    const int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
     const element *out = view_row(&args->out, b, h, place.index);
     const element *dout = view_row(&args->dout, b, h, place.index);
     float sum = 0;
 #pragma unroll
-    for (int d = threadIdx.x % 32 * 2; d < HEAD_DIM_V; d += 64) {
-        float2 x = load_pair(out + d), y = load_pair(dout + d);
-        sum += x.x * y.x + x.y * y.y;
+    for (int d = row_lane() * CHUNK; d < HEAD_DIM_V; d += ROW_LANES * CHUNK) {
+        const chunk x = load_chunk(out + d), y = load_chunk(dout + d);
+#pragma unroll
+        for (int i = 0; i < CHUNK / 2; i++) {
+            const float2 a = pair_floats(x.pairs[i]), c = pair_floats(y.pairs[i]);
+            sum += a.x * c.x + a.y * c.y;
+        }
     }
     return sum;
 }
 
-/* Delta of a row, from its dot product; its share of dsink; zeroes for its dQ. */
+/* Delta of a row, from its sum; its share of dsink; zeroes for its dQ. */
 SAC_FN float finish_row(const sac_attention_args *args, const sac_portable_plan *plan, row_place place,
-                        int64_t row, int32_t h, float dot) {
+                        int64_t row, int32_t h, float sum) {
     const int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
     float delta = 0, dsink = 0;
     if (place.used) {
-        delta = DELTA_IS_THERE ? plan->delta[h * plan->total_q + row] : dot;
+        delta = sum;
         if (args->dlse.data) delta -= *row_value(&args->dlse, b, h, place.index);
-        const float lse = *row_value(&args->lse, b, h, place.index);
-        if (args->dsink && lse > -INFINITE) dsink = -ptx_exp2(LOG2_E * (args->sink[h] - lse)) * delta;
+        if (args->dsink) {
+            const float lse = *row_value(&args->lse, b, h, place.index);
+            if (lse > -INFINITE) dsink = -ptx_exp2(LOG2_E * (args->sink[h] - lse)) * delta;
+        }
     }
-    __syncwarp(); /* every lane has read it */
-    if (threadIdx.x % 32 == 0) plan->delta[h * plan->total_q + row] = delta;
     if (plan->dq_sum)
-        for (int d = threadIdx.x % 32; d < DQ_SUM_PITCH; d += 32)
-            plan->dq_sum[(h * plan->total_q + row) * DQ_SUM_PITCH + d] = 0;
+        for (int d = row_lane() * 4; d < DQ_SUM_PITCH; d += ROW_LANES * 4)
+            *(float4 *)(plan->dq_sum + (h * plan->total_q + row) * DQ_SUM_PITCH + d) =
+                make_float4(0, 0, 0, 0);
+    if (row_lane() > 0) return 0;
+    plan->delta[h * plan->total_q + row] = delta;
     return dsink;
+}
+
+/* The place some rows behind another: fewer than a sequence may lie between, or more. */
+SAC_FN row_place place_behind(const sac_attention_args *args, row_place place, int64_t row, int32_t rows) {
+    if (args->len_q.cu_seqlens) return row_place_of(&args->len_q, args->batch, row);
+    place.index += rows;
+    while (place.index >= args->len_q.seqlen) place.index -= args->len_q.seqlen, place.b++;
+    place.used = place.index < sac_length_of(&args->len_q, place.b);
+    return place;
 }
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     attn_bwd_delta(const __grid_constant__ sac_attention_args args,
                    const __grid_constant__ sac_portable_plan plan) {
     __shared__ float warp_dsink[NUM_WARPS];
-    const int32_t h = blockIdx.x % args.num_heads, part = blockIdx.x / args.num_heads,
-                  warp = threadIdx.x / 32;
+    const int32_t h = blockIdx.x % args.num_heads, part = blockIdx.x / args.num_heads;
+    const int64_t first_row = (int64_t)part * ROWS_PER_CTA;
+    const row_place first = row_place_of(&args.len_q, args.batch, first_row);
     float dsink = 0;
-    for (int first = warp; first < ROWS_PER_CTA; first += ROWS_AT_ONCE * NUM_WARPS) {
-        row_place place[ROWS_AT_ONCE];
-        float dot[ROWS_AT_ONCE];
-        const int64_t first_row = (int64_t)part * ROWS_PER_CTA + first;
+    for (int done = 0; done < ROWS_PER_CTA; done += ROWS_AHEAD * ROWS_AT_ONCE) {
+        row_place place[ROWS_AHEAD];
+        float dot[ROWS_AHEAD];
 #pragma unroll
-        for (int i = 0; i < ROWS_AT_ONCE; i++) {
-            const int64_t row = first_row + i * NUM_WARPS;
-            const int there = first + i * NUM_WARPS < ROWS_PER_CTA && row < plan.total_q;
-            place[i] = row_place_of(&args.len_q, args.batch, there ? row : 0);
+        for (int i = 0; i < ROWS_AHEAD; i++) {
+            const int32_t rows = done + i * ROWS_AT_ONCE + threadIdx.x / ROW_LANES;
             dot[i] = 0;
-            if (there && place[i].used && !DELTA_IS_THERE) dot[i] = row_dot(&args, place[i], h);
+            place[i].used = 0;
+            if (rows >= ROWS_PER_CTA || first_row + rows >= plan.total_q) continue;
+            place[i] = place_behind(&args, first, first_row + rows, rows);
+            if (place[i].used)
+                dot[i] = DELTA_IS_THERE ? plan.delta[h * plan.total_q + first_row + rows]
+                                        : row_dot(&args, place[i], h);
         }
 #pragma unroll
-        for (int i = 0; i < ROWS_AT_ONCE; i++) {
-            const int64_t row = first_row + i * NUM_WARPS;
-            if (first + i * NUM_WARPS >= ROWS_PER_CTA || row >= plan.total_q) break;
-            dsink += finish_row(&args, &plan, place[i], row, h, warp_sum(dot[i]));
+        for (int i = 0; i < ROWS_AHEAD; i++) {
+            const int32_t rows = done + i * ROWS_AT_ONCE + threadIdx.x / ROW_LANES;
+            const float sum = DELTA_IS_THERE ? dot[i] : lane_sum(dot[i], ROW_LANES);
+            __syncwarp(); /* every lane has read what was there */
+            if (rows < ROWS_PER_CTA && first_row + rows < plan.total_q)
+                dsink += finish_row(&args, &plan, place[i], first_row + rows, h, sum);
         }
     }
     if (!args.dsink) return;
-    if (threadIdx.x % 32 == 0) warp_dsink[warp] = dsink;
+    dsink = lane_sum(dsink, 32);
+    if (threadIdx.x % 32 == 0) warp_dsink[threadIdx.x / 32] = dsink;
     __syncthreads();
     if (threadIdx.x > 0) return;
     float sum = 0;
