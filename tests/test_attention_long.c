@@ -70,6 +70,15 @@ static const attention_case cases[] = {
      .num_heads = 2,
      .num_kv_heads = 1,
      .blocks = {BLOCKS_EAGLE3, 128, 128}},
+    {.name = "eagle3_300_by_4_rounds_with_a_learned_bias",
+     .seqlen_q = 300,
+     .seqlen_k = 1200,
+     .num_heads = 4,
+     .num_kv_heads = 2,
+     .head_dim = 128,
+     .score_mod = &test_relative_bias,
+     .softcap = 3,
+     .blocks = {BLOCKS_EAGLE3, 128, 128}},
 };
 
 int main(void) { return attention_suite("attention_long", cases, COUNT_OF(cases), NULL, 0, false); }

@@ -21,6 +21,7 @@
  * the last three, or a scale that is not positive), RAGGED (lengths come from device memory).
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
+#include "cuda/kernels/attn_bwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_bwd_sm90_producer.h"
 #include "cuda/kernels/attn_bwd_sm90_score.h"
 #include "cuda/kernels/attn_bwd_sm90_store.h"
@@ -306,6 +307,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     smem_layout *smem = (smem_layout *)dynamic_smem;
     const key_tile own = key_tile_of(&params);
     if (own.keys.begin >= own.keys.end) return;
+#if BLOCK_MASK && !PACK
+    if (only_diagonals(&params, &own)) {
+        attend_diagonals(&params, &own);
+        return;
+    }
+#endif
     if (threadIdx.x == 0) {
         smem->own = own;
         smem->unfinite_keys = 0;
