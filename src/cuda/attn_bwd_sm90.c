@@ -117,9 +117,10 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
     sac_kernel_define(
         &spec, "DQ_COLUMNS",
         t->q_tile == 64 * CONSUMERS ? sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS) * SAC_SUM_COLUMNS : 64);
-    sac_kernel_define(&spec, "PRODUCER_REGS", t->producer_regs);
-    sac_kernel_define(&spec, "CONSUMER_REGS", t->consumer_regs);
-    sac_kernel_define(&spec, "SECOND_REGS", t->second_regs);
+    const int32_t given = args->blocks.by_query.bits ? 16 : 0; /* by each consumer: gathering takes more */
+    sac_kernel_define(&spec, "PRODUCER_REGS", t->producer_regs + CONSUMERS * given);
+    sac_kernel_define(&spec, "CONSUMER_REGS", t->consumer_regs - given);
+    sac_kernel_define(&spec, "SECOND_REGS", t->second_regs - given);
     sac_kernel_define(&spec, "SUM_DQ", sum_dq);
     sac_kernel_define(&spec, "SMEM_BYTES", spec.smem_bytes);
     return spec;
@@ -144,10 +145,23 @@ static sac_query_pieces pieces_of(const sac_attention_args *args, const tile_row
     p.row_groups = sac_ceil_div(p.rows, SAC_SUM_ROWS);
     p.a_sequence = sac_ceil_div(args->len_q.seqlen, p.queries);
     p.a_tile = t->q_tile / p.rows;
+    p.rows_inverse = SAC_PACK_INVERSE(p.rows);
+    p.heads_inverse = SAC_PACK_INVERSE(p.heads);
+    p.part_inverse = SAC_PACK_INVERSE(blocks->part);
     return p;
 }
 
-/* Rows of the sums of one head, or of one list. */
+static size_t sum_bytes(int64_t rows, int32_t head_dim) {
+    return (size_t)rows * (size_t)sac_ceil_div(head_dim, SAC_SUM_COLUMNS) * SAC_SUM_COLUMNS * sizeof(float);
+}
+
+/* Rows of the sums of one head: its sequences, each from a multiple of 8 on. */
+static int64_t head_rows_of(const sac_lengths *len, int64_t total, int32_t batch) {
+    return len->cu_seqlens ? (total + (int64_t)SAC_SUM_ROWS * batch) / SAC_SUM_ROWS * SAC_SUM_ROWS
+                           : sac_sum_row(len, batch);
+}
+
+/* Rows of the sums of dQ of one head, or of one list. */
 static int64_t sum_rows_of(const sac_attention_call *call, const sac_query_pieces *pieces) {
     const sac_attention_args *args = &call->args;
     const bool packed = args->len_q.cu_seqlens;
@@ -156,40 +170,64 @@ static int64_t sum_rows_of(const sac_attention_call *call, const sac_query_piece
                                      : (int64_t)args->batch * pieces->a_sequence;
         return count * pieces->row_groups * SAC_SUM_ROWS;
     }
-    return packed ? (call->total_q + (int64_t)SAC_SUM_ROWS * args->batch) / SAC_SUM_ROWS * SAC_SUM_ROWS
-                  : sac_sum_row(&args->len_q, args->batch);
+    return head_rows_of(&args->len_q, call->total_q, args->batch);
+}
+
+/* Queries that chose blocks one by one come from everywhere, and each is read, and its dQ added to, once a chosen block: at
+ * half the speed where the L2 does not hold it. So all keys of a head walk one stretch of its queries before the next,
+ * and the stretches' dK and dV are added up. A stretch is as long as the L2 has room for its rows of q, dout and the sums
+ * of dQ; it costs a pass over dK and dV, which many query heads must share. */
+enum { MOST_STRETCHES = 64, FEWEST_HEADS = 16 };
+
+static int32_t stretches_of(const sac_attention_call *call, const sac_cuda_device *device) {
+    const sac_attention_args *args = &call->args;
+    if (!args->blocks.by_query.bits || args->group < FEWEST_HEADS) return 1;
+    if (call->grad_parts > 1 || !sac_attn_bwd_sm90_sums_dq(call)) return 1;
+    const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
+    const int64_t bytes = (int64_t)args->len_q.seqlen * args->group * row_bytes;
+    const int64_t wanted = bytes / device->l2_bytes + 1;
+    return wanted < MOST_STRETCHES ? (int32_t)wanted : MOST_STRETCHES;
+}
+
+static void plan_key_sums(const sac_attention_call *call, size_t *used, sac_attn_bwd_sm90_params *params) {
+    const sac_attention_args *args = &call->args;
+    params->key_sum_rows = head_rows_of(&args->len_k, call->total_k, args->batch);
+    const int64_t rows = args->num_kv_heads * params->key_sum_rows;
+    params->dk_sum = sac_carve(call->workspace, used, sum_bytes(rows, args->head_dim));
+    params->dv_sum = sac_carve(call->workspace, used, sum_bytes(rows, args->head_dim_v));
 }
 
 /* Places delta and the sums in the workspace, which may be NULL; its bytes. */
-static size_t plan(const sac_attention_call *call, sac_portable_plan *rows,
+static size_t plan(const sac_attention_call *call, const sac_cuda_device *device, sac_portable_plan *rows,
                    sac_attn_bwd_sm90_params *params) {
     const sac_attention_args *args = &call->args;
+    const int32_t stretches = stretches_of(call, device);
     size_t used = sac_portable_plan_rows(call, call->workspace, rows);
     params->pieces = pieces_of(args, choose_tile(call, true));
     params->sum_rows = sum_rows_of(call, &params->pieces);
     params->delta = rows->delta;
     params->counter = sac_carve(call->workspace, &used, sizeof *params->counter);
     params->total_q = call->total_q;
-    params->num_parts = sac_max(1, call->grad_parts);
+    params->num_parts = sac_max(stretches, call->grad_parts);
+    params->part_blocks = sac_ceil_div(args->blocks.num_q_blocks, params->num_parts);
     params->dk_part_stride = call->dk_part_stride;
     params->dv_part_stride = call->dv_part_stride;
-    const size_t row_bytes =
-        sizeof(float) * SAC_SUM_COLUMNS * (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
+    const int64_t sum_rows = args->num_heads / params->pieces.heads * params->sum_rows;
     const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
-    float *sums = sac_carve(
-        call->workspace, &used,
-        !sums_dq ? 0 : (size_t)(args->num_heads / params->pieces.heads * params->sum_rows) * row_bytes);
+    float *sums = sac_carve(call->workspace, &used, sums_dq ? sum_bytes(sum_rows, args->head_dim) : 0);
     params->dq_sum = sums_dq && sac_portable_sums_dq(args) ? sums : NULL;
+    params->dk_sum = params->dv_sum = NULL;
+    if (stretches > 1) plan_key_sums(call, &used, params);
     return used;
 }
 
-size_t sac_attn_bwd_sm90_workspace(const sac_attention_call *call) {
+size_t sac_attn_bwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call) {
     sac_attention_call unplaced = *call;
     sac_attn_bwd_sm90_params params;
     sac_portable_plan rows;
     unplaced.workspace = NULL;
-    return plan(&unplaced, &rows, &params);
+    return plan(&unplaced, sac_cuda_facts_of(ctx, call->device)->device, &rows, &params);
 }
 
 static saccade_status make_maps(backward_job *job, const tile_row *t) {
@@ -248,44 +286,85 @@ int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *
     return sac_max(1, wanted < most ? (int32_t)wanted : most);
 }
 
+/* PACK: a head's stretches one after the other, as if they were heads. */
+static sac_tile_order stretch_order(const sac_tile_order *order, int32_t stretches) {
+    return (sac_tile_order){order->num_tiles, order->num_heads * stretches, 1, order->total * stretches};
+}
+
+static saccade_status clear_sum(saccade_context *ctx, float *sum, int64_t rows, int32_t head_dim) {
+    return sum ? sac_cuda_clear(ctx, sum, sum_bytes(rows, head_dim)) : SACCADE_OK;
+}
+
+static saccade_status clear_sums(const backward_job *job) {
+    const sac_attn_bwd_sm90_params *params = &job->params;
+    const sac_attention_args *args = &job->portable.args;
+    saccade_context *ctx = job->portable.ctx;
+    const int64_t rows = args->num_heads / params->pieces.heads * params->sum_rows,
+                  key_rows = args->num_kv_heads * params->key_sum_rows;
+    SAC_TRY(clear_sum(ctx, params->dq_sum, rows, args->head_dim));
+    SAC_TRY(clear_sum(ctx, params->dk_sum, key_rows, args->head_dim));
+    return clear_sum(ctx, params->dv_sum, key_rows, args->head_dim_v);
+}
+
 static saccade_status launch_keys(backward_job *job) {
     sac_portable_job *portable = &job->portable;
     sac_attn_bwd_sm90_params *params = &job->params;
     const sac_attention_args *args = &portable->args;
-    const size_t sum_bytes = (size_t)(args->num_heads / params->pieces.heads * params->sum_rows) *
-                             sizeof(float) * SAC_SUM_COLUMNS *
-                             (size_t)sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS);
-    saccade_status status =
-        params->dq_sum ? sac_cuda_clear(portable->ctx, params->dq_sum, sum_bytes) : SACCADE_OK;
+    saccade_status status = clear_sums(job);
     const tile_row *t = choose_tile(job->call, params->dq_sum != NULL);
     if (status == SACCADE_OK) status = make_maps(job, t);
     if (status != SACCADE_OK) return status;
     params->order = key_order(args, t->kv_tile, portable->device);
+    const int64_t num_ctas = (int64_t)params->order.total * params->num_parts;
+    if (args->blocks.by_query.bits && params->num_parts > 1)
+        params->order = stretch_order(&params->order, params->num_parts);
     sac_kernel_spec spec = sac_attn_bwd_sm90_spec(job->call, params->dq_sum != NULL);
     spec.modifiers = portable->modifiers;
-    return portable->launch(portable->ctx, portable->device, &spec,
-                            (int64_t)params->order.total * params->num_parts, (void *[]){params});
+    return portable->launch(portable->ctx, portable->device, &spec, num_ctas, (void *[]){params});
 }
 
-sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_call *call) {
+sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_args *args) {
     sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_dq_convert_sm90.cu",
                             .entry = "attn_bwd_dq_convert_sm90",
                             .arch_specific = true,
                             .threads = CONVERT_THREADS};
-    sac_kernel_define(&spec, "HEAD_DIM", call->args.head_dim);
-    sac_kernel_define(&spec, "DTYPE", call->args.dtype);
-    sac_kernel_define(&spec, "RAGGED", sac_sm90_ragged(&call->args));
-    sac_kernel_define(&spec, "PACK", call->args.blocks.by_query.bits != NULL);
+    sac_kernel_define(&spec, "HEAD_DIM", args->head_dim);
+    sac_kernel_define(&spec, "DTYPE", args->dtype);
+    sac_kernel_define(&spec, "RAGGED", sac_sm90_ragged(args));
+    sac_kernel_define(&spec, "PACK", args->blocks.by_query.bits != NULL);
     return spec;
 }
 
-static saccade_status launch_convert(backward_job *job) {
-    sac_portable_job *portable = &job->portable;
-    const sac_kernel_spec spec = sac_attn_bwd_dq_convert_sm90_spec(job->call);
-    const int32_t lists = portable->args.num_heads / job->params.pieces.heads;
-    const int64_t groups = job->params.sum_rows / SAC_SUM_ROWS * lists, warps = CONVERT_THREADS / 32;
+/* dq_sum to dq, of all heads. */
+static saccade_status launch_convert(sac_portable_job *portable, sac_attn_bwd_sm90_params *params) {
+    const sac_kernel_spec spec = sac_attn_bwd_dq_convert_sm90_spec(&params->args);
+    const int32_t lists = params->args.num_heads / params->pieces.heads;
+    const int64_t groups = params->sum_rows / SAC_SUM_ROWS * lists, warps = CONVERT_THREADS / 32;
     return portable->launch(portable->ctx, portable->device, &spec, (groups + warps - 1) / warps,
-                            (void *[]){&job->params});
+                            (void *[]){params});
+}
+
+/* The sums of dK or dV lie as those of a dQ whose heads are key heads and share no lists. */
+static saccade_status convert_key_sums(backward_job *job, float *sums, const sac_view *grads,
+                                       int32_t head_dim, float scale) {
+    sac_attn_bwd_sm90_params params = job->params;
+    if (!sums || !grads->data) return SACCADE_OK;
+    params.args.dq = *grads;
+    params.args.len_q = params.args.len_k;
+    params.args.num_heads = params.args.num_kv_heads;
+    params.args.head_dim = head_dim;
+    params.args.scale = scale;
+    params.args.blocks.by_query.bits = NULL;
+    params.pieces = (sac_query_pieces){.heads = 1};
+    params.sum_rows = params.key_sum_rows;
+    params.dq_sum = sums;
+    return launch_convert(&job->portable, &params);
+}
+
+static saccade_status launch_key_converts(backward_job *job) {
+    const sac_attention_args *args = &job->portable.args;
+    SAC_TRY(convert_key_sums(job, job->params.dk_sum, &args->dk, args->head_dim, args->scale));
+    return convert_key_sums(job, job->params.dv_sum, &args->dv, args->head_dim_v, 1);
 }
 
 /* attn_bwd_dq_sm90.cu: dq, or only delta. */
@@ -307,8 +386,9 @@ static saccade_status launch(backward_job *job) {
     saccade_status status = sac_portable_clear_daux(portable);
     if (status == SACCADE_OK) status = launch_delta(job);
     if (status == SACCADE_OK && sac_portable_walks_queries(args)) status = launch_keys(job);
+    if (status == SACCADE_OK) status = launch_key_converts(job);
     if (status == SACCADE_OK && args->dq.data)
-        status = job->params.dq_sum ? launch_convert(job) : launch_queries(job, false);
+        status = job->params.dq_sum ? launch_convert(portable, &job->params) : launch_queries(job, false);
     return status == SACCADE_OK ? sac_portable_fill_grads(portable) : status;
 }
 
@@ -318,7 +398,7 @@ saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call 
     sac_portable_job *portable = &job.portable;
     saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &portable->device);
     if (status != SACCADE_OK) return status;
-    plan(call, &portable->plan, &job.params);
+    plan(call, portable->device, &portable->plan, &job.params);
     status = sac_device_mask(ctx, portable->device, call, &portable->args);
     job.params.args = portable->args;
     if (status == SACCADE_OK) status = sac_cuda_modifier_text(call, &portable->modifiers);

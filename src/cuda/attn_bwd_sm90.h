@@ -13,7 +13,7 @@ enum { SAC_SM90_MOST_GATHERED = 128 };
 /* A bound of the number of key tiles. */
 int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request);
 
-size_t sac_attn_bwd_sm90_workspace(const sac_attention_call *call);
+size_t sac_attn_bwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call);
 
 /* How many parts of dk and dv keep the device busy. */
 int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *call);
@@ -31,6 +31,6 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
 bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call);
 
 /* From the sums of dQ to dq. */
-sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_call *call);
+sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_args *args);
 
 #endif

@@ -77,7 +77,7 @@ static int rank(const saccade_request *request) {
 }
 
 static size_t workspace(saccade_context *ctx, const sac_attention_call *call, bool backward) {
-    return backward ? sac_attn_bwd_sm90_workspace(call) : sac_attn_fwd_sm90_workspace(ctx, call);
+    return backward ? sac_attn_bwd_sm90_workspace(ctx, call) : sac_attn_fwd_sm90_workspace(ctx, call);
 }
 
 const sac_backend sac_cuda_sm90_backend = {

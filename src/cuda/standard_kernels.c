@@ -127,7 +127,7 @@ static saccade_status hopper_backward(const sac_cuda_device *device, const sac_a
     if (call->args.blocks.by_query.bits && !hopper_walks_both_ways(device, call)) return SACCADE_OK;
     const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
     const sac_kernel_spec keys = sac_attn_bwd_sm90_spec(call, sums_dq);
-    sac_kernel_spec dq = sac_attn_bwd_dq_convert_sm90_spec(call);
+    sac_kernel_spec dq = sac_attn_bwd_dq_convert_sm90_spec(&call->args);
     if (!sums_dq) sac_attn_bwd_dq_sm90_spec(call, false, &dq);
     SAC_TRY(visit(NULL, device, &keys, 1, NULL));
     return visit(NULL, device, &dq, 1, NULL);

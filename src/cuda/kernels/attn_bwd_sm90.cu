@@ -1,7 +1,7 @@
 /* attn_bwd_sm90.cu - attention backward on Hopper: one CTA, the dK and dV of one key tile, while the queries of all heads
  * of the group walk by.
  *
- *   producer (one warp)                  consumers (two warpgroups, 64 keys each)
+ *   producer (one warp; PACK: four)      consumers (two warpgroups, 64 keys each)
  *   load k, v                            for each query tile i:
  *   walk the key tile's queries:           s = k q(i)^T,  dp = v dout(i)^T       keys x queries
  *     load q, lse, dout, delta             p = exp(s - lse),  ds = p (dp - delta)   operands in registers
@@ -256,10 +256,10 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
 #if SPLIT_ROLES
     if (warp_has(c.warpgroup == 0)) {
         WALK(add_to_dv);
-        store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
+        store_dv(&c);
     } else {
         WALK(add_to_dk);
-        store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
+        store_dk(&c);
     }
 #else
     WALK(attend);
@@ -271,8 +271,8 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     store_joined(&c);
     return;
 #endif
-    store_keys(&c, c.dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
-    store_keys(&c, c.dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
+    store_dk(&c);
+    store_dv(&c);
 #endif
 }
 
@@ -307,7 +307,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     smem_layout *smem = (smem_layout *)dynamic_smem;
     const key_tile own = key_tile_of(&params);
     if (own.keys.begin >= own.keys.end) return;
-#if BLOCK_MASK && !PACK
+#if PACK
+    if (adds_nothing(&params, &own)) return;
+#elif BLOCK_MASK
     if (only_diagonals(&params, &own)) {
         attend_diagonals(&params, &own);
         return;
@@ -321,7 +323,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     __syncthreads();
     if (threadIdx.x < 128) {
         ptx_give_registers(PRODUCER_REGS);
-        if (threadIdx.x < 32) produce(&params, smem, &own);
+        if (threadIdx.x < 32 * PRODUCER_WARPS) produce(&params, smem, &own);
     } else {
         ptx_take_registers(CONSUMER_REGS);
         consume(&params, smem);

@@ -23,7 +23,8 @@ typedef struct sac_query_pieces {
     int32_t parts, queries, rows;   /* of a piece */
     int32_t row_groups, a_sequence; /* groups of 8 rows a piece; pieces a sequence, where all are as long */
     int32_t a_tile;                 /* pieces a tile */
-    int32_t pad;
+    int32_t rows_inverse, heads_inverse,
+        part_inverse; /* SAC_PACK_INVERSE of rows, heads, and of queries a part */
 } sac_query_pieces;
 
 typedef struct sac_attn_bwd_sm90_params {
@@ -34,9 +35,13 @@ typedef struct sac_attn_bwd_sm90_params {
     float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
     float *dq_sum; /* (lists, sum_rows / 8, D / 16 rounded up, 8, 16); without PACK a list a head; or NULL */
     int64_t dk_part_stride, dv_part_stride; /* see sac_attention_call */
-    int32_t num_parts, pad;                 /* at least 1; each takes a stretch of the queries */
+    int32_t num_parts;                      /* at least 1; each takes a stretch of the queries, */
+    int32_t part_blocks;                    /* PACK: of so many of the lists' blocks */
     int64_t sum_rows; /* of a list: the sequences, each from a multiple of 8 on; PACK: its pieces */
     sac_query_pieces pieces;
+    float *dk_sum,
+        *dv_sum; /* PACK: the parts' dK and dV are added here, as dQ is, a key head a list; or NULL */
+    int64_t key_sum_rows;      /* of a key head */
     sac_tile_counter *counter; /* of query tiles */
 } sac_attn_bwd_sm90_params;
 

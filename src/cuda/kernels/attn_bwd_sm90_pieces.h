@@ -12,32 +12,35 @@ typedef struct gathered_tile {
 } gathered_tile;
 
 /* What the consumers need to know of a row. One that did not choose the keys, or that is none, gets the lse +inf. */
-SAC_FN void put_row(const producer *w, const gathered_tile *t, uint32_t stage, int32_t row) {
+typedef struct gathered_row {
+    int32_t query;
+    float lse, delta;
+} gathered_row;
+
+/* Row `index` of the tile: query / heads of its piece, of head % heads. */
+SAC_FN gathered_row load_row(const producer *w, const gathered_tile *t, int32_t index) {
     const sac_query_pieces *pieces = &w->params->pieces;
     const sac_attention_args *args = &w->params->args;
-    const int32_t piece = row / pieces->rows, rest = row % pieces->rows;
-    const int32_t part = rest / pieces->heads / args->blocks.part, head = t->head + rest % pieces->heads;
-    const uint32_t bits = __shfl_sync(~0u, t->bits, piece);
-    const int32_t query = __shfl_sync(~0u, t->query, piece) + rest / pieces->heads;
-    float lse = -MINUS_INF, delta = 0;
-    if (piece < t->count && query < w->own.sequence.q_len && bits >> part & 1) {
-        const int32_t b = w->own.batch;
-        const int64_t at = (int64_t)row_of(&args->len_q, b) + query;
-        lse = args->lse.data[batch_of(&args->len_q, b) * args->lse.batch_stride +
-                             head * args->lse.head_stride + at * args->lse.row_stride];
-        delta = w->params->delta[head * w->params->total_q + at +
-                                 (args->len_q.cu_seqlens ? 0 : (int64_t)b * args->len_q.seqlen)];
+    const int32_t piece = index * pieces->rows_inverse >> 16, rest = index - piece * pieces->rows;
+    const int32_t query = rest * pieces->heads_inverse >> 16, head = t->head + rest - query * pieces->heads;
+    const uint32_t bits = __shfl_sync(~0u, t->bits, piece) >> (query * pieces->part_inverse >> 16);
+    gathered_row row = {__shfl_sync(~0u, t->query, piece) + query, -MINUS_INF, 0};
+    if (piece < t->count && row.query < w->smem->own.sequence.q_len && bits & 1) {
+        const int32_t b = w->smem->own.batch;
+        const int64_t at = (int64_t)row_of(&args->len_q, b) + row.query;
+        row.lse = args->lse.data[batch_of(&args->len_q, b) * args->lse.batch_stride +
+                                 head * args->lse.head_stride + at * args->lse.row_stride];
+        row.delta = w->params->delta[head * w->params->total_q + at +
+                                     (args->len_q.cu_seqlens ? 0 : (int64_t)b * args->len_q.seqlen)];
     }
-    w->smem->query[stage][row] = query;
-    w->smem->lse[stage][row] = lse_log2(lse);
-    w->smem->delta[stage][row] = delta;
+    return row;
 }
 
 /* Where in dq_sum this lane's group of rows starts. */
 SAC_FN int64_t sum_of_group(const producer *w, const gathered_tile *t) {
     const sac_query_pieces *pieces = &w->params->pieces;
     const int32_t piece = lane_id() / pieces->row_groups, rest = lane_id() % pieces->row_groups;
-    const int64_t index = sac_first_piece(pieces, &w->params->args.len_q, w->own.batch) +
+    const int64_t index = sac_first_piece(pieces, &w->params->args.len_q, w->smem->own.batch) +
                           __shfl_sync(~0u, t->query, piece) / pieces->queries;
     return (t->head / pieces->heads * (w->params->sum_rows / SAC_SUM_ROWS) + index * pieces->row_groups +
             rest) *
@@ -45,12 +48,13 @@ SAC_FN int64_t sum_of_group(const producer *w, const gathered_tile *t) {
 }
 
 SAC_FN void put_record(const producer *w, const gathered_tile *t, q_record *record) {
-    const sac_band band = sac_band_make(&w->params->args.band, w->own.sequence.q_len, w->own.sequence.k_len);
-    const sac_range seen_by_all = sac_band_queries_all(&band, w->own.keys);
+    const key_tile *own = &w->smem->own;
+    const sac_band band = sac_band_make(&w->params->args.band, own->sequence.q_len, own->sequence.k_len);
+    const sac_range seen_by_all = sac_band_queries_all(&band, own->keys);
     const sac_query_pieces *pieces = &w->params->pieces;
-    const int32_t end = sac_min(t->query + pieces->queries, w->own.sequence.q_len);
+    const int32_t end = sac_min(t->query + pieces->queries, own->sequence.q_len);
     const int banded = lane_id() < t->count && (t->query < seen_by_all.begin || end > seen_by_all.end);
-    const int masked = warp_has(banded) || w->own.keys.end - w->own.keys.begin < KV_TILE;
+    const int masked = warp_has(banded) || own->keys.end - own->keys.begin < KV_TILE;
     const int32_t last = __shfl_sync(~0u, end - t->query, t->count - 1);
     if (lane_id() == 0) {
         record->head = t->head;
@@ -69,70 +73,114 @@ SAC_FN void load_piece(const producer *w, const gathered_tile *t, uint8_t *tile,
     if (lane_id() >= t->count) return;
     for (int p = 0; p < panels; p++)
         ptx_tma_load(tile + (p * Q_TILE + lane_id() * rows) * ROW_BYTES, map, full, p * 64, t->head,
-                     row_of(len, w->own.batch) + t->query, batch_of(len, w->own.batch));
+                     row_of(len, w->smem->own.batch) + t->query, batch_of(len, w->smem->own.batch));
 }
 
-/* Who has given q back has given dout back before. */
-SAC_FN void load_gathered(producer *w, const gathered_tile *t) {
+/* lse and delta come while the buffer is waited for. Who has given q back has given dout back before. */
+SAC_FN void load_gathered(const producer *w, const gathered_tile *t) {
     const sac_attn_bwd_sm90_params *params = w->params;
     smem_layout *smem = w->smem;
     const uint32_t s = w->q.stage, row_bytes = t->count * params->pieces.rows * ROW_BYTES;
+    gathered_row row[LANE_ROWS];
+#pragma unroll
+    for (int i = 0; i < LANE_ROWS; i++) row[i] = load_row(w, t, 32 * i + lane_id());
     ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
     load_piece(w, t, smem->q[s], &params->q, &smem->q_full[s], PANELS);
     load_piece(w, t, smem->dout[s], &params->dout, &smem->dout_full[s], PANELS_V);
     put_record(w, t, &smem->q_tile[s]);
 #pragma unroll
-    for (int i = 0; i < LANE_ROWS; i++) put_row(w, t, s, 32 * i + lane_id());
+    for (int i = 0; i < LANE_ROWS; i++) {
+        smem->query[s][32 * i + lane_id()] = row[i].query;
+        smem->lse[s][32 * i + lane_id()] = lse_log2(row[i].lse);
+        smem->delta[s][32 * i + lane_id()] = row[i].delta;
+    }
     announce(&smem->q_full[s], PANELS * row_bytes);
     announce(&smem->dout_full[s], PANELS_V * row_bytes);
-    ring_next(&w->q, Q_STAGES);
 }
 
 /* The pieces of the listed blocks, ascending. What the band hides is hidden pair by pair. */
 typedef struct piece_walk {
-    sac_walk lists; /* no more of it than the list */
-    int32_t first;  /* query of the block at hand */
-    uint32_t bits;  /* its parts that are left */
+    const int32_t *entry;
+    const uint32_t *entry_bits;
+    int32_t entries_left; /* of the list */
+    int32_t first;        /* query of the block at hand */
+    uint32_t bits;        /* its parts that are left */
 } piece_walk;
+
+/* Entries before the first that is of this block or a later one. Each lane looks at the last of one of 32 pieces of what is
+ * left, so that few loads wait for each other. */
+SAC_FN int32_t entries_before(const int32_t *entries, int32_t count, int32_t block) {
+    int32_t first = 0;
+    while (count > 0) {
+        const int32_t piece = sac_ceil_div(count, 32), last = sac_min((lane_id() + 1) * piece, count) - 1;
+        const uint32_t before = __ballot_sync(~0u, SAC_ENTRY_INDEX(entries[first + last]) < block);
+        const int32_t passed = sac_min(__popc(before) * piece, count);
+        first += passed;
+        count = sac_min(piece, count - passed) - 1; /* the last of the piece is none of them */
+    }
+    return first;
+}
+
+/* From the first block of the CTA's stretch on. */
+SAC_FN piece_walk walk_stretch(const producer *w, int32_t head) {
+    const sac_block_mask_args *blocks = &w->params->args.blocks;
+    const key_tile *own = &w->smem->own;
+    sac_walk list;
+    sac_walk_lists(&list, blocks, &blocks->by_key, own->batch, head, blocks->num_kv_blocks,
+                   own->keys.begin / blocks->kv_block, blocks->q_block);
+    const int32_t count = (int32_t)(list.entry_end - list.entry);
+    const int32_t before =
+        own->part ? entries_before(list.entry, count, own->part * w->params->part_blocks) : 0;
+    const piece_walk walk = {list.entry + before, list.bits + before, count - before, 0, 0};
+    return walk;
+}
 
 SAC_FN int next_piece(const producer *w, piece_walk *walk, int32_t *query, uint32_t *bits) {
     const sac_query_pieces *pieces = &w->params->pieces;
     const sac_block_mask_args *blocks = &w->params->args.blocks;
     while (!walk->bits) {
-        if (walk->lists.entry >= walk->lists.entry_end) return 0;
-        walk->first = SAC_ENTRY_INDEX(*walk->lists.entry++) * blocks->q_block;
-        walk->bits = *walk->lists.bits++ & ~0u >> (32 - blocks->q_block / blocks->part);
+        if (walk->entries_left-- <= 0) return 0;
+        const int32_t block = SAC_ENTRY_INDEX(*walk->entry++);
+        if (block >= (w->smem->own.part + 1) * w->params->part_blocks) return 0;
+        walk->first = block * blocks->q_block;
+        walk->bits = *walk->entry_bits++ & ~0u >> (32 - blocks->q_block / blocks->part);
     }
     const int32_t piece = (__ffs(walk->bits) - 1) / pieces->parts, shift = piece * pieces->parts;
     const uint32_t own = ~0u >> (32 - pieces->parts) << shift;
     *query = walk->first + piece * pieces->queries;
     *bits = (walk->bits & own) >> shift;
     walk->bits &= ~own;
-    return *query < w->own.sequence.q_len; /* behind the end all parts seem to have chosen */
+    return *query < w->smem->own.sequence.q_len; /* behind the end all parts seem to have chosen */
 }
 
-/* All that chose the keys, of the heads that share a list. CTAs of different parts take turns with the tiles. */
+/* All of the CTA's stretch that chose the keys, of the heads that share a list. A warp loads the tiles of its own stage: one
+ * alone takes longer to gather a tile than two warpgroups to multiply it. */
 SAC_FN void load_list(producer *w, int32_t head) {
-    const sac_block_mask_args *blocks = &w->params->args.blocks;
     gathered_tile t = {head, 0, 0, 0};
-    piece_walk walk = {};
-    sac_walk_lists(&walk.lists, blocks, &blocks->by_key, w->own.batch, head, blocks->num_kv_blocks,
-                   w->own.keys.begin / blocks->kv_block, blocks->q_block);
-    for (int32_t index = 0, more = 1; more;) {
+    piece_walk walk = walk_stretch(w, head);
+    for (int32_t more = 1; more;) {
         int32_t query;
         uint32_t bits;
         more = next_piece(w, &walk, &query, &bits);
         if (more && lane_id() == t.count) t.query = query, t.bits = bits;
         t.count += more;
         if (t.count == 0 || (more && t.count < w->params->pieces.a_tile)) continue;
-        if (index++ % w->params->num_parts == w->own.part) load_gathered(w, &t);
+        if (is_mine(w)) load_gathered(w, &t);
+        ring_next(&w->q, Q_STAGES);
         t.count = 0;
     }
 }
 
 SAC_FN void produce_queries(producer *w) {
-    const int32_t group = w->params->args.group;
-    for (int32_t i = 0; i < group; i += w->params->pieces.heads) load_list(w, w->own.head * group + i);
+    const int32_t first = w->smem->own.head * w->params->args.group, end = first + w->params->args.group;
+    for (int32_t head = first; head < end; head += w->params->pieces.heads) load_list(w, head);
+}
+
+/* Does the stretch end before the first query that sees the keys? Where stretches are summed that leaves nothing to do. */
+SAC_FN int adds_nothing(const sac_attn_bwd_sm90_params *params, const key_tile *own) {
+    const sac_band band = sac_band_make(&params->args.band, own->sequence.q_len, own->sequence.k_len);
+    const int64_t end = (int64_t)(own->part + 1) * params->part_blocks * params->args.blocks.q_block;
+    return params->dk_sum && end <= sac_band_queries_any(&band, own->keys).begin;
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* attn_bwd_sm90_producer.h - one warp that walks the queries of the CTA's keys and loads what the consumers need: q and
- * dout by the copy engine, issued by one lane; lse and delta by all lanes, in the form in which they are used. */
+/* attn_bwd_sm90_producer.h - warps that walk the queries of the CTA's keys and load what the consumers need: q and dout
+ * by the copy engine, issued by one lane; lse and delta by all lanes, in the form in which they are used. */
 #ifndef SAC_ATTN_BWD_SM90_PRODUCER_H
 #define SAC_ATTN_BWD_SM90_PRODUCER_H
 
@@ -33,11 +33,14 @@ SAC_FN void load_keys(const producer *w) {
     load_tile(w->smem->v, &params->v, full, KV_TILE, PANELS_V, row, w->own.head, batch);
 }
 
+/* With several warps each fills one stage. */
+SAC_FN int is_mine(const producer *w) { return PRODUCER_WARPS == 1 || w->q.stage == threadIdx.x / 32; }
+
 /* Once for each that looks at a stage of its own. */
 SAC_FN void end_queries(producer *w) {
     for (int i = 0; i < (SPLIT_QUERIES ? CONSUMERS : 1); i++) {
-        ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
-        if (lane_id() == 0) {
+        if (is_mine(w)) ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
+        if (is_mine(w) && lane_id() == 0) {
             w->smem->q_tile[w->q.stage].head = -1;
             ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
             if (BY_QUERY) ptx_mbarrier_arrive(&w->smem->dout_full[w->q.stage]); /* issue_dp waits for both */
@@ -144,7 +147,7 @@ SAC_FN void produce_queries(producer *w) {
 
 SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem, const key_tile *own) {
     producer w = {params, smem, *own, {0, 0}};
-    load_keys(&w);
+    if (threadIdx.x < 32) load_keys(&w);
     produce_queries(&w);
     end_queries(&w);
 }

@@ -89,7 +89,6 @@ SAC_FN void take_sums(float *sums, int columns, const uint8_t *from) {
 /* The first warpgroup stores dV, the second dK. */
 SAC_FN void store_joined(consumer *c) {
     smem_layout *smem = c->smem;
-    const sac_attn_bwd_sm90_params *params = c->params;
     const int first = warp_has(c->warpgroup == 0);
     ptx_barrier_sync(CTA_BARRIER, 128 * CONSUMERS);
     if (first)
@@ -99,10 +98,10 @@ SAC_FN void store_joined(consumer *c) {
     ptx_barrier_sync(CTA_BARRIER, 128 * CONSUMERS);
     if (first) {
         take_sums(c->dv, HEAD_DIM_V, smem->dout[0]);
-        store_keys(c, c->dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
+        store_dv(c);
     } else {
         take_sums(c->dk, HEAD_DIM, smem->q[0]);
-        store_keys(c, c->dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
+        store_dk(c);
     }
 }
 

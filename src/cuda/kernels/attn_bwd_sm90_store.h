@@ -94,6 +94,52 @@ SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const s
         store_sums(to, acc, columns, r, scale, row < c->smem->own.keys.end);
     }
 }
+
+#if PACK
+/* Or added to those of the other stretches of the queries. */
+SAC_FN void add_keys(const consumer *c, const float *acc, int columns, float *sums) {
+    const key_tile *own = &c->smem->own;
+    const int64_t first =
+        own->head * c->params->key_sum_rows + sac_sum_row(&c->params->args.len_k, own->batch);
+    const int groups = (columns + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int32_t key = first_key(c) + 8 * r;
+        const int64_t row = first + key;
+        float *to = sums + row / SAC_SUM_ROWS * groups * SUM_GROUP_SIZE +
+                    row % SAC_SUM_ROWS * SAC_SUM_COLUMNS + lane_id() % 4 * 4;
+        if (key >= own->keys.end) continue;
+#pragma unroll
+        for (int j = 0; j < groups; j++) {
+            const float *x = acc + 8 * j + 2 * r;
+            const int whole = SAC_SUM_COLUMNS * j + 8 < columns;
+            ptx_add_f32x4(to + j * SUM_GROUP_SIZE, x[0], x[1], whole ? x[4] : 0, whole ? x[5] : 0);
+        }
+    }
+}
+#endif
+
+SAC_FN void store_dk(const consumer *c) {
+    const sac_attn_bwd_sm90_params *params = c->params;
+#if PACK
+    if (params->dk_sum) {
+        add_keys(c, c->dk, HEAD_DIM, params->dk_sum);
+        return;
+    }
+#endif
+    store_keys(c, c->dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
+}
+
+SAC_FN void store_dv(const consumer *c) {
+    const sac_attn_bwd_sm90_params *params = c->params;
+#if PACK
+    if (params->dv_sum) {
+        add_keys(c, c->dv, HEAD_DIM_V, params->dv_sum);
+        return;
+    }
+#endif
+    store_keys(c, c->dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
+}
 #endif
 
 #endif

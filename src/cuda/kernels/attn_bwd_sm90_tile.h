@@ -61,6 +61,10 @@ typedef struct __align__(16) q_record {
 q_record;
 enum { Q_MASKED = 1, Q_PLACED = 2, Q_KIND = 2 };
 
+/* Gathering a tile takes long: then each stage has a warp. */
+#define PRODUCER_WARPS (PACK ? Q_STAGES : 1)
+static_assert(PRODUCER_WARPS <= 4, "the producers are a warpgroup");
+
 /* Rows of the tile from its first on, as far as there are any. */
 SAC_FN int32_t rows_of(const q_record *tile) {
 #if PACK
@@ -124,14 +128,17 @@ typedef struct smem_layout {
 } smem_layout;
 static_assert(sizeof(smem_layout) <= SMEM_BYTES, "attn_bwd_sm90.c asks for less than lies there");
 
-/* Long tiles first: under a causal mask those of the first keys. */
+/* Long tiles first: under a causal mask those of the first keys. With PACK one stretch of a head's queries follows the
+ * other, and all its keys walk that before the next: its rows and their sums of dQ are at work together, in the L2. */
 SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
-    const sac_tile_place place = sac_tile_place_of(&params->order, blockIdx.x / params->num_parts);
-    const int32_t index = params->order.num_tiles - 1 - place.tile;
+    const int32_t parts = params->num_parts;
+    const sac_tile_place place = sac_tile_place_of(&params->order, PACK ? blockIdx.x : blockIdx.x / parts);
+    const int32_t index = params->order.num_tiles - 1 - place.tile,
+                  head = PACK ? place.head / parts : place.head;
     key_tile t;
-    t.batch = place.head / params->args.num_kv_heads;
-    t.head = place.head % params->args.num_kv_heads;
-    t.part = blockIdx.x % params->num_parts;
+    t.batch = head / params->args.num_kv_heads;
+    t.head = head % params->args.num_kv_heads;
+    t.part = PACK ? place.head % parts : blockIdx.x % parts;
     t.sequence = sequence_of(&params->args, t.batch);
     t.keys = sac_tile_rows(index, t.sequence.k_len, KV_TILE, BLOCK_MASK ? params->args.blocks.kv_block : 0);
     return t;
