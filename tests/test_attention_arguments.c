@@ -55,9 +55,11 @@ static void names_the_shape_it_found_and_the_one_it_wants(void **state) {
     (void)state;
     sac_attention_call call;
     assert_refused(check(Q, SACCADE_TENSOR(k, SACCADE_F32, 2, 5, 2, 8), V, OUT, LSE, NULL, &call),
-                   "k: shape is (2, 5, 2, 8), expected (2, any, any, 16)");
+                   "k: shape is (2, 5, 2, 8), expected (2, Nk, Hkv, 16)");
     assert_refused(check(Q, K, SACCADE_TENSOR(v, SACCADE_F32, 2, 4, 2, 8), OUT, LSE, NULL, &call),
-                   "v: shape is (2, 4, 2, 8), expected (2, 5, 2, any)");
+                   "v: shape is (2, 4, 2, 8), expected (2, 5, 2, Dv)");
+    assert_refused(check(SACCADE_TENSOR(q, SACCADE_F32, 6, 4, 16), K, V, OUT, LSE, NULL, &call),
+                   "q: shape is (6, 4, 16), expected (B, Nq, H, D)");
     assert_refused(check(Q, K, V, SACCADE_TENSOR(out, SACCADE_F32, 2, 3, 4, 16), LSE, NULL, &call),
                    "out: shape");
     assert_refused(check(Q, K, V, OUT, SACCADE_TENSOR(lse, SACCADE_F32, 2, 3, 4), NULL, &call), "lse: shape");

@@ -65,6 +65,10 @@ static saccade_status check_rows(const char *name, int64_t rows, bool packed) {
     return SACCADE_OK;
 }
 
+/* What messages call the extents of q, and those of k and v: dense, packed. */
+static const char *const q_letters[2][4] = {{"B", "Nq", "H", "D"}, {"Tq", "H", "D"}};
+static const char *const kv_letters[2][4] = {{"B", "Nk", "Hkv", "Dv"}, {"Tk", "Hkv", "Dv"}};
+
 static saccade_status check_qkv(const sac_attention_inputs *in, sac_attention_call *call) {
     sac_attention_args *args = &call->args;
     bool packed = in->params->cu_seqlens_q != NULL;
@@ -80,10 +84,12 @@ static saccade_status check_qkv(const sac_attention_inputs *in, sac_attention_ca
                             .device = in->q->device,
                             .ndim = ndim,
                             .extent = {-1, -1, -1, -1},
+                            .letters = q_letters[packed],
                             .without_data = in->shapes_only};
     SAC_TRY(sac_tensor_check(in->q, &spec));
     const int64_t *q = in->q->shape + ndim - 3; /* rows, heads, head_dim */
     spec.name = "k";
+    spec.letters = kv_letters[packed];
     spec.extent[0] = packed ? -1 : in->q->shape[0];
     spec.extent[ndim - 1] = q[2];
     SAC_TRY(sac_tensor_check(in->k, &spec));

@@ -29,13 +29,14 @@ static bool is_empty(const DLTensor *tensor) {
     return false;
 }
 
-/* "(2, 128, 8, 64)"; -1 is printed as "any". */
-static const char *shape_text(char *text, size_t size, const int64_t *shape, int ndim) {
+/* "(2, 128, 8, 64)"; -1 is printed as its letter, or as "any". */
+static const char *shape_text(char *text, size_t size, const int64_t *shape, int ndim,
+                              const char *const *letters) {
     size_t used = (size_t)snprintf(text, size, "(");
     for (int d = 0; d < ndim && used < size; d++) {
         const char *comma = d ? ", " : "";
         if (shape[d] < 0)
-            used += (size_t)snprintf(text + used, size - used, "%sany", comma);
+            used += (size_t)snprintf(text + used, size - used, "%s%s", comma, letters ? letters[d] : "any");
         else
             used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, comma, shape[d]);
     }
@@ -51,8 +52,8 @@ static saccade_status check_shape(const DLTensor *tensor, const sac_tensor_spec 
     char found[128], expected[128];
     int shown = tensor->ndim < 0 ? 0 : tensor->ndim > 6 ? 6 : tensor->ndim;
     return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: shape is %s, expected %s", spec->name,
-                    shape_text(found, sizeof found, tensor->shape, shown),
-                    shape_text(expected, sizeof expected, spec->extent, spec->ndim));
+                    shape_text(found, sizeof found, tensor->shape, shown, NULL),
+                    shape_text(expected, sizeof expected, spec->extent, spec->ndim, spec->letters));
 }
 
 static saccade_status check_strides(const DLTensor *tensor, const sac_tensor_spec *spec) {

@@ -8,16 +8,17 @@
 
 bool sac_same_dtype(DLDataType a, DLDataType b);
 
-/* What a tensor must be. extent -1: any. */
+/* What a tensor must be. extent -1: any, and what messages call it. */
 typedef struct sac_tensor_spec {
     const char *name;
     DLDataType dtype;
     DLDevice device;
     int ndim;
     int64_t extent[4];
-    bool written;      /* must not overlap itself: no stride 0 */
-    bool contiguous;   /* row behind row, without gaps */
-    bool without_data; /* the data pointer is not looked at */
+    const char *const *letters; /* of extents that may be any; NULL: "any" */
+    bool written;               /* must not overlap itself: no stride 0 */
+    bool contiguous;            /* row behind row, without gaps */
+    bool without_data;          /* the data pointer is not looked at */
 } sac_tensor_spec;
 
 /* Also: the last dimension is contiguous, the data pointer is there unless the tensor is empty, and it is aligned

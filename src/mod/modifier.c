@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/dtype.h"
 #include "base/error.h"
 #include "mod/text.h"
 
@@ -113,10 +114,12 @@ static saccade_status copy_slots(saccade_modifier *m, const saccade_modifier_par
         const saccade_aux_decl *decl = &p->aux[i];
         if ((status = check_slot_name(m, "aux", i, decl->name)) != SACCADE_OK) return status;
         if (!sac_aux_dtype_name(decl->dtype))
-            return sac_fail(SACCADE_INVALID_ARGUMENT,
-                            "aux[%d] '%s': dtype code %d, %d bits, %d lanes; f32, f16, bf16, i32, i64 and u8 "
-                            "are allowed",
-                            i, decl->name, decl->dtype.code, decl->dtype.bits, decl->dtype.lanes);
+            return sac_fail(
+                SACCADE_INVALID_ARGUMENT,
+                "aux[%d] '%s': dtype %s (code %d, %d bits, %d lanes); f32, f16, bf16, i32, i64 and u8 "
+                "are allowed",
+                i, decl->name, sac_dtype_text(decl->dtype), decl->dtype.code, decl->dtype.bits,
+                decl->dtype.lanes);
         m->aux[i].dtype = decl->dtype;
         if (!(m->aux[i].name = strdup(decl->name))) return no_memory();
         m->num_aux++;
