@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.attention import flex_attention as theirs  # noqa: E402
 
 import saccade  # noqa: E402
+from saccade.torch import _masks  # noqa: E402
 from saccade.torch import create_block_mask, eagle3_block_mask, flex_attention, to_torch_block_mask  # noqa: E402
 
 B, H, N, D = 2, 4, 160, 32
@@ -79,6 +80,16 @@ def test_a_torch_mask_that_changes_in_place_is_read_again(device):
     after = flex_attention(q, k, v, block_mask=whole)
     torch.testing.assert_close(before, dense(q, k, v, lambda score, *_: score, lambda b, h, i, j: j >= 0))
     torch.testing.assert_close(after, dense(q, k, v, lambda score, *_: score, lambda b, h, i, j: j < 32))
+
+
+def test_an_imported_mask_dies_with_torchs(device):
+    q, k, v = (t.detach() for t in tensors(device))
+    gc.collect()
+    before = len(_masks._imported)
+    for _ in range(3):
+        flex_attention(q, k, v, block_mask=theirs.create_block_mask(causal, None, None, N, N, device))
+    gc.collect()
+    assert len(_masks._imported) == before
 
 
 def test_lists_that_are_wrong_are_refused(device):

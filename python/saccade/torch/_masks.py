@@ -102,7 +102,8 @@ def import_lists(lists: Sequence[Tensor], q_len: int, kv_len: int, block_size) -
     known = _imported.get(id(counts))
     if known is not None and known[0] == state:
         return known[1]
-    mask = from_torch_lists(lists, q_len, kv_len, block_size)
+    # Of other objects over the same memory: `counts` must be free to die, which ends our entry.
+    mask = from_torch_lists([t.detach() for t in lists], q_len, kv_len, block_size)
     if known is None:
         weakref.finalize(counts, _imported.pop, id(counts), None).atexit = False
     _imported[id(counts)] = state, mask, lists[1:]
