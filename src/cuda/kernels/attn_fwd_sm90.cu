@@ -53,8 +53,7 @@ SAC_FN void first_tile(consumer *c, const kv_record *tile) {
     ptx_wgmma_wait(0);
     scores_arrived(c);
     const exponent e = finish_scores(c, tile);
-    const int outgrown[2] = {1, 1};
-    softmax_anew(c, &e, outgrown, 0);
+    first_softmax(c, &e);
 }
 
 /* The scores of this tile and the values of the one before are multiplied together; then this tile's p. */

@@ -87,7 +87,7 @@ SAC_FN void attend_diagonal(consumer *c, const kv_record *tile) {
         const int32_t i = query_at(c->q, thread_row() + 8 * r);
         const float top =
             key[r] < 0 ? MINUS_INF : exponent_of_product(c, product[r], i, tile->begin + key[r]);
-        if (warp_has(top > c->ref[r])) scale_row(c, r, raise(c, r, top));
+        if (warp_has(top > c->ref[r])) scale_out(c, r, raise(c, r, top));
         p[r] = ptx_exp2(top - (c->ref[r] == MINUS_INF ? 0 : c->ref[r]));
         if (lane_id() % 4 == 0) c->sum[r] += p[r];
     }

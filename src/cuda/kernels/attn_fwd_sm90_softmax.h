@@ -60,9 +60,7 @@ SAC_FN float row_top(const consumer *c, const exponent *e, int r) {
     return fmaxf(top, __shfl_xor_sync(~0u, top, 2));
 }
 
-/* Multiplies what a row has summed. */
-SAC_FN void scale_row(consumer *c, int r, float factor) {
-    c->sum[r] *= factor;
+SAC_FN void scale_out(consumer *c, int r, float factor) {
 #pragma unroll
     for (int j = 0; j < HEAD_DIM_V / 8; j++) {
         c->out[4 * j + 2 * r] *= factor;
@@ -70,23 +68,24 @@ SAC_FN void scale_row(consumer *c, int r, float factor) {
     }
 }
 
-/* Raises a row's reference to `top` if that is higher. What its sums are multiplied by for it. */
+/* Raises a row's reference to `top` if that is higher. What its sums are multiplied by for it: sum here, out by who calls. */
 SAC_FN float raise(consumer *c, int r, float top) {
     const float old = c->ref[r];
     c->ref[r] = fmaxf(old, top);
-    return old == MINUS_INF ? 0 : ptx_exp2(old - c->ref[r]);
+    const float factor = old == MINUS_INF ? 0 : ptx_exp2(old - c->ref[r]);
+    c->sum[r] *= factor;
+    return factor;
 }
 
 /* Makes the maximum of what a row has seen, this tile included, its reference. Only where one of its lanes found it
  * outgrown: how a row is summed depends on what it sees, not on the other rows of its warp. */
-SAC_FN void raise_reference(consumer *c, const exponent *e, const int outgrown[2]) {
+SAC_FN void raise_references(consumer *c, const exponent *e, const int outgrown[2], float factor[2]) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const uint32_t row = 0xfu << (lane_id() & ~3), lanes = __ballot_sync(~0u, outgrown[r]);
         const float top = row_top(c, e, r);
-        float factor = 1;
-        if (lanes & row) factor = raise(c, r, top + HEADROOM);
-        scale_row(c, r, factor);
+        factor[r] = 1;
+        if (lanes & row) factor[r] = raise(c, r, top + HEADROOM);
     }
 }
 
@@ -105,15 +104,28 @@ SAC_FN void exponentials(consumer *c, const exponent *e, const float ref[2], flo
     }
 }
 
-/* The tile's probabilities, after raising the references that it outgrew. A row that has seen nothing subtracts 0, not
- * its -inf: otherwise NaN. */
-SAC_FN void softmax_anew(consumer *c, const exponent *e, const int outgrown[2], int to) {
-    raise_reference(c, e, outgrown);
+/* The tile's probabilities, after raising the references that it outgrew; and what out is to be multiplied by for that. A row
+ * that has seen nothing subtracts 0, not its -inf: otherwise NaN. */
+SAC_FN void softmax_anew(consumer *c, const exponent *e, const int outgrown[2], float factor[2], int to) {
+    raise_references(c, e, outgrown, factor);
     const float ref[2] = {c->ref[0] == MINUS_INF ? 0 : c->ref[0], c->ref[1] == MINUS_INF ? 0 : c->ref[1]};
     float added[2];
     exponentials(c, e, ref, added, to);
     c->sum[0] += added[0];
     c->sum[1] += added[1];
+}
+
+SAC_FN void scale_rows(consumer *c, const float factor[2]) {
+    scale_out(c, 0, factor[0]);
+    scale_out(c, 1, factor[1]);
+}
+
+/* Of a warp's first tile. */
+SAC_FN void first_softmax(consumer *c, const exponent *e) {
+    const int outgrown[2] = {1, 1};
+    float factor[2];
+    softmax_anew(c, e, outgrown, factor, 0);
+    scale_rows(c, factor);
 }
 
 /* A tile that is for none of a warp's rows. */
@@ -122,18 +134,16 @@ SAC_FN void no_probabilities(consumer *c, int to) {
     for (int i = 0; i < KV_TILE / 4; i++) c->p[to][i] = 0;
 }
 
-/* The same under the references that stand. No maximum is taken: probabilities are positive, so a small sum says that
+/* Probabilities under the references that stand. No maximum is taken: probabilities are positive, so a small sum says that
  * none of them is large. A large one, an infinity or a NaN (which a row that has seen nothing makes: its reference is
- * -inf) sends the warp back to do it anew. After the first tiles of a row that is rare.
- * With two buffers the products of the other one run meanwhile. The branch keeps the exponentials before the wait for
- * them: the assembler moves waits up, but not over a branch.
+ * -inf) sends the warp back to do it anew. After the first tiles of a row that is rare. 1 if out is left to be scaled.
  * A row that the tile is not for adds nothing under any reference, also under the 0 it gets while it has none. */
-SAC_FN void softmax(consumer *c, const kv_record *tile, const exponent *e, int to) {
+SAC_FN int softmax_under_references(consumer *c, const kv_record *tile, const exponent *e, float factor[2],
+                                    int to) {
     const int listed[2] = {is_listed(c->q, tile, 0), is_listed(c->q, tile, 1)};
     if (PACK && !warp_has(listed[0] | listed[1])) {
         no_probabilities(c, to);
-        if (P_BUFFERS == 2) values_arrived(c);
-        return;
+        return 0;
     }
     const float ref[2] = {listed[0] || c->ref[0] != MINUS_INF ? c->ref[0] : 0,
                           listed[1] || c->ref[1] != MINUS_INF ? c->ref[1] : 0};
@@ -145,13 +155,24 @@ SAC_FN void softmax(consumer *c, const kv_record *tile, const exponent *e, int t
         outgrown[1] = !(added[1] <= MOST_ADDED);
     }
     if (warp_has(outgrown[0] | outgrown[1])) {
-        if (P_BUFFERS == 2) values_arrived(c);
-        softmax_anew(c, e, outgrown, to);
-    } else {
-        c->sum[0] += added[0];
-        c->sum[1] += added[1];
-        if (P_BUFFERS == 2) values_arrived(c);
+        softmax_anew(c, e, outgrown, factor, to);
+        if (P_BUFFERS == 1) scale_rows(c, factor);
+        return P_BUFFERS == 2;
     }
+    c->sum[0] += added[0];
+    c->sum[1] += added[1];
+    return 0;
+}
+
+/* With two buffers the products of the other one run beside the exponentials. The wait for them stands outside of what a
+ * warp decides: the four warps of a warpgroup must come to the same one. The assembler moves waits up, but not over the
+ * branch that does exponentials anew. */
+SAC_FN void softmax(consumer *c, const kv_record *tile, const exponent *e, int to) {
+    float factor[2];
+    const int raised = softmax_under_references(c, tile, e, factor, to);
+    if (P_BUFFERS == 1) return;
+    values_arrived(c);
+    if (raised) scale_rows(c, factor);
 }
 
 #endif
