@@ -1,7 +1,7 @@
 """Dense forward attention on one GPU beside its fastest peers, under two protocols. Prints one table.
 
     python bench/gpu/bench_forward.py [--backend cuda-sm90] [--peers cudnn,fa4] [--only 128,64]
-                                        [--halved] [--short] [--longer] [--csv FILE]
+                                        [--halved] [--short] [--longer 64K,1024K] [--csv FILE]
 
 The protocols, steady and burst, are those of protocols.py. FLOP: 2 B H Nq Nk (D + Dv), half of it causal. The best and
 the worst of the rounds are printed.

@@ -18,7 +18,6 @@ from saccade_ctypes import Saccade
 # B, N, H, Hkv, D, Dv
 LONG = [(1, 16384, 16, 16, 128, 128), (1, 16384, 32, 32, 64, 64), (1, 16384, 16, 16, 192, 128), (1, 16384, 8, 8, 256, 256)]
 SHORT = [(1, 2048, 32, 8, 128, 128), (1, 4096, 32, 8, 128, 128)]
-LONGER = [(1, 1 << i, 32, 8, 128, 128) for i in (16, 18, 20)]
 
 SECONDS_OF_WORK = 3e14  # flop
 
@@ -74,7 +73,7 @@ def parse(description):
     parser.add_argument("--only", default="", help="head dims, for example 128,64; 0: only what the next three add")
     parser.add_argument("--halved", action="store_true", help="also two sequences of 8 K tokens instead of one of 16 K")
     parser.add_argument("--short", action="store_true", help="also 2 K and 4 K tokens, grouped heads, causal")
-    parser.add_argument("--longer", action="store_true", help="also 64 K, 256 K and 1 M tokens, grouped heads, causal")
+    parser.add_argument("--longer", default="", help="also so many tokens, for example 64K,1024K, grouped heads, causal")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.4, help="measured by the steady protocol")
     parser.add_argument("--csv", type=argparse.FileType("w"), help="the same figures for programs")
@@ -86,8 +85,9 @@ def cases_of(args):
     only = [int(x) for x in args.only.split(",") if x]
     long = [s for s in LONG if not only or s[4] in only]
     halves = [(2 * b, n // 2, *rest) for b, n, *rest in long]
+    longer = [(1, int(x.removesuffix("K")) * 1024, 32, 8, 128, 128) for x in args.longer.split(",") if x]
     return ([(s, causal) for s in long for causal in (False, True)] + [(s, True) for s in args.short * SHORT] +
-            [(s, causal) for s in args.halved * halves for causal in (False, True)] + [(s, True) for s in args.longer * LONGER])
+            [(s, causal) for s in args.halved * halves for causal in (False, True)] + [(s, True) for s in longer])
 
 
 class Table:
