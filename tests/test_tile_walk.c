@@ -231,6 +231,24 @@ static void check_world(const world *w) {
 
 /* ---- tests ---- */
 
+static void only_the_first_tile_is_short_where_that_is_asked(void **state) {
+    (void)state;
+    for (int32_t len = 0; len <= 20; len++)
+        for (int32_t size = 1; size <= 8; size++) {
+            const int32_t count = sac_num_tiles(len, size, 0);
+            int32_t expected_begin = 0;
+            for (int32_t index = 0; index < count; index++) {
+                const sac_range rows = sac_tile_rows_short_first(index, len, size);
+                assert_int_equal(rows.begin, expected_begin);
+                assert_in_range(rows.end - rows.begin, index == 0 ? 1 : size, size);
+                expected_begin = rows.end;
+            }
+            assert_int_equal(expected_begin, len);
+            const sac_range behind = sac_tile_rows_short_first(count, len, size);
+            assert_true(behind.begin >= behind.end);
+        }
+}
+
 static void every_band_is_walked_exactly(void **state) {
     (void)state;
     sac_band_rule rule;
@@ -443,6 +461,7 @@ static void blocks_of_a_shared_list_are_tiles_of_their_own(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_the_first_tile_is_short_where_that_is_asked),
         cmocka_unit_test(every_band_is_walked_exactly),
         cmocka_unit_test(every_block_size_is_walked_exactly_whatever_the_tile),
         cmocka_unit_test(every_small_length_is_walked_exactly_in_blocks),

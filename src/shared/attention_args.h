@@ -85,9 +85,12 @@ typedef struct sac_sequence {
     int32_t q_len, k_len;
 } sac_sequence;
 
-SAC_FN int32_t sac_length_of(const sac_lengths *len, int32_t b) {
-    if (len->seqused) return len->seqused[b];
+/* Rows that sequence b has, used or not; and those it uses. */
+SAC_FN int32_t sac_rows_of(const sac_lengths *len, int32_t b) {
     return len->cu_seqlens ? len->cu_seqlens[b + 1] - len->cu_seqlens[b] : len->seqlen;
+}
+SAC_FN int32_t sac_length_of(const sac_lengths *len, int32_t b) {
+    return len->seqused ? len->seqused[b] : sac_rows_of(len, b);
 }
 
 SAC_FN sac_sequence sac_sequence_of(const sac_attention_args *args, int32_t b) {

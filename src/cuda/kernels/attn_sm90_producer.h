@@ -107,10 +107,12 @@ SAC_FN q_record locate(const kernel_params *params, int32_t index) {
     const int32_t lists = params->args.num_heads / q.heads;
     q.batch = place.head / lists;
     q.head = place.head % lists * q.heads;
-    const int32_t q_block = BLOCK_MASK ? params->args.blocks.q_block : 0;
-    const sac_range rows = sac_tile_rows(place.tile, rows_of(params, q.batch), Q_TILE, q_block);
+    const int32_t q_block = BLOCK_MASK ? params->args.blocks.q_block : 0, len = rows_of(params, q.batch);
+    const int behind = RAGGED && q.batch == params->args.batch;
+    const sac_range rows = BLOCK_MASK || behind ? sac_tile_rows(place.tile, len, Q_TILE, q_block)
+                                                : sac_tile_rows_short_first(place.tile, len, Q_TILE);
     q.begin = rows.begin;
-    q.end = RAGGED && q.batch == params->args.batch ? rows_of(params, q.batch) : rows.end;
+    q.end = behind ? len : rows.end;
     q.q_row = row_of(&params->args.len_q, q.batch);
     q.any = 0;
     return q;
@@ -147,7 +149,8 @@ SAC_FN int walk_next(const producer *w, sac_walk *walk, sac_tile *tile) {
 #if CLASSIFIED
     const sac_mask_tiles *tiles = &w->params->tiles;
     const q_record *q = &w->smem->q_tile[w->tile];
-    const int64_t row = ((int64_t)q->batch * tiles->q_tiles + q->begin / Q_TILE) * tiles->kv_tiles;
+    const int64_t row =
+        ((int64_t)q->batch * tiles->q_tiles + sac_ceil_div(q->begin, Q_TILE)) * tiles->kv_tiles;
     do {
         if (!sac_walk_next(walk, tile)) return 0;
         tile->kind = tiles->kinds[row + (tile->begin - walk->any.begin) / KV_TILE];

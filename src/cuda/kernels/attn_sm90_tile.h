@@ -97,8 +97,8 @@ SAC_FN void init_barriers(smem_layout *smem) {
 /* Rows of out that belong to sequence b, used or not. Packed rows behind the last sequence count as one more. */
 SAC_FN int32_t rows_of(const kernel_params *params, int32_t b) {
     const sac_lengths *len = &params->args.len_q;
-    if (!RAGGED || !len->cu_seqlens) return len->seqlen;
-    return (b == params->args.batch ? (int32_t)params->total_q : len->cu_seqlens[b + 1]) - len->cu_seqlens[b];
+    if (!RAGGED) return len->seqlen;
+    return b == params->args.batch ? (int32_t)params->total_q - len->cu_seqlens[b] : sac_rows_of(len, b);
 }
 
 /* A tile's rows are queries of one head. With PACK they are those of all heads that share a block list, so that its keys

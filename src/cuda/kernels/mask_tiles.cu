@@ -42,7 +42,9 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     if (b >= args.batch) return;
     const sac_sequence sequence = sac_sequence_of(&args, b);
     const sac_band band = sac_band_make(&args.band, sequence.q_len, sequence.k_len);
-    const sac_range q = sac_tile_rows((int32_t)(row % tiles.q_tiles), sequence.q_len, tiles.q_tile, 0);
+    const int32_t rows = sac_rows_of(&args.len_q, b), q_tile = (int32_t)(row % tiles.q_tiles);
+    sac_range q = sac_tile_rows_short_first(q_tile, rows, tiles.q_tile);
+    q.end = sac_min(q.end, sequence.q_len);
     if (q.begin >= q.end) return;
     const sac_range any = sac_band_keys_any(&band, q);
     const int32_t begin = any.begin + kv_tile * tiles.kv_tile;
