@@ -31,8 +31,8 @@ static const tile_row tiles[] = {
     {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
 
-/* Modifying scores beside the product with the values takes registers, but for a softcap alone. The producer misses them
- * where it reads lengths or cuts keys, once a query tile. */
+/* Modifying scores beside the product with the values takes registers. The producer misses them where it reads lengths or
+ * cuts keys, once a query tile. */
 static const tile_row modified_tiles[] = {
     {64, 64, 3, 128, 1, 4, 1, 32, 160},  {96, 96, 3, 96, 1, 3, 1, 32, 160},
     {128, 128, 3, 80, 1, 4, 1, 32, 160}, {192, 128, 3, 80, 1, 3, 1, 32, 160},
@@ -73,7 +73,7 @@ static int32_t ctas_per_sm(const tile_row *t) {
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const bool blocks = args->blocks.by_query.offsets, texts = call->score_mod && call->mask_mod;
-    const bool modified = args->alibi_slopes || call->score_mod || !(args->scale > 0);
+    const bool modified = args->alibi_slopes || call->score_mod || args->softcap > 0 || !(args->scale > 0);
     const tile_row *t = args->blocks.by_query.bits                    ? packed_tiles
                         : blocks && args->blocks.kv_block <= FEW_KEYS ? narrow_tiles
                         : blocks || texts                             ? roomy_tiles

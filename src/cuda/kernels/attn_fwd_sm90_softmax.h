@@ -3,6 +3,7 @@
 #define SAC_ATTN_FWD_SM90_SOFTMAX_H
 
 #include "cuda/kernels/attn_fwd_sm90_products.h"
+#include "cuda/kernels/attn_fwd_sm90_softcap.h"
 
 /* ALiBi is linear in the columns where no key lies ahead of its query, or none that is seen: there one FMA a score does.
  * Where such keys end, for this warp. */
@@ -44,7 +45,9 @@ SAC_FN exponent modify(consumer *c, const kv_record *tile) {
         e.steep = warp_has(c->q->slope * (LOG2_E * KV_TILE) > HEADROOM / 2 + 4);
         return e;
     }
-#if PRESCALED
+#if SOFTCAP && !ALIBI && !SCORE_MOD
+    cap_scores(c->s, c->args);
+#elif PRESCALED
     modify_scores(c->s, c->args, c->q, &c->limits, tile);
 #endif
     return e;

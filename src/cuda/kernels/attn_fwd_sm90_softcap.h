@@ -1,0 +1,54 @@
+/* attn_fwd_sm90_softcap.h - scores become tanh(scale s / softcap), half of them by a polynomial.
+ *
+ * A tanh and an exponential for every score are more than their pipe can do beside the products; all of the tanh as
+ * multiplications are more than can be issued. So neighbouring groups of columns take turns. The polynomial serves small
+ * arguments, which is what a softcap mostly sees; a warp that has a larger one asks the hardware for it as well. What a score
+ * becomes depends on itself and its column alone.
+ */
+#ifndef SAC_ATTN_FWD_SM90_SOFTCAP_H
+#define SAC_ATTN_FWD_SM90_SOFTCAP_H
+
+#include "cuda/kernels/attn_sm90_tile.h"
+
+/* tanh(x) = x (T0 + T1 x^2 + T2 x^4) for |x| up to BEND: relative error 2.2e-4, where the hardware's is 4.9e-4. */
+#define BEND 0.75f
+#define T0 0.99978519f
+#define T1 -0.32629668f
+#define T2 0.09735542f
+
+SAC_FN int by_polynomial(int i) { return i / 4 % 2; }
+
+/* The polynomial of x = factor s, in s. Factors whose powers might leave the range of fp32 have none. */
+typedef struct small_tanh {
+    float t0, t1, t2, bend;
+} small_tanh;
+
+SAC_FN small_tanh small_tanh_of(float factor) {
+    const float square = factor * factor, cube = square * factor;
+    const small_tanh f = {T0 * factor, T1 * cube, T2 * cube * square, __fdividef(BEND, fabsf(factor))},
+                     none = {0, 0, 0, 0};
+    return square > 1e-12f && square < 1e12f ? f : none;
+}
+SAC_FN float tanh_if_small(const small_tanh *f, float s) {
+    const float square = s * s;
+    return s * fmaf(square, fmaf(square, f->t2, f->t1), f->t0);
+}
+
+SAC_FN void cap_scores(float *s, const sac_attention_args *args) {
+    const float factor = __fdividef(args->scale, args->softcap);
+    const small_tanh f = small_tanh_of(factor);
+    float most = 0;
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++)
+        if (by_polynomial(i)) most = fmaxf(most, fabsf(s[i]));
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++)
+        if (!by_polynomial(i)) s[i] = ptx_tanh(factor * s[i]);
+    const int some_large = warp_has(most > f.bend);
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++)
+        if (by_polynomial(i))
+            s[i] = some_large && fabsf(s[i]) > f.bend ? ptx_tanh(factor * s[i]) : tanh_if_small(&f, s[i]);
+}
+
+#endif
