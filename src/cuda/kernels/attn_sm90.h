@@ -7,6 +7,7 @@
 
 #include "cuda/kernels/ptx/convert.h"
 #include "cuda/kernels/ptx/fence.h"
+#include "cuda/kernels/ptx/global_memory.h"
 #include "cuda/kernels/ptx/mbarrier.h"
 #include "cuda/kernels/ptx/tma.h"
 #include "cuda/kernels/tensor_map.h"
@@ -112,7 +113,7 @@ SAC_FN void store_sums(uint16_t *to, const float *sums, int columns, int r, floa
         }
         quad_transpose(w);
         const int chunk = j + lane_id() % 4;
-        if (there && chunk < columns / 8) *(uint4 *)(to + 8 * chunk) = make_uint4(w[0], w[1], w[2], w[3]);
+        ptx_st_global_u32x4_if(there && chunk < columns / 8, to + 8 * chunk, w[0], w[1], w[2], w[3]);
     }
 }
 

@@ -9,4 +9,11 @@ SAC_FN void ptx_st_global_u32x4(void *p, uint32_t x, uint32_t y, uint32_t z, uin
     asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(x), "r"(y), "r"(z), "r"(w));
 }
 
+/* The same from the lanes for which `there` holds, without a branch. */
+SAC_FN void ptx_st_global_u32x4_if(int there, void *p, uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
+    asm volatile("{.reg .pred there; setp.ne.b32 there, %5, 0;\n"
+                 "@there st.global.v4.b32 [%0], {%1, %2, %3, %4};}" ::"l"(p),
+                 "r"(x), "r"(y), "r"(z), "r"(w), "r"(there));
+}
+
 #endif
