@@ -3,6 +3,7 @@
  * atomics, dQ by the kernel that walks keys, which also makes delta where that must come from scores. */
 #include "cuda/attn_bwd_sm90.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/context.h"
@@ -71,12 +72,14 @@ bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call) {
     return !call->args.deterministic && choose_tile(call, true)->sums_dq && !has_scattered_queries(call);
 }
 
+static bool keeps_product(const sac_attention_call *call) {
+    return call->score_mod || (call->args.softcap > 0 && call->args.alibi_slopes);
+}
+
 /* Words of P that cross between the warpgroups: a tile of P; of the scores themselves twice as many. */
 static int32_t crossing_bytes(const tile_row *t, const sac_attention_call *call) {
-    const sac_attention_args *args = &call->args;
-    const bool keeps_product = call->score_mod || (args->softcap > 0 && args->alibi_slopes);
     if (is_by_query(t)) return 2 * t->q_tile * MOST_KEYS;
-    return splits_roles(t) ? P_BUFFERS * t->q_tile * t->kv_tile * (keeps_product ? 4 : 2) : 0;
+    return splits_roles(t) ? P_BUFFERS * t->q_tile * t->kv_tile * (keeps_product(call) ? 4 : 2) : 0;
 }
 
 int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request) {
@@ -89,13 +92,18 @@ static int32_t ds_bytes(const tile_row *t) {
     return 2 * buffers * t->q_tile * (splits_queries(t) ? t->kv_tile : MOST_KEYS);
 }
 
+/* lse and delta of a query; in pieces where the kernel folds them into its products. */
+static int32_t row_bytes(const tile_row *t, const sac_attention_call *call) {
+    return is_by_query(t) || (splits_roles(t) && keeps_product(call)) ? 8 : 32;
+}
+
 /* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; what the band
  * says of each key; and 1 KiB for the rest. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
     return 2 * (t->kv_tile + t->q_stages * t->q_tile) * columns +
-           8 * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
+           row_bytes(t, call) * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
            (args->blocks.by_query.bits ? 4 * t->q_stages * t->q_tile : 0) + (sum_dq ? ds_bytes(t) : 0) +
            crossing_bytes(t, call) + 8 * t->kv_tile + 1024;
 }
@@ -197,11 +205,61 @@ static void plan_key_sums(const sac_attention_call *call, size_t *used, sac_attn
     params->dv_sum = sac_carve(call->workspace, used, sum_bytes(rows, args->head_dim_v));
 }
 
+/* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
+ * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. Block masks count as
+ * causal: nearly all are, and their short tiles, an Eagle3's diagonals, then fill the end of a section. */
+static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
+                                const sac_cuda_device *device) {
+    const int32_t kv_block = args->blocks.by_query.offsets ? args->blocks.kv_block : 0;
+    const int32_t num_heads = args->batch * args->num_kv_heads;
+    const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, kv_tile, kv_block);
+    sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
+    if ((!args->band.causal && !args->band.compress && !kv_block) || num_heads == 0) return order;
+    const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
+    const int64_t sections =
+        (int64_t)args->batch * args->num_heads * args->len_q.seqlen * row_bytes / device->l2_bytes;
+    order.section_heads = sac_ceil_div(num_heads, sections < 1           ? 1
+                                                  : sections > num_heads ? num_heads
+                                                                         : (int32_t)sections);
+    return order;
+}
+
+/* Key tiles of equal length leave the last round of CTAs partly idle; and where there are fewer tiles than CTAs, or than twice
+ * as many under a causal mask, whose first tile is twice as long as the average one, most of them. Such tiles are cut by
+ * their queries. A part costs a pass over its dK and dV, counted as PART_COST of a round, and workspace; it has at
+ * least MIN_PART tiles of the queries of each head. */
+enum { MAX_PARTS = 8, MIN_PART = 2 };
+#define PART_COST 0.02f
+#define WORTH_IT 0.85f
+
+static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
+                              const sac_cuda_device *device) {
+    const sac_attention_args *args = &call->args;
+    const sac_band_rule *band = &args->band;
+    const int32_t total = key_order(args, t->kv_tile, device).total;
+    const bool banded = band->causal || band->compress || band->window_left >= 0 || band->window_right >= 0;
+    const bool cut = t->kv_tile == MOST_KEYS && !args->blocks.by_query.offsets && !sac_sm90_ragged(args) &&
+                     call->grad_parts <= 1;
+    sac_tail_split tail = {banded ? total : total % device->num_sms, 1, NULL, NULL};
+    const int32_t most = cut ? sac_min(MAX_PARTS, args->len_q.seqlen / (t->q_tile * MIN_PART)) : 1;
+    float best = 0;
+    for (int32_t parts = 1; parts <= most; parts++) {
+        const float filled = (float)tail.tiles * (float)parts / (float)device->num_sms;
+        const float rounds = (banded ? fmaxf(filled, 2) : ceilf(filled)) / (float)parts;
+        if (parts > 1 && rounds + PART_COST * (float)parts >= best) continue;
+        best = parts == 1 ? WORTH_IT * rounds : rounds + PART_COST * (float)parts;
+        tail.parts = parts;
+    }
+    if (tail.parts == 1) tail.tiles = 0;
+    return tail;
+}
+
 /* Places delta and the sums in the workspace, which may be NULL; its bytes. */
 static size_t plan(const sac_attention_call *call, const sac_cuda_device *device, sac_portable_plan *rows,
                    sac_attn_bwd_sm90_params *params) {
     const sac_attention_args *args = &call->args;
     const int32_t stretches = stretches_of(call, device);
+    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
     size_t used = sac_portable_plan_rows(call, call->workspace, rows);
     params->pieces = pieces_of(args, choose_tile(call, true));
     params->sum_rows = sum_rows_of(call, &params->pieces);
@@ -213,7 +271,12 @@ static size_t plan(const sac_attention_call *call, const sac_cuda_device *device
     params->dk_part_stride = call->dk_part_stride;
     params->dv_part_stride = call->dv_part_stride;
     const int64_t sum_rows = args->num_heads / params->pieces.heads * params->sum_rows;
-    const bool sums_dq = sac_attn_bwd_sm90_sums_dq(call);
+    params->tail = tail_of(call, choose_tile(call, sums_dq), device);
+    const size_t merges = (size_t)params->tail.tiles * CONSUMERS;
+    const size_t part_bytes = sizeof(float) * 128 * (size_t)(args->head_dim + args->head_dim_v) / 2;
+    params->tail.partial =
+        sac_carve(call->workspace, &used, merges * (size_t)params->tail.parts * part_bytes);
+    params->tail.arrived = sac_carve(call->workspace, &used, merges * sizeof *params->tail.arrived);
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
     float *sums = sac_carve(call->workspace, &used, sums_dq ? sum_bytes(sum_rows, args->head_dim) : 0);
     params->dq_sum = sums_dq && sac_portable_sums_dq(args) ? sums : NULL;
@@ -253,25 +316,6 @@ static saccade_status make_maps(backward_job *job, const tile_row *t) {
     return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
 }
 
-/* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
- * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. Block masks count as
- * causal: nearly all are, and their short tiles, an Eagle3's diagonals, then fill the end of a section. */
-static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
-                                const sac_cuda_device *device) {
-    const int32_t kv_block = args->blocks.by_query.offsets ? args->blocks.kv_block : 0;
-    const int32_t num_heads = args->batch * args->num_kv_heads;
-    const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, kv_tile, kv_block);
-    sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
-    if ((!args->band.causal && !args->band.compress && !kv_block) || num_heads == 0) return order;
-    const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
-    const int64_t sections =
-        (int64_t)args->batch * args->num_heads * args->len_q.seqlen * row_bytes / device->l2_bytes;
-    order.section_heads = sac_ceil_div(num_heads, sections < 1           ? 1
-                                                  : sections > num_heads ? num_heads
-                                                                         : (int32_t)sections);
-    return order;
-}
-
 /* Enough CTAs for a few rounds, the longest of which then no longer decides; but each part costs a pass over its dK and
  * dV, and a CTA should have some tiles of queries to walk. */
 enum { CTAS_AN_SM = 8, MOST_PARTS = 32, FEWEST_QUERIES = 256 };
@@ -298,9 +342,12 @@ static saccade_status clear_sum(saccade_context *ctx, float *sum, int64_t rows, 
 static saccade_status clear_sums(const backward_job *job) {
     const sac_attn_bwd_sm90_params *params = &job->params;
     const sac_attention_args *args = &job->portable.args;
+    const sac_tail_split *tail = &params->tail;
     saccade_context *ctx = job->portable.ctx;
     const int64_t rows = args->num_heads / params->pieces.heads * params->sum_rows,
                   key_rows = args->num_kv_heads * params->key_sum_rows;
+    if (tail->tiles > 0)
+        SAC_TRY(sac_cuda_clear(ctx, tail->arrived, (size_t)tail->tiles * CONSUMERS * sizeof *tail->arrived));
     SAC_TRY(clear_sum(ctx, params->dq_sum, rows, args->head_dim));
     SAC_TRY(clear_sum(ctx, params->dk_sum, key_rows, args->head_dim));
     return clear_sum(ctx, params->dv_sum, key_rows, args->head_dim_v);
@@ -315,7 +362,9 @@ static saccade_status launch_keys(backward_job *job) {
     if (status == SACCADE_OK) status = make_maps(job, t);
     if (status != SACCADE_OK) return status;
     params->order = key_order(args, t->kv_tile, portable->device);
-    const int64_t num_ctas = (int64_t)params->order.total * params->num_parts;
+    const sac_tail_split *tail = &params->tail;
+    const int64_t num_ctas =
+        (int64_t)(params->order.total - tail->tiles) * params->num_parts + (int64_t)tail->tiles * tail->parts;
     if (args->blocks.by_query.bits && params->num_parts > 1)
         params->order = stretch_order(&params->order, params->num_parts);
     sac_kernel_spec spec = sac_attn_bwd_sm90_spec(job->call, params->dq_sum != NULL);

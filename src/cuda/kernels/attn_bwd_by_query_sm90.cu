@@ -41,10 +41,10 @@ PTX_WGMMA_SS_MN(mma_last_dq_add, 64, INPUT_TYPE, PTX_WGMMA_ADD)
 
 /* ---- products, all asynchronous ---- */
 
-/* s = queries keys^T. Where the keys lie is said to be uniform: otherwise the address of every step is kept in registers,
- * of which there are not enough. */
+/* s = queries keys^T. Where operands lie is said to be uniform: otherwise the assembler takes every descriptor through
+ * ordinary registers, of which there are not enough. */
 SAC_FN void issue_scores(consumer *c, const uint8_t *queries, const uint8_t *keys, int head_dim) {
-    const uint64_t q = ptx_wgmma_desc_k_major(ptx_smem_of(queries)),
+    const uint64_t q = ptx_wgmma_desc_k_major(ptx_warp_uniform(ptx_smem_of(queries))),
                    k = ptx_wgmma_desc_k_major(ptx_warp_uniform(ptx_smem_of(keys)));
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     ptx_wgmma_fence();
@@ -67,6 +67,7 @@ SAC_FN void issue_s(consumer *c) {
     ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
     clear_unused_queries(c, &c->smem->q_tile[c->q.stage], q, PANELS);
     issue_scores(c, q, c->smem->k, HEAD_DIM);
+    read_record(c);
 }
 
 /* The same of dp and dout; q is cleared too, for dk. */
@@ -78,12 +79,13 @@ SAC_FN void issue_dp(consumer *c) {
     clear_unused_queries(c, tile, c->smem->q[c->q.stage], PANELS);
     clear_unused_queries(c, tile, dout, PANELS_V);
     issue_scores(c, dout, c->smem->v, HEAD_DIM_V);
+    read_record(c);
 }
 
 /* One block of 64 columns: sum += (columns of queries)^T weights, which are P or dS. */
 SAC_FN void issue_keys(float *sum, const uint8_t *queries, const uint8_t *weights) {
-    const uint64_t q = ptx_wgmma_desc_mn_major(ptx_smem_of(queries), PANEL_BYTES);
-    const uint64_t w = ptx_wgmma_desc_mn_major(ptx_smem_of(weights), PANEL_BYTES);
+    const uint64_t q = ptx_wgmma_desc_mn_major(ptx_warp_uniform(ptx_smem_of(queries)), PANEL_BYTES);
+    const uint64_t w = ptx_wgmma_desc_mn_major(ptx_warp_uniform(ptx_smem_of(weights)), PANEL_BYTES);
     ptx_wgmma_pin(sum, KV_TILE / 2);
     ptx_wgmma_fence();
 #pragma unroll
@@ -94,9 +96,9 @@ SAC_FN void issue_keys(float *sum, const uint8_t *queries, const uint8_t *weight
 
 /* dq = ds k: the first 128 columns, or those behind them. */
 SAC_FN void issue_dq(consumer *c, uint32_t buffer, int first) {
-    const uint64_t ds = ptx_wgmma_desc_k_major(ptx_smem_of(c->smem->ds[buffer]));
-    const uint64_t k =
-        ptx_wgmma_desc_mn_major(ptx_smem_of(c->smem->k) + (first ? 0 : 2 * KEY_PANEL_BYTES), KEY_PANEL_BYTES);
+    const uint64_t ds = ptx_wgmma_desc_k_major(ptx_warp_uniform(ptx_smem_of(c->smem->ds[buffer])));
+    const uint64_t k = ptx_wgmma_desc_mn_major(
+        ptx_warp_uniform(ptx_smem_of(c->smem->k) + (first ? 0 : 2 * KEY_PANEL_BYTES)), KEY_PANEL_BYTES);
     ptx_wgmma_pin(c->dq, first ? 64 : 32);
     ptx_wgmma_fence();
 #pragma unroll
@@ -131,10 +133,8 @@ SAC_FN void publish(const consumer *c, uint64_t *full) {
 
 /* ---- the first warpgroup: P and dV ---- */
 
-SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
+SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen, const float lse[2]) {
     smem_layout *smem = c->smem;
-    const float *lse = smem->lse[c->q.stage] + first_query();
-    const float l[2] = {lse[0], lse[8]};
     prepare_scores(c, tile, seen);
     ptx_mbarrier_wait(&smem->p_empty, c->p_parity ^ 1);
     c->p_parity ^= 1;
@@ -144,7 +144,7 @@ SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const int at = 8 * i + 2 * e;
-            block[e] = pack(probability(c, at, l[e % 2]), probability(c, at + 1, l[e % 2]));
+            block[e] = pack(probability(c, at, lse[e % 2]), probability(c, at + 1, lse[e % 2]));
         }
         ptx_stmatrix(block_at(c, smem->p, i), block);
     }
@@ -152,22 +152,22 @@ SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen) {
 }
 
 /* Before the first tile there is no dS yet: what then lies in the buffer was multiplied for nothing. */
-SAC_FN void add_first_dq(consumer *c) {
-    smem_layout *smem = c->smem;
-    const dq_place place = smem->dq_place[c->ds.stage];
+SAC_FN void add_first_dq(consumer *c, const dq_place *place) {
+    const dq_target target = dq_target_of(c, place, threadIdx.x / 32 % 4 * 2, 0);
     ptx_wgmma_pin(c->dq, 64);
-    if (warp_has(place.row_groups > 0)) release(&smem->ds_empty[c->ds.stage]);
-    add_dq_columns(c, &place, threadIdx.x / 32 % 4 * 2, 0, 128);
+    if (warp_has(place->row_groups > 0)) release(&c->smem->ds_empty[c->ds.stage]);
+    add_dq_columns(c, &target, 128);
     ring_next(&c->ds, DS_BUFFERS);
 }
 
 SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
-    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(tile));
+    const float *rows = smem->lse[stage] + first_query(), lse[2] = {rows[0], rows[8]};
+    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(c));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
-    put_p(c, tile, &seen);
+    put_p(c, tile, &seen, lse);
     release(&smem->q_empty[stage]);
     ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
     issue_dq(c, c->ds.stage, 1);
@@ -176,8 +176,9 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
 #pragma unroll
     for (int m = 0; m < BLOCKS_V; m++) issue_keys(c->dv[m], smem->dout[stage] + m * PANEL_BYTES, smem->p);
     ptx_wgmma_commit();
+    const dq_place place = smem->dq_place[c->ds.stage];
     ptx_wgmma_wait(1);
-    add_first_dq(c);
+    add_first_dq(c, &place);
     ring_next(&c->q, Q_STAGES);
     issue_s(c);
     ptx_wgmma_wait(1);
@@ -188,11 +189,9 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
 
 /* ---- the second warpgroup: dS and dK ---- */
 
-SAC_FN void put_ds(consumer *c, const q_record *tile) {
+SAC_FN void put_ds(consumer *c, const q_record *tile, const float delta[2]) {
     smem_layout *smem = c->smem;
     const uint32_t buffer = c->ds.stage;
-    const float *delta = smem->delta[c->q.stage] + first_query();
-    const float d[2] = {delta[0], delta[8]};
     ptx_mbarrier_wait(&smem->p_full, c->p_parity);
     ptx_mbarrier_wait(&smem->ds_empty[buffer], c->ds.parity ^ 1);
     c->p_parity ^= 1;
@@ -204,7 +203,7 @@ SAC_FN void put_ds(consumer *c, const q_record *tile) {
         for (int e = 0; e < 4; e++) {
             const float2 p = unpack(block[e]);
             const float *dp = c->s + 8 * i + 2 * e;
-            block[e] = pack(p.x * (dp[0] - d[e % 2]), p.y * (dp[1] - d[e % 2]));
+            block[e] = pack(p.x * (dp[0] - delta[e % 2]), p.y * (dp[1] - delta[e % 2]));
         }
         ptx_stmatrix(block_at(c, smem->ds[buffer], i), block);
     }
@@ -216,18 +215,21 @@ SAC_FN void put_ds(consumer *c, const q_record *tile) {
 SAC_FN void add_to_dk(consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage, buffer = c->ds.stage;
+    const float *rows = smem->delta[stage] + first_query(), delta[2] = {rows[0], rows[8]};
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
-    put_ds(c, tile);
+    put_ds(c, tile, delta);
     release(&smem->dout_empty[stage]);
 
     issue_dq(c, buffer, 0);
 #pragma unroll
     for (int m = 0; m < BLOCKS; m++) issue_keys(c->dk[m], smem->q[stage] + m * PANEL_BYTES, smem->ds[buffer]);
     ptx_wgmma_commit();
+    const dq_target target =
+        dq_target_of(c, &smem->dq_place[buffer], threadIdx.x / 32 % 4 * 2, 128 / SAC_SUM_COLUMNS);
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->dq, 32);
-    add_dq_columns(c, &smem->dq_place[buffer], threadIdx.x / 32 % 4 * 2, 128 / SAC_SUM_COLUMNS, 64);
+    add_dq_columns(c, &target, 64);
     ring_next(&c->ds, DS_BUFFERS);
     ring_next(&c->q, Q_STAGES);
     issue_dp(c);
@@ -290,13 +292,13 @@ SAC_FN void consume_first(consumer *c) {
 #pragma unroll
     for (int i = 0; i < BLOCKS_V * KV_TILE / 2; i++) c->dv[i / (KV_TILE / 2)][i % (KV_TILE / 2)] = 0;
     issue_s(c);
-    for (const q_record *tile; (tile = next_tile(c));) add_to_dv(c, tile);
+    while (has_tile(c)) add_to_dv(c, &smem->q_tile[c->q.stage]);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
     issue_dq(c, c->ds.stage, 1);
     ptx_wgmma_wait(0);
-    add_first_dq(c);
+    add_first_dq(c, &smem->dq_place[c->ds.stage]);
     store_turned(c, c->dv, HEAD_DIM_V, smem->dout[0], &c->params->args.dv, c->params->dv_part_stride, 1);
 }
 
@@ -304,7 +306,7 @@ SAC_FN void consume_second(consumer *c) {
 #pragma unroll
     for (int i = 0; i < BLOCKS * KV_TILE / 2; i++) c->dk[i / (KV_TILE / 2)][i % (KV_TILE / 2)] = 0;
     issue_dp(c);
-    for (const q_record *tile; (tile = next_tile(c));) add_to_dk(c, tile);
+    while (has_tile(c)) add_to_dk(c, &c->smem->q_tile[c->q.stage]);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     store_turned(c, c->dk, HEAD_DIM, c->smem->q[0], &c->params->args.dk, c->params->dk_part_stride,
@@ -356,13 +358,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     consumer c;
     start(&c, &params, smem);
+    prepare_keys(smem);
     if (threadIdx.x < 256) {
         ptx_take_registers(CONSUMER_REGS);
-        prepare_keys(smem);
         consume_first(&c);
     } else {
         ptx_take_registers(SECOND_REGS);
-        prepare_keys(smem);
         consume_second(&c);
     }
 }

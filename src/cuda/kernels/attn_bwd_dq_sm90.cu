@@ -51,7 +51,7 @@ typedef struct consumer {
 
 PTX_WGMMA_SS(mma_pairs_set, KV_TILE, INPUT_TYPE, PTX_WGMMA_SET)
 PTX_WGMMA_SS(mma_pairs_add, KV_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
-PTX_WGMMA_RS(mma_dq_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS_MN(mma_dq_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
 
 /* ---- products, all asynchronous ---- */
 

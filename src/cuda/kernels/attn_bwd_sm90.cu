@@ -31,39 +31,46 @@
 
 PTX_WGMMA_SS(mma_scores_set, Q_TILE, INPUT_TYPE, PTX_WGMMA_SET)
 PTX_WGMMA_SS(mma_scores_add, Q_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
-PTX_WGMMA_RS(mma_dk_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
-PTX_WGMMA_RS(mma_dv_add, HEAD_DIM_V, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS(mma_rows_set, Q_TILE, "bf16", PTX_WGMMA_SET)
+PTX_WGMMA_RS_MN(mma_dk_add, HEAD_DIM, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS_MN(mma_dv_add, HEAD_DIM_V, INPUT_TYPE, PTX_WGMMA_ADD)
 #if SUM_DQ
 PTX_WGMMA_SS_MN(mma_dq_set, DQ_COLUMNS, INPUT_TYPE, PTX_WGMMA_SET)
 PTX_WGMMA_SS_MN(mma_dq_add, DQ_COLUMNS, INPUT_TYPE, PTX_WGMMA_ADD)
 #endif
 
+enum { BF16_ONE = 0x3f80 };
+
 /* ---- products, all asynchronous ---- */
 
-/* d = keys queries^T: this warpgroup's rows of k or v, and q or dout. */
-SAC_FN void issue_scores(float *d, uint32_t keys, const uint8_t *queries, int head_dim) {
-    const uint64_t k = ptx_wgmma_desc_k_major(keys), q = ptx_wgmma_desc_k_major(ptx_smem_of(queries));
+/* d = keys queries^T: this warpgroup's rows of k or v, and q or dout; and, if folded, less what lies at rows. */
+SAC_FN void issue_scores(const consumer *c, float *d, uint32_t keys, uint32_t queries, int head_dim,
+                         int folded, uint32_t rows) {
+    const uint64_t k = ptx_wgmma_desc_k_major(keys), q = ptx_wgmma_desc_k_major(queries);
     ptx_wgmma_pin(d, Q_TILE / 2);
     ptx_wgmma_fence();
+    if (folded) mma_rows_set(d, c->ones, ptx_wgmma_desc_half_rows(rows));
 #pragma unroll
     for (int i = 0; i < (head_dim + 15) / 16; i++) {
         const uint64_t k_step = k + PTX_WGMMA_ADVANCE(i / 4 * KV_TILE * ROW_BYTES + i % 4 * 32);
         const uint64_t q_step = q + PTX_WGMMA_ADVANCE(i / 4 * Q_TILE * ROW_BYTES + i % 4 * 32);
-        if (i == 0)
+        if (i == 0 && !folded)
             mma_scores_set(d, k_step, q_step);
         else
             mma_scores_add(d, k_step, q_step);
     }
     ptx_wgmma_commit();
 }
-
-SAC_FN uint64_t queries_by_row(const uint8_t *queries) {
-    return ptx_wgmma_desc_mn_major(ptx_smem_of(queries), Q_TILE * ROW_BYTES);
+SAC_FN void issue_s(consumer *c) {
+    issue_scores(c, c->s, c->k_rows, c->q_rows, HEAD_DIM, FOLDS_LSE, c->lse_rows);
+}
+SAC_FN void issue_dp(consumer *c) {
+    issue_scores(c, c->dp, c->v_rows, c->dout_rows, HEAD_DIM_V, FOLDS_DELTA, c->delta_rows);
 }
 
 /* dv += p dout */
 SAC_FN void issue_dv(consumer *c) {
-    const uint64_t dout = queries_by_row(c->smem->dout[c->q.stage]);
+    const uint64_t dout = ptx_wgmma_desc_mn_major(c->dout_rows, Q_TILE * ROW_BYTES);
     ptx_wgmma_pin(c->dv, HEAD_DIM_V / 2);
     ptx_wgmma_fence();
 #pragma unroll
@@ -74,7 +81,7 @@ SAC_FN void issue_dv(consumer *c) {
 
 /* dk += ds q */
 SAC_FN void issue_dk(consumer *c) {
-    const uint64_t q = queries_by_row(c->smem->q[c->q.stage]);
+    const uint64_t q = ptx_wgmma_desc_mn_major(c->q_rows, Q_TILE * ROW_BYTES);
     ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
     ptx_wgmma_fence();
 #pragma unroll
@@ -88,9 +95,9 @@ SAC_FN void issue_dk(consumer *c) {
  * buffer is multiplied for nothing, which costs less than a branch around asynchronous products. */
 SAC_FN void issue_dq(consumer *c, const uint8_t *from, int half) {
     const uint32_t rows = DQ_BY_ROWS ? half * 64 * ROW_BYTES : 0;
-    const uint32_t columns = DQ_BY_ROWS ? 0 : half * KV_TILE * ROW_BYTES;
-    const uint64_t ds = ptx_wgmma_desc_k_major(ptx_smem_of(from) + rows);
-    const uint64_t k = ptx_wgmma_desc_mn_major(ptx_smem_of(c->smem->k) + columns, KV_TILE * ROW_BYTES);
+    const uint32_t columns = SPLIT_QUERIES ? half * KV_TILE * ROW_BYTES : 0;
+    const uint64_t ds = ptx_wgmma_desc_k_major(ptx_warp_uniform(ptx_smem_of(from) + rows));
+    const uint64_t k = ptx_wgmma_desc_mn_major(c->k_columns + columns, KV_TILE * ROW_BYTES);
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
     ptx_wgmma_fence();
 #pragma unroll
@@ -108,6 +115,26 @@ SAC_FN void issue_dq(consumer *c, const uint8_t *from, int half) {
 
 /* ---- one query tile ---- */
 
+/* Waits for the tile at hand. Where its rows lie is said to be uniform: otherwise the assembler takes every descriptor through
+ * ordinary registers. */
+SAC_FN void meet_tile(consumer *c) {
+    smem_layout *smem = c->smem;
+    c->q_rows = ptx_warp_uniform(ptx_smem_of(smem->q[c->q.stage]));
+    c->dout_rows = ptx_warp_uniform(ptx_smem_of(smem->dout[c->q.stage]));
+#if FOLDS_LSE
+    c->lse_rows = ptx_warp_uniform(ptx_smem_of(smem->lse[c->q.stage]));
+#endif
+#if FOLDS_DELTA
+    c->delta_rows = ptx_warp_uniform(ptx_smem_of(smem->delta[c->q.stage]));
+#endif
+    ptx_mbarrier_wait(&smem->q_full[c->q.stage], c->q.parity);
+    read_record(c);
+}
+SAC_FN void meet_next(consumer *c, int turns) {
+    for (int i = 0; i < turns; i++) ring_next(&c->q, Q_STAGES);
+    meet_tile(c);
+}
+
 #if SPLIT_ROLES
 #include "cuda/kernels/attn_bwd_sm90_roles.h"
 #else
@@ -116,10 +143,10 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
-    issue_scores(c->s, c->k_rows, smem->q[stage], HEAD_DIM);
+    issue_s(c);
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
-    issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
+    issue_dp(c);
     int found = 0;
 #if KEEPS_PRODUCT
     const pair_bits seen = visible_pairs(c, tile, masked);
@@ -129,7 +156,7 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     if (masked) found = warp_has(has_unfinite(c->s, Q_TILE / 2) | has_unfinite(c->dp, Q_TILE / 2));
     score_grads(c, tile, &seen, masked);
 #else
-    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(tile));
+    const pair_bits seen = visible_pairs(c, tile, MASK_MOD && hides_some(c));
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     found = prepare_scores(c, tile, &seen);
@@ -137,9 +164,9 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     gradients(c);
-    if (hides_some(tile)) found |= has_unfinite_words(c->ds_packed, Q_TILE / 4); /* by dP: 0 times it */
+    if (hides_some(c)) found |= has_unfinite_words(c->ds_packed, Q_TILE / 4); /* by dP: 0 times it */
 #endif
-    return hides_some(tile) && ptx_barrier_any(1 + c->warpgroup, 128, found);
+    return hides_some(c) && ptx_barrier_any(1 + c->warpgroup, 128, found);
 }
 
 SAC_FN void multiply_by_hand(consumer *c) {
@@ -149,7 +176,6 @@ SAC_FN void multiply_by_hand(consumer *c) {
 }
 
 SAC_FN void release_queries(const consumer *c) {
-    __syncwarp();
     release(&c->smem->dout_empty[c->q.stage]);
     release(&c->smem->q_empty[c->q.stage]);
 }
@@ -163,14 +189,19 @@ SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
 #if SUM_DQ
     put_ds(c, tile);
     issue_dq(c, c->smem->ds[c->ds.stage], c->warpgroup);
+    const dq_target target = own_target(c);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
-    add_dq(c);
+    add_dq_columns(c, &target, DQ_COLUMNS);
     ring_next(&c->ds, DS_BUFFERS);
 #endif
     release_queries(c);
-    ring_next(&c->q, Q_STAGES);
+    meet_next(c, 1);
 }
+
+/* Where a tile has 128 queries the additions to dQ end last, and whoever needs a register that they read waits for them:
+ * the next tile is met before. Where it has 64 the products end last. (3 % at head_dim 64, 2 % at 128, each its own way.) */
+#define ADDS_LAST DQ_BY_ROWS
 
 SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
@@ -180,24 +211,28 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
         return;
     }
 #if SUM_DQ
+    dq_target target;
     put_ds(c, tile);
+    if (ADDS_LAST) target = own_target(c);
     issue_dq(c, smem->ds[c->ds.stage], c->warpgroup);
 #endif
     issue_dv(c);
     issue_dk(c);
+    if (ADDS_LAST) meet_next(c, 1);
 #if SUM_DQ
+    if (!ADDS_LAST) target = own_target(c);
     ptx_wgmma_wait(2);
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
-    add_dq(c);
+    add_dq_columns(c, &target, DQ_COLUMNS);
     ring_next(&c->ds, DS_BUFFERS);
 #endif
+    if (!ADDS_LAST) meet_next(c, 1);
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->dv, HEAD_DIM_V / 2);
     release(&smem->dout_empty[stage]);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
     release(&smem->q_empty[stage]);
-    ring_next(&c->q, Q_STAGES);
 }
 #endif
 #endif
@@ -206,9 +241,10 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
 SAC_FN void add_last_dq(consumer *c) {
     ptx_mbarrier_wait(&c->smem->ds_full[c->ds.stage], c->ds.parity);
     issue_dq(c, c->smem->ds[c->ds.stage], c->warpgroup);
+    const dq_target target = own_target(c);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
-    add_dq(c);
+    add_dq_columns(c, &target, DQ_COLUMNS);
 }
 #endif
 
@@ -220,6 +256,10 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
     c->smem = smem;
     c->q = first;
     c->warpgroup = warpgroup;
+    c->ones[0] = c->ones[1] = lane_id() % 4 == 0   ? BF16_ONE << 16 | BF16_ONE
+                              : lane_id() % 4 == 1 ? BF16_ONE
+                                                   : 0;
+    c->ones[2] = c->ones[3] = 0;
     c->k_rows = ptx_warp_uniform(ptx_smem_of(smem->k) + rows);
     c->v_rows = ptx_warp_uniform(ptx_smem_of(smem->v) + rows);
 #if SPLIT_ROLES
@@ -236,17 +276,19 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
 #endif
 #if SUM_DQ
     c->ds_lane = ds_lane_offset();
+    c->k_columns = ptx_warp_uniform(ptx_smem_of(smem->k) +
+                                    (SPLIT_QUERIES || DQ_BY_ROWS ? 0 : warpgroup * KV_TILE * ROW_BYTES));
 #endif
 }
 
 /* What a consumer does with each tile. Code for hidden pairs is kept out of the way of tiles that have none, where it is
  * more than a branch. */
 #define WALK(attend)                                                                                         \
-    for (const q_record *tile; (tile = next_tile(&c));)                                                      \
-        if (KEEPS_PRODUCT && hides_some(tile))                                                               \
-            attend(&c, tile, 1);                                                                             \
+    for (meet_tile(&c); has_tile(&c);)                                                                       \
+        if (KEEPS_PRODUCT && hides_some(&c))                                                                 \
+            attend(&c, &smem->q_tile[c.q.stage], 1);                                                         \
         else                                                                                                 \
-            attend(&c, tile, 0)
+            attend(&c, &smem->q_tile[c.q.stage], 0)
 
 SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     consumer c;
@@ -267,6 +309,9 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     add_last_dq(&c);
 #endif
     mark_dv(&c);
+#if CUTS_TAIL
+    if (!merge_parts(&c)) return;
+#endif
 #if SPLIT_QUERIES
     store_joined(&c);
     return;

@@ -8,6 +8,7 @@
 #ifndef SAC_ATTN_BWD_SM90_H
 #define SAC_ATTN_BWD_SM90_H
 
+#include "cuda/kernels/tail_split.h"
 #include "cuda/kernels/tensor_map.h"
 #include "cuda/kernels/tile_counter.h"
 #include "shared/attention_args.h"
@@ -31,6 +32,7 @@ typedef struct sac_attn_bwd_sm90_params {
     sac_tensor_map q, k, v, dout; /* boxes: 64 columns x the rows of the kernel's tiles, or of a piece */
     sac_attention_args args;
     sac_tile_order order; /* of the tiles that CTAs own */
+    sac_tail_split tail;  /* of key tiles, cut by their queries; then num_parts is 1 */
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
     float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
     float *dq_sum; /* (lists, sum_rows / 8, D / 16 rounded up, 8, 16); without PACK a list a head; or NULL */

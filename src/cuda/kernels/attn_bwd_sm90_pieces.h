@@ -91,8 +91,8 @@ SAC_FN void load_gathered(const producer *w, const gathered_tile *t) {
 #pragma unroll
     for (int i = 0; i < LANE_ROWS; i++) {
         smem->query[s][32 * i + lane_id()] = row[i].query;
-        smem->lse[s][32 * i + lane_id()] = lse_log2(row[i].lse);
-        smem->delta[s][32 * i + lane_id()] = row[i].delta;
+        put_lse(w, s, 32 * i + lane_id(), row[i].lse);
+        put_delta(w, s, 32 * i + lane_id(), row[i].delta);
     }
     announce(&smem->q_full[s], PANELS * row_bytes);
     announce(&smem->dout_full[s], PANELS_V * row_bytes);

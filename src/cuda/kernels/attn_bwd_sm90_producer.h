@@ -3,7 +3,8 @@
 #ifndef SAC_ATTN_BWD_SM90_PRODUCER_H
 #define SAC_ATTN_BWD_SM90_PRODUCER_H
 
-#include "cuda/kernels/attn_bwd_sm90_tile.h"
+#include "cuda/kernels/attn_bwd_sm90_score.h"
+#include "cuda/kernels/ptx/fence.h"
 
 typedef struct producer {
     const sac_attn_bwd_sm90_params *params;
@@ -12,12 +13,40 @@ typedef struct producer {
     ring q;
 } producer;
 
+/* P of a score that this is added to is 0, or infinite; and the sum is finite. */
+#define MOST_LSE 1e30f
+
 /* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. One that sees NaN has lse
  * NaN, which would be P of hidden pairs too: far below all scores, it makes P infinite where they are seen, else 0. */
 SAC_FN float lse_log2(float lse) { return lse != lse ? -3e38f : lse == MINUS_INF ? 0 : lse * LOG2_E; }
 
+SAC_FN row_pieces pieces_of(float x) {
+    const float first = ptx_unpack_bf16(ptx_pack_bf16(x, 0)).x;
+    const float second = ptx_unpack_bf16(ptx_pack_bf16(x - first, 0)).x;
+    const row_pieces p = {ptx_pack_bf16(first, second), ptx_pack_bf16(x - first - second, 0), {0, 0}};
+    return p;
+}
+
+/* In the form in which it is used. In pieces it must be finite: the operand's zeros meet them too. */
+SAC_FN void put_lse(const producer *w, uint32_t stage, int row, float lse) {
+#if FOLDS_LSE
+    const float x = -lse_log2(lse) / score_to_log2(&w->params->args);
+    w->smem->lse[stage][row] = pieces_of(fmaxf(-MOST_LSE, fminf(x, MOST_LSE)));
+#else
+    w->smem->lse[stage][row] = lse_log2(lse);
+#endif
+}
+SAC_FN void put_delta(const producer *w, uint32_t stage, int row, float delta) {
+#if FOLDS_DELTA
+    w->smem->delta[stage][row] = pieces_of(-delta);
+#else
+    w->smem->delta[stage][row] = delta;
+#endif
+}
+
 /* What all lanes have written is there, and bytes are on their way, or have come already: a barrier counts them either way. */
 SAC_FN void announce(uint64_t *full, uint32_t bytes) {
+    if (FOLDS_DELTA) ptx_fence_proxy_async_shared();
     __syncwarp();
     if (lane_id() == 0) ptx_mbarrier_arrive_expect(full, bytes);
 }
@@ -65,7 +94,7 @@ SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
     const sac_band band = sac_band_make(&args->band, w->own.sequence.q_len, w->own.sequence.k_len);
     sac_walk walk = sac_walk_queries(args, &band, w->own.batch, head, w->own.keys, Q_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
-    if (w->params->num_parts > 1) sac_walk_clip(&walk, part_of(walk.any, w->own.part, w->params->num_parts));
+    if (w->own.parts > 1) sac_walk_clip(&walk, part_of(walk.any, w->own.part, w->own.parts));
     return walk;
 }
 
@@ -102,7 +131,7 @@ SAC_FN void load_queries(producer *w, const q_record *tile) {
         smem->q_tile[s] = *tile;
     }
 #pragma unroll
-    for (int i = 0; i < LANE_ROWS; i++) smem->lse[s][32 * i + lane_id()] = lse_log2(lse[i]);
+    for (int i = 0; i < LANE_ROWS; i++) put_lse(w, s, 32 * i + lane_id(), lse[i]);
     announce(&smem->q_full[s], Q_BYTES);
 
     ptx_mbarrier_wait(&smem->dout_empty[s], w->q.parity ^ 1);
@@ -110,7 +139,7 @@ SAC_FN void load_queries(producer *w, const q_record *tile) {
         load_tile(smem->dout[s], &params->dout, &smem->dout_full[s], Q_TILE, PANELS_V, row, tile->head,
                   batch);
 #pragma unroll
-    for (int i = 0; i < LANE_ROWS; i++) smem->delta[s][32 * i + lane_id()] = delta[i];
+    for (int i = 0; i < LANE_ROWS; i++) put_delta(w, s, 32 * i + lane_id(), delta[i]);
     announce(&smem->dout_full[s], DOUT_BYTES);
     ring_next(&w->q, Q_STAGES);
 }

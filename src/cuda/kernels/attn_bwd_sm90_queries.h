@@ -16,14 +16,12 @@ SAC_FN void share_ds(consumer *c) {
 
 SAC_FN void add_half_dq(consumer *c, const q_record *tile, int half) {
     const dq_place place = dq_place_of(tile);
+    const dq_target target =
+        dq_target_of(c, &place, threadIdx.x / 32 % 4 * 2, half * (DQ_COLUMNS / SAC_SUM_COLUMNS));
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
-    add_dq_columns(c, &place, threadIdx.x / 32 % 4 * 2, half * (DQ_COLUMNS / SAC_SUM_COLUMNS), DQ_COLUMNS);
+    add_dq_columns(c, &target, DQ_COLUMNS);
 }
 #endif
-
-SAC_FN void next_turn(consumer *c) {
-    for (int i = 0; i < CONSUMERS; i++) ring_next(&c->q, Q_STAGES);
-}
 
 /* dq needs no care: keys were looked through before. */
 SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
@@ -38,7 +36,7 @@ SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
     }
 #endif
     release_queries(c);
-    next_turn(c);
+    meet_next(c, CONSUMERS);
 }
 
 SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
@@ -65,10 +63,10 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
 #if SUM_DQ
     if (PANELS > 1) add_half_dq(c, tile, 1);
 #endif
+    meet_next(c, CONSUMERS);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
     release(&smem->q_empty[stage]);
-    next_turn(c);
 }
 
 /* This warpgroup's sums for the other one, in shared memory that no query needs any more. */

@@ -13,7 +13,6 @@ SAC_FN void put_words(consumer *c, const uint32_t *words) {
     for (int i = 0; i < P_WORDS; i += 4)
         smem->p[buffer][i / 4][threadIdx.x % 128] =
             make_uint4(words[i], words[i + 1], words[i + 2], words[i + 3]);
-    __syncwarp();
     release(&smem->p_full[buffer]);
     ring_next(&c->p_ring, P_BUFFERS);
 }
@@ -27,7 +26,6 @@ SAC_FN void take_words(consumer *c, uint32_t *words) {
         const uint4 four = smem->p[buffer][i / 4][threadIdx.x % 128];
         words[i] = four.x, words[i + 1] = four.y, words[i + 2] = four.z, words[i + 3] = four.w;
     }
-    __syncwarp();
     release(&smem->p_empty[buffer]);
     ring_next(&c->p_ring, P_BUFFERS);
 }
@@ -36,14 +34,13 @@ SAC_FN void take_words(consumer *c, uint32_t *words) {
 /* The products themselves cross, and both warpgroups modify them. */
 SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     const score_tile t = score_tile_of(c, tile);
-    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
     uint32_t words[P_WORDS];
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i++) words[i] = (uint32_t)__float_as_int(c->s[i]);
     put_words(c, words);
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
-        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
+        const float2 l = lse_at(c, i);
         c->p[i / 2] =
             pack(probability(c, &t, seen, i, masked, l.x), probability(c, &t, seen, i + 1, masked, l.y));
     }
@@ -68,13 +65,12 @@ SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int
 }
 
 SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
-    const ptx_smem delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
     uint32_t words[P_WORDS];
     take_words(c, words);
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
-        const float2 d = ptx_ld_f32x2(delta + 32 * (i / 4)), p = unpack(words[i / 2]);
-        c->ds_packed[i / 2] = pack(p.x * (c->dp[i] - d.x), p.y * (c->dp[i + 1] - d.y));
+        const float2 p = unpack(words[i / 2]);
+        c->ds_packed[i / 2] = pack(p.x * c->dp[i], p.y * c->dp[i + 1]);
     }
 }
 #endif
@@ -83,8 +79,8 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
-    issue_scores(c->s, c->k_rows, smem->q[stage], HEAD_DIM);
-    const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(tile));
+    issue_s(c);
+    const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(c));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     make_p(c, tile, &seen, masked);
@@ -92,10 +88,10 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile, int masked) {
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_dv(c);
     release(&smem->q_empty[stage]);
+    meet_next(c, 1);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dv, HEAD_DIM_V / 2);
     release(&smem->dout_empty[stage]);
-    ring_next(&c->q, Q_STAGES);
 }
 
 SAC_FN void add_to_dk(consumer *c, const q_record *tile, int masked) {
@@ -103,18 +99,18 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile, int masked) {
     const uint32_t stage = c->q.stage;
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
     clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
-    issue_scores(c->dp, c->v_rows, smem->dout[stage], HEAD_DIM_V);
+    issue_dp(c);
     clear_unused_queries(c, tile, smem->q[stage], PANELS);
-    const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(tile));
+    const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(c));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     make_ds(c, tile, &seen, masked);
     release(&smem->dout_empty[stage]);
     issue_dk(c);
+    meet_next(c, 1);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dk, HEAD_DIM / 2);
     release(&smem->q_empty[stage]);
-    ring_next(&c->q, Q_STAGES);
 }
 
 #endif

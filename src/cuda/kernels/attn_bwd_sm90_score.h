@@ -21,8 +21,7 @@ typedef struct score_tile {
     float distance, slope; /* ALiBi */
 } score_tile;
 
-/* Asked of the record each time: what is asked once has a register to the end of the tile. */
-SAC_FN int hides_some(const q_record *tile) { return warp_has(tile->flags & Q_MASKED); }
+SAC_FN int hides_some(const consumer *c) { return warp_has(c->flags & Q_MASKED); }
 
 /* Which pairs of a thread are visible: of each of its lines, a bit for every column. */
 typedef struct pair_bits {
@@ -148,7 +147,7 @@ SAC_FN void modify_scores(consumer *c, const q_record *tile) {
 }
 #endif
 SAC_FN float probability(const consumer *c, int i, float lse) {
-    return ptx_exp2(fmaf(c->s[i], c->scale_log2, -lse));
+    return ptx_exp2(FOLDS_LSE ? c->s[i] * c->scale_log2 : fmaf(c->s[i], c->scale_log2, -lse));
 }
 /* Of the softcap: a score is here tanh, whose slope is 1 - tanh^2, or -inf, which has none. */
 SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->s[i] * c->s[i], 0) : 1; }
@@ -156,7 +155,7 @@ SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->
 /* Scores in their final form: modified, and -inf where pairs are hidden. Was a product not finite that stands beside
  * hidden ones? asked: what the mask_mod lets be seen, if there is one. */
 SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *asked) {
-    const int masked = hides_some(tile);
+    const int masked = hides_some(c);
     int found = 0;
 #if PRESCALED
     if (masked) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
@@ -175,6 +174,22 @@ SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *as
 #endif
 
 #if !BY_QUERY
+/* lse, or delta, of the queries that are a thread's columns i and i + 1; nothing where products have taken it off. */
+SAC_FN float2 lse_at(const consumer *c, int i) {
+#if FOLDS_LSE
+    return make_float2(0, 0);
+#else
+    return ptx_ld_f32x2(ptx_smem_of(c->smem->lse[c->q.stage] + first_query()) + 32 * (i / 4));
+#endif
+}
+SAC_FN float2 delta_at(const consumer *c, int i) {
+#if FOLDS_DELTA
+    return make_float2(0, 0);
+#else
+    return ptx_ld_f32x2(ptx_smem_of(c->smem->delta[c->q.stage] + first_query()) + 32 * (i / 4));
+#endif
+}
+
 #if KEEPS_PRODUCT
 SAC_FN float probability(const consumer *c, const score_tile *t, const pair_bits *seen, int i, int masked,
                          float lse) {
@@ -196,11 +211,9 @@ SAC_FN float2 score_pair(const consumer *c, const score_tile *t, const pair_bits
 /* P and dS of a tile, packed as operands. */
 SAC_FN void score_grads(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     const score_tile t = score_tile_of(c, tile);
-    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query()),
-                   delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
-        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4)), d = ptx_ld_f32x2(delta + 32 * (i / 4));
+        const float2 l = lse_at(c, i), d = delta_at(c, i);
         const float2 low = score_pair(c, &t, seen, i, masked, l.x, d.x);
         const float2 high = score_pair(c, &t, seen, i + 1, masked, l.y, d.y);
         c->p[i / 2] = pack(low.x, high.x);
@@ -210,10 +223,9 @@ SAC_FN void score_grads(consumer *c, const q_record *tile, const pair_bits *seen
 #else
 /* P, packed; and in the place of the scores what dP - delta is multiplied by: P times the slope of the softcap. */
 SAC_FN void probabilities(consumer *c) {
-    const ptx_smem lse = ptx_smem_of(c->smem->lse[c->q.stage] + first_query());
 #pragma unroll
     for (int i = 0; i < Q_TILE / 2; i += 2) {
-        const float2 l = ptx_ld_f32x2(lse + 32 * (i / 4));
+        const float2 l = lse_at(c, i);
         const float low = probability(c, i, l.x), high = probability(c, i + 1, l.y);
         c->s[i] = low * slope_at(c, i);
         c->s[i + 1] = high * slope_at(c, i + 1);
@@ -223,12 +235,9 @@ SAC_FN void probabilities(consumer *c) {
 
 /* dS, packed. */
 SAC_FN void gradients(consumer *c) {
-    const ptx_smem delta = ptx_smem_of(c->smem->delta[c->q.stage] + first_query());
 #pragma unroll
-    for (int i = 0; i < Q_TILE / 2; i += 2) {
-        const float2 d = ptx_ld_f32x2(delta + 32 * (i / 4));
-        c->ds_packed[i / 2] = pack(c->s[i] * (c->dp[i] - d.x), c->s[i + 1] * (c->dp[i + 1] - d.y));
-    }
+    for (int i = 0; i < Q_TILE / 2; i += 2)
+        c->ds_packed[i / 2] = pack(c->s[i] * c->dp[i], c->s[i + 1] * c->dp[i + 1]);
 }
 #endif
 #endif

@@ -15,18 +15,33 @@ SAC_FN int64_t sum_of(const dq_place *place, int row_group) {
 #endif
 }
 
-/* Adds `columns` columns of this warp's 16 rows of dQ to the sums; the first of them are of these groups in its tile. */
-SAC_FN void add_dq_columns(const consumer *c, const dq_place *place, int row_group, int column_group,
-                           int columns) {
-    const int rows = place->row_groups - row_group, groups = SUM_GROUPS - column_group;
+/* Where a lane adds its part of a warp's 16 rows of dQ: known before the products are, since whoever computes it between
+ * additions waits for those that read the same registers. */
+typedef struct dq_target {
+    float *to[2];         /* in the groups of its first 8 rows, and of the others */
+    int32_t rows, groups; /* groups of rows and of columns that there are */
+} dq_target;
+
+SAC_FN dq_target dq_target_of(const consumer *c, const dq_place *place, int row_group, int column_group) {
+    const int at = column_group * SUM_GROUP_SIZE + lane_id() * 4;
+    dq_target t;
+    t.rows = place->row_groups - row_group;
+    t.groups = SUM_GROUPS - column_group;
+    t.to[0] = ptx_pin_address(c->params->dq_sum + sum_of(place, row_group) + at);
+    t.to[1] =
+        PACK ? c->params->dq_sum + sum_of(place, row_group + 1) + at : t.to[0] + SUM_GROUPS * SUM_GROUP_SIZE;
+    return t;
+}
+
+/* Adds `columns` columns of dQ, as far as there are. */
+SAC_FN void add_dq_columns(const consumer *c, const dq_target *target, int columns) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        if (half >= rows) continue;
-        float *to = c->params->dq_sum + sum_of(place, row_group + half) + column_group * SUM_GROUP_SIZE +
-                    lane_id() * 4;
+        float *to = target->to[half];
+        if (half >= target->rows) continue;
 #pragma unroll
         for (int j = 0; j < columns / SAC_SUM_COLUMNS; j++)
-            if (j < groups)
+            if (WHOLE_DQ || j < target->groups)
                 ptx_add_f32x4(to + j * SUM_GROUP_SIZE, c->dq[8 * j + 2 * half], c->dq[8 * j + 2 * half + 1],
                               c->dq[8 * j + 4 + 2 * half], c->dq[8 * j + 4 + 2 * half + 1]);
     }
@@ -66,19 +81,45 @@ SAC_FN void put_ds(const consumer *c, const q_record *tile) {
     if (threadIdx.x == 128) {
         smem->dq_place[buffer] = dq_place_of(tile);
     }
-    __syncwarp();
     release(&smem->ds_full[buffer]);
 }
 
-/* Adds this warp's part of dQ. */
-SAC_FN void add_dq(const consumer *c) {
+/* Of this warp's part of the dQ at hand. */
+SAC_FN dq_target own_target(const consumer *c) {
     const int row_group = (DQ_BY_ROWS ? threadIdx.x / 32 - 4 : threadIdx.x / 32 % 4) * 2;
     const int column_group = DQ_BY_ROWS ? 0 : (threadIdx.x / 128 - 1) * (DQ_COLUMNS / SAC_SUM_COLUMNS);
-    add_dq_columns(c, &c->smem->dq_place[c->ds.stage], row_group, column_group, DQ_COLUMNS);
+    return dq_target_of(c, &c->smem->dq_place[c->ds.stage], row_group, column_group);
 }
 #endif
 
 #if !BY_QUERY
+#if CUTS_TAIL
+/* A part of a cut tile leaves its dK and dV in memory; the last to arrive takes the sums of all of them back. Does this
+ * warpgroup store its keys? */
+SAC_FN int merge_parts(consumer *c) {
+    const sac_tail_split *tail = &c->params->tail;
+    const key_tile *own = &c->smem->own;
+    const int at = own->cut * CONSUMERS + c->warpgroup, stride = 128;
+    if (warp_has(own->cut < 0)) return 1;
+    float *first = tail->partial + (int64_t)at * tail->parts * PART_VALUES * stride + threadIdx.x % 128;
+    float *mine = first + own->part * PART_VALUES * stride;
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM / 2; i++) mine[i * stride] = c->dk[i], c->dk[i] = 0;
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM_V / 2; i++) mine[(HEAD_DIM / 2 + i) * stride] = c->dv[i], c->dv[i] = 0;
+    if (!is_last_part(tail, at, 1 + c->warpgroup, &c->smem->parts_done[c->warpgroup])) return 0;
+#pragma unroll 1
+    for (int part = 0; part < tail->parts; part++) {
+        const float *from = first + part * PART_VALUES * stride;
+#pragma unroll
+        for (int i = 0; i < HEAD_DIM / 2; i++) c->dk[i] += __ldcg(from + i * stride);
+#pragma unroll
+        for (int i = 0; i < HEAD_DIM_V / 2; i++) c->dv[i] += __ldcg(from + (HEAD_DIM / 2 + i) * stride);
+    }
+    return 1;
+}
+#endif
+
 /* dK or dV: the rows of this warp's keys. */
 SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const sac_view *view,
                        int64_t part_stride, float scale) {

@@ -18,6 +18,13 @@
  * is done to them; that leaves one path for all tiles. */
 #define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
 
+/* Where queries are columns, lse and delta are taken off by the products of the scores themselves, which have eight more
+ * columns for it: ones beside the keys, and beside the queries the number in three pieces that bf16 holds. A thread would
+ * otherwise load them, for all its columns, out of a shared memory that has nothing but operands to spare time for. lse
+ * only where scores are not modified between their product and the exponential. */
+#define FOLDS_DELTA (!BY_QUERY && !(SPLIT_ROLES && KEEPS_PRODUCT)) /* there shared memory is full */
+#define FOLDS_LSE (FOLDS_DELTA && !PRESCALED)
+
 #define THREADS (128 * (1 + CONSUMERS))
 enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each warpgroup */
 #define PANELS PANELS_OF(HEAD_DIM)
@@ -36,9 +43,16 @@ enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each 
 #define P_BUFFERS 2
 #define P_WORDS (KEEPS_PRODUCT ? Q_TILE / 2 : Q_TILE / 4)
 
+/* Tiles of the tail may be cut; PART_VALUES: what a thread then leaves of each part. */
+#define CUTS_TAIL (KV_TILE == 128)
+#define PART_VALUES ((HEAD_DIM + HEAD_DIM_V) / 2)
+
 /* The warpgroups share the rows of dQ; else its columns, a panel each. */
 #define DQ_BY_ROWS (Q_TILE == 64 * CONSUMERS)
 #define SUM_GROUPS ((HEAD_DIM + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS)
+/* No part of dQ that a warpgroup is given is behind its last column. */
+#define WHOLE_DQ                                                                                             \
+    (HEAD_DIM == (BY_QUERY ? 192 : DQ_BY_ROWS || SPLIT_QUERIES ? PANELS * 64 : CONSUMERS * DQ_COLUMNS))
 #define SUM_GROUP_SIZE (SAC_SUM_ROWS * SAC_SUM_COLUMNS)
 
 /* Rows of a tile whose lse and delta a lane of the producer loads. */
@@ -76,7 +90,9 @@ SAC_FN int32_t rows_of(const q_record *tile) {
 
 /* The keys of a CTA. */
 typedef struct key_tile {
-    int32_t batch, head, part;
+    int32_t batch, head;
+    int32_t part, parts; /* it takes one of so many stretches of the queries */
+    int32_t cut;         /* which of the tail's tiles; -1: none */
     sac_range keys;
     sac_sequence sequence;
 } key_tile;
@@ -90,6 +106,12 @@ typedef struct dq_place {
 #endif
     int32_t row_groups; /* of 8 */
 } dq_place;
+
+/* The negative of a number: what is left of it, three times, in bf16; and zeros. */
+typedef struct __align__(16) row_pieces {
+    uint32_t first_two, third, zeros[2];
+}
+row_pieces;
 
 /* Tiles first: each starts at a multiple of 1024 bytes, as swizzle and descriptors want it. */
 typedef struct smem_layout {
@@ -113,8 +135,16 @@ typedef struct smem_layout {
     uint4 p[P_BUFFERS][P_WORDS / 4][128]; /* P, as the threads that make it hold it */
     uint64_t p_full[P_BUFFERS], p_empty[P_BUFFERS];
 #endif
-    float lse[Q_STAGES][32 * LANE_ROWS]; /* base 2; +inf for rows outside the tile, whose P is 0 then */
+#if FOLDS_DELTA
+    row_pieces delta[Q_STAGES][32 * LANE_ROWS];
+#else
     float delta[Q_STAGES][32 * LANE_ROWS];
+#endif
+#if FOLDS_LSE
+    row_pieces lse[Q_STAGES][32 * LANE_ROWS]; /* over the scale */
+#else
+    float lse[Q_STAGES][32 * LANE_ROWS]; /* base 2; +inf for rows outside the tile, whose P is 0 then */
+#endif
 #if PACK
     int32_t query[Q_STAGES][Q_TILE]; /* of each row */
 #endif
@@ -123,6 +153,9 @@ typedef struct smem_layout {
     sac_range seen_by[KV_TILE]; /* the queries that see a key, by the band */
 #endif
     key_tile own;
+#if CUTS_TAIL
+    uint32_t parts_done[CONSUMERS];
+#endif
     uint32_t unfinite_keys; /* some were set aside: attn_bwd_sm90_unfinite.h */
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
 } smem_layout;
@@ -131,14 +164,22 @@ static_assert(sizeof(smem_layout) <= SMEM_BYTES, "attn_bwd_sm90.c asks for less 
 /* Long tiles first: under a causal mask those of the first keys. With PACK one stretch of a head's queries follows the
  * other, and all its keys walk that before the next: its rows and their sums of dQ are at work together, in the L2. */
 SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
-    const int32_t parts = params->num_parts;
-    const sac_tile_place place = sac_tile_place_of(&params->order, PACK ? blockIdx.x : blockIdx.x / parts);
+    const sac_tail_split *tail = &params->tail;
+    const int32_t parts = params->num_parts, whole = params->order.total - tail->tiles;
+    int32_t at = PACK ? blockIdx.x : blockIdx.x / parts;
+    key_tile t;
+    t.parts = parts, t.part = blockIdx.x % parts, t.cut = -1;
+    if (CUTS_TAIL && tail->tiles > 0 && blockIdx.x >= whole) {
+        const int32_t behind = blockIdx.x - whole;
+        t.parts = tail->parts, t.part = behind % tail->parts, t.cut = behind / tail->parts;
+        at = whole + t.cut;
+    }
+    const sac_tile_place place = sac_tile_place_of(&params->order, at);
     const int32_t index = params->order.num_tiles - 1 - place.tile,
                   head = PACK ? place.head / parts : place.head;
-    key_tile t;
+    if (PACK) t.part = place.head % parts;
     t.batch = head / params->args.num_kv_heads;
     t.head = head % params->args.num_kv_heads;
-    t.part = PACK ? place.head % parts : blockIdx.x % parts;
     t.sequence = sequence_of(&params->args, t.batch);
     t.keys = sac_tile_rows(index, t.sequence.k_len, KV_TILE, BLOCK_MASK ? params->args.blocks.kv_block : 0);
     return t;
@@ -151,8 +192,9 @@ SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
 typedef struct consumer {
     const sac_attn_bwd_sm90_params *params;
     smem_layout *smem;
-    ring q;  /* of the buffers of q and dout */
-    ring ds; /* the dS that dq is made of */
+    ring q;              /* of the buffers of q and dout */
+    int32_t head, flags; /* of the tile at hand */
+    ring ds;             /* the dS that dq is made of */
     uint32_t p_parity;
     uint32_t warpgroup;
     uint32_t lane_block, lane_turned; /* offsets of this lane in 16 x 16 blocks as they are, and transposed */
@@ -167,9 +209,13 @@ typedef struct consumer {
 typedef struct consumer {
     const sac_attn_bwd_sm90_params *params;
     smem_layout *smem;
-    ring q; /* of the buffers of q and dout */
+    ring q;              /* of the buffers of q and dout */
+    int32_t head, flags; /* of the tile at hand */
     uint32_t warpgroup;
+    uint32_t ones[4];               /* the operand that lse and delta meet */
     uint32_t k_rows, v_rows;        /* where this warpgroup's keys lie */
+    uint32_t lse_rows, delta_rows;  /* FOLDS_LSE, FOLDS_DELTA */
+    uint32_t q_rows, dout_rows;     /* where the queries of the tile at hand do */
     float scale_log2;               /* what s is multiplied by in the exponent */
     float s[Q_TILE / 2];            /* scores, keys x queries */
     float dp[Q_TILE / 2];           /* their gradients */
@@ -181,8 +227,9 @@ typedef struct consumer {
     ring p_ring;
 #endif
 #if SUM_DQ
-    ring ds;          /* DQ_LATE: the dS that dq is made of; the next buffer takes that of this tile */
-    uint32_t ds_lane; /* offset of this lane in a store of dS */
+    ring ds;            /* DQ_LATE: the dS that dq is made of; the next buffer takes that of this tile */
+    uint32_t ds_lane;   /* offset of this lane in a store of dS */
+    uint32_t k_columns; /* where the columns of k lie that this warpgroup's dq is made of */
     float dq[DQ_COLUMNS / 2]; /* queries x columns; DQ_LATE: of the tile before */
 #endif
 } consumer;

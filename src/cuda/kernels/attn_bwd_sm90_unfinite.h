@@ -62,13 +62,11 @@ SAC_FN void mark_dv(consumer *c) {
 
 /* ---- queries ---- */
 
-/* A pair without weight has no gradient, whatever its dP is. */
+/* A pair without weight has no gradient, whatever its dP is. Said without branches: with them every tile copies its operand. */
 SAC_FN void hide_gradients(consumer *c) {
 #pragma unroll
-    for (int i = 0; i < Q_TILE / 4; i++) {
-        if (!(c->p[i] & 0x7fffu)) c->ds_packed[i] &= 0xffff0000u;
-        if (!(c->p[i] & 0x7fff0000u)) c->ds_packed[i] &= 0xffffu;
-    }
+    for (int i = 0; i < Q_TILE / 4; i++)
+        c->ds_packed[i] &= (c->p[i] & 0x7fffu ? 0xffffu : 0) | (c->p[i] & 0x7fff0000u ? 0xffff0000u : 0);
 }
 #endif
 

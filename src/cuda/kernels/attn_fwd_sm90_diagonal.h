@@ -91,7 +91,6 @@ SAC_FN void attend_diagonal(consumer *c, const kv_record *tile) {
         p[r] = ptx_exp2(top - (c->ref[r] == MINUS_INF ? 0 : c->ref[r]));
         if (lane_id() % 4 == 0) c->sum[r] += p[r];
     }
-    __syncwarp();
     release(&c->smem->k_empty[c->k.stage]);
     ring_next(&c->k, KV_STAGES);
 
@@ -99,7 +98,6 @@ SAC_FN void attend_diagonal(consumer *c, const kv_record *tile) {
 #pragma unroll
     for (int r = 0; r < 2; r++)
         if (key[r] >= 0) add_value(c, r, key[r], p[r]);
-    __syncwarp();
     release(&c->smem->v_empty[c->v.stage]);
     ring_next(&c->v, KV_STAGES);
 }

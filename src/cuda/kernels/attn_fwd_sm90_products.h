@@ -7,7 +7,7 @@
 
 PTX_WGMMA_SS(mma_scores_set, KV_TILE, INPUT_TYPE, PTX_WGMMA_SET)
 PTX_WGMMA_SS(mma_scores_add, KV_TILE, INPUT_TYPE, PTX_WGMMA_ADD)
-PTX_WGMMA_RS(mma_values_add, HEAD_DIM_V, INPUT_TYPE, PTX_WGMMA_ADD)
+PTX_WGMMA_RS_MN(mma_values_add, HEAD_DIM_V, INPUT_TYPE, PTX_WGMMA_ADD)
 
 /* s = q k^T, asynchronously. */
 SAC_FN void issue_scores(consumer *c) {

@@ -55,14 +55,7 @@ SAC_FN int merge_parts(consumer *c) {
         mine[(values + 2 + r) * stride] = c->ref[r];
     }
 
-    __threadfence();
-    ptx_barrier_sync(1 + warpgroup(), 128);
-    if (threadIdx.x % 128 == 0) {
-        c->smem->parts_done[warpgroup()] = atomicAdd(&tail->arrived[at], 1);
-        __threadfence();
-    }
-    ptx_barrier_sync(1 + warpgroup(), 128);
-    if (warp_has(c->smem->parts_done[warpgroup()] != tail->parts - 1)) return 0;
+    if (!is_last_part(tail, at, 1 + warpgroup(), &c->smem->parts_done[warpgroup()])) return 0;
 
     start_rows(c);
     for (int part = 0; part < tail->parts; part++) {

@@ -58,10 +58,8 @@ SAC_FN void inspect_values(smem_layout *smem, uint32_t inspector) {
         if (task == V_INSPECT) {
             set_unfinite_aside(smem, v.stage);
             ptx_fence_proxy_async_shared();
-            __syncwarp();
             release(&smem->v_full[v.stage]);
         }
-        __syncwarp();
         release(&smem->v_empty[v.stage]);
     }
 }

@@ -10,6 +10,7 @@
 #include "cuda/kernels/ptx/global_memory.h"
 #include "cuda/kernels/ptx/mbarrier.h"
 #include "cuda/kernels/ptx/tma.h"
+#include "cuda/kernels/tail_split.h"
 #include "cuda/kernels/tensor_map.h"
 #include "shared/attention_args.h"
 
@@ -49,9 +50,23 @@ SAC_FN void ring_next(ring *r, uint32_t stages) {
     }
 }
 
-/* A warp is done with a buffer. */
-SAC_FN void release(uint64_t *empty) {
-    if (lane_id() == 0) ptx_mbarrier_arrive(empty);
+/* A warp is done with a buffer: all its lanes have read, or written, and one arrives for them. */
+SAC_FN void release(uint64_t *barrier) {
+    __syncwarp();
+    if (lane_id() == 0) ptx_mbarrier_arrive(barrier);
+}
+
+/* The threads of a warpgroup have left their part of the at-th tile and consumer: was it the last? barrier: of this
+ * warpgroup alone; word: of shared memory. */
+SAC_FN int is_last_part(const sac_tail_split *tail, int at, uint32_t barrier, uint32_t *word) {
+    __threadfence();
+    ptx_barrier_sync(barrier, 128);
+    if (threadIdx.x % 128 == 0) {
+        *word = atomicAdd(&tail->arrived[at], 1);
+        __threadfence();
+    }
+    ptx_barrier_sync(barrier, 128);
+    return warp_has(*word == tail->parts - 1);
 }
 
 /* Loads a tile, announced before: one box for each panel of 64 columns. */

@@ -4,6 +4,12 @@
 
 #include "shared/types.h"
 
+/* An address that is kept in its registers, instead of being computed again at each use. */
+SAC_FN float *ptx_pin_address(float *p) {
+    asm volatile("" : "+l"(p));
+    return p;
+}
+
 /* Adds to p[0] to p[3]; p is 16-byte aligned. One instruction from sm_90 on. */
 SAC_FN void ptx_add_f32x4(float *p, float x, float y, float z, float w) {
 #if __CUDA_ARCH__ >= 900

@@ -33,6 +33,9 @@ SAC_FN void ptx_wgmma_pin(float *d, int n) {
 #define PTX_WGMMA_ADVANCE(bytes) ((uint64_t)((bytes) / 16))
 
 SAC_FN uint64_t ptx_wgmma_desc_k_major(uint32_t smem) { return PTX_WGMMA_DESC_TILE | (1 << 16 | smem >> 4); }
+/* One step of 16 whose rows are 16 bytes, without swizzle: the first 8 products run along the row, the others along the
+ * same row again. */
+SAC_FN uint64_t ptx_wgmma_desc_half_rows(uint32_t smem) { return 8ull << 32 | smem >> 4; }
 /* panel_bytes: from one panel of 64 columns to the next. */
 SAC_FN uint64_t ptx_wgmma_desc_mn_major(uint32_t smem, uint32_t panel_bytes) {
     return PTX_WGMMA_DESC_TILE | (panel_bytes >> 4 << 16 | smem >> 4);
@@ -44,14 +47,15 @@ SAC_FN uint64_t ptx_wgmma_desc_advance(uint64_t desc, uint32_t bytes) {
 
 /* PTX_WGMMA_SS(name, N, TYPE, MODE) defines name(d, a_desc, b_desc), a and b K-major in shared memory.
  * PTX_WGMMA_SS_MN(name, N, TYPE, MODE) defines the same with b MN-major, PTX_WGMMA_SS_MN_MN with both.
- * PTX_WGMMA_RS(name, N, TYPE, MODE) defines name(d, a, b_desc), a in four registers, b MN-major.
+ * PTX_WGMMA_RS_MN(name, N, TYPE, MODE) defines name(d, a, b_desc), a in four registers, b MN-major; PTX_WGMMA_RS, b K-major.
  * TYPE "bf16" or "f16"; MODE PTX_WGMMA_SET (d = a b) or PTX_WGMMA_ADD (d += a b). */
 #define PTX_WGMMA_SET "=f", "0"
 #define PTX_WGMMA_ADD "+f", "1"
 #define PTX_WGMMA_SS(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "0", "0", MODE)
 #define PTX_WGMMA_SS_MN(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "0", "1", MODE)
 #define PTX_WGMMA_SS_MN_MN(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "1", "1", MODE)
-#define PTX_WGMMA_RS(name, N, TYPE, MODE) PTX_WGMMA_RS_(name, N, TYPE, MODE)
+#define PTX_WGMMA_RS(name, N, TYPE, MODE) PTX_WGMMA_RS_(name, N, TYPE, "0", MODE)
+#define PTX_WGMMA_RS_MN(name, N, TYPE, MODE) PTX_WGMMA_RS_(name, N, TYPE, "1", MODE)
 
 #define PTX_WGMMA_SS_(name, N, TYPE, MN_A, MN_B, CONSTRAINT, KEEP)                                           \
     SAC_FN void name(float *d, uint64_t a, uint64_t b) {                                                     \
@@ -62,11 +66,11 @@ SAC_FN uint64_t ptx_wgmma_desc_advance(uint64_t desc, uint32_t bytes) {
                      : "l"(a), "l"(b)                                                                        \
                      : "memory");                                                                            \
     }
-#define PTX_WGMMA_RS_(name, N, TYPE, CONSTRAINT, KEEP)                                                       \
+#define PTX_WGMMA_RS_(name, N, TYPE, MN_B, CONSTRAINT, KEEP)                                                 \
     SAC_FN void name(float *d, const uint32_t *a, uint64_t b) {                                              \
         asm volatile("{.reg .pred keep; setp.ne.b32 keep, " KEEP ", 0;\n"                                    \
                      "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" PTX_WGMMA_REGS_##N \
-                     "}, " PTX_WGMMA_IN_##N(PTX_WGMMA_FOUR_REGS) ", keep, 1, 1, 1;}"                         \
+                     "}, " PTX_WGMMA_IN_##N(PTX_WGMMA_FOUR_REGS) ", keep, 1, 1, " MN_B ";}"                  \
                      : PTX_WGMMA_ACC_##N(CONSTRAINT, d)                                                      \
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)                                    \
                      : "memory");                                                                            \
