@@ -54,7 +54,7 @@ static saccade_status compile(const saccade_modifier *score, const saccade_modif
             "    int i = threadIdx.x;\n",
             score ? score_text : "", mask ? mask_text : "");
     if (score) fputs("    x[i] = sac_score_mod(x[i], 0, 1, 2, i, aux);\n", out);
-    if (score && sac_modifier_has_grad(score))
+    if (score) /* which kernels name in parts that they may not run */
         fputs("    x[i] = sac_score_mod_grad(1.f, x[i], 0, 1, 2, i, aux);\n", out);
     if (mask) fputs("    x[i] = sac_mask_mod(0, 1, 2, i, aux) ? x[i] : 0.f;\n", out);
     fputs("}\n", out);
@@ -133,6 +133,14 @@ static void all_accessors_and_functions_compile_for_the_device(void **state) {
     saccade_modifier_destroy(mask);
 }
 
+static void score_mod_without_gradient_compiles_for_the_device(void **state) {
+    NEEDS_NVRTC;
+    saccade_modifier *score =
+        made(&(saccade_modifier_params){.kind = SACCADE_SCORE_KIND, .text = "score * 2"});
+    must_compile(score, NULL);
+    saccade_modifier_destroy(score);
+}
+
 static void combination_compiles_for_the_device(void **state) {
     NEEDS_NVRTC;
     saccade_modifier *first = made_prefix_lm(), *second = made_prefix_lm(), *either, *neither;
@@ -189,6 +197,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(native_text_compiles_for_the_device),
         cmocka_unit_test(all_accessors_and_functions_compile_for_the_device),
+        cmocka_unit_test(score_mod_without_gradient_compiles_for_the_device),
         cmocka_unit_test(combination_compiles_for_the_device),
         cmocka_unit_test(mistake_in_a_device_text_has_name_and_line),
         cmocka_unit_test(slots_of_a_combination_follow_one_another),

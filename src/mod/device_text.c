@@ -1,7 +1,8 @@
 /* device_text.c - a modifier as CUDA C, for kernels to be compiled with it. The text defines, __device__ and inlined,
  *
  *   float sac_score_mod(float score, int b, int h, int q_idx, int kv_idx, const saccade_aux *aux)
- *   float sac_score_mod_grad(float grad, float score, int b, int h, int q_idx, int kv_idx, const saccade_aux *aux)
+ *   float sac_score_mod_grad(float grad, float score, int b, int h, int q_idx, int kv_idx, const saccade_aux *aux),
+ *     a stub where there is no grad_text
  *   bool sac_mask_mod(int b, int h, int q_idx, int kv_idx, const saccade_aux *aux)
  *
  * and includes "shared/types.h" and "saccade/modifier_text.h" by those names. The mathematical functions are the
@@ -67,7 +68,12 @@ static saccade_status emit_score(FILE *out, const saccade_modifier *m) {
         return sac_fail(SACCADE_UNSUPPORTED, "score_mod '%s' has a native %s without text: CPU only", m->name,
                         m->text ? "gradient" : "form");
     sac_text_emit(out, m, false, "sac_score_mod", (sac_slot_base){0});
-    if (m->grad_text) sac_text_emit(out, m, true, "sac_score_mod_grad", (sac_slot_base){0});
+    if (m->grad_text)
+        sac_text_emit(out, m, true, "sac_score_mod_grad", (sac_slot_base){0});
+    else /* kernels without a backward pass may name it, none calls it: sac_rule_score_mod_grad */
+        fputs("SACCADE_TEXT_FN float sac_score_mod_grad(float, float, int32_t, int32_t, int32_t, int32_t, "
+              "const saccade_aux *) {\n    return 0;\n}\n",
+              out);
     return SACCADE_OK;
 }
 
