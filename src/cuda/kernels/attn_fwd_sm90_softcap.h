@@ -10,11 +10,12 @@
 
 #include "cuda/kernels/attn_sm90_tile.h"
 
-/* tanh(x) = x (T0 + T1 x^2 + T2 x^4) for |x| up to BEND: relative error 2.2e-4, where the hardware's is 4.9e-4. */
-#define BEND 0.75f
-#define T0 0.99978519f
-#define T1 -0.32629668f
-#define T2 0.09735542f
+/* tanh(x) = x (T0 + T1 x^2 + T2 x^4) for |x| up to BEND: relative error 6.3e-6. One of 2e-4 shows in lse,
+ * since it has the same sign for all scores of about a size. */
+#define BEND 0.4f
+#define T0 0.99999376f
+#define T1 -0.33262572f
+#define T2 0.12127639f
 
 SAC_FN int by_polynomial(int i) { return i / 4 % 2; }
 
