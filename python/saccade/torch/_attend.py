@@ -52,8 +52,9 @@ def attend(
     q, k, v = autocast(q, k, v)
     if score_mod is None and mask_mod is None and block_mask is None and not tensors:
         return attention(q, k, v, sink, [], [], spec, max_seqlens, None, with_lse)
-    for name, tensor in tensors.items():
-        if tensor is not None and not isinstance(tensor, Tensor):
+    others = {name: tensor for name, tensor in tensors.items() if tensor is not None} if tensors else {}
+    for name, tensor in others.items():
+        if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
     lists, list_blocks = [], ()
     if block_mask is not None and not isinstance(block_mask, BlockMask):
@@ -66,13 +67,13 @@ def attend(
             lists, list_blocks = [], ()
     score = NOTHING if score_mod is None else bound("score", score_mod, q.device)
     mask = NOTHING if mask_mod is None else bound("mask", mask_mod, q.device)
-    others = {name: tensor for name, tensor in tensors.items() if tensor is not None} if tensors else {}
     if score.scalars is not None:
         others["score_scalars"] = score.scalars
-    if mask.scalars is not None:
-        others["mask_scalars"] = mask.scalars
-    for name, tensor in zip(mask.aux_names, mask.aux):
-        others[f"mask_aux.{name}"] = tensor
+    if mask is not NOTHING:
+        if mask.scalars is not None:
+            others["mask_scalars"] = mask.scalars
+        for name, tensor in zip(mask.aux_names, mask.aux):
+            others[f"mask_aux.{name}"] = tensor
     spec = Spec(*spec[:NUM_OPTIONS], score.text, score.grad_text, score.aux_names, score.scalar_names, mask.text,
                 mask.aux_names, mask.scalar_names, tuple(others), list_blocks)  # fmt: skip
     others = [*others.values(), *lists]

@@ -42,12 +42,12 @@ def flex_attention(
         raise NotImplementedError("return_aux: max_scores are not kept, only lse")
     if return_aux is not None and return_lse:
         raise ValueError("return_lse: asks for what return_aux asks for, give one of them")
-    if query.dim() == key.dim() == value.dim() == 4:
-        if not enable_gqa and query.shape[1] != key.shape[1]:
-            raise ValueError(
-                f"query has {query.shape[1]} heads and key {key.shape[1]}: say enable_gqa=True to share heads")
-        if query.shape[0] != 1 == key.shape[0] == value.shape[0]:
-            key, value = (t.expand(query.shape[0], -1, -1, -1) for t in (key, value))
+    of_query, of_key = query.shape, key.shape
+    if len(of_query) == len(of_key) == 4:
+        if of_query[1] != of_key[1] and not enable_gqa:
+            raise ValueError(f"query has {of_query[1]} heads and key {of_key[1]}: say enable_gqa=True to share heads")
+        if of_query[0] != of_key[0] == 1 == value.shape[0]:
+            key, value = (t.expand(of_query[0], -1, -1, -1) for t in (key, value))
     with_lse = return_lse or return_aux is not None and return_aux.lse
     spec = _spec(False, scale, backend)
     out, lse = attend(query, key, value, spec, with_lse, block_mask=block_mask, score_mod=score_mod)

@@ -56,6 +56,6 @@ def as_modifier(kind: str, function: Union[Modifier, str, Callable], device: tor
 
 def _traced(kind: str, function: Callable, device: torch.device) -> TracedModifier:
     traced = trace_once(_TRACES[kind], function, device)
-    if all([row_major(t) for t in traced.aux]):
+    if not traced.aux or all([row_major(t) for t in traced.aux]):
         return traced
     return dataclasses.replace(traced, aux=[readable(t) for t in traced.aux])

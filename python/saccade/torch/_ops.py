@@ -288,7 +288,7 @@ def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: O
     if not compiling and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         refuse_transforms(q, k, v, sink, *score_aux)
     if (compiling or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack()
-            or torch._C._get_tracing_state() is not None):  # torch.jit.trace  # fmt: skip
+            or torch._C._is_tracing()):  # torch.jit.trace  # fmt: skip
         number = mask.number if mask else 0
         return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
     if q.is_neg() or k.is_neg() or v.is_neg():  # views whose memory is not what they are; the dispatcher would know
