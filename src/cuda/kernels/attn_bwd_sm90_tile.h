@@ -113,10 +113,17 @@ typedef struct __align__(16) row_pieces {
 }
 row_pieces;
 
-/* Tiles first: each starts at a multiple of 1024 bytes, as swizzle and descriptors want it. */
+/* Tiles first: each starts at a multiple of 1024 bytes, as swizzle and descriptors want it. Rows in pieces lie before
+ * others: memcheck thinks that their product, which reads each row twice, reads as much behind them. */
 typedef struct smem_layout {
     uint8_t k[K_BYTES];
     uint8_t v[V_BYTES];
+#if FOLDS_DELTA
+    row_pieces delta[Q_STAGES][32 * LANE_ROWS];
+#endif
+#if FOLDS_LSE
+    row_pieces lse[Q_STAGES][32 * LANE_ROWS]; /* over the scale */
+#endif
     uint8_t q[Q_STAGES][Q_BYTES];
     uint8_t dout[Q_STAGES][DOUT_BYTES];
 #if BY_QUERY
@@ -135,14 +142,10 @@ typedef struct smem_layout {
     uint4 p[P_BUFFERS][P_WORDS / 4][128]; /* P, as the threads that make it hold it */
     uint64_t p_full[P_BUFFERS], p_empty[P_BUFFERS];
 #endif
-#if FOLDS_DELTA
-    row_pieces delta[Q_STAGES][32 * LANE_ROWS];
-#else
+#if !FOLDS_DELTA
     float delta[Q_STAGES][32 * LANE_ROWS];
 #endif
-#if FOLDS_LSE
-    row_pieces lse[Q_STAGES][32 * LANE_ROWS]; /* over the scale */
-#else
+#if !FOLDS_LSE
     float lse[Q_STAGES][32 * LANE_ROWS]; /* base 2; +inf for rows outside the tile, whose P is 0 then */
 #endif
 #if PACK
@@ -159,6 +162,8 @@ typedef struct smem_layout {
     uint32_t unfinite_keys; /* some were set aside: attn_bwd_sm90_unfinite.h */
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
 } smem_layout;
+static_assert(!FOLDS_DELTA || Q_STAGES * LANE_ROWS % 2 == 0,
+              "rows in pieces leave tiles where swizzle wants them");
 static_assert(sizeof(smem_layout) <= SMEM_BYTES, "attn_bwd_sm90.c asks for less than lies there");
 
 /* Long tiles first: under a causal mask those of the first keys. With PACK one stretch of a head's queries follows the
