@@ -94,7 +94,10 @@ static int32_t ds_bytes(const tile_row *t) {
 
 /* lse and delta of a query; in pieces where the kernel folds them into its products. */
 static int32_t row_bytes(const tile_row *t, const sac_attention_call *call) {
-    return is_by_query(t) || (splits_roles(t) && keeps_product(call)) ? 8 : 32;
+    const sac_attention_args *args = &call->args;
+    const bool five_panels = t->kv_tile == MOST_KEYS && args->head_dim + args->head_dim_v > 256;
+    const bool loads = is_by_query(t) || args->blocks.by_query.bits || five_panels;
+    return loads || (splits_roles(t) && keeps_product(call)) ? 8 : 32;
 }
 
 /* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; what the band

@@ -21,8 +21,11 @@
 /* Where queries are columns, lse and delta are taken off by the products of the scores themselves, which have eight more
  * columns for it: ones beside the keys, and beside the queries the number in three pieces that bf16 holds. A thread would
  * otherwise load them, for all its columns, out of a shared memory that has nothing but operands to spare time for. lse
- * only where scores are not modified between their product and the exponential. */
-#define FOLDS_DELTA (!BY_QUERY && !(SPLIT_ROLES && KEEPS_PRODUCT)) /* there shared memory is full */
+ * only where scores are not modified between their product and the exponential. Not where shared memory is full (scores
+ * that cross between the warpgroups), nor where registers are and the assembler would serialise all products: rows that
+ * are gathered, and a dK and dV of five panels in one warpgroup. */
+#define FIVE_PANELS (KV_TILE == 128 && HEAD_DIM + HEAD_DIM_V > 256)
+#define FOLDS_DELTA (!BY_QUERY && !PACK && !(SPLIT_ROLES && KEEPS_PRODUCT) && !FIVE_PANELS)
 #define FOLDS_LSE (FOLDS_DELTA && !PRESCALED)
 
 #define THREADS (128 * (1 + CONSUMERS))
