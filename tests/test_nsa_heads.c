@@ -41,10 +41,18 @@ static void run(const nsa_problem *p, portion at_once, nsa_results *r) {
     nsa_session_free(s);
 }
 
-/* Within the rounding of the dtype; rows of no sequence stay NaN. */
-static bool close(double a, double b, sac_dtype dtype) {
-    const double unit = dtype == SAC_F32 ? 1e-5 : 0x1p-7;
-    return a == b || (isnan(a) && isnan(b)) || fabs(a - b) <= 2 * unit * fmax(fabs(a), 0.1);
+static double largest_of(const double *values, int64_t count) {
+    double largest = 0;
+    for (int64_t e = 0; e < count; e++)
+        if (isfinite(values[e])) largest = fmax(largest, fabs(values[e]));
+    return largest;
+}
+
+/* Within the rounding of the dtype, and in fp32, where gradients of weights are sums over all rows in another order, of the
+ * tensor's largest element; rows of no sequence stay NaN. */
+static bool close(double a, double b, double largest, sac_dtype dtype) {
+    const double bound = dtype == SAC_F32 ? 1e-5 * fmax(largest, 0.2) : 0x1p-6 * fmax(fabs(a), 0.1);
+    return a == b || (isnan(a) && isnan(b)) || fabs(a - b) <= bound;
 }
 
 static void expect_same(const nsa_case *c, sac_dtype dtype) {
@@ -58,8 +66,10 @@ static void expect_same(const nsa_case *c, sac_dtype dtype) {
         run(p, portions[i], &parts);
         for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++) {
             test_shape shape = nsa_problem_shape(p, operand);
-            for (int64_t e = 0; shape.ndim && e < test_shape_size(&shape); e++)
-                if (!close(parts.values[operand][e], whole.values[operand][e], dtype))
+            const int64_t count = shape.ndim ? test_shape_size(&shape) : 0;
+            const double largest = largest_of(whole.values[operand], count);
+            for (int64_t e = 0; e < count; e++)
+                if (!close(parts.values[operand][e], whole.values[operand][e], largest, dtype))
                     fail_msg("%s: %d heads, %d queries at once: element %lld of %s is %.9g, with all at "
                              "once %.9g",
                              c->name, portions[i].kv_heads, portions[i].queries, (long long)e,

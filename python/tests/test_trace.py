@@ -135,8 +135,8 @@ def test_what_a_modifier_may_use_is_torchs(part):
 
 
 @pytest.mark.parametrize("function, expected", [
-    (torch.abs, 0.0), (lambda s: torch.maximum(s, -2 * s), -0.5), (lambda s: s.clamp(min=0), 1.0), (torch.relu, 0.0),
-])  # fmt: skip
+    (torch.abs, 0.0), (lambda s: torch.maximum(s, -2 * s), -0.5), (torch.relu, 0.0),
+])  # fmt: skip  # not clamp's: torch gives 1 there up to some version behind 2.11, and 0 since
 def test_gradients_where_a_function_has_a_corner_are_torchs(function, expected):
     x = torch.zeros(1, requires_grad=True)
     assert torch.autograd.grad(function(x), x)[0].item() == expected
