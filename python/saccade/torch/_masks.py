@@ -7,7 +7,7 @@ from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import _LARGE_SPARSE_BLOCK_SIZE, BlockMask as TorchBlockMask
+from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from .. import block_mask as masks
 from .._call import AttentionOptions
@@ -80,7 +80,7 @@ def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: in
     return mask
 
 
-_NO_BLOCKS = (_LARGE_SPARSE_BLOCK_SIZE, _LARGE_SPARSE_BLOCK_SIZE)  # PyTorch's way of saying that there is no mask
+_NO_BLOCKS = (1 << 30, 1 << 30)  # the block size by which PyTorch says that there is no mask
 # By the id of the counts of PARTIAL blocks, while these live: what was imported, and the other lists, which are kept so
 # that nobody else gets their ids.
 _imported: dict[int, tuple[list, BlockMask, Sequence[Tensor]]] = {}
