@@ -9,6 +9,7 @@ from saccade.torch import (  # noqa: E402
     BlockSparseTensors,
     flash_attn_func,
     flash_attn_varlen_func,
+    flex_attention,
     get_attention_backend,
 )
 
@@ -241,6 +242,21 @@ def test_dispatch_modes_see_the_operators():
         torch.autograd.grad(flash_attn_func(*inputs).sum(), inputs)
     ours = [name for name in names if name.startswith("saccade")]
     assert ours == ["saccade.attention_forward.default", "saccade.attention_backward.default"]
+
+
+def test_flops_are_counted_as_those_of_torchs_attention():
+    def flops(function, inputs):
+        with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+            function(*inputs).sum().backward()
+        return counter.get_total_flops()
+
+    inputs = qkv("cpu", 64, 96, kv_heads=4)
+    expected = 2 * 2 * 4 * 64 * 96 * 32 * (2 + 5)  # pairs of two batch entries, four heads; seven products
+    heads_first = [t.detach().transpose(1, 2).requires_grad_() for t in inputs]
+    assert flops(flash_attn_func, inputs) == flops(flex_attention, heads_first) == expected
+    cu_q, cu_k = (torch.tensor([0, n, 2 * n], dtype=torch.int32) for n in (64, 96))
+    packed = [t.detach().flatten(0, 1).requires_grad_() for t in inputs]
+    assert flops(lambda q, k, v: flash_attn_varlen_func(q, k, v, cu_q, cu_k, 64, 96), packed) == expected
 
 
 def test_exports_with_a_length_that_stays_open(device):

@@ -14,6 +14,7 @@ from typing import NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.flop_counter import register_flop_formula
 
 from .._call import AttentionOptions
 from .._library import ffi, lib
@@ -209,6 +210,28 @@ def attention_backward(
 @attention_backward.register_fake
 def _(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, *_):
     return _new_gradients(q, k, v, sink, score_aux, wanted)
+
+
+# Floating point operations as torch.utils.flop_counter counts those of its own attention: every pair, masked or not.
+
+
+def _products(q, k, spec: str, max_seqlens) -> int:
+    """Multiplications and additions of a product over one dimension, for each pair of a query and a key."""
+    *batch, rows, heads, _ = q
+    if batch:
+        queries, keys, heads = (q[2], k[2], q[1]) if _load(spec).heads_first else (rows, k[1], heads)
+        return 2 * batch[0] * heads * queries * keys
+    return 2 * heads * rows * (max_seqlens[1] or k[0])
+
+
+@register_flop_formula(torch.ops.saccade.attention_forward)
+def _(q, k, v, sink, score_aux, others, spec, max_seqlens, *_, **__) -> int:
+    return _products(q, k, spec, max_seqlens) * (q[-1] + v[-1])
+
+
+@register_flop_formula(torch.ops.saccade.attention_backward)
+def _(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, spec, max_seqlens, *_, **__) -> int:
+    return _products(q, k, spec, max_seqlens) * (3 * q[-1] + 2 * v[-1])
 
 
 # -- with autograd --
