@@ -94,7 +94,7 @@ VOCABULARY = {
                                  torch.div(7 * s, 2, rounding_mode="floor"), torch.fmod(i - j, 7),
                                  torch.remainder(s, 0.7), torch.true_divide(s, 1 + i)],
     "powers": lambda s, i, j: [s.abs() ** 1.5, (1.0 + i) ** -0.5, 2.0**s, s**-2 / (1 + s**-2), torch.square(s),
-                               torch.hypot(s, 1.0 + j)],
+                               torch.hypot(s, 1.0 + j) * s**0],
     "bits": lambda s, i, j: [s, (i << 2) ^ j, (j >> 1) & 3 | 4, torch.bitwise_not(i), -j >> 2, 2 ** (j % 5)],
     "bounds": lambda s, i, j: [s.clamp(-0.5, 0.5), torch.relu(s), torch.max(s, -s), torch.min(s, 0 * s),
                                torch.nn.functional.leaky_relu(s, 0.1), torch.clamp_min(s, 0.1).clamp_max(1.0)],
@@ -148,6 +148,18 @@ def test_gradients_where_a_function_has_a_corner_are_torchs(function, expected):
     torch.testing.assert_close(gradient, torch.tensor([0.25, -0.25]) * expected)
 
 
+def test_infinite_scores_stay_out_of_what_takes_them_in():
+    q, k, v = (torch.randn(1, 1, N, 16) for _ in range(3))
+
+    def score_mod(score, b, h, i, j):
+        hidden = torch.where(i >= j, score, -torch.inf)
+        return torch.relu(hidden) + torch.nn.functional.softplus(hidden) + torch.sigmoid(hidden)
+
+    i, j = torch.arange(N)[:, None], torch.arange(N)
+    expected = score_mod(q @ k.transpose(-1, -2) / 4, 0, 0, i, j).softmax(-1) @ v
+    torch.testing.assert_close(flex_attention(q, k, v, score_mod=score_mod), expected, atol=5e-6, rtol=5e-5)
+
+
 def test_captured_tensors_are_read_where_they_lie():
     q, k, v = (torch.randn(2, 4, N, 16) for _ in range(3))
     pairs = torch.randn(N, N, 4, requires_grad=True)  # position biases, heads last
@@ -181,7 +193,7 @@ def test_captured_tensors_are_read_where_they_lie():
     (lambda b, h, q, kv: table[:q] > 0, "cannot take a part"),
     (lambda b, h, q, kv: torch.add(q, kv, out=q) > 0, "cannot use add so: .*'out'"),
     (lambda b, h, q, kv: q.add_(1) > 0, "cannot use .add_"),
-    (lambda b, h, q, kv: q ** kv > 0, "whole numbers to whole powers"),
+    (lambda b, h, q, kv: q ** kv > 0, "to whole powers up to 8 only"),
     (lambda b, h, q, kv: table[q, kv] > 0, "of 1 dimensions is read with 2 indices"),
     (lambda b, h, q, kv: q if q > kv else kv, "branch in Python"),
     (lambda b, h, q, kv: torch.erf(q) > 0, "cannot use erf"),

@@ -13,7 +13,6 @@ import torch
 
 from ._expression import BOOL, FLOAT, INT, TraceError
 
-
 MOST_FACTORS = 8  # a higher power is not multiplied out
 
 
@@ -134,7 +133,9 @@ def _pow(t, input, exponent):
     if isinstance(exponent, float) and exponent == 0.5:
         return t.call("sqrt", (input,), {})
     whole = isinstance(exponent, int) or isinstance(exponent, float) and exponent.is_integer()
-    if whole and 0 < abs(exponent) <= MOST_FACTORS:
+    if whole and exponent == 0:
+        return t.literal(1)
+    if whole and abs(exponent) <= MOST_FACTORS:
         base = t.value(t.node(input))
         result = base = base.float() if isinstance(exponent, float) or exponent < 0 else base
         for _ in range(abs(int(exponent)) - 1):
@@ -142,11 +143,9 @@ def _pow(t, input, exponent):
         return t.literal(1) / result if exponent < 0 else result
     if isinstance(input, int) and input == 2 and not _is_float(t, exponent):
         return _shift("shl")(t, t.literal(1), exponent)
-    if not _is_float(t, input, exponent):
-        raise TraceError(f"a modifier can raise whole numbers to whole powers up to {MOST_FACTORS} only")
-    if not isinstance(exponent, float) and not _is_float(t, exponent):
-        raise TraceError("a modifier cannot raise to a power that is no number and no float: .float() of it takes "
-                         "positive bases")
+    if not _is_float(t, exponent):
+        raise TraceError(f"a modifier can raise to whole powers up to {MOST_FACTORS} only, and positive numbers to the "
+                         ".float() of any other")
     return _binary("pow", FLOAT)(t, input, exponent)
 
 
@@ -204,7 +203,9 @@ def _clamp(t, input, min=None, max=None):
 
 
 def _relu(t, input, inplace=False):
-    return _leaky_relu(t, input, t.literal(0), inplace)
+    _refuse_inplace(inplace)
+    x, zero = t.value(t.node(input)), t.literal(0)
+    return t.call("where", (x > zero, x, zero), {})
 
 
 def _leaky_relu(t, input, negative_slope=0.01, inplace=False):
@@ -306,14 +307,12 @@ OPERATIONS = {
     "minimum": _binary("min"), "maximum": _binary("max"), "min": _binary("min"), "max": _binary("max"),
     "clamp": _clamp, "clip": _clamp, "clamp_min": lambda t, input, min: _clamp(t, input, min),
     "clamp_max": lambda t, input, max: _clamp(t, input, None, max), "relu": _relu, "leaky_relu": _leaky_relu,
-    "floor": _unary("floor", FLOAT), "ceil": _ceil, "trunc": _trunc, "fix": _trunc,
-    "round": _round,
+    "floor": _unary("floor", FLOAT), "ceil": _ceil, "trunc": _trunc, "fix": _trunc, "round": _round,
     "exp": _unary("exp", FLOAT), "exp2": _unary("exp2", FLOAT), "expm1": _composed(lambda x, one: x.exp() - one),
     "log": _unary("log", FLOAT), "log2": _unary("log2", FLOAT), "log1p": _composed(lambda x, one: (x + one).log()),
     "sqrt": _unary("sqrt", FLOAT), "rsqrt": _composed(lambda x, one: one / x.sqrt()),
     "reciprocal": _composed(lambda x, one: one / x), "square": lambda t, input: _pow(t, input, 2),
-    "hypot": lambda t, input, other: _unary("sqrt", FLOAT)(
-        t, _pow(t, input, 2) + _pow(t, other, 2)),
+    "hypot": lambda t, input, other: (_pow(t, input, 2) + _pow(t, other, 2)).sqrt(),
     "sin": _unary("sin", FLOAT), "cos": _unary("cos", FLOAT), "tan": _composed(lambda x, one: x.sin() / x.cos()),
     "tanh": _unary("tanh", FLOAT), "sinh": _composed(lambda x, one: (x.exp() - (-x).exp()) / (one + one)),
     "cosh": _composed(lambda x, one: (x.exp() + (-x).exp()) / (one + one)),
