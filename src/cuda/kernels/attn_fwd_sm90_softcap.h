@@ -42,14 +42,17 @@ SAC_FN void cap_scores(float *s, const sac_attention_args *args) {
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++)
         if (by_polynomial(i)) most = fmaxf(most, fabsf(s[i]));
-#pragma unroll
-    for (int i = 0; i < KV_TILE / 2; i++)
-        if (!by_polynomial(i)) s[i] = ptx_tanh(factor * s[i]);
     const int some_large = warp_has(most > f.bend);
+    if (some_large) {
 #pragma unroll
-    for (int i = 0; i < KV_TILE / 2; i++)
-        if (by_polynomial(i))
-            s[i] = some_large && fabsf(s[i]) > f.bend ? ptx_tanh(factor * s[i]) : tanh_if_small(&f, s[i]);
+        for (int i = 0; i < KV_TILE / 2; i++)
+            s[i] = by_polynomial(i) && !(fabsf(s[i]) > f.bend) ? tanh_if_small(&f, s[i])
+                                                               : ptx_tanh(factor * s[i]);
+    } else {
+#pragma unroll
+        for (int i = 0; i < KV_TILE / 2; i++)
+            s[i] = by_polynomial(i) ? tanh_if_small(&f, s[i]) : ptx_tanh(factor * s[i]);
+    }
 }
 
 #endif
