@@ -236,8 +236,10 @@ SAC_FN void probabilities(consumer *c) {
 /* dS, packed. */
 SAC_FN void gradients(consumer *c) {
 #pragma unroll
-    for (int i = 0; i < Q_TILE / 2; i += 2)
-        c->ds_packed[i / 2] = pack(c->s[i] * c->dp[i], c->s[i + 1] * c->dp[i + 1]);
+    for (int i = 0; i < Q_TILE / 2; i += 2) {
+        const float2 d = delta_at(c, i);
+        c->ds_packed[i / 2] = pack(c->s[i] * (c->dp[i] - d.x), c->s[i + 1] * (c->dp[i + 1] - d.y));
+    }
 }
 #endif
 #endif
