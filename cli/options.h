@@ -13,6 +13,26 @@ enum { MAX_SHAPES = 32, MAX_THREADS = 4096 };
 /* Of the options in --help, in this order. */
 enum { GROUP_INPUT = 1, GROUP_MASK, GROUP_SCORE, GROUP_RUN, GROUP_OUTPUT };
 
+/* Rows of an argp table that every command has which computes attention; the keys are the command's own. */
+#define COMPUTATION_OPTIONS                                                                                  \
+    {NULL, 0, NULL, 0, "Computation:", GROUP_RUN},                                                           \
+        {"backward",                                                                                         \
+         KEY_BACKWARD,                                                                                       \
+         NULL,                                                                                               \
+         0,                                                                                                  \
+         "Gradients too, from IN's dout, or of the sum of out where it has none",                            \
+         0},                                                                                                 \
+        {"deterministic", KEY_DETERMINISTIC, NULL, 0, "Gradients bit-identical from run to run", 0},         \
+        {"backend",                                                                                          \
+         KEY_BACKEND,                                                                                        \
+         "NAME",                                                                                             \
+         0,                                                                                                  \
+         "Use this backend, or fail with its reasons; cuda: on the first GPU, by the best there",            \
+         0},                                                                                                 \
+    {                                                                                                        \
+        "threads", KEY_THREADS, "N", 0, "CPU threads (default: all)", 0                                      \
+    }
+
 /* Of --shapes: random inputs instead of a file. */
 typedef struct input_shape {
     int64_t batch, seqlen_q, seqlen_k, num_heads, num_kv_heads, head_dim, head_dim_v;

@@ -2,7 +2,7 @@
  *
  *   float sac_score_mod(float score, int b, int h, int q_idx, int kv_idx, const saccade_aux *aux)
  *   float sac_score_mod_grad(float grad, float score, int b, int h, int q_idx, int kv_idx, const saccade_aux *aux),
- *     a stub where there is no grad_text
+ *     zero where there is no grad_text
  *   bool sac_mask_mod(int b, int h, int q_idx, int kv_idx, const saccade_aux *aux)
  *
  * and includes "shared/types.h" and "saccade/modifier_text.h" by those names. The mathematical functions are the

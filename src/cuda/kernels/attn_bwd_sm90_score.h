@@ -175,20 +175,19 @@ SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *as
 
 #if !BY_QUERY
 /* lse, or delta, of the queries that are a thread's columns i and i + 1; nothing where products have taken it off. */
-SAC_FN float2 lse_at(const consumer *c, int i) {
+SAC_FN float2 pair_at(const float *rows, int i) {
+    return ptx_ld_f32x2(ptx_smem_of(rows + first_query()) + 32 * (i / 4));
+}
 #if FOLDS_LSE
-    return make_float2(0, 0);
+SAC_FN float2 lse_at(const consumer *c, int i) { return make_float2(0, 0); }
 #else
-    return ptx_ld_f32x2(ptx_smem_of(c->smem->lse[c->q.stage] + first_query()) + 32 * (i / 4));
+SAC_FN float2 lse_at(const consumer *c, int i) { return pair_at(c->smem->lse[c->q.stage], i); }
 #endif
-}
-SAC_FN float2 delta_at(const consumer *c, int i) {
 #if FOLDS_DELTA
-    return make_float2(0, 0);
+SAC_FN float2 delta_at(const consumer *c, int i) { return make_float2(0, 0); }
 #else
-    return ptx_ld_f32x2(ptx_smem_of(c->smem->delta[c->q.stage] + first_query()) + 32 * (i / 4));
+SAC_FN float2 delta_at(const consumer *c, int i) { return pair_at(c->smem->delta[c->q.stage], i); }
 #endif
-}
 
 #if KEEPS_PRODUCT
 SAC_FN float probability(const consumer *c, const score_tile *t, const pair_bits *seen, int i, int masked,

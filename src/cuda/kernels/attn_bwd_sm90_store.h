@@ -160,26 +160,25 @@ SAC_FN void add_keys(const consumer *c, const float *acc, int columns, float *su
 }
 #endif
 
+/* dK or dV of the CTA's keys; with PACK they may be a stretch of the queries' share of sum. */
+SAC_FN void leave_keys(const consumer *c, const float *acc, int columns, const sac_view *view,
+                       int64_t part_stride, float scale, float *sum) {
+#if PACK
+    if (sum) {
+        add_keys(c, acc, columns, sum);
+        return;
+    }
+#endif
+    store_keys(c, acc, columns, view, part_stride, scale);
+}
 SAC_FN void store_dk(const consumer *c) {
     const sac_attn_bwd_sm90_params *params = c->params;
-#if PACK
-    if (params->dk_sum) {
-        add_keys(c, c->dk, HEAD_DIM, params->dk_sum);
-        return;
-    }
-#endif
-    store_keys(c, c->dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale);
+    leave_keys(c, c->dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale,
+               params->dk_sum);
 }
-
 SAC_FN void store_dv(const consumer *c) {
     const sac_attn_bwd_sm90_params *params = c->params;
-#if PACK
-    if (params->dv_sum) {
-        add_keys(c, c->dv, HEAD_DIM_V, params->dv_sum);
-        return;
-    }
-#endif
-    store_keys(c, c->dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1);
+    leave_keys(c, c->dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1, params->dv_sum);
 }
 #endif
 
