@@ -76,7 +76,7 @@ SAC_FN void load_piece(const producer *w, const gathered_tile *t, uint8_t *tile,
                      row_of(len, w->smem->own.batch) + t->query, batch_of(len, w->smem->own.batch));
 }
 
-/* lse and delta come while the buffer is waited for. Who has given q back has given dout back before. */
+/* lse and delta come while the buffers are waited for. */
 SAC_FN void load_gathered(const producer *w, const gathered_tile *t) {
     const sac_attn_bwd_sm90_params *params = w->params;
     smem_layout *smem = w->smem;
@@ -86,6 +86,7 @@ SAC_FN void load_gathered(const producer *w, const gathered_tile *t) {
     for (int i = 0; i < LANE_ROWS; i++) row[i] = load_row(w, t, 32 * i + lane_id());
     ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
     load_piece(w, t, smem->q[s], &params->q, &smem->q_full[s], PANELS);
+    ptx_mbarrier_wait(&smem->dout_empty[s], w->q.parity ^ 1);
     load_piece(w, t, smem->dout[s], &params->dout, &smem->dout_full[s], PANELS_V);
     put_record(w, t, &smem->q_tile[s]);
 #pragma unroll
