@@ -210,6 +210,40 @@ static void each_gradient_may_be_wanted_alone(void **state) {
     nsa_problem_free(p);
 }
 
+/* An output that was set to zero in between leaves its gate without a gradient; had it been made again, it would not. */
+static void outputs_that_were_kept_are_not_made_again(void **state) {
+    (void)state;
+    for (int tile = 1; tile <= 16; tile += 15)
+        for (int branch = 0; branch < 3; branch++) {
+            nsa_case c = {.name = "kept outputs",
+                          .seqlen = 70,
+                          .num_heads = 4,
+                          .num_kv_heads = 1,
+                          .query_tile = tile,
+                          .gate = NSA_GATE_TENSOR,
+                          .keep_outputs = true};
+            nsa_problem *p = nsa_problem_create(&c, SAC_BF16);
+            nsa_session *s = nsa_session_create(p, 0);
+            nsa_results got;
+            nsa_results_create(p, &got);
+            const nsa_operand kept = NSA_OUT_CMP + (nsa_operand)branch;
+            assert_int_equal(saccade_nsa_forward(s->ctx, &s->t, &s->tensor[NSA_OUT].tensor, &s->params),
+                             SACCADE_OK);
+            test_tensor_write(&s->tensor[kept], got.values[kept]);
+            assert_int_equal(saccade_nsa_backward(s->ctx, &s->t, &s->grads, &s->params), SACCADE_OK);
+            test_tensor_read(&s->tensor[NSA_DGATES], "dgates", got.values[NSA_DGATES]);
+            const int64_t last =
+                3 * ((int64_t)p->rows * c.num_heads - 1); /* its row sees keys in all branches */
+            for (int other = 0; other < 3 && test_device_computes(nsa_here()->device); other++)
+                if ((got.values[NSA_DGATES][last + other] == 0) != (other == branch))
+                    fail_msg("tile %d: with %s zero, gate %d has the gradient %g", tile,
+                             nsa_operand_name(kept), other, got.values[NSA_DGATES][last + other]);
+            nsa_results_free(&got);
+            nsa_session_free(s);
+            nsa_problem_free(p);
+        }
+}
+
 static void deterministic_gradients_are_the_same_bits(void **state) {
     (void)state;
     nsa_case c = {.name = "deterministic",
@@ -256,6 +290,7 @@ int main(void) {
         cmocka_unit_test(few_compressed_keys_are_seen_by_many_queries),
         cmocka_unit_test(activations_of_a_trained_model),
         cmocka_unit_test(each_gradient_may_be_wanted_alone),
+        cmocka_unit_test(outputs_that_were_kept_are_not_made_again),
         cmocka_unit_test(deterministic_gradients_are_the_same_bits),
     };
     return nsa_suite(tests, COUNT_OF(tests));

@@ -28,9 +28,9 @@ ROUNDS, LONG_MS = 5, 300
 GRAPH_TOKENS, LONG_TOKENS, BACKWARD_STAGES = 65536, 262144, 524288
 
 
-def inputs(n):
+def inputs(n, kv_heads=KV_HEADS):
     new = dict(dtype=torch.bfloat16, device="cuda")
-    q, k, v = (torch.randn(1, n, h, DIM, **new) for h in (HEADS, KV_HEADS, KV_HEADS))
+    q, k, v = (torch.randn(1, n, h, DIM, **new) for h in (HEADS, kv_heads, kv_heads))
     return q, k, v, torch.randn(HEADS, 3, DIM, **new) / DIM**0.5
 
 
@@ -116,22 +116,23 @@ def time_interleaved(functions):
     return {name: statistics.median(x) for name, x in samples.items()}
 
 
-def check(saccade, n=4096):
+def check(saccade, n=4096, kv_heads=KV_HEADS, query_tile=256, keep_outputs=False):
     """Of sampled rows and heads, the largest error against fp64."""
-    q, k, v, w_gate = inputs(n)
+    q, k, v, w_gate = inputs(n, kv_heads)
     at = torch.tensor([0, 63, 64, n // 2, n - 1], device="cuda")
     dout = torch.zeros_like(q)
     dout[0, at] = torch.randn_like(dout[0, at])
-    forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, dout)
+    forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, dout, keep_outputs=keep_outputs, query_tile=query_tile)
     forward()
     backward()
-    rows, worst = Rows(q, k, v, w_gate, r, at), {}
+    rows, worst = Rows(q, k, v, w_gate, r, at, query_tile=query_tile), {}
     for h in (0, HEADS - 1):
         out, dq, dw, *_ = rows.head(h, dout[0, at, h].double())
         for name, got, want in (("out", r["out"][0, at, h], out), ("dq", r["dq"][0, at, h], dq),
                                 ("dw_gate", r["dw_gate"][h], dw)):
             worst[name] = max(worst.get(name, 0), error(got, want))
-    print("# against fp64: " + ", ".join(f"{name} {e:.1e}" for name, e in worst.items()), flush=True)
+    print(f"# Hkv {kv_heads}, a choice for {query_tile}, against fp64: "
+          + ", ".join(f"{name} {e:.1e}" for name, e in worst.items()), flush=True)
 
 
 # ---- breakdown ----

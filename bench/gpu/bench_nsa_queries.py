@@ -1,19 +1,19 @@
 """Native sparse attention whose blocks each query chooses for itself, beside one choice for 256 queries, on one GPU.
 
-    python bench/gpu/bench_nsa_queries.py [--lengths 16384,65536] [--kv-heads 8,2] [--backward] [--window 1]
-                                            [--activations FILE]
+    python bench/gpu/bench_nsa_queries.py [--lengths 16384,65536] [--kv-heads 8,2] [--backward [--keep-outputs]]
+                                            [--window 1] [--inputs alike,random] [--activations FILE]
 
 B 1, H 32, D 128, causal, bf16, w_gate, the other defaults of saccade/nsa.h. Inputs "random" choose blocks at random;
 "alike" are a slow walk (correlation 0.98 from a query to the next), so that neighbours choose much the same, as
 queries of trained models do. "x keys" is what neighbouring queries visit together over what each visits. Then the
-microseconds of a call by stage.
+microseconds of a call by stage. Sampled rows of a shorter call are held against fp64 (nsa_rows.py) first.
 """
 import argparse
 import json
 
 import torch
 
-from bench_nsa import breakdown, milliseconds
+from bench_nsa import breakdown, check, milliseconds
 from protocols import machine
 from saccade_ctypes import Saccade
 
@@ -68,7 +68,7 @@ def run(saccade, kind, q, k, v, args):
     before = None
     for tile in (256, 1):
         forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile,
-                                              window=args.window)
+                                              window=args.window, keep_outputs=args.keep_outputs)
         passes = (("forward", forward), ("backward", backward))[:1 + args.backward]
         forward()
         ms = [min(milliseconds(f) for _ in range(5)) for _, f in passes]
@@ -88,6 +88,8 @@ def main():
     parser.add_argument("--lengths", default="16384,65536")
     parser.add_argument("--kv-heads", default="8,2")
     parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--keep-outputs", action="store_true", help="of the branches, so that none is made again")
+    parser.add_argument("--inputs", default="alike,random")
     parser.add_argument("--window", type=int, default=0, help="1: next to none, as peers without that branch")
     parser.add_argument("--activations", help="a safetensors file with q, k, v: these instead, in a batch of --batch")
     parser.add_argument("--batch", type=int, default=16)
@@ -103,8 +105,9 @@ def main():
     for n in map(int, args.lengths.split(",")):
         for kv_heads in map(int, args.kv_heads.split(",")):
             new = dict(dtype=torch.bfloat16, device="cuda")
+            check(saccade, kv_heads=kv_heads, query_tile=1, keep_outputs=args.keep_outputs)
             k, v = (torch.randn(1, n, kv_heads, DIM, **new) for _ in range(2))
-            for kind in ("alike", "random"):
+            for kind in args.inputs.split(","):
                 q = walk(n) if kind == "alike" else torch.randn(1, n, HEADS, DIM, **new)
                 run(saccade, kind, q, k, v, args)
 

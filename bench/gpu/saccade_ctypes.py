@@ -60,7 +60,7 @@ class NsaParams(c.Structure):
 class NsaTensors(c.Structure):
     """saccade_nsa_tensors."""
     _fields_ = [(name, P) for name in ("q", "k", "v", "w_k", "w_v", "w_gate", "gates", "k_cmp", "v_cmp", "indices",
-                                       "lse_cmp", "lse_slc", "lse_win")]
+                                       "lse_cmp", "lse_slc", "lse_win", "out_cmp", "out_slc", "out_win")]
 
 
 class NsaGrads(c.Structure):
@@ -158,9 +158,10 @@ class Saccade:
 
         return forward, backward, results
 
-    def nsa(self, q, k, v, w_gate=None, dout=None, save=True, training=True, **options):
+    def nsa(self, q, k, v, w_gate=None, dout=None, save=True, training=True, keep_outputs=False, **options):
         """Forward and backward without arguments, over tensors made once; those tensors, and the bytes of workspace.
-        Without training there are no gradients, and without save nothing is kept for them."""
+        Without training there are no gradients, and without save nothing is kept for them; with keep_outputs also the
+        branches' outputs, which the backward then does not make again."""
         params = NsaParams(**options)
         block, tile, top_k = (options.get(name) or default
                               for name, default in (("block", 64), ("query_tile", 256), ("top_k", 16)))
@@ -174,6 +175,8 @@ class Saccade:
                       indices=torch.empty(b, lists, -(-n // tile), top_k, dtype=torch.int32, device=q.device))
             r |= {f"lse_{branch}": torch.empty(b, h, n, dtype=torch.float32, device=q.device)
                   for branch in ("cmp", "slc", "win")}
+        if keep_outputs:
+            r |= {f"out_{branch}": torch.empty_like(r["out"]) for branch in ("cmp", "slc", "win")}
         if training:
             r |= dict(dout=torch.randn_like(r["out"]) if dout is None else dout, dq=torch.empty_like(q),
                       dk=torch.empty_like(k), dv=torch.empty_like(v))

@@ -96,9 +96,12 @@ typedef struct saccade_nsa_tensors {
      * floor(T / query_tile) + B, top_k): the tiles of the sequences follow each other. */
     DLTensor *indices;
     DLTensor *lse_cmp, *lse_slc, *lse_win; /* fp32 (B, H, N) or (H, T) */
+    /* Like out: O_cmp, O_slc and O_win, before the gate. Each may be NULL: the backward then makes it again, which takes
+     * the time of that branch's forward instead of the memory. */
+    DLTensor *out_cmp, *out_slc, *out_win;
 } saccade_nsa_tensors;
 
-/* Writes out (like q with Dv) and the six saved tensors of t, each of which may be NULL when no backward follows.
+/* Writes out (like q with Dv) and the saved tensors of t, each of which may be NULL when no backward follows.
  * Errors and asynchrony as for saccade_attention_forward. */
 SACCADE_API saccade_status saccade_nsa_forward(saccade_context *ctx, const saccade_nsa_tensors *t,
                                                DLTensor *out, const saccade_nsa_params *params);

@@ -48,11 +48,12 @@ def definition(tokens, weights, indices, query_tile, window):
     return sum(gates[..., c : c + 1] * branches[c] for c in range(3))
 
 
+@pytest.mark.parametrize("keep_outputs", [False, True])
 @pytest.mark.parametrize("query_tile", [1, 32])
-def test_nsa_and_its_gradients_are_the_definition(device, query_tile):
+def test_nsa_and_its_gradients_are_the_definition(device, query_tile, keep_outputs):
     tokens, weights = inputs(device, 150)
     options = dict(block=BLOCK, top_k=4, window=24, query_tile=query_tile)
-    out, indices = nsa(*tokens.values(), **weights, **options, return_indices=True)
+    out, indices = nsa(*tokens.values(), **weights, **options, keep_outputs=keep_outputs, return_indices=True)
     expected = definition(tokens, weights, indices, query_tile, 24)
     torch.testing.assert_close(out.double(), expected, atol=3e-6, rtol=1e-4)
     everything = (*tokens.values(), *weights.values())

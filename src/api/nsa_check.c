@@ -215,26 +215,15 @@ static saccade_status check_lse(const sac_nsa_inputs *in, const DLTensor *t, con
     return SACCADE_OK;
 }
 
-/* The compressed branch reads its keys and values where the caller wants them saved. */
-static bool compressed_unaligned(const sac_nsa_inputs *in, const sac_nsa_args *args) {
+/* The branches read compressed keys and values, and write their outputs, where the caller wants them saved. */
+static bool saved_unaligned(const sac_nsa_inputs *in, const sac_nsa_call *call) {
+    const sac_nsa_args *args = &call->args;
     const int32_t bytes = in->t->q->dtype.bits / 8;
-    return sac_rows_unaligned(&args->k_cmp, args->batch, args->num_kv_heads, bytes) ||
-           sac_rows_unaligned(&args->v_cmp, args->batch, args->num_kv_heads, bytes);
-}
-
-static saccade_status check_saved(const sac_nsa_inputs *in, sac_nsa_call *call) {
-    static const char *const names[] = {"lse_cmp", "lse_slc", "lse_win"};
-    const saccade_nsa_tensors *t = in->t;
-    const DLTensor *lse[] = {t->lse_cmp, t->lse_slc, t->lse_win};
-    const bool needed = in->purpose == SAC_NSA_FOR_BACKWARD && !in->shapes_only;
-    if (t->k_cmp || needed) SAC_TRY(check_compressed(in, call, t->k_cmp, "k_cmp", call->args.head_dim));
-    if (t->v_cmp || needed) SAC_TRY(check_compressed(in, call, t->v_cmp, "v_cmp", call->args.head_dim_v));
-    if (t->indices || needed) SAC_TRY(check_indices(in, call));
+    bool unaligned = sac_rows_unaligned(&args->k_cmp, args->batch, args->num_kv_heads, bytes) ||
+                     sac_rows_unaligned(&args->v_cmp, args->batch, args->num_kv_heads, bytes);
     for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
-        if (lse[branch] || needed) SAC_TRY(check_lse(in, lse[branch], names[branch], &call->lse[branch]));
-    call->args.k_cmp = sac_view_of(t->k_cmp);
-    call->args.v_cmp = sac_view_of(t->v_cmp);
-    return SACCADE_OK;
+        unaligned |= sac_rows_unaligned(&call->branch_out[branch], args->batch, args->num_heads, bytes);
+    return unaligned;
 }
 
 static saccade_status check_like(const sac_nsa_inputs *in, const DLTensor *t, const char *name,
@@ -245,6 +234,27 @@ static saccade_status check_like(const sac_nsa_inputs *in, const DLTensor *t, co
     extent[like->ndim - 1] = last;
     SAC_TRY(check(in, t, name, like->dtype, like->ndim, extent, written));
     *view = sac_view_of(t);
+    return SACCADE_OK;
+}
+
+static saccade_status check_saved(const sac_nsa_inputs *in, sac_nsa_call *call) {
+    static const char *const names[] = {"lse_cmp", "lse_slc", "lse_win"}, *const out_names[] = {"out_cmp",
+                                                                                                "out_slc",
+                                                                                                "out_win"};
+    const saccade_nsa_tensors *t = in->t;
+    const DLTensor *lse[] = {t->lse_cmp, t->lse_slc, t->lse_win},
+                   *out[] = {t->out_cmp, t->out_slc, t->out_win};
+    const bool needed = in->purpose == SAC_NSA_FOR_BACKWARD && !in->shapes_only;
+    if (t->k_cmp || needed) SAC_TRY(check_compressed(in, call, t->k_cmp, "k_cmp", call->args.head_dim));
+    if (t->v_cmp || needed) SAC_TRY(check_compressed(in, call, t->v_cmp, "v_cmp", call->args.head_dim_v));
+    if (t->indices || needed) SAC_TRY(check_indices(in, call));
+    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        if (lse[branch] || needed) SAC_TRY(check_lse(in, lse[branch], names[branch], &call->lse[branch]));
+        SAC_TRY(check_like(in, out[branch], out_names[branch], t->q, call->args.head_dim_v, true,
+                           &call->branch_out[branch]));
+    }
+    call->args.k_cmp = sac_view_of(t->k_cmp);
+    call->args.v_cmp = sac_view_of(t->v_cmp);
     return SACCADE_OK;
 }
 
@@ -296,7 +306,7 @@ saccade_status sac_nsa_check(const sac_nsa_inputs *in, sac_nsa_call *call, sacca
     count(call);
     SAC_TRY(check_weights(in, call));
     SAC_TRY(check_saved(in, call));
-    request->unaligned |= compressed_unaligned(in, &call->args);
+    request->unaligned |= saved_unaligned(in, call);
     SAC_TRY(check_grads(in, call));
     const bool on_host = call->whole.device.device_type == kDLCPU;
     return call->backward && !in->shapes_only && on_host ? check_chosen(&call->args) : SACCADE_OK;

@@ -1,19 +1,21 @@
-/* backward.c - branch by branch, so that one branch's output lives at a time. It is computed again rather than saved.
+/* backward.c - branch by branch, so that one branch's output lives at a time. It is computed again unless it was kept.
  * What the branches pass on is kept in the dtype and summed once, in fp32. */
 #include "base/error.h"
 #include "nsa/heads.h"
 #include "nsa/memory.h"
 
-/* The branch's output again, then through the gate and through the attention. */
+/* The branch's output, then through the gate and through the attention. */
 static saccade_status branch_backward(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m,
                                       sac_nsa_branch branch) {
     const sac_nsa_stages *stages = sac_nsa_stages_on(call->whole.device);
     if (sac_nsa_is_sparse(&m->job.args, branch))
         SAC_TRY(stages->make_lists(&m->job, branch, true, m->lists[branch]));
     sac_attention_call attention = sac_nsa_branch_call(call, m, branch);
-    sac_attention_call again = attention;
-    again.args.lse.data = NULL; /* it was saved */
-    SAC_TRY(call->backend[branch]->forward(ctx, &again));
+    if (!call->branch_out[branch].data) {
+        sac_attention_call again = attention;
+        again.args.lse.data = NULL; /* it was saved */
+        SAC_TRY(call->backend[branch]->forward(ctx, &again));
+    }
 
     const sac_nsa_gate_grads gate = {.branch = branch,
                                      .dout = call->whole.args.dout,

@@ -28,7 +28,8 @@ static saccade_status attend(saccade_context *ctx, const sac_nsa_call *call, con
     if (!are_all(call, queries)) {
         attention.queries = queries;
         attention.total_q = (int64_t)call->args.batch * (queries.end - queries.begin);
-        attention.args.out = from_row(&attention.args.out, -queries.begin, call->args.dtype);
+        if (!call->branch_out[branch].data)
+            attention.args.out = from_row(&attention.args.out, -queries.begin, call->args.dtype);
     }
     return call->backend[branch]->forward(ctx, &attention);
 }
@@ -38,13 +39,18 @@ static saccade_status gate(const sac_nsa_call *call, const sac_nsa_memory *m, sa
     sac_nsa_job job = m->job;
     sac_nsa_args *args = &job.args;
     const sac_view out = from_row(&call->whole.args.out, queries.begin, args->dtype);
+    sac_view branch_out[SAC_NSA_NUM_BRANCHES];
+    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        const int64_t row = call->branch_out[branch].data ? queries.begin : 0;
+        branch_out[branch] = from_row(&m->branch_out[branch], row, args->dtype);
+    }
     args->q = from_row(&args->q, queries.begin, args->dtype);
     args->gates = from_row(&args->gates, queries.begin, args->dtype);
     if (!are_all(call, queries)) {
         args->len.seqlen = queries.end - queries.begin;
         args->rows = (int64_t)args->batch * args->len.seqlen;
     }
-    return sac_nsa_stages_on(job.device)->gate(&job, m->branch_out, &out);
+    return sac_nsa_stages_on(job.device)->gate(&job, branch_out, &out);
 }
 
 static saccade_status make_lists(const sac_nsa_memory *m) {

@@ -58,8 +58,10 @@ sac_nsa_call sac_nsa_part(const sac_nsa_call *call, int32_t first) {
     sac_view *of_keys[] = {&args->k, &args->v, &args->k_cmp, &args->v_cmp, &whole->dk, &whole->dv};
     for (size_t i = 0; i < sizeof of_queries / sizeof *of_queries; i++) move_view(of_queries[i], head, dtype);
     for (size_t i = 0; i < sizeof of_keys / sizeof *of_keys; i++) move_view(of_keys[i], first, dtype);
-    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
+    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
         move_floats(&part.lse[branch].data, head * part.lse[branch].head_stride);
+        move_view(&part.branch_out[branch], head, dtype);
+    }
 
     const int64_t w_k = (int64_t)first * args->head_dim * args->head_dim,
                   w_v = (int64_t)first * args->head_dim_v * args->head_dim_v,

@@ -123,6 +123,19 @@ static void divide_lists(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) 
         m->lists[branch] = call->backward ? shared : take(a, (int64_t)bytes[branch], 1);
 }
 
+/* Branches whose outputs the caller keeps need none here; backward, those that are made again share one. */
+static void divide_outputs(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
+    const sac_nsa_args *args = &m->job.args;
+    const int64_t rows = args->len.cu_seqlens ? args->rows : (int64_t)args->batch * m->queries_at_once;
+    sac_view made = {0};
+    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        m->branch_out[branch] = call->branch_out[branch];
+        if (call->branch_out[branch].data) continue;
+        if (!call->backward || !made.data) made = take_view(a, args, rows, args->num_heads, args->head_dim_v);
+        m->branch_out[branch] = made;
+    }
+}
+
 /* The three branches use their backends' workspace one after the other. */
 static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m) {
     size_t most = 0;
@@ -139,7 +152,6 @@ static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, cons
 
 sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, void *base) {
     sac_nsa_memory m = {.job = {.ctx = ctx, .device = call->whole.device, .args = call->args}};
-    const sac_nsa_args *args = &m.job.args;
     const sac_nsa_stages *stages = sac_nsa_stages_on(m.job.device);
     arena a = {base ? base : (char *)(uintptr_t)ALIGNMENT, 0};
     divide_saved(&a, &m);
@@ -147,11 +159,7 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
     m.scratch = take(&a, (int64_t)stages->scratch_bytes(&m.job, call->backward), 1);
     divide_lists(&a, call, &m);
     m.queries_at_once = sac_nsa_queries_at_once(ctx, call);
-    const int64_t rows_at_once = args->len.cu_seqlens ? args->rows : (int64_t)args->batch * m.queries_at_once;
-    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
-        m.branch_out[branch] = call->backward && branch
-                                   ? m.branch_out[0]
-                                   : take_view(&a, args, rows_at_once, args->num_heads, args->head_dim_v);
+    divide_outputs(&a, call, &m);
     if (call->backward) divide_gradients(&a, ctx, call, &m);
     m.backend_bytes = backend_bytes(ctx, call, &m);
     m.backend = take(&a, (int64_t)m.backend_bytes, 1);

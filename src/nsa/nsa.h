@@ -13,8 +13,9 @@ typedef struct sac_nsa_call {
     const sac_backend *backend[SAC_NSA_NUM_BRANCHES]; /* that attend; all on one device, with one allocator */
     const sac_backend *grad_backend[SAC_NSA_NUM_BRANCHES]; /* that go back; of a backward call only */
     sac_row_view lse[SAC_NSA_NUM_BRANCHES];
-    float *dw_k, *dw_v, *dw_gate; /* fp32, contiguous; NULL: not wanted */
-    sac_nsa_gate_values dgates;   /* of given gates */
+    sac_view branch_out[SAC_NSA_NUM_BRANCHES]; /* kept from forward to backward; no data: made again */
+    float *dw_k, *dw_v, *dw_gate;              /* fp32, contiguous; NULL: not wanted */
+    sac_nsa_gate_values dgates;                /* of given gates */
     bool backward;
     int32_t kv_heads_at_once; /* as many share a workspace at a time; 0: by the size of the call */
     int32_t queries_at_once;  /* likewise; heeded where stretches of queries can be taken (nsa/heads.h) */

@@ -12,9 +12,9 @@
 
 const char *nsa_operand_name(nsa_operand operand) {
     static const char *const names[NSA_NUM_OPERANDS] = {
-        "q",          "k",   "v",     "w_k",   "w_v",     "w_gate",  "gates",   "dout",
-        "cu_seqlens", "out", "k_cmp", "v_cmp", "lse_cmp", "lse_slc", "lse_win", "indices",
-        "scores",     "dq",  "dk",    "dv",    "dw_k",    "dw_v",    "dw_gate", "dgates"};
+        "q",       "k",      "v",     "w_k",     "w_v",     "w_gate",  "gates",   "dout",    "cu_seqlens",
+        "out",     "k_cmp",  "v_cmp", "out_cmp", "out_slc", "out_win", "lse_cmp", "lse_slc", "lse_win",
+        "indices", "scores", "dq",    "dk",      "dv",      "dw_k",    "dw_v",    "dw_gate", "dgates"};
     return names[operand];
 }
 
@@ -142,6 +142,10 @@ test_shape nsa_problem_shape(const nsa_problem *p, nsa_operand operand) {
     case NSA_OUT:
     case NSA_DOUT:
         return rows_shape(p, p->rows, c->num_heads, c->head_dim_v);
+    case NSA_OUT_CMP:
+    case NSA_OUT_SLC:
+    case NSA_OUT_WIN:
+        return c->keep_outputs ? rows_shape(p, p->rows, c->num_heads, c->head_dim_v) : (test_shape){0};
     case NSA_K:
     case NSA_DK:
         return rows_shape(p, p->rows, c->num_kv_heads, c->head_dim);

@@ -34,8 +34,9 @@ typedef struct nsa_case {
     saccade_nsa_select_per select_per;
     saccade_nsa_visibility visibility;
     int32_t initial_blocks, local_blocks, compressed_top_k;
-    float scale;  /* 0: the default */
-    bool weights; /* w_k, w_v */
+    float scale;       /* 0: the default */
+    bool weights;      /* w_k, w_v */
+    bool keep_outputs; /* of the branches, from forward to backward */
     nsa_gate_form gate;
     nsa_inputs inputs;
     test_layout layout;
@@ -56,6 +57,9 @@ typedef enum nsa_operand {
     NSA_OUT = NSA_NUM_INPUTS, /* results from here on */
     NSA_K_CMP,
     NSA_V_CMP,
+    NSA_OUT_CMP,
+    NSA_OUT_SLC,
+    NSA_OUT_WIN,
     NSA_LSE_CMP,
     NSA_LSE_SLC,
     NSA_LSE_WIN,

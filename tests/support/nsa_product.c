@@ -55,15 +55,17 @@ nsa_case nsa_product(int i, char *name, size_t size) {
     c.local_blocks = c.top_k > force[0] + force[1] ? force[1] : 0;
     c.weights = random_below(&random, 2);
     c.gate = (nsa_gate_form)random_below(&random, 3);
+    c.keep_outputs = i % 5 < 2;
     c.layout = (test_layout)random_below(&random, LAYOUT_ODD);
     c.seed = (uint64_t)i;
     snprintf(name, size,
              "case %d: %s%d, heads %d/%d, block %d, top_k %d, window %d, tile %d, score %d, per %d, "
              "visibility %d, "
-             "forced %d + %d, compressed_top_k %d, weights %d, gate %d, layout %d",
+             "forced %d + %d, compressed_top_k %d, weights %d, gate %d, keep_outputs %d, layout %d",
              i, c.packed ? "packed " : "", c.packed ? c.lens[0] : c.seqlen, head[0], head[1], c.block,
              c.top_k, c.window, c.query_tile, (int)c.score, (int)c.select_per, (int)c.visibility,
-             c.initial_blocks, c.local_blocks, c.compressed_top_k, c.weights, (int)c.gate, (int)c.layout);
+             c.initial_blocks, c.local_blocks, c.compressed_top_k, c.weights, (int)c.gate, c.keep_outputs,
+             (int)c.layout);
     c.name = name;
     return c;
 }

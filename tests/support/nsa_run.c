@@ -28,6 +28,9 @@ static test_layout layout_of(const nsa_case *c, nsa_operand operand) {
     case NSA_OUT:
     case NSA_K_CMP:
     case NSA_V_CMP:
+    case NSA_OUT_CMP:
+    case NSA_OUT_SLC:
+    case NSA_OUT_WIN:
     case NSA_DQ:
     case NSA_DK:
     case NSA_DV:
@@ -81,7 +84,10 @@ nsa_session *nsa_session_create(const nsa_problem *p, int32_t num_threads) {
                                  .indices = tensor_of(s, NSA_INDICES),
                                  .lse_cmp = tensor_of(s, NSA_LSE_CMP),
                                  .lse_slc = tensor_of(s, NSA_LSE_SLC),
-                                 .lse_win = tensor_of(s, NSA_LSE_WIN)};
+                                 .lse_win = tensor_of(s, NSA_LSE_WIN),
+                                 .out_cmp = tensor_of(s, NSA_OUT_CMP),
+                                 .out_slc = tensor_of(s, NSA_OUT_SLC),
+                                 .out_win = tensor_of(s, NSA_OUT_WIN)};
     s->grads = (saccade_nsa_grads){.dout = tensor_of(s, NSA_DOUT),
                                    .dq = tensor_of(s, NSA_DQ),
                                    .dk = tensor_of(s, NSA_DK),

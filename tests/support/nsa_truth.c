@@ -435,6 +435,9 @@ void nsa_truth(const nsa_problem *p, nsa_precision precision, const nsa_choice *
         branch s = branch_of(p, precision, choice, kind, r);
         s.out = out[kind] = zeros(p->rows * p->c.num_heads * p->c.head_dim_v);
         for_each_row(&s, forward_row);
+        if (p->c.keep_outputs)
+            memcpy(r->values[NSA_OUT_CMP + kind], s.out,
+                   (size_t)(p->rows * p->c.num_heads * p->c.head_dim_v) * sizeof *s.out);
     }
     nsa_truth_gate(p, precision, out, r->values[NSA_OUT]);
     for (int kind = CMP; backward && kind < NUM_BRANCHES; kind++) {

@@ -18,7 +18,7 @@ from ._ops import dense_rows
 _SCORES = {None: 0, "logits": 1, "probabilities": 2}
 _SELECT_PER = {None: 0, "head": 1, "group": 2}
 _VISIBILITY = {"complete": 0, "started": 1}
-_SAVED = ("k_cmp", "v_cmp", "indices", "lse_cmp", "lse_slc", "lse_win")
+_SAVED = ("k_cmp", "v_cmp", "indices", "lse_cmp", "lse_slc", "lse_win", "out_cmp", "out_slc", "out_win")
 
 
 def nsa(
@@ -27,7 +27,7 @@ def nsa(
     max_seqlen: int = 0, scale: Optional[float] = None, block: int = 64, top_k: int = 16, window: int = 512,
     query_tile: int = 256, score: Optional[str] = None, select_per: Optional[str] = None, visibility: str = "complete",
     initial_blocks: int = 0, local_blocks: int = 0, compressed_top_k: int = 0, deterministic: bool = False,
-    return_indices: bool = False, backend: Optional[str] = None,
+    keep_outputs: bool = False, return_indices: bool = False, backend: Optional[str] = None,
 ) -> Union[Tensor, tuple[Tensor, Tensor]]:  # fmt: skip
     """Causal self-attention of q (B, N, H, D) over k (B, N, Hkv, D), v (B, N, Hkv, Dv), or packed (T, H, D) with
     cu_seqlens: the gated sum of attention to compressed blocks of keys, to the top_k blocks that each tile of queries
@@ -36,7 +36,8 @@ def nsa(
     w_k (Hkv, D, D), w_v (Hkv, Dv, Dv): project the means of `block` keys and values; None: the identity. The gates of
     the three branches are sigmoid(w_gate q) with w_gate (H, 3, D), or gates (B, N, H, 3) or (T, H, 3) as they are;
     without either each counts a third. All of these get gradients; the selection has none. max_seqlen: at
-    least the longest sequence, needed where cu_seqlens lie on a GPU.
+    least the longest sequence, needed where cu_seqlens lie on a GPU. keep_outputs: keep the three branches' outputs for
+    the backward, which otherwise makes them again: three tensors like the result, for the time of a forward.
 
     score "logits" or "probabilities", select_per "head" or "group"; None: probabilities per group for query_tile 1,
     else logits per head. With return_indices also the selected blocks, ascending, -1 where there is none: int32
@@ -63,7 +64,8 @@ def nsa(
     spec = _spec_text(
         scale=scale, block=block, top_k=top_k, window=window, query_tile=query_tile, score=score, select_per=select_per,
         visibility=visibility, initial_blocks=initial_blocks, local_blocks=local_blocks,
-        compressed_top_k=compressed_top_k, deterministic=deterministic, backend=backend)  # fmt: skip
+        compressed_top_k=compressed_top_k, deterministic=deterministic, keep_outputs=keep_outputs,
+        backend=backend)  # fmt: skip
     out, *saved = nsa_forward(q, k, v, w_k, w_v, w_gate, gates, cu_seqlens, spec, max_seqlen)
     return (out, saved[2]) if return_indices else out
 
@@ -104,7 +106,7 @@ def _tensors(kept: list, **tensors):
 
 
 def _new_saved(q: Tensor, v: Tensor, k: Tensor, batch: int, spec: str) -> list[Tensor]:
-    """k_cmp, v_cmp, indices, and the three lse, as saccade/nsa.h shapes them."""
+    """What _SAVED names, as saccade/nsa.h shapes it; without keep_outputs the three outputs are empty."""
     s = _load(spec)
     heads = q.shape[-2] if s["select_per"] == "head" else k.shape[-2]
     if q.dim() == 3:
@@ -116,7 +118,13 @@ def _new_saved(q: Tensor, v: Tensor, k: Tensor, batch: int, spec: str) -> list[T
     lse = [q.new_empty(rows, dtype=torch.float32) for _ in range(3)]
     # Packed, the places behind the last sequence's are nobody's.
     indices = q.new_full(lists, -1, dtype=torch.int32)
-    return [q.new_zeros((*cmp, *k.shape[-2:])), q.new_zeros((*cmp, *v.shape[-2:])), indices, *lse]
+    out = [q.new_empty((*q.shape[:-1], v.shape[-1]) if s["keep_outputs"] else 0) for _ in range(3)]
+    return [q.new_zeros((*cmp, *k.shape[-2:])), q.new_zeros((*cmp, *v.shape[-2:])), indices, *lse, *out]
+
+
+def _named(saved: Sequence[Tensor], spec: str) -> dict[str, Tensor]:
+    """Of what _SAVED names, what there is."""
+    return dict(zip(_SAVED if _load(spec)["keep_outputs"] else _SAVED[:-3], saved))
 
 
 def _batch(q: Tensor, cu_seqlens: Optional[Tensor]) -> int:
@@ -127,10 +135,10 @@ def _batch(q: Tensor, cu_seqlens: Optional[Tensor]) -> int:
 def nsa_forward(
     q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor], w_v: Optional[Tensor], w_gate: Optional[Tensor],
     gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str, max_seqlen: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """out, then what the backward needs."""
     out, saved, kept = q.new_empty((*q.shape[:-1], v.shape[-1])), _new_saved(q, v, k, _batch(q, cu_seqlens), spec), []
-    tensors = _tensors(kept, q=q, k=k, v=v, w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates, **dict(zip(_SAVED, saved)))
+    tensors = _tensors(kept, q=q, k=k, v=v, w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates, **_named(saved, spec))
     c_out, params = CTensor(out), _params(spec, cu_seqlens, max_seqlen, kept)
     check(lib.saccade_nsa_forward(context_of(q.device), tensors, c_out.pointer, params))
     return out, *saved
@@ -155,7 +163,7 @@ def nsa_backward(
     """dq, dk, dv, then the fp32 gradients of those of w_k, w_v, w_gate, gates that there are."""
     weights = dict(w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates)
     results, kept = _new_gradients(q, k, v, *weights.values()), []
-    tensors = _tensors(kept, q=q, k=k, v=v, **weights, **dict(zip(_SAVED, saved)))
+    tensors = _tensors(kept, q=q, k=k, v=v, **weights, **_named(saved, spec))
     names = ["dout", "dq", "dk", "dv", *(f"d{name}" for name, weight in weights.items() if weight is not None)]
     fields = {name: CTensor(t) for name, t in zip(names, [dout, *results])}
     grads = ffi.new("saccade_nsa_grads *", {name: t.pointer for name, t in fields.items()})
@@ -175,8 +183,7 @@ def _setup_context(ctx, inputs, output):
 
 
 def _backward(ctx, dout, *_):
-    *tensors, k_cmp, v_cmp, indices, lse_cmp, lse_slc, lse_win = ctx.saved_tensors
-    saved = [k_cmp, v_cmp, indices, lse_cmp, lse_slc, lse_win]
+    tensors, saved = ctx.saved_tensors[:-len(_SAVED)], ctx.saved_tensors[-len(_SAVED):]
     dq, dk, dv, *rest = nsa_backward(dense_rows(dout), saved, *tensors, ctx.spec, ctx.max_seqlen)
     weights = [None if w is None else rest.pop(0).to(w.dtype) for w in tensors[3:7]]
     return dq, dk, dv, *weights, None, None, None
