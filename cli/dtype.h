@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* "BF16" in a safetensors header; BOOL reads as u8. False: unknown, or not served here. */
+/* "BF16" in a safetensors header; BOOL reads as uint8. False: unknown, or not served here. */
 bool dtype_from_file_name(const char *name, DLDataType *dtype);
 const char *dtype_file_name(DLDataType dtype);
 

@@ -71,9 +71,9 @@ static void names_the_dtype_it_found(void **state) {
     (void)state;
     sac_attention_call call;
     assert_refused(check(Q, SACCADE_TENSOR(k, SACCADE_BF16, 2, 5, 2, 16), V, OUT, LSE, NULL, &call),
-                   "k: dtype is bf16, expected f32");
+                   "k: dtype is bf16, expected fp32");
     assert_refused(check(SACCADE_TENSOR(q, SACCADE_I32, 2, 3, 4, 16), K, V, OUT, LSE, NULL, &call),
-                   "q: dtype is i32");
+                   "q: dtype is int32");
     assert_refused(check(Q, K, V, OUT, SACCADE_TENSOR(lse, SACCADE_BF16, 2, 4, 3), NULL, &call),
                    "lse: dtype is bf16");
 }
@@ -104,6 +104,43 @@ static void refuses_missing_and_misaligned_data(void **state) {
     assert_int_equal(check(SACCADE_TENSOR(NULL, SACCADE_F32, 2, 0, 4, 16), K, V,
                            SACCADE_TENSOR(NULL, SACCADE_F32, 2, 0, 4, 8), NULL, NULL, &call),
                      SACCADE_OK);
+}
+
+/* None of these could be in memory, but a workspace may be asked for before there is any. */
+static void sizes_that_overflow_are_refused(void **state) {
+    (void)state;
+    const struct {
+        int64_t q[4], kv[4];
+        const char *words;
+    } wrong[] = {
+        {{INT64_C(1) << 32, 3, 4, 16}, {INT64_C(1) << 32, 3, 4, 16}, "q: 4294967296 batch entries"},
+        {{1, INT64_C(1) << 30, 4, 16}, {1, 3, 4, 16}, "q: 1073741824 tokens a sequence"},
+        {{1, 3, INT64_C(1) << 33, 16}, {1, 3, 4, 16}, "q: 8589934592 heads"},
+        {{1, 3, 4, 16}, {1, 3, (INT64_C(1) << 32) + 2, 16}, "k: 4294967298 heads"},
+        {{1, 3, 4, INT64_C(1) << 40}, {1, 3, 4, INT64_C(1) << 40}, "q: 1099511627776 elements a head"},
+        {{1 << 30, 1 << 29, 1 << 20, 1 << 20},
+         {1 << 30, 3, 4, 1 << 20},
+         "q: dimension 1, of extent 536870912"},
+        {{0, 1 << 29, INT32_MAX, INT32_MAX}, {0, 3, 1, INT32_MAX}, "q: dimension 2, of extent 2147483647"},
+        {{1, 3, 4, 16}, {1, 3, 4, -16}, "k: shape is (1, 3, 4, -16)"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const int64_t *x = wrong[i].q, *y = wrong[i].kv;
+        DLTensor *kv = SACCADE_TENSOR(NULL, SACCADE_F32, y[0], y[1], y[2], y[3]);
+        saccade_request request;
+        assert_refused(saccade_request_from_call(&request,
+                                                 SACCADE_TENSOR(NULL, SACCADE_F32, x[0], x[1], x[2], x[3]),
+                                                 kv, kv, NULL, NULL),
+                       wrong[i].words);
+    }
+    sac_attention_call call;
+    DLTensor far = *K, shapeless = *K;
+    far.strides = (int64_t[]){INT64_MAX / 2, 32, 16, 1};
+    assert_refused(check(Q, &far, V, OUT, LSE, NULL, &call), "k: dimension 0, of extent 2, reaches beyond");
+    far.strides = (int64_t[]){-160, 32, 16, 1};
+    assert_refused(check(Q, &far, V, OUT, LSE, NULL, &call), "k: stride -160 of dimension 0 is negative");
+    shapeless.shape = NULL;
+    assert_refused(check(Q, &shapeless, V, OUT, LSE, NULL, &call), "k: has 4 dimensions, but shape is NULL");
 }
 
 static saccade_status check_packed(int32_t *cu_q, int32_t *cu_k, int32_t *used,
@@ -179,6 +216,7 @@ int main(void) {
         cmocka_unit_test(names_the_dtype_it_found),
         cmocka_unit_test(refuses_strides_it_cannot_honour),
         cmocka_unit_test(refuses_missing_and_misaligned_data),
+        cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(refuses_cu_seqlens_that_lie),
         cmocka_unit_test(refuses_one_cu_seqlens_without_the_other),
         cmocka_unit_test(refuses_values_without_meaning),

@@ -51,6 +51,8 @@ static aux_gradients gradients_on(const char *backend) {
     float gain_value = 0.75f, slope_values[H] = {0.01f, -0.02f};
     DLTensor gain = {.data = &gain_value, .device = {kDLCPU, 0}, .dtype = SACCADE_F32}, dgain = gain;
     dgain.data = &result.gain;
+    dgain.strides =
+        (int64_t[1]){0}; /* some exporters give a tensor without dimensions strides all the same */
     saccade_attention_params params = {
         .backend = backend,
         .score_mod = {.modifier = modifier,

@@ -232,6 +232,22 @@ static void longest_lengths_fit_their_indices(void **state) {
 
 /* ---- refusals ---- */
 
+/* Of blocks of 128, 2^29 tokens have 2^22. */
+static void masks_beyond_memory_are_refused_before_any_is_touched(void **state) {
+    (void)state;
+    saccade_block_mask *thin, *untouched = (saccade_block_mask *)&ctx, *mask = untouched;
+    saccade_mask_shape shape = {.q_len = SAC_MAX_SEQLEN, .kv_len = SAC_MAX_SEQLEN};
+    const saccade_status full = SACCADE_OUT_OF_MEMORY;
+    assert_refused(saccade_block_mask_causal(ctx, &mask, &shape, false), full,
+                   "8796095119360 listed blocks need 65536.0 GiB");
+    assert_refused(saccade_block_mask_dilated(ctx, &mask, &shape, SAC_MAX_SEQLEN, 2), full,
+                   "17592186044416 listed blocks");
+    must(saccade_block_mask_window(ctx, &thin, &shape, 0, 0, false));
+    assert_refused(saccade_block_mask_not(ctx, &mask, thin), full, "17592186044416 listed blocks");
+    assert_ptr_equal(mask, untouched);
+    saccade_block_mask_destroy(thin);
+}
+
 static void bad_arguments_are_named(void **state) {
     (void)state;
     saccade_block_mask *untouched = (saccade_block_mask *)&ctx, *mask = untouched;
@@ -300,6 +316,7 @@ int main(void) {
         cmocka_unit_test(far_apart_diagonals_make_diagonal_blocks),
         cmocka_unit_test(window_over_a_million_tokens_stays_small),
         cmocka_unit_test(longest_lengths_fit_their_indices),
+        cmocka_unit_test(masks_beyond_memory_are_refused_before_any_is_touched),
         cmocka_unit_test(bad_arguments_are_named),
         cmocka_unit_test(call_of_other_sizes_is_refused),
     };

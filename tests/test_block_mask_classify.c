@@ -273,9 +273,9 @@ static void unusable_dense_tensors_are_named(void **state) {
     assert_refused(saccade_block_mask_from_dense(ctx, &mask, NULL, 4, 4), bad, "visible: is NULL");
     assert_refused(
         saccade_block_mask_from_dense(ctx, &mask, SACCADE_TENSOR(data, SACCADE_I32, 1, 1, 4, 4), 4, 4), bad,
-        "visible: dtype is i32, not u8");
+        "visible: dtype is int32, expected uint8");
     assert_refused(saccade_block_mask_from_dense(ctx, &mask, SACCADE_TENSOR(data, SACCADE_U8, 8, 8), 4, 4),
-                   bad, "2 dimensions, not 4");
+                   bad, "visible: shape is (8, 8), expected (any, any, any, any)");
     assert_refused(
         saccade_block_mask_from_dense(ctx, &mask, SACCADE_TENSOR(data, SACCADE_U8, 0, 1, 8, 8), 4, 4), bad,
         "shape[0] is 0");
@@ -287,7 +287,7 @@ static void unusable_dense_tensors_are_named(void **state) {
     assert_refused(saccade_block_mask_from_dense(ctx, &mask, t, 4, 4), bad, "device cuda:0");
     t->device.device_type = kDLCPU;
     t->strides = (int64_t[]){64, 64, 1, 8};
-    assert_refused(saccade_block_mask_from_dense(ctx, &mask, t, 4, 4), bad, "stride is 8");
+    assert_refused(saccade_block_mask_from_dense(ctx, &mask, t, 4, 4), bad, "has stride 8");
     assert_null(mask);
 }
 

@@ -267,7 +267,8 @@ static void tensors_of_other_shapes_are_refused(void **state) {
     }
     lay_out_for(&e, mask);
     e.tensor[3].dtype = SACCADE_I64;
-    assert_refused(saccade_block_mask_export(mask, &e.all), bad, "full_kv_indices: dtype is i64, not i32");
+    assert_refused(saccade_block_mask_export(mask, &e.all), bad,
+                   "full_kv_indices: dtype is int64, expected int32");
     e.tensor[3].dtype = SACCADE_I32;
     e.tensor[3].byte_offset = 2;
     assert_refused(saccade_block_mask_export(mask, &e.all), bad, "full_kv_indices: data is not aligned");

@@ -192,7 +192,7 @@ static size_t declare(one *all) {
                 *o = (one){.kernel = &kernels[k], .variant = v, .dims = v->dims[d]};
                 snprintf(o->name, sizeof o->name, "%s%s%s, D %d/%d, %s [%s]", v->name,
                          v->features & SECOND ? ", " : "", v->features & SECOND ? kernels[k].second : "",
-                         v->dims[d][0], v->dims[d][1], v->f16 ? "f16" : "bf16", kernels[k].name);
+                         v->dims[d][0], v->dims[d][1], v->f16 ? "fp16" : "bf16", kernels[k].name);
             }
         }
     return count;

@@ -234,7 +234,7 @@ static void arguments_are_checked_before_the_device_is_touched(void **state) {
     saccade_block_mask_tensors tensors = keys_of_queries(t);
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, NULL), bad, "tensors: is NULL");
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad,
-                   "kv_num_blocks: lies on device cpu:0, but is read on cuda:0");
+                   "kv_num_blocks: is on device cpu:0, expected cuda:0");
     for (int i = 0; i < NUM_TENSORS; i++) t->tensor[i].device = p.device;
     assert_refused(saccade_device_mask_import(ctx, &mask, &p, &tensors), bad, "params.memory: is NULL");
     tensors = named(t);

@@ -152,7 +152,7 @@ static void arguments_are_checked_before_the_device_is_touched(void **state) {
         "q_len 512 and kv_len 100");
     p = good_params;
     assert_refused(saccade_device_mask_documents(ctx, &mask, &p, SACCADE_TENSOR(values, SACCADE_I32, 4)), bad,
-                   "cu_seqlens: lies on device cpu:0, but is read on cuda:0");
+                   "cu_seqlens: is on device cpu:0, expected cuda:0");
     assert_refused(saccade_device_mask_eagle3(ctx, &mask, &p, SACCADE_TENSOR_ON(gpu, values, SACCADE_I32, 4)),
                    bad, "lengths: shape[0] is 4, but the mask has 1");
     assert_refused(saccade_device_mask_from_indices(

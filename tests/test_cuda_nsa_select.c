@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "api/attention_check.h"
-#include "api/tensor_check.h"
+#include "base/tensor_check.h"
 #include "base/context.h"
 #include "base/error.h"
 #include "cuda/nsa_select.h"

@@ -274,7 +274,7 @@ static void every_refusal_names_what_was_found(void **state) {
     r = good, r.compute_capability = 75;
     refuses(f, &r, "compute capability 7.5 is below 8.0");
     r = good, r.dtype = SACCADE_F64;
-    refuses(f, &r, "dtype f64");
+    refuses(f, &r, "dtype fp64");
     r = good, r.head_dim = 59;
     refuses(f, &r, "head_dim 59");
     r = good, r.head_dim_v = 264;

@@ -263,7 +263,7 @@ static void slots_with_bad_names_dtypes_or_counts_are_refused(void **state) {
     refused(&p, "scalars: is NULL");
 }
 
-/* Declares f (f32), i (i32), w (bf16) and the scalar s. */
+/* Declares f (fp32), i (int32), w (bf16) and the scalar s. */
 static saccade_modifier_params with_slots(const char *text, const char *grad_text) {
     static const char *const scalars[] = {"s"};
     static saccade_aux_decl aux[3];
@@ -286,8 +286,8 @@ static void accessor_at_odds_with_its_slot_is_refused_with_its_line(void **state
         const char *text, *grad_text, *words;
     } cases[] = {
         {"aux_i32(f, b)", NULL,
-         "text of 'demo', line 1: aux_i32(f, ...): f is declared f32, to be read with aux_f32"},
-        {"{\n\n return aux_f32 ( 1 , b);}", NULL, "line 3: aux_f32(1, ...): i is declared i32"},
+         "text of 'demo', line 1: aux_i32(f, ...): f is declared fp32, to be read with aux_f32"},
+        {"{\n\n return aux_f32 ( 1 , b);}", NULL, "line 3: aux_f32(1, ...): i is declared int32"},
         {"aux_f16(w, 0)", NULL, "w is declared bf16"},
         {"score + aux_f32(3, b)", NULL, "aux_f32(3, ...): there are 3 aux tensors"},
         {"score + aux_f32(0xff, b)", NULL, "there are 3 aux tensors"},
@@ -297,11 +297,11 @@ static void accessor_at_odds_with_its_slot_is_refused_with_its_line(void **state
         {"aux_f32(s, 0)", NULL, "s is a scalar"},
         {"aux_size(3, 0)", NULL, "there are 3 aux tensors"},
         {"aux_size(f, 4)", NULL, "dimensions are 0 to 3"},
-        {"aux_f32(f, aux_f32(i, 0))", NULL, "i is declared i32"},
+        {"aux_f32(f, aux_f32(i, 0))", NULL, "i is declared int32"},
         {"aux_f32(/* i */ f, \"aux_i32(f\"[0] + ')' + aux_i32(f, 0))", NULL, "aux_i32(f"},
         {"{ aux_grad(f, 0, 1.f); return score; }", NULL, "aux_grad belongs into grad_text"},
         {"score", "{ aux_grad(i, 0, 1.f); return grad; }",
-         "grad_text of 'demo', line 1: aux_grad(i, ...): i is i32"},
+         "grad_text of 'demo', line 1: aux_grad(i, ...): i is int32"},
         {"score", "aux_i32(f, 0)", "grad_text of 'demo'"},
         {"{ return\n#include </etc/passwd>\n0; }", NULL, "line 2: a preprocessor line"},
         {"/* */ %:define x\n1", NULL, "line 1: a preprocessor line"},
@@ -378,7 +378,7 @@ static void values_at_odds_with_the_declaration_are_refused_by_name(void **state
     bad[6].byte_offset = 2;
     bad[7].dtype.lanes = 2;
     bad[8].shape = (int64_t[]){INT64_MAX, INT64_MAX};
-    const char *words[] = {"dtype f32",    "device cuda:1", "contiguous", "data is NULL", "shape[1] is -3",
+    const char *words[] = {"dtype fp32",   "device cuda:1", "contiguous", "data is NULL", "shape[1] is -3",
                            "5 dimensions", "aligned",       "lanes",      "contiguous"};
     saccade_aux aux;
     for (int i = 0; i < 9; i++) {

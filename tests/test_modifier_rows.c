@@ -74,11 +74,53 @@ static void wrong_kinds_and_absent_gradients_are_refused(void **state) {
     saccade_modifier_destroy(score);
 }
 
+static void rows_and_gradients_that_have_no_place_are_refused(void **state) {
+    (void)state;
+    float bias[4] = {1, 2, 3, 4}, score[4] = {0}, grad[4] = {0};
+    saccade_modifier *mod =
+        made(&(saccade_modifier_params){.kind = SACCADE_SCORE_KIND,
+                                        .text = "score + aux_f32(bias, kv_idx)",
+                                        .grad_text = "{ aux_grad(bias, kv_idx, grad); return grad; }",
+                                        .num_aux = 1,
+                                        .aux = (saccade_aux_decl[]){{.name = "bias", .dtype = SACCADE_F32}}});
+    saccade_bound_modifier bound = {.modifier = mod,
+                                    .aux = (const DLTensor *[]){SACCADE_TENSOR(bias, SACCADE_F32, 4)}};
+    saccade_modifier_row row = {.n = 4};
+    DLTensor apart = *SACCADE_TENSOR(grad, SACCADE_F32, 4);
+    apart.strides = (int64_t[]){2};
+    const struct {
+        const float *score;
+        float *grad;
+        DLTensor *dbias;
+        const char *words;
+    } wrong[] = {
+        {NULL, grad, NULL, "score: is NULL"},
+        {score, NULL, NULL, "grad: is NULL"},
+        {score, grad, SACCADE_TENSOR(grad, SACCADE_F32, 3),
+         "daux[0]: has 3 elements, but the aux tensor has 4"},
+        {score, grad, SACCADE_TENSOR(grad, SACCADE_F16, 4), "daux[0]: dtype fp16"},
+        {score, grad, SACCADE_TENSOR(NULL, SACCADE_F32, 4), "daux[0]: data is NULL"},
+        {score, grad, &apart, "daux[0]: its strides leave gaps"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        DLTensor *daux[] = {wrong[i].dbias};
+        saccade_status status =
+            saccade_modifier_score_grad_row(ctx, &bound, &row, wrong[i].grad, wrong[i].score, daux);
+        if (status != SACCADE_INVALID_ARGUMENT || !strstr(saccade_last_error(), wrong[i].words))
+            fail_msg("\"%s\" was expected, status %d says: %s", wrong[i].words, (int)status,
+                     saccade_last_error());
+    }
+    assert_int_equal(saccade_modifier_score_row(ctx, &bound, &row, NULL), SACCADE_INVALID_ARGUMENT);
+    assert_non_null(strstr(saccade_last_error(), "score: is NULL"));
+    saccade_modifier_destroy(mod);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mask_row_is_the_text_at_each_key),
         cmocka_unit_test(score_row_and_its_gradient_use_aux_tensors_and_scalars),
         cmocka_unit_test(wrong_kinds_and_absent_gradients_are_refused),
+        cmocka_unit_test(rows_and_gradients_that_have_no_place_are_refused),
     };
     return cmocka_run_group_tests(tests, make_context, end_context);
 }

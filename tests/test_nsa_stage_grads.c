@@ -5,7 +5,7 @@
 
 #include "api/attention_check.h"
 #include "api/nsa_check.h"
-#include "api/tensor_check.h"
+#include "base/tensor_check.h"
 #include "reference/number.h"
 #include "support/nsa_run.h"
 #include "support/nsa_suite.h"

@@ -48,6 +48,7 @@ static void masks_name_what_is_missing(void **state) {
     const saccade_mask_shape shape = {.q_len = 8, .kv_len = 8};
     const int32_t lengths[] = {8};
     saccade_block_mask *mask = NULL, *made;
+    saccade_block_mask_info info;
     bool visible;
     refused(saccade_block_mask_causal(NULL, &mask, &shape, false), "ctx: is NULL");
     refused(saccade_block_mask_causal(ctx, NULL, &shape, false), "mask: is NULL");
@@ -61,6 +62,8 @@ static void masks_name_what_is_missing(void **state) {
     refused(saccade_block_mask_import(ctx, &mask, &shape, NULL), "tensors: is NULL");
     refused(saccade_block_mask_export(NULL, &(saccade_block_mask_tensors){0}), "mask: is NULL");
     refused(saccade_block_mask_visible(ctx, NULL, 0, 0, 0, 0, &visible), "mask: is NULL");
+    refused(saccade_block_mask_get_info(NULL, &info), "mask: is NULL");
+    assert_int_equal(saccade_block_mask_kind(NULL, 0, 0, 0, 0), -1);
     refused(saccade_block_mask_not(ctx, &mask, NULL), "a: is NULL");
     refused(saccade_device_mask_causal(ctx, &mask, NULL, false), "params: is NULL");
     refused(saccade_device_mask_bytes(ctx, &(saccade_device_mask_params){.shape = shape}, NULL),
@@ -69,6 +72,7 @@ static void masks_name_what_is_missing(void **state) {
     assert_null(mask);
     must(saccade_block_mask_causal(ctx, &made, &shape, false));
     refused(saccade_block_mask_export(made, NULL), "tensors: is NULL");
+    refused(saccade_block_mask_get_info(made, NULL), "info: is NULL");
     refused(saccade_block_mask_visible(ctx, made, 0, 0, 0, 0, NULL), "visible: is NULL");
     refused(saccade_block_mask_and(ctx, &mask, made, NULL), "b: is NULL");
     refused(saccade_block_mask_and(ctx, NULL, made, made), "mask: is NULL");

@@ -3,7 +3,7 @@ set -eu
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export BUILD="$SACCADE_BUILD" SHARDS=1 JOBS=1
-export SACCADE_TEST_BACKENDS=cuda-portable SACCADE_TEST_FILTER='bottom_right_with_more_queries*f32*'
+export SACCADE_TEST_BACKENDS=cuda-portable SACCADE_TEST_FILTER='bottom_right_with_more_queries*fp32*'
 
 LD_LIBRARY_PATH=$BUILD/stub XDG_CACHE_HOME=$scratch "$BUILD/tests/test_edge_cases" >"$scratch/log" 2>&1 || true
 if grep -q "no libnvrtc" "$scratch/log"; then

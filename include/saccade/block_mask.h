@@ -59,7 +59,7 @@ typedef struct saccade_mask_shape {
 SACCADE_API saccade_status saccade_block_mask_from_mod(saccade_context *ctx, saccade_block_mask **mask,
                                                        const saccade_mask_shape *shape,
                                                        const saccade_bound_modifier *mask_mod);
-/* visible (B or 1, H or 1, q_len, kv_len) u8 on the host, last dimension contiguous; non-zero: visible. The mask
+/* visible (B or 1, H or 1, q_len, kv_len) uint8 on the host, last dimension contiguous; non-zero: visible. The mask
  * keeps a bit for each pair of its PARTIAL blocks, nothing else of the tensor. */
 SACCADE_API saccade_status saccade_block_mask_from_dense(saccade_context *ctx, saccade_block_mask **mask,
                                                          const DLTensor *visible, int32_t q_block,
@@ -93,7 +93,7 @@ SACCADE_API saccade_status saccade_block_mask_block_diagonal(saccade_context *ct
  * kv_len % kv_block, q_block % kv_block and kv_len % q_len are all 0; otherwise the general builder. */
 SACCADE_API saccade_status saccade_block_mask_eagle3(saccade_context *ctx, saccade_block_mask **mask,
                                                      const saccade_mask_shape *shape, const int32_t *lengths);
-/* Chosen blocks: indices (B or 1, H or 1, query blocks, top_k) i32 on the host, ascending; -1, in any place, is
+/* Chosen blocks: indices (B or 1, H or 1, query blocks, top_k) int32 on the host, ascending; -1, in any place, is
  * none. kind FULL, or PARTIAL with a mask_mod given at the call. */
 SACCADE_API saccade_status saccade_block_mask_from_indices(saccade_context *ctx, saccade_block_mask **mask,
                                                            const saccade_mask_shape *shape,
@@ -123,7 +123,9 @@ typedef struct saccade_block_mask_info {
     int32_t period;                  /* of DIAGONAL blocks; 0: none */
     size_t bytes;                    /* memory of the host kept */
 } saccade_block_mask_info;
-SACCADE_API void saccade_block_mask_get_info(const saccade_block_mask *mask, saccade_block_mask_info *info);
+/* Errors: INVALID_ARGUMENT (a NULL). */
+SACCADE_API saccade_status saccade_block_mask_get_info(const saccade_block_mask *mask,
+                                                       saccade_block_mask_info *info);
 
 /* Is the pair visible? For tests and pictures. Pairs beyond q_len or kv_len are not. Errors: INVALID_ARGUMENT (b, h
  * beyond the mask's; a PARTIAL block of a mask without mask_mod). */
@@ -131,13 +133,14 @@ SACCADE_API saccade_status saccade_block_mask_visible(saccade_context *ctx, cons
                                                       int32_t b, int32_t h, int32_t q_idx, int32_t kv_idx,
                                                       bool *visible);
 
-/* The kind of one block, or 0 when it is not listed; -1: the lists lie on a device (saccade/device_mask.h). */
+/* The kind of one block, or 0 when it is not listed, or there is no such block; -1: it cannot be told, since the lists
+ * lie on a device (saccade/device_mask.h) or mask is NULL. */
 SACCADE_API int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32_t h,
                                             int32_t q_block_index, int32_t kv_block_index);
 
 /* ---- exchange ---- */
 
-/* PyTorch's BlockMask: *_num_blocks (B, H, rows) i32, *_indices (B, H, rows, columns) i32, padded to full
+/* PyTorch's BlockMask: *_num_blocks (B, H, rows) int32, *_indices (B, H, rows, columns) int32, padded to full
  * width, on the host, B and H those of the shape. kv_*: rows are query blocks; q_*: rows are key blocks. The plain
  * four list PARTIAL and DIAGONAL blocks, the full_ four FULL ones. Unused tails are zero. */
 typedef struct saccade_block_mask_tensors {

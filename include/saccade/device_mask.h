@@ -54,16 +54,16 @@ SACCADE_API saccade_status saccade_device_mask_causal(saccade_context *ctx, sacc
 SACCADE_API saccade_status saccade_device_mask_window(saccade_context *ctx, saccade_block_mask **mask,
                                                       const saccade_device_mask_params *params, int32_t left,
                                                       int32_t right, bool bottom_right);
-/* cu_seqlens (num_documents + 1) i32 on the device: where each document starts, from 0, and at last q_len == kv_len. It
+/* cu_seqlens (num_documents + 1) int32 on the device: where each document starts, from 0, and at last q_len == kv_len. It
  * may change once the lists are built. */
 SACCADE_API saccade_status saccade_device_mask_documents(saccade_context *ctx, saccade_block_mask **mask,
                                                          const saccade_device_mask_params *params,
                                                          const DLTensor *cu_seqlens);
-/* lengths (shape.batch) i32 on the device, or NULL. It may change once the lists are built. */
+/* lengths (shape.batch) int32 on the device, or NULL. It may change once the lists are built. */
 SACCADE_API saccade_status saccade_device_mask_eagle3(saccade_context *ctx, saccade_block_mask **mask,
                                                       const saccade_device_mask_params *params,
                                                       const DLTensor *lengths);
-/* indices (B or 1, H or 1, query blocks, top_k) i32 on the device, last dimension contiguous, ascending, -1 in any
+/* indices (B or 1, H or 1, query blocks, top_k) int32 on the device, last dimension contiguous, ascending, -1 in any
  * place is none. It may change once the lists are built. */
 SACCADE_API saccade_status saccade_device_mask_from_indices(saccade_context *ctx, saccade_block_mask **mask,
                                                             const saccade_device_mask_params *params,

@@ -71,7 +71,8 @@ typedef struct saccade_native_grad {
 
 typedef struct saccade_aux_decl {
     const char *name; /* a C identifier; how text names the slot */
-    DLDataType dtype; /* f32 f16 bf16 i32 i64 u8: must agree with the accessors used and the tensor bound */
+    DLDataType
+        dtype; /* fp32 fp16 bf16 int32 int64 uint8: must agree with the accessors used and the tensor bound */
 } saccade_aux_decl;
 
 /* Either a text or a native form, and for a score_mod one or none of the two gradients. */

@@ -92,7 +92,7 @@ typedef struct saccade_nsa_tensors {
 
     /* (B, floor(N / l), Hkv, D) and Dv, or packed (floor(T / l), Hkv, D): sequences follow each other. */
     DLTensor *k_cmp, *v_cmp;
-    /* i32 (B, H or Hkv, ceil(N / query_tile), top_k), -1 where there is no block; packed (H or Hkv,
+    /* int32 (B, H or Hkv, ceil(N / query_tile), top_k), -1 where there is no block; packed (H or Hkv,
      * floor(T / query_tile) + B, top_k): the tiles of the sequences follow each other. */
     DLTensor *indices;
     DLTensor *lse_cmp, *lse_slc, *lse_win; /* fp32 (B, H, N) or (H, T) */

@@ -1,8 +1,8 @@
 /* saccade/tensor.h - tensors are DLPack's DLTensor: PyTorch, JAX, NumPy and CuPy already speak it.
  *
  * Strides count elements; NULL strides mean row-major. Any strides are accepted as long as the last dimension
- * is contiguous (stride 1, or extent <= 1), so sbhd layouts, slices of an interleaved qkv and broadcasts
- * (stride 0) of inputs work without a copy. Outputs must not overlap themselves.
+ * is contiguous (stride 1, or extent <= 1) and none is negative, so sbhd layouts, slices of an interleaved qkv and
+ * broadcasts (stride 0) of inputs work without a copy. Outputs must not overlap themselves.
  *
  * One line makes a tensor from a pointer and a shape, in C, alive until the enclosing block ends (the branch of an if
  * is a block of its own, braces or not):

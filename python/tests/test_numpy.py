@@ -122,7 +122,7 @@ def test_errors_name_the_argument(qkv):
         saccade.attention(q, k, v, window=3)
     with pytest.raises(saccade.CompileError, match="scor"):
         saccade.attention(q, k, v, score_mod=saccade.score_mod("scor + 1"))
-    with pytest.raises(saccade.UnsupportedError, match="dtype f64"):
+    with pytest.raises(saccade.UnsupportedError, match="dtype fp64"):
         saccade.attention(*(t.astype(float) for t in qkv), backend="cpu")
 
 

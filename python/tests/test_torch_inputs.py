@@ -218,7 +218,7 @@ def test_gradients_that_would_be_lost_are_refused(device):
     (ValueError, "or packed ones with cu_seqlens", lambda q, k, v: nsa(q[0], k[0], v[0])),
     (TypeError, "dtype float8_e4m3fn is none of float64, float32", lambda q, k, v: get_attention_backend(
         q.to(torch.float8_e4m3fn), k, v)),
-    (ValueError, "dtype is bf16, expected f32", lambda q, k, v: flash_attn_func(q, k.bfloat16(), v)),
+    (ValueError, "dtype is bf16, expected fp32", lambda q, k, v: flash_attn_func(q, k.bfloat16(), v)),
     (TypeError, "tensors lie on cpu or cuda, not on meta", lambda q, k, v: flash_attn_func(q, k.to("meta"), v)),
 ], ids=lambda value: value.split(":")[0] if isinstance(value, str) else "")  # fmt: skip
 def test_a_wrong_argument_is_named(error, text, call):

@@ -3,8 +3,9 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
-#include "api/tensor_check.h"
+#include "base/tensor_check.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include "mask/block_mask.h"
@@ -58,6 +59,12 @@ static saccade_status check_heads(sac_attention_args *args) {
     return SACCADE_OK;
 }
 
+static saccade_status check_count(const char *name, const char *what, int64_t count) {
+    if (count <= INT32_MAX) return SACCADE_OK;
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: %" PRId64 " %s, at most %d are allowed", name, count, what,
+                    INT32_MAX);
+}
+
 static saccade_status check_rows(const char *name, int64_t rows, bool packed) {
     if (!packed && rows > SAC_MAX_SEQLEN)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: %" PRId64 " tokens a sequence, at most %d are allowed",
@@ -77,7 +84,7 @@ static saccade_status check_qkv(const sac_attention_inputs *in, sac_attention_ca
     if (!in->k) return sac_fail(SACCADE_INVALID_ARGUMENT, "k: is NULL");
     if (!in->v) return sac_fail(SACCADE_INVALID_ARGUMENT, "v: is NULL");
     if (!dtype_of(in->q->dtype, &args->dtype))
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "q: dtype is %s, expected bf16, f16 or f32",
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "q: dtype is %s, expected bf16, fp16 or fp32",
                         sac_dtype_text(in->q->dtype));
     sac_tensor_spec spec = {.name = "q",
                             .dtype = in->q->dtype,
@@ -100,8 +107,11 @@ static saccade_status check_qkv(const sac_attention_inputs *in, sac_attention_ca
     SAC_TRY(sac_tensor_check(in->v, &spec));
 
     int64_t batch = packed ? 0 : in->q->shape[0];
-    if (batch > INT32_MAX || q[1] > INT32_MAX || q[2] > INT32_MAX || in->v->shape[ndim - 1] > INT32_MAX)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "q: batch, heads or head_dim pass 2^31");
+    SAC_TRY(check_count("q", "batch entries", batch));
+    SAC_TRY(check_count("q", "heads", q[1]));
+    SAC_TRY(check_count("k", "heads", k[1]));
+    SAC_TRY(check_count("q", "elements a head", q[2]));
+    SAC_TRY(check_count("v", "elements a head", in->v->shape[ndim - 1]));
     SAC_TRY(check_rows("q", q[0], packed));
     SAC_TRY(check_rows("k", k[0], packed));
     args->batch = (int32_t)batch;
@@ -361,20 +371,17 @@ static saccade_status check_daux(const sac_attention_inputs *in, sac_attention_c
         return sac_fail(SACCADE_INVALID_ARGUMENT, "daux: is given, but there is no score_mod");
     for (int32_t i = 0; i < bound->modifier->num_aux; i++) {
         const DLTensor *daux = in->grads->daux[i], *aux = bound->aux[i];
+        char name[24];
         if (!daux) continue;
-        sac_tensor_spec spec = {.name = "daux",
+        snprintf(name, sizeof name, "daux[%d]", i);
+        sac_tensor_spec spec = {.name = name,
                                 .dtype = SACCADE_F32,
                                 .device = in->q->device,
                                 .ndim = aux->ndim,
                                 .written = true,
+                                .contiguous = true,
                                 .without_data = in->shapes_only};
-        int64_t contiguous = 1;
-        for (int d = aux->ndim - 1; d >= 0; d--) {
-            spec.extent[d] = aux->shape[d];
-            if (sac_tensor_stride(daux, d) != contiguous && aux->shape[d] > 1)
-                return sac_fail(SACCADE_INVALID_ARGUMENT, "daux: gradient %d must be contiguous", i);
-            contiguous *= aux->shape[d];
-        }
+        for (int d = 0; d < aux->ndim; d++) spec.extent[d] = aux->shape[d];
         SAC_TRY(sac_tensor_check(daux, &spec));
         call->args.score_aux.tensor[i].grad = sac_tensor_data(daux);
     }

@@ -1,6 +1,6 @@
 /* nsa.c - saccade_nsa_*: check the arguments, choose the backend of the branches, give it its workspace, call. */
 #include "api/nsa_check.h"
-#include "api/tensor_check.h"
+#include "base/tensor_check.h"
 #include "api/workspace.h"
 #include "base/context.h"
 #include "base/error.h"

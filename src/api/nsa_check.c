@@ -2,7 +2,7 @@
 #include "api/nsa_check.h"
 
 #include "api/attention_check.h"
-#include "api/tensor_check.h"
+#include "base/tensor_check.h"
 #include "base/dtype.h"
 #include "base/error.h"
 
@@ -84,7 +84,8 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
             SACCADE_INVALID_ARGUMENT, "k: %lld tokens, q has %lld: native sparse attention is self-attention",
             (long long)in->t->k->shape[in->t->k->ndim - 3], (long long)in->t->q->shape[in->t->q->ndim - 3]);
     if (a->dtype == SAC_F64)
-        return sac_fail(SACCADE_UNSUPPORTED, "q: dtype f64; native sparse attention takes f32, f16, bf16");
+        return sac_fail(SACCADE_UNSUPPORTED,
+                        "q: dtype is fp64; native sparse attention takes bf16, fp16, fp32");
     if (call->whole.device.device_type != kDLCPU && call->whole.device.device_type != kDLCUDA)
         return sac_fail(SACCADE_UNSUPPORTED, "q: is on %s; native sparse attention reads host or CUDA memory",
                         sac_device_text(call->whole.device));

@@ -1,7 +1,7 @@
 /* nsa_stages.c - the stages of native sparse attention by themselves, for whoever composes them otherwise. */
 #include "api/attention_check.h"
 #include "api/nsa_check.h"
-#include "api/tensor_check.h"
+#include "base/tensor_check.h"
 #include "api/workspace.h"
 #include "base/context.h"
 #include "base/error.h"

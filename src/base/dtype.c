@@ -7,8 +7,9 @@ const char *sac_dtype_text(DLDataType dtype) {
     static const struct {
         uint8_t code, bits;
         const char *text;
-    } names[] = {{kDLFloat, 64, "f64"}, {kDLFloat, 32, "f32"}, {kDLFloat, 16, "f16"}, {kDLBfloat, 16, "bf16"},
-                 {kDLInt, 64, "i64"},   {kDLInt, 32, "i32"},   {kDLInt, 8, "i8"},     {kDLUInt, 8, "u8"}};
+    } names[] = {{kDLFloat, 64, "fp64"},  {kDLFloat, 32, "fp32"}, {kDLFloat, 16, "fp16"},
+                 {kDLBfloat, 16, "bf16"}, {kDLInt, 64, "int64"},  {kDLInt, 32, "int32"},
+                 {kDLInt, 8, "int8"},     {kDLUInt, 8, "uint8"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (dtype.lanes == 1 && dtype.code == names[i].code && dtype.bits == names[i].bits)
             return names[i].text;

@@ -4,7 +4,7 @@
 
 #include <saccade/tensor.h>
 
-/* "bf16", "f32", ... or "an unknown dtype". */
+/* "bf16", "fp32", "int32", ... or "an unknown dtype". */
 const char *sac_dtype_text(DLDataType dtype);
 
 /* "cpu", "cuda", ... as PyTorch spells them, or "unknown". The id is not part of it. */

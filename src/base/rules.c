@@ -51,5 +51,5 @@ bool sac_is_16_or_32_bit_float(DLDataType t) {
 RULE(sac_rule_16_or_32_bit_floats) {
     const DLDataType t = request->dtype;
     return !sac_is_16_or_32_bit_float(t) &&
-           sac_reason(text, size, "dtype %s is none of f32, f16, bf16", sac_dtype_text(t));
+           sac_reason(text, size, "dtype %s is none of fp32, fp16, bf16", sac_dtype_text(t));
 }

@@ -19,7 +19,7 @@ static bool wide_dtype(const saccade_request *request, const void *facts, char *
     DLDataType t = request->dtype;
     (void)facts;
     if (t.bits == 16 && t.lanes == 1 && (t.code == kDLFloat || t.code == kDLBfloat)) return false;
-    return sac_reason(text, size, "dtype %s is neither bf16 nor f16", sac_dtype_text(t));
+    return sac_reason(text, size, "dtype %s is neither bf16 nor fp16", sac_dtype_text(t));
 }
 
 static bool unaligned_rows(const saccade_request *request, const void *facts, char *text, size_t size) {

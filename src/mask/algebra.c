@@ -169,8 +169,10 @@ static saccade_status combine_decided(saccade_context *ctx, saccade_block_mask *
     result->period = a->period || !b ? a->period : b->period;
     combination job = {.result = result, .op = op, .a = operand_of(a, result)};
     if (b) job.b = operand_of(b, result);
-    return sac_mask_list(ctx, result,
-                         &(sac_lister){.list = list_combination, .rule = &job, .parallel = true});
+    const bool asks = op != SAC_MOD_NOT;
+    return sac_mask_list(
+        ctx, result,
+        &(sac_lister){.list = list_combination, .rule = &job, .parallel = asks, .arithmetic = !asks});
 }
 
 static saccade_status combine(saccade_context *ctx, saccade_block_mask **result, sac_mod_operator op,

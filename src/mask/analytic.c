@@ -28,7 +28,7 @@ static saccade_status list_intervals(const void *context, const sac_mask_piece *
 
 static saccade_status list_rule(saccade_context *ctx, interval_rule *rule, saccade_block_mask *mask) {
     rule->mask = mask;
-    return sac_mask_list(ctx, mask, &(sac_lister){.list = list_intervals, .rule = rule});
+    return sac_mask_list(ctx, mask, &(sac_lister){.list = list_intervals, .rule = rule, .arithmetic = true});
 }
 
 /* ---- causal and window ---- */

@@ -152,7 +152,8 @@ saccade_status sac_block_mask_check(const saccade_block_mask *mask, DLDevice dev
     return SACCADE_OK;
 }
 
-void saccade_block_mask_get_info(const saccade_block_mask *mask, saccade_block_mask_info *info) {
+saccade_status saccade_block_mask_get_info(const saccade_block_mask *mask, saccade_block_mask_info *info) {
+    if (!mask || !info) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", mask ? "info" : "mask");
     *info = (saccade_block_mask_info){
         .shape = mask->shape,
         .num_q_blocks = mask->num_q_blocks,
@@ -168,6 +169,7 @@ void saccade_block_mask_get_info(const saccade_block_mask *mask, saccade_block_m
         info->bytes += sac_buffer_bytes(buffers[i]);
     for (int i = 0; i < SACCADE_MAX_AUX; i++)
         if (mask->owned[i]) info->bytes += sac_buffer_bytes(mask->owned[i]);
+    return SACCADE_OK;
 }
 
 static bool head_exists(const saccade_block_mask *mask, int32_t b, int32_t h) {
@@ -189,6 +191,7 @@ int64_t sac_block_list_find(const sac_block_list *list, int64_t row, int32_t ind
 
 int32_t saccade_block_mask_kind(const saccade_block_mask *mask, int32_t b, int32_t h, int32_t row,
                                 int32_t column) {
+    if (!mask) return -1;
     if (!head_exists(mask, b, h) || row < 0 || row >= mask->num_q_blocks || column < 0 ||
         column >= mask->num_kv_blocks)
         return 0;

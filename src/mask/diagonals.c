@@ -23,22 +23,31 @@ typedef struct dilated_rule {
 } dilated_rule;
 
 /* Diagonal t holds the pairs kv_idx = q_idx + t * step. From each listed block it goes straight to the first
- * diagonal that reaches a later block. */
+ * diagonal that reaches a later block; where diagonals are so close that no block of the first query's is without one,
+ * straight to their end. */
 static saccade_status list_dilated(const void *context, const sac_mask_piece *piece, sac_entry_list *list) {
     const dilated_rule *rule = context;
     const saccade_block_mask *mask = rule->mask;
     sac_range q = sac_mask_queries(mask, piece->row);
+    const int64_t block = mask->shape.kv_block, far = rule->reach * rule->step;
+    const int64_t reached = q.begin + far + 1, kv_len = mask->shape.kv_len;
+    const int64_t close_end = (reached < kv_len ? reached : kv_len) / block;
     for (int64_t column = 0; column < mask->num_kv_blocks; column++) {
-        int64_t first = column * mask->shape.kv_block, shift = first - (q.end - 1);
+        int64_t first = column * block, shift = first - (q.end - 1);
         int64_t t = shift > 0 ? (shift + rule->step - 1) / rule->step : shift / rule->step;
         if (t < -rule->reach) t = -rule->reach;
         if (t > rule->reach) break;
         int64_t key = q.begin + t * rule->step;
         if (key < first) key = first;
-        if (key >= mask->shape.kv_len) break;
-        column = key / mask->shape.kv_block;
+        if (key >= kv_len) break;
+        column = key / block;
         int32_t c = (int32_t)column;
-        sac_list_run(list, c, c + 1, diagonal_kind(mask, q, c, rule->kind));
+        if (rule->step <= block && column < close_end && column * block >= q.begin - far) {
+            sac_list_run(list, c, (int32_t)close_end, rule->kind);
+            column = close_end - 1;
+        } else {
+            sac_list_run(list, c, c + 1, diagonal_kind(mask, q, c, rule->kind));
+        }
     }
     return SACCADE_OK;
 }
@@ -60,7 +69,8 @@ saccade_status saccade_block_mask_dilated(saccade_context *ctx, saccade_block_ma
     status = sac_mask_set_predicate(ctx, mask, SAC_PREDICATE_DILATED,
                                     &(sac_predicate_value){values, 2, SAC_COPIED});
     if (status == SACCADE_OK)
-        status = sac_mask_list(ctx, mask, &(sac_lister){.list = list_dilated, .rule = &rule});
+        status =
+            sac_mask_list(ctx, mask, &(sac_lister){.list = list_dilated, .rule = &rule, .arithmetic = true});
     return sac_mask_finish(result, mask, status);
 }
 
@@ -97,7 +107,8 @@ saccade_status saccade_block_mask_eagle3(saccade_context *ctx, saccade_block_mas
     if (sac_eagle3_is_regular(q_len, shape->kv_len, mask->shape.q_block, mask->shape.kv_block)) {
         eagle3_rule rule = {mask, lengths};
         mask->period = q_len;
-        status = sac_mask_list(ctx, mask, &(sac_lister){.list = list_eagle3, .rule = &rule});
+        status =
+            sac_mask_list(ctx, mask, &(sac_lister){.list = list_eagle3, .rule = &rule, .arithmetic = true});
     } else {
         status = sac_mask_list_by_asking(ctx, mask);
     }

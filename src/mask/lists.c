@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/context.h"
 #include "base/error.h"
@@ -12,6 +13,10 @@
 void sac_list_run(sac_entry_list *list, int32_t begin, int32_t end, int32_t kind) {
     if (begin >= end || list->out_of_memory) return;
     int64_t needed = list->count + (end - begin);
+    if (list->counts_only) {
+        list->count = needed;
+        return;
+    }
     if (needed > list->capacity) {
         int64_t capacity = needed + needed / 2 + 64;
         int32_t *entries = realloc(list->entries, (size_t)capacity * sizeof *entries);
@@ -159,19 +164,64 @@ static int32_t choose_splits(const saccade_block_mask *mask, int64_t rows, int32
     return sac_max(1, (int32_t)(wanted < mask->num_kv_blocks ? wanted : mask->num_kv_blocks));
 }
 
+static saccade_status no_memory(const listing *job) {
+    return sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: the lists of %lld block rows",
+                    (long long)(job->num_pieces / job->splits));
+}
+
+/* What fails in a thread has no message. */
+static saccade_status list_pieces(listing *job, int32_t threads) {
+    job->pieces = malloc((size_t)(job->num_pieces + 1) * sizeof *job->pieces);
+    job->status = job->pieces ? SACCADE_OK : SACCADE_OUT_OF_MEMORY;
+    if (job->pieces) run_listing(job, threads);
+    free(job->pieces);
+    return job->status == SACCADE_OUT_OF_MEMORY ? no_memory(job) : (saccade_status)job->status;
+}
+
+/* ---- arithmetic rows ---- */
+
+/* Of the lists by query and by key of so many blocks. Linux promises memory that it has not got, and ends whoever
+ * then uses it. */
+static saccade_status check_memory(int64_t blocks) {
+    const double gib = 1 << 30, needed = 2.0 * sizeof(int32_t) * (double)blocks / gib;
+    const double machine = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / gib;
+    if (needed <= machine) return SACCADE_OK;
+    return sac_fail(SACCADE_OUT_OF_MEMORY,
+                    "block mask: %lld listed blocks need %.1f GiB, but this machine has %.1f; larger blocks "
+                    "are fewer",
+                    (long long)blocks, needed, machine);
+}
+
+static saccade_status list_rows(const listing *job, sac_entry_list *list) {
+    int64_t *offsets = job->mask->row_offsets;
+    offsets[0] = 0;
+    for (int64_t row = 0; row < job->num_pieces; row++) {
+        const sac_mask_piece piece = piece_at(job, row);
+        const saccade_status status = job->lister->list(job->lister->rule, &piece, list);
+        if (status != SACCADE_OK) return status;
+        offsets[row + 1] = list->count;
+    }
+    return SACCADE_OK;
+}
+
+static saccade_status list_twice(const listing *job) {
+    sac_entry_list list = {.counts_only = true};
+    saccade_status status = list_rows(job, &list);
+    if (status == SACCADE_OK) status = check_memory(list.count);
+    if (status != SACCADE_OK) return status;
+    list = (sac_entry_list){.capacity = list.count};
+    list.entries = job->mask->row_entries = sac_buffer_new((size_t)list.capacity * sizeof *list.entries);
+    return list.entries ? list_rows(job, &list) : no_memory(job);
+}
 saccade_status sac_mask_list(saccade_context *ctx, saccade_block_mask *mask, const sac_lister *lister) {
     int64_t rows = (int64_t)mask->list_batch * mask->list_heads * mask->num_q_blocks;
     int32_t threads = lister->parallel ? ctx->num_threads : 1;
     int32_t splits = threads > 1 ? choose_splits(mask, rows, threads) : 1;
     listing job = {.mask = mask, .lister = lister, .num_pieces = rows * splits, .splits = splits};
-    job.pieces = malloc((size_t)(job.num_pieces + 1) * sizeof *job.pieces);
     mask->row_offsets = sac_buffer_new((size_t)(rows + 1) * sizeof *mask->row_offsets);
-    job.status = job.pieces && mask->row_offsets ? SACCADE_OK : SACCADE_OUT_OF_MEMORY;
-    if (job.status == SACCADE_OK) run_listing(&job, threads);
-    free(job.pieces);
-    if (job.status == SACCADE_OUT_OF_MEMORY)
-        return sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: the lists of %lld block rows", (long long)rows);
-    if (job.status != SACCADE_OK) return (saccade_status)job.status;
+    if (!mask->row_offsets) return no_memory(&job);
+    saccade_status status = lister->arithmetic ? list_twice(&job) : list_pieces(&job, threads);
+    if (status != SACCADE_OK) return status;
     count_kinds(mask, mask->row_offsets[rows]);
     return transpose(ctx, mask);
 }

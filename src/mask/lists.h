@@ -1,7 +1,8 @@
 /* lists.h - how every builder writes its lists: it states one block row, this lists them all and the transpose.
  *
  * Threads take pieces (a block row, or a part of its columns) and append what they find to a list of their own;
- * the pieces are then put in order. So a mask is evaluated once and memory follows what is listed.
+ * the pieces are then put in order. So a mask is evaluated once and memory follows what is listed. Rows that are
+ * arithmetic are counted first, so that a mask that memory cannot hold is refused before any of it is touched.
  */
 #ifndef SAC_MASK_LISTS_H
 #define SAC_MASK_LISTS_H
@@ -13,6 +14,7 @@
 typedef struct sac_entry_list {
     int32_t *entries;
     int64_t count, capacity;
+    bool counts_only; /* nothing is written */
     bool out_of_memory;
 } sac_entry_list;
 
@@ -36,6 +38,7 @@ typedef struct sac_lister {
     /* Worth threads, and able to list some columns of a row only. Otherwise the calling thread lists row by row,
      * in order, and `list` may fail with a message. */
     bool parallel;
+    bool arithmetic; /* each row is worth listing twice; not parallel */
 } sac_lister;
 
 /* Fills the lists of mask (list_batch x list_heads of them) and their transpose. */

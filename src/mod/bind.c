@@ -1,8 +1,10 @@
 /* bind.c - the values of a modifier's slots, held against its declarations. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/tensor_check.h"
 #include "mod/modifier.h"
 #include "mod/text.h"
 
@@ -38,12 +40,11 @@ static saccade_status bind_tensor(saccade_aux_slot *slot, const DLTensor *t, DLD
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: on device %s:%d, but the call is on %s:%d", name,
                         sac_device_text(t->device), t->device.device_id, sac_device_text(device),
                         device.device_id);
-    const char *found = sac_aux_dtype_name(t->dtype);
-    if (!found || strcmp(found, sac_aux_dtype_name(dtype)) != 0)
+    if (!sac_same_dtype(t->dtype, dtype))
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "%s: dtype %s (code %d, %d bits, %d lanes), but it is declared %s", name,
-                        found ? found : "unknown", t->dtype.code, t->dtype.bits, t->dtype.lanes,
-                        sac_aux_dtype_name(dtype));
+                        sac_dtype_text(t->dtype), t->dtype.code, t->dtype.bits, t->dtype.lanes,
+                        sac_dtype_text(dtype));
     if (t->ndim < 0 || t->ndim > SACCADE_MAX_AUX_DIMS)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: %d dimensions; 0 to %d are allowed", name, t->ndim,
                         SACCADE_MAX_AUX_DIMS);
@@ -61,6 +62,22 @@ static saccade_status bind_tensor(saccade_aux_slot *slot, const DLTensor *t, DLD
                         dtype.bits);
     *slot = (saccade_aux_slot){.data = data, .count = size};
     for (int d = 0; d < t->ndim; d++) slot->extent[d] = t->shape[d];
+    return SACCADE_OK;
+}
+
+saccade_status sac_modifier_bind_grads(saccade_aux *aux, const saccade_modifier *m, DLTensor *const *daux,
+                                       DLDevice device) {
+    for (int32_t i = 0; daux && i < m->num_aux; i++) {
+        if (!daux[i]) continue;
+        saccade_aux_slot grad = {0};
+        char name[24];
+        snprintf(name, sizeof name, "daux[%d]", i);
+        SAC_TRY(bind_tensor(&grad, daux[i], SACCADE_F32, device, name));
+        if (grad.count != aux->tensor[i].count)
+            return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: has %lld elements, but the aux tensor has %lld",
+                            name, (long long)grad.count, (long long)aux->tensor[i].count);
+        aux->tensor[i].grad = (float *)(uintptr_t)grad.data;
+    }
     return SACCADE_OK;
 }
 

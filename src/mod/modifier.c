@@ -113,11 +113,11 @@ static saccade_status copy_slots(saccade_modifier *m, const saccade_modifier_par
     for (int32_t i = 0; i < p->num_aux; i++) {
         const saccade_aux_decl *decl = &p->aux[i];
         if ((status = check_slot_name(m, "aux", i, decl->name)) != SACCADE_OK) return status;
-        if (!sac_aux_dtype_name(decl->dtype))
+        if (!sac_aux_accessor(decl->dtype))
             return sac_fail(
                 SACCADE_INVALID_ARGUMENT,
-                "aux[%d] '%s': dtype %s (code %d, %d bits, %d lanes); f32, f16, bf16, i32, i64 and u8 "
-                "are allowed",
+                "aux[%d] '%s': dtype %s (code %d, %d bits, %d lanes); fp32, fp16, bf16, int32, int64 and "
+                "uint8 are allowed",
                 i, decl->name, sac_dtype_text(decl->dtype), decl->dtype.code, decl->dtype.bits,
                 decl->dtype.lanes);
         m->aux[i].dtype = decl->dtype;

@@ -69,9 +69,13 @@ void sac_score_grad_row(const saccade_modifier *modifier, float *grad, const flo
  * Caller frees. Errors: UNSUPPORTED (a native form without text). */
 saccade_status sac_modifier_device_text(const saccade_modifier *modifier, char **text);
 
-/* Values for the slots, checked against the declarations; gradients are the caller's to add. `where` names the
- * argument in messages. */
+/* Values for the slots, checked against the declarations; `where` names the argument in messages. */
 saccade_status sac_modifier_bind(saccade_aux *aux, const saccade_bound_modifier *bound, DLDevice device,
                                  const char *where);
+
+/* Where gradients of the bound tensors go: (num_aux) contiguous, fp32, with as many elements; entries, and the list,
+ * may be NULL. */
+saccade_status sac_modifier_bind_grads(saccade_aux *aux, const saccade_modifier *modifier,
+                                       DLTensor *const *daux, DLDevice device);
 
 #endif

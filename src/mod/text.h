@@ -6,8 +6,8 @@
 
 #include "mod/modifier.h"
 
-/* "f32", "f16", "bf16", "i32", "i64", "u8"; NULL for a dtype that aux tensors cannot have. */
-const char *sac_aux_dtype_name(DLDataType dtype);
+/* What reads an element of that dtype, "aux_f32" and its kind; NULL for a dtype that aux tensors cannot have. */
+const char *sac_aux_accessor(DLDataType dtype);
 
 /* May a slot have this name? It must be an identifier that means nothing else in C, CUDA C or a text. */
 bool sac_slot_name_ok(const char *name);

@@ -1,6 +1,6 @@
 /* text_check.c - what can be said about a text without compiling it.
  *
- * Only what a compiler could not see is looked for: slots are plain numbers to it, so that reading an i32 tensor
+ * Only what a compiler could not see is looked for: slots are plain numbers to it, so that reading an int32 tensor
  * with aux_f32, or slot 3 of 2, would compile and give nonsense; and a slot that was never declared, which every compiler
  * sees, but names in the middle of our macros. A slot that the text computes is left to the compiler.
  */
@@ -8,22 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/dtype.h"
 #include "base/error.h"
 #include "mod/text.h"
 
 static const struct sac_aux_type {
-    const char *name, *accessor;
+    const char *accessor;
     uint8_t code, bits;
 } aux_types[] = {
-    {"f32", "aux_f32", kDLFloat, 32}, {"f16", "aux_f16", kDLFloat, 16}, {"bf16", "aux_bf16", kDLBfloat, 16},
-    {"i32", "aux_i32", kDLInt, 32},   {"i64", "aux_i64", kDLInt, 64},   {"u8", "aux_u8", kDLUInt, 8},
+    {"aux_f32", kDLFloat, 32}, {"aux_f16", kDLFloat, 16}, {"aux_bf16", kDLBfloat, 16},
+    {"aux_i32", kDLInt, 32},   {"aux_i64", kDLInt, 64},   {"aux_u8", kDLUInt, 8},
 };
 enum { NUM_AUX_TYPES = sizeof aux_types / sizeof *aux_types };
 
-const char *sac_aux_dtype_name(DLDataType dtype) {
+const char *sac_aux_accessor(DLDataType dtype) {
     for (int i = 0; i < NUM_AUX_TYPES; i++)
         if (dtype.lanes == 1 && dtype.code == aux_types[i].code && dtype.bits == aux_types[i].bits)
-            return aux_types[i].name;
+            return aux_types[i].accessor;
     return NULL;
 }
 
@@ -222,15 +223,15 @@ static saccade_status check_use(const reader *r, const char *accessor, const cha
     if (status != SACCADE_OK || slot < 0 || is_scalar || !strcmp(accessor, "aux_size")) return status;
 
     const struct sac_mod_aux *aux = &r->modifier->aux[slot];
-    const char *dtype = sac_aux_dtype_name(aux->dtype);
+    const char *dtype = sac_dtype_text(aux->dtype), *right = sac_aux_accessor(aux->dtype);
     if (is_grad && aux->dtype.code != kDLFloat && aux->dtype.code != kDLBfloat) {
         snprintf(what, sizeof what, "aux_grad(%s, ...): %s is %s and has no gradient", word, aux->name,
                  dtype);
         return fail_at(r, what);
     }
-    if (!is_grad && strcmp(accessor + strlen("aux_"), dtype) != 0) {
-        snprintf(what, sizeof what, "%s(%s, ...): %s is declared %s, to be read with aux_%s", accessor, word,
-                 aux->name, dtype, dtype);
+    if (!is_grad && strcmp(accessor, right) != 0) {
+        snprintf(what, sizeof what, "%s(%s, ...): %s is declared %s, to be read with %s", accessor, word,
+                 aux->name, dtype, right);
         return fail_at(r, what);
     }
     return SACCADE_OK;

@@ -10,14 +10,14 @@ static bool unknown_dtype(const saccade_request *request, const void *facts, cha
     (void)facts;
     const DLDataType t = request->dtype;
     if (sac_is_16_or_32_bit_float(t) || (t.lanes == 1 && t.code == kDLFloat && t.bits == 64)) return false;
-    return sac_reason(text, size, "dtype %s is none of f64, f32, f16, bf16", sac_dtype_text(t));
+    return sac_reason(text, size, "dtype %s is none of fp64, fp32, fp16, bf16", sac_dtype_text(t));
 }
 
-/* Otherwise it would be a silent fallback, a thousand times slower. f64 nobody else serves. */
+/* Otherwise it would be a silent fallback, a thousand times slower. fp64 nobody else serves. */
 static bool not_asked_for(const saccade_request *request, const void *facts, char *text, size_t size) {
     (void)facts;
     if (request->backend || (request->dtype.code == kDLFloat && request->dtype.bits == 64)) return false;
-    return sac_reason(text, size, "it is slow and serves f32, f16 and bf16 only when pinned by name");
+    return sac_reason(text, size, "it is slow and serves fp32, fp16 and bf16 only when pinned by name");
 }
 
 static const sac_rule_fn rules[] = {sac_rule_host_memory_only,

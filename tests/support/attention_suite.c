@@ -8,7 +8,7 @@
 #include "dispatch/dispatch.h"
 
 static const sac_dtype dtypes[] = {SAC_F32, SAC_BF16, SAC_F16};
-static const char *const dtype_names[] = {[SAC_F32] = "f32", [SAC_BF16] = "bf16", [SAC_F16] = "f16"};
+static const char *const dtype_names[] = {[SAC_F32] = "fp32", [SAC_BF16] = "bf16", [SAC_F16] = "fp16"};
 
 typedef struct suite_entry {
     const attention_case *c;

@@ -8,7 +8,7 @@
 #include "support/nsa_suite.h"
 
 static const char *dtype_text(sac_dtype dtype) {
-    static const char *const names[] = {"f32", "f16", "bf16", "f64"};
+    static const char *const names[] = {"fp32", "fp16", "bf16", "fp64"};
     return names[dtype];
 }
 

@@ -44,7 +44,7 @@ static const char *index_text(char text[96], const test_shape *shape, int64_t e)
 }
 
 static const char *dtype_text(sac_dtype dtype) {
-    static const char *const names[] = {"f32", "f16", "bf16", "f64"};
+    static const char *const names[] = {"fp32", "fp16", "bf16", "fp64"};
     return names[dtype];
 }
 

@@ -1,6 +1,6 @@
 /* tensor_check.h - one way to check a DLTensor, with messages that name it. */
-#ifndef SAC_API_TENSOR_CHECK_H
-#define SAC_API_TENSOR_CHECK_H
+#ifndef SAC_BASE_TENSOR_CHECK_H
+#define SAC_BASE_TENSOR_CHECK_H
 
 #include <saccade/status.h>
 #include <saccade/tensor.h>
