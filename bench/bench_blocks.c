@@ -2,9 +2,9 @@
  *
  *     bench_blocks [THREADS]      (default 2)
  *
- * Forward and backward, B 1, H 8, Hkv 2, D 64, bf16, N 8192; each query block lists 1024 keys in blocks at random places,
- * the same for all heads. alike: so many neighbouring query blocks list the same. By the process's own time, the
- * fastest of several calls, in nanoseconds a pair of one head; ratio to the first row, which is dense.
+ * Forward and backward, B 1, H 8, Hkv 2, D 64, bf16, N 8192; each query block lists 1024 keys in blocks at random
+ * places, the same for all heads. alike: so many neighbouring query blocks list the same. By the process's own time,
+ * the fastest of several calls, in nanoseconds a pair of one head; ratio to the first row, which is dense.
  */
 #include <saccade/attention.h>
 #include <saccade/block_mask.h>

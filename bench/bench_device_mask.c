@@ -1,5 +1,5 @@
-/* bench_device_mask.c - how long block masks take to build on a GPU: whole builds queued one after another, so that what
- * is timed is the longer of queueing and computing; and beside it the host's builder.
+/* bench_device_mask.c - how long block masks take to build on a GPU: whole builds queued one after another, so that
+ * what is timed is the longer of queueing and computing; and beside it the host's builder.
  *
  *     bench_device_mask          GPU 0
  */

@@ -1,6 +1,6 @@
-/* bench_first_use.c - what the first use of a new modifier costs on a GPU, forward and backward: when its kernels must be
- * compiled, when another process has left them on the disk, and when they are loaded; and the device memory that loaded
- * kernels keep.
+/* bench_first_use.c - what the first use of a new modifier costs on a GPU, forward and backward: when its kernels
+ * must be compiled, when another process has left them on the disk, and when they are loaded; and the device memory
+ * that loaded kernels keep.
  *
  *     bench_first_use [BACKEND]      (default: the best for each call; GPU 0)
  *

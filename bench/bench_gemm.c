@@ -3,11 +3,11 @@
  *
  *     bench_gemm
  *
- * The products are those of one tile of 96 queries and 128 keys: scores = k q^T, out^T += v^T p, and dk += dscore^T q,
- * all operands in the cache, one thread, GFLOP/s of the fastest of several rounds in which the contenders take turns,
- * by the thread's own time. ratio: the best of ours to libxsmm. "-": libxsmm has no such product (it takes no
- * transposed left side in pairs of bf16). error: the largest difference of any of them from the sum in fp64, relative to
- * the largest element.
+ * The products are those of one tile of 96 queries and 128 keys: scores = k q^T, out^T += v^T p, and dk += dscore^T
+ * q, all operands in the cache, one thread, GFLOP/s of the fastest of several rounds in which the contenders take
+ * turns, by the thread's own time. ratio: the best of ours to libxsmm. "-": libxsmm has no such product (it takes no
+ * transposed left side in pairs of bf16). error: the largest difference of any of them from the sum in fp64, relative
+ * to the largest element.
  *
  * It links the library's objects, not its interface, which has no product.
  */

@@ -2,9 +2,9 @@
  *
  *     bench_nsa [TOKENS [THREADS [cpu]]]      (default 32768 2)
  *
- * B 1, H 8, Hkv 2, D 64, random data, the parameters' defaults (block 64, top_k 16, window 512, query_tile 256). The two
- * take turns. ratio: dense to sparse, of the medians; best: of the fastest calls. pairs: how many fewer pairs of query
- * and key the sparse one computes, which is what the ratio could be at most. `cpu`: the processor's time on all
+ * B 1, H 8, Hkv 2, D 64, random data, the parameters' defaults (block 64, top_k 16, window 512, query_tile 256). The
+ * two take turns. ratio: dense to sparse, of the medians; best: of the fastest calls. pairs: how many fewer pairs of
+ * query and key the sparse one computes, which is what the ratio could be at most. `cpu`: the processor's time on all
  * threads instead of the clock's, for a machine that others use too.
  */
 #include <saccade/attention.h>

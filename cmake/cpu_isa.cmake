@@ -1,7 +1,7 @@
 # Instruction sets of the CPU kernels. Every file of src/cpu/kernels is compiled once per row, with SAC_ISA defined as
 # the row's name (the compiler's own __AVX2__ and so on say what it offers); the rest of the library sees
-# SAC_HAVE_ISA_<NAME>, 1 for a row compiled and else 0, and picks at run time. A row whose flags the compiler lacks is left out;
-# other processors than x86-64 have generic only.
+# SAC_HAVE_ISA_<NAME>, 1 for a row compiled and else 0, and picks at run time. A row whose flags the compiler lacks is
+# left out; other processors than x86-64 have generic only.
 include(CheckCCompilerFlag)
 set(isa_flags_generic "")
 set(isa_flags_avx2 -mavx2 -mfma -mf16c)

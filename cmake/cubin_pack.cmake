@@ -1,5 +1,6 @@
 # The standard kernels, compiled by the build into one file that lies beside the library (src/cuda/standard_kernels.c
-# says which). NVRTC makes it, which needs no GPU; without NVRTC, or without the pack, kernels are compiled when first used.
+# says which). NVRTC makes it, which needs no GPU; without NVRTC, or without the pack, kernels are compiled when first
+# used.
 find_library(SACCADE_NVRTC_LIBRARY NAMES nvrtc libnvrtc.so.13 libnvrtc.so.12
              HINTS ENV SACCADE_NVRTC ENV CUDA_HOME /usr/local/cuda PATH_SUFFIXES lib64 lib)
 set(SACCADE_PACK_ARCHITECTURES 90 CACHE STRING "Compute capabilities whose kernels the cubin pack holds: 80;90")

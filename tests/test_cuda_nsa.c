@@ -1,5 +1,5 @@
-/* test_cuda_nsa.c - native sparse attention as a guest on a GPU: captured in a graph, forward and backward, and on one with
- * a small cache. The other tests of native sparse attention run there too. Skips without a GPU. */
+/* test_cuda_nsa.c - native sparse attention as a guest on a GPU: captured in a graph, forward and backward, and on
+ * one with a small cache. The other tests of native sparse attention run there too. Skips without a GPU. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -210,7 +210,8 @@ static void each_gradient_may_be_wanted_alone(void **state) {
     nsa_problem_free(p);
 }
 
-/* An output that was set to zero in between leaves its gate without a gradient; had it been made again, it would not. */
+/* An output that was set to zero in between leaves its gate without a gradient; had it been made again, it would
+ * not. */
 static void outputs_that_were_kept_are_not_made_again(void **state) {
     (void)state;
     for (int tile = 1; tile <= 16; tile += 15)

@@ -48,8 +48,8 @@ static double largest_of(const double *values, int64_t count) {
     return largest;
 }
 
-/* Within the rounding of the dtype, and in fp32, where gradients of weights are sums over all rows in another order, of the
- * tensor's largest element; rows of no sequence stay NaN. */
+/* Within the rounding of the dtype, and in fp32, where gradients of weights are sums over all rows in another order,
+ * of the tensor's largest element; rows of no sequence stay NaN. */
 static bool close(double a, double b, double largest, sac_dtype dtype) {
     const double bound = dtype == SAC_F32 ? 1e-5 * fmax(largest, 0.2) : 0x1p-6 * fmax(fabs(a), 0.1);
     return a == b || (isnan(a) && isnan(b)) || fabs(a - b) <= bound;

@@ -1,5 +1,5 @@
-# test_python.sh - the Python package's tests, on the library of this build. Uses the python3 of PATH when it has all they
-# need, else an environment of its own in the build folder (the download takes a minute or two).
+# test_python.sh - the Python package's tests, on the library of this build. Uses the python3 of PATH when it has all
+# they need, else an environment of its own in the build folder (the download takes a minute or two).
 set -eu
 packages="numpy cffi pytest hypothesis torch transformers"
 export SACCADE_LIBRARY_DIR="$SACCADE_BUILD" PYTHONPATH="$SACCADE_SOURCE/python" HF_HUB_OFFLINE=1

@@ -2,8 +2,9 @@
  *
  *     pack_cubins PACK CACHE_DIR PROCESSES 80 90 ...      (compute capabilities)
  *
- * Processes share the work: each walks the whole list and compiles its part into CACHE_DIR; then the first walks it once
- * more and writes the pack from what lies there. So a build after a change of host code compiles nothing. Needs no GPU.
+ * Processes share the work: each walks the whole list and compiles its part into CACHE_DIR; then the first walks it
+ * once more and writes the pack from what lies there. So a build after a change of host code compiles nothing. Needs
+ * no GPU.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,10 +2,11 @@
 
     python bench/gpu/bench_attention.py [--backends cuda-portable,cuda-sm90] [--shapes 0,1] [--masks causal] [--compile]
 
-A backend's name followed by ! asks it for deterministic gradients. Random data. A figure is the median over rounds in which
-all contenders take turns, each with as many calls as fill about 10 ms. "error" is the largest of |x - y| / |y| over out, dq,
-dk and dv: of our backends against fp32 arithmetic on a shorter sequence, of peers against our first backend on the tensors
-that are timed. --compile lets each contender run once, so that caches on the disk hold what peers compile.
+A backend's name followed by ! asks it for deterministic gradients. Random data. A figure is the median over rounds in
+which all contenders take turns, each with as many calls as fill about 10 ms. "error" is the largest of |x - y| / |y|
+over out, dq, dk and dv: of our backends against fp32 arithmetic on a shorter sequence, of peers against our first
+backend on the tensors that are timed. --compile lets each contender run once, so that caches on the disk hold what
+peers compile.
 FLOP: forward 2 B H Nq Nk (D + Dv), half of it causal; backward 2.5 times that.
 """
 import argparse

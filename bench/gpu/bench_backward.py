@@ -2,9 +2,9 @@
 
     python bench/gpu/bench_backward.py [--backend cuda-sm90] [--peers cudnn,fa4] [--only 128,64] [--short]
 
-The protocols, steady and burst, are those of protocols.py. FLOP: 2.5 forwards, 5 B H Nq Nk (D + Dv), half of it causal. The
-best and the worst of the rounds are printed. Peers run what torch.autograd.grad calls for dq, dk and dv; error is the
-largest of |x - exact| / |exact| over out and the gradients, of 1024 tokens.
+The protocols, steady and burst, are those of protocols.py. FLOP: 2.5 forwards, 5 B H Nq Nk (D + Dv), half of it causal.
+The best and the worst of the rounds are printed. Peers run what torch.autograd.grad calls for dq, dk and dv; error is
+the largest of |x - exact| / |exact| over out and the gradients, of 1024 tokens.
 """
 from torch.nn.attention import SDPBackend
 

@@ -1,4 +1,4 @@
-"""Masks and modifiers on one GPU: ours, and beside them FlashAttention-4 and FlexAttention. Prints one table, in milliseconds.
+"""Masks and modifiers on one GPU: ours, and beside them FlashAttention-4 and FlexAttention. Prints one table, in ms.
 
     python bench/gpu/bench_masks.py [--backward [--deterministic]] [--cases causal,softcap] [--peers fa4,flash,flex]
                                     [--tokens 32768] [--rounds 5]
@@ -52,7 +52,8 @@ class Case:
     """How each contender is told of the mask: ours by options, FA4 by arguments, FlexAttention by functions."""
 
     def __init__(self, mask, options, score=None, fa4=None, rounds=1, packed=False):
-        self.mask, self.options, self.score, self.fa4, self.rounds, self.packed = mask, options, score, fa4, rounds, packed
+        self.mask, self.options, self.score = mask, options, score
+        self.fa4, self.rounds, self.packed = fa4, rounds, packed
 
 
 def cases_of(saccade, n):
@@ -77,9 +78,11 @@ def cases_of(saccade, n):
         "softcap": Case(causal, plain | {"softcap": 30.0}, softcapped, fa4={"softcap": 30.0}),
         "alibi": Case(causal, plain | {"alibi_slopes": tensor(slopes)}, alibi),
         "mask_mod": Case(lambda b, h, i, j: (i >= j) & (i - j != 1000), plain | {"mask_mod": BoundModifier(hole)}),
-        "window": Case(windowed, plain | {"window": Window(True, WINDOW - 1, -1, 0)}, fa4={"window_size": (WINDOW - 1, 0)}),
+        "window": Case(windowed, plain | {"window": Window(True, WINDOW - 1, -1, 0)},
+                       fa4={"window_size": (WINDOW - 1, 0)}),
         "documents packed": Case(documents, plain | packed, packed=True,
-                                 fa4=dict(cu_seqlens_q=ends, cu_seqlens_k=ends, max_seqlen_q=DOCUMENT, max_seqlen_k=DOCUMENT)),
+                                 fa4=dict(cu_seqlens_q=ends, cu_seqlens_k=ends,
+                                          max_seqlen_q=DOCUMENT, max_seqlen_k=DOCUMENT)),
         "documents as blocks": Case(documents, plain | blocks("documents", shape, sizes, len(sizes))),
         "eagle3": Case(eagle3_of(n), blocks("eagle3", wide, None), rounds=5),
     }
@@ -176,7 +179,8 @@ def main():
                 contenders.pop(peer, None)
                 refused[peer] = str(reason).split("\n")[0][:60]
         ours()
-        error = error_of(results["dq" if args.backward else "out"], case, q, k, v, results["dout"] if args.backward else None)
+        result, dout = (results["dq"], results["dout"]) if args.backward else (results["out"], None)
+        error = error_of(result, case, q, k, v, dout)
         samples = {peer: [] for peer in contenders}
         for r in range(args.rounds):
             order = list(contenders)[r % len(contenders):] + list(contenders)[:r % len(contenders)]
@@ -186,9 +190,10 @@ def main():
         best = {peer: statistics.median(x) for peer, x in samples.items()}
         plain = plain or (best["saccade"] if name == "causal" else None)
         over = f"{best['saccade'] / plain - 1:+6.1%}" if plain else ""
-        peers = "  ".join([f"{p} {x:.3f}" for p, x in best.items() if p != "saccade"] + [f"{p}: {x}" for p, x in refused.items()])
+        peers = "  ".join([f"{p} {x:.3f}" for p, x in best.items() if p != "saccade"] +
+                          [f"{p}: {x}" for p, x in refused.items()])
         print(f"{name:20} {n:6} {best['saccade']:8.3f} {over:>7}  {error:.1e}  {peers}", flush=True)
-        del q, k, v, given, forward, backward, results, ours, contenders
+        del q, k, v, given, forward, backward, results, result, dout, ours, contenders
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Prints figures that bench_forward.py or bench_backward.py wrote with --csv as a table in Markdown: the better round of
-each contender, and how many times the fastest peer ours is.
+"""Prints figures that bench_forward.py or bench_backward.py wrote with --csv as a table in Markdown: the better round
+of each contender, and how many times the fastest peer ours is.
 
     python bench/gpu/markdown.py FILE
 """

@@ -27,8 +27,8 @@ class Rows:
     def means(self, x, head):
         """fp64 means of the whole blocks of one key head, rounded as they are stored."""
         n = x.shape[1] // self.block
-        parts = [x[0, i * self.block:min(i + 8192, n) * self.block, head].double().unflatten(0, (-1, self.block)).mean(1)
-                 for i in range(0, n, 8192)]
+        rows = [x[0, i * self.block:min(i + 8192, n) * self.block, head] for i in range(0, n, 8192)]
+        parts = [part.double().unflatten(0, (-1, self.block)).mean(1) for part in rows]
         return torch.cat(parts).to(x.dtype).double() if parts else x.new_zeros(0, x.shape[3], dtype=torch.float64)
 
     def head(self, h, dout=None):

@@ -1,4 +1,4 @@
-"""Native sparse attention at the lengths that one GPU's memory allows: that it is right there, its peak memory, its time.
+"""Native sparse attention at the lengths that one GPU's memory allows: that it is right there, its memory, its time.
 
     python bench/gpu/nsa_scale.py [--tokens 2097152] [--forward-only]
 
@@ -67,7 +67,8 @@ def main():
     given = sum(x.numel() * x.element_size() for x in [q, k, v, *(r[name] for name in r if name in
                                                                   ("out", "dout", "dq", "dk", "dv"))])
     print(f"# {torch.cuda.get_device_name()}; {n} tokens; tensors {gib(tensors):.1f} GiB, workspace "
-          f"{gib(workspace):.1f} GiB: {(tensors + workspace) / given:.2f} times inputs, outputs and gradients", flush=True)
+          f"{gib(workspace):.1f} GiB: {(tensors + workspace) / given:.2f} times inputs, outputs and gradients",
+          flush=True)
     print(f"forward  {timed(forward):7.3f} s", flush=True)
     if training:
         print(f"backward {timed(backward):7.3f} s", flush=True)

@@ -3,8 +3,8 @@
 Fast kernels run at the GPU's power limit, so that a figure means nothing without its protocol:
   steady   0.5 s of the same contender as warm-up, then 0.4 s measured; --seconds takes less, warm-up and all
   burst    three calls after 0.4 s of idling
-Contenders take turns; every round starts with another one, since each runs on the heat that the one before left. A call of
-a second is its own warm-up: it is made once, and that is its figure.
+Contenders take turns; every round starts with another one, since each runs on the heat that the one before left. A call
+of a second is its own warm-up: it is made once, and that is its figure.
 """
 import argparse
 import csv
@@ -16,15 +16,16 @@ import torch
 from saccade_ctypes import Saccade
 
 # B, N, H, Hkv, D, Dv
-LONG = [(1, 16384, 16, 16, 128, 128), (1, 16384, 32, 32, 64, 64), (1, 16384, 16, 16, 192, 128), (1, 16384, 8, 8, 256, 256)]
+LONG = [(1, 16384, 16, 16, 128, 128), (1, 16384, 32, 32, 64, 64), (1, 16384, 16, 16, 192, 128),
+        (1, 16384, 8, 8, 256, 256)]
 SHORT = [(1, 2048, 32, 8, 128, 128), (1, 4096, 32, 8, 128, 128)]
 
 SECONDS_OF_WORK = 3e14  # flop
 
 
 def machine():
-    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"], capture_output=True,
-                         text=True).stdout.strip()
+    gpu = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"],
+                         capture_output=True, text=True).stdout.strip()
     return f"# {gpu}; torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
 
 
@@ -73,7 +74,7 @@ def parse(description):
     parser.add_argument("--only", default="", help="head dims, for example 128,64; 0: only what the next three add")
     parser.add_argument("--halved", action="store_true", help="also two sequences of 8 K tokens instead of one of 16 K")
     parser.add_argument("--short", action="store_true", help="also 2 K and 4 K tokens, grouped heads, causal")
-    parser.add_argument("--longer", default="", help="also so many tokens, for example 64K,1024K, grouped heads, causal")
+    parser.add_argument("--longer", default="", help="also so many tokens, grouped heads, causal: 64K,1024K")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.4, help="measured by the steady protocol")
     parser.add_argument("--csv", type=argparse.FileType("w"), help="the same figures for programs")
@@ -107,15 +108,16 @@ class Table:
     def add(self, shape, mask, name, samples, error):
         b, n, h, hkv, d, dv = shape
         steady, bursts = (f"{max(x):.0f} / {min(x):.0f}" for x in samples)
-        print(f"{b:2}{n:7} {f'{h}/{hkv}':>6} {f'{d}/{dv}':>8} {mask:6} {name:10}{steady:>12}{bursts:>12}  {error}", flush=True)
+        print(f"{b:2}{n:7} {f'{h}/{hkv}':>6} {f'{d}/{dv}':>8} {mask:6} {name:10}{steady:>12}{bursts:>12}  {error}",
+              flush=True)
         for protocol, x in zip(("steady", "burst"), samples):
             self.write((self.machine, *shape, mask, name, protocol, f"{max(x):.1f}", f"{min(x):.1f}", error))
 
 
 def run(description, products, contenders_of):
     """The table. products: flop of a call over 2 B H Nq Nk (D + Dv), of which causal counts half.
-    contenders_of(saccade, args, shape, causal) gives a list of (name, call), the first of them ours, and a function that
-    says its error, once it was called."""
+    contenders_of(saccade, args, shape, causal) gives a list of (name, call), the first of them ours, and a function
+    that says its error, once it was called."""
     args = parse(description)
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -124,7 +126,8 @@ def run(description, products, contenders_of):
     for shape, causal in cases_of(args):
         b, n, h, hkv, d, dv = shape
         contenders, error_of = contenders_of(saccade, args, shape, causal)
-        figures = measure(contenders, args.rounds, args.seconds, products * 2 * b * h * n * n * (d + dv) * (0.5 if causal else 1))
+        flop = products * 2 * b * h * n * n * (d + dv) * (0.5 if causal else 1)
+        figures = measure(contenders, args.rounds, args.seconds, flop)
         for name, samples in figures.items():
             error = f"{error_of():.1e}" if name == args.backend else ""
             table.add(shape, "causal" if causal else "full", name, samples, error)

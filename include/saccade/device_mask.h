@@ -54,8 +54,8 @@ SACCADE_API saccade_status saccade_device_mask_causal(saccade_context *ctx, sacc
 SACCADE_API saccade_status saccade_device_mask_window(saccade_context *ctx, saccade_block_mask **mask,
                                                       const saccade_device_mask_params *params, int32_t left,
                                                       int32_t right, bool bottom_right);
-/* cu_seqlens (num_documents + 1) int32 on the device: where each document starts, from 0, and at last q_len == kv_len. It
- * may change once the lists are built. */
+/* cu_seqlens (num_documents + 1) int32 on the device: where each document starts, from 0, and at last q_len ==
+ * kv_len. It may change once the lists are built. */
 SACCADE_API saccade_status saccade_device_mask_documents(saccade_context *ctx, saccade_block_mask **mask,
                                                          const saccade_device_mask_params *params,
                                                          const DLTensor *cu_seqlens);

@@ -29,7 +29,8 @@ static kept_memory *kept_by(saccade_context *ctx) {
     return state->data;
 }
 
-/* Great blocks lie in huge pages, where the system has them: small ones would cost a sparse call a tenth of its time. */
+/* Great blocks lie in huge pages, where the system has them: small ones would cost a sparse call a tenth of its
+ * time. */
 static void *allocate_on_host(saccade_context *ctx, size_t bytes) {
     kept_memory *kept = kept_by(ctx);
     if (kept && kept->data && !kept->lent && kept->bytes >= bytes) {

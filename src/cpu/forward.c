@@ -72,7 +72,8 @@ size_t sac_cpu_forward_workspace(saccade_context *ctx, const sac_attention_call 
     return lay_out(ctx, call, NULL, &measured);
 }
 
-/* The part-th share of the key tiles that the query tile visits, as the keys from its first tile to the next share's. */
+/* The part-th share of the key tiles that the query tile visits, as the keys from its first tile to the next
+ * share's. */
 static sac_range keys_of_part(const sac_attention_args *args, const sac_cpu_tile *tile, int32_t part,
                               int32_t parts) {
     const int64_t count = num_key_tiles(args, tile);

@@ -51,7 +51,8 @@ sac_kernel_spec sac_portable_spec(const sac_portable_job *job, const char *sourc
 /* Does anything but a positive scale happen to scores? */
 bool sac_portable_transforms(const sac_attention_args *args);
 
-/* And those that look at scores: TRANSFORM and the HAS_ flags, with the modifiers' text. Beside them each has a PACK. */
+/* And those that look at scores: TRANSFORM and the HAS_ flags, with the modifiers' text. Beside them each has a
+ * PACK. */
 void sac_portable_define_scores(const sac_portable_job *job, sac_kernel_spec *spec);
 
 /* Heads of a group that share a tile of q_tile rows, where a block mask leaves it few queries of each; else 1. */

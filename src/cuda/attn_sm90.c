@@ -47,11 +47,11 @@ sac_tensor_extent sac_sm90_q_extent(const sac_attention_args *args, int64_t pack
     return q;
 }
 
-/* Under a causal mask, sections of as many heads as have their keys and values in two thirds of the L2: what is read again
- * from memory costs power. Smaller ones are no gain, and the last needs more tiles than there are CTAs, or its long tiles
- * run alone. With shared lists, whose tiles are about equally long and read keys anywhere, as many as the L2 holds.
- * Otherwise all tiles are alike, and one head after the other lets neighbouring CTAs read the same keys at the same time,
- * which the L2 answers once. */
+/* Under a causal mask, sections of as many heads as have their keys and values in two thirds of the L2: what is read
+ * again from memory costs power. Smaller ones are no gain, and the last needs more tiles than there are CTAs, or its
+ * long tiles run alone. With shared lists, whose tiles are about equally long and read keys anywhere, as many as the
+ * L2 holds. Otherwise all tiles are alike, and one head after the other lets neighbouring CTAs read the same keys at
+ * the same time, which the L2 answers once. */
 sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_tile,
                                     const sac_cuda_device *device) {
     const bool packed = args->len_q.cu_seqlens;

@@ -13,12 +13,12 @@ bool sac_sm90_ragged(const sac_attention_args *args);
 /* CTAs that a multiprocessor has registers for, of warpgroups whose threads have so many together. */
 int32_t sac_sm90_ctas_per_sm(int32_t registers);
 
-/* Heads that share a tile of queries: those of a list with bits, whose tiles would hold few queries of one head. 1: each has
- * its own. */
+/* Heads that share a tile of queries: those of a list with bits, whose tiles would hold few queries of one head. 1:
+ * each has its own. */
 int32_t sac_sm90_pack(const sac_attention_args *args);
 
-/* What a variant computes: HEAD_DIM, HEAD_DIM_V, DTYPE, BLOCK_MASK, PACK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED,
- * RAGGED. */
+/* What a variant computes: HEAD_DIM, HEAD_DIM_V, DTYPE, BLOCK_MASK, PACK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI,
+ * PRESCALED, RAGGED. */
 void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call);
 
 /* Of a tensor of one side, whose lengths are `len`. packed_rows: of it, where sequences are packed. */

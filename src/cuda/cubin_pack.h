@@ -1,9 +1,10 @@
-/* cubin_pack.h - machine code made at build time: the standard variants of all kernels, in one file beside the library.
+/* cubin_pack.h - machine code made at build time: the standard variants of all kernels, in one file beside the
+ * library.
  *
- * A cubin is found by all that its code depends on: texts, options, architecture. Who compiled it and when is no part of
- * that, so a pack needs no compiler where it is used, and a pack left behind by another version of the texts simply holds
- * nothing that is asked for. The index is checked when the pack is opened, a cubin when it is found; what is not whole is
- * not there.
+ * A cubin is found by all that its code depends on: texts, options, architecture. Who compiled it and when is no part
+ * of that, so a pack needs no compiler where it is used, and a pack left behind by another version of the texts
+ * simply holds nothing that is asked for. The index is checked when the pack is opened, a cubin when it is found;
+ * what is not whole is not there.
  */
 #ifndef SAC_CUDA_CUBIN_PACK_H
 #define SAC_CUDA_CUBIN_PACK_H

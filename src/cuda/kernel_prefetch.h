@@ -1,7 +1,8 @@
 /* kernel_prefetch.h - kernels that will be wanted soon, compiled meanwhile by threads of their own.
  *
  * A forward call with a new modifier that also asks for lse is half of a training step: while its kernel is being
- * compiled, so is the backward pass's. Taken when that launches; a guess that was wrong has cost a processor's half second.
+ * compiled, so is the backward pass's. Taken when that launches; a guess that was wrong has cost a processor's half
+ * second.
  */
 #ifndef SAC_CUDA_KERNEL_PREFETCH_H
 #define SAC_CUDA_KERNEL_PREFETCH_H

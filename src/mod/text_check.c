@@ -1,8 +1,8 @@
 /* text_check.c - what can be said about a text without compiling it.
  *
  * Only what a compiler could not see is looked for: slots are plain numbers to it, so that reading an int32 tensor
- * with aux_f32, or slot 3 of 2, would compile and give nonsense; and a slot that was never declared, which every compiler
- * sees, but names in the middle of our macros. A slot that the text computes is left to the compiler.
+ * with aux_f32, or slot 3 of 2, would compile and give nonsense; and a slot that was never declared, which every
+ * compiler sees, but names in the middle of our macros. A slot that the text computes is left to the compiler.
  */
 #include <ctype.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* kernel_cache.h - a context with a cache folder of its own and a small kernel, for tests of where kernels come from. */
+/* kernel_cache.h - a context with a cache folder of its own and a small kernel, for tests of where kernels come
+ * from. */
 #ifndef TEST_KERNEL_CACHE_H
 #define TEST_KERNEL_CACHE_H
 

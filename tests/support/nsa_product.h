@@ -6,7 +6,8 @@
 
 enum { NSA_PRODUCT_SIZE = 144 };
 
-/* SACCADE_TEST_PRODUCT=2/8: only every eighth case, the one of index 2 first, so that eight processes share a product. */
+/* SACCADE_TEST_PRODUCT=2/8: only every eighth case, the one of index 2 first, so that eight processes share a
+ * product. */
 bool nsa_product_taken(int i);
 
 /* Case i; its name goes to `name`. */

@@ -42,7 +42,8 @@ static double largest_term(const nsa_problem *p, nsa_operand operand, double ste
     return operand > NSA_DV ? steepest : 0;
 }
 
-/* What storing alone may cost: half a unit in the last place. The largest of few values may have been stored by luck. */
+/* What storing alone may cost: half a unit in the last place. The largest of few values may have been stored by
+ * luck. */
 static double rounding_of(const nsa_problem *p, nsa_operand operand, double largest) {
     const DLDataType dtype = nsa_operand_dtype(operand, p->dtype);
     return largest * (dtype.code == kDLBfloat ? 0x1p-8 : dtype.bits == 16 ? 0x1p-11 : 0x1p-24);

@@ -1,4 +1,5 @@
-/* gemm_vectors.c - register-blocked micro-kernels: BLOCK_ROWS x 3 vectors of c stay in registers through the whole of k.
+/* gemm_vectors.c - register-blocked micro-kernels: BLOCK_ROWS x 3 vectors of c stay in registers through the whole of
+ * k.
  *
  * Per word of k a block loads 3 vectors of b and broadcasts BLOCK_ROWS words of a, for 3 * BLOCK_ROWS FMAs: loads are
  * well below the two a cycle that a core can do. 8 x 3 fills 28 of the 32 registers of AVX-512, 4 x 3 all 16 of AVX2.
