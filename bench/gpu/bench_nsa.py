@@ -4,9 +4,9 @@
 
 B 1, H 32, Hkv 8, D 128, causal, bf16, random data, w_gate, and the defaults of saccade/nsa.h: 16 blocks of 64, a window
 of 512, tiles of 256 queries. "nsa" visits all compressed keys, "nsa sparse" the best 8 of their 128-wide blocks,
-"graph" is nsa replayed from a CUDA graph. Dense is the fastest of FlashAttention-4 (where it is installed), cuDNN and saccade.
-Sampled rows are held against fp64 (nsa_rows.py) first. A figure is the median over rounds in which all contenders take
-turns; a call above 0.3 s is made once. "stages" is a breakdown by kernel, from the profiler.
+"graph" is nsa replayed from a CUDA graph. Dense is the fastest of FlashAttention-4 (where it is installed), cuDNN and
+saccade. Sampled rows are held against fp64 (nsa_rows.py) first. A figure is the median over rounds in which all
+contenders take turns; a call above 0.3 s is made once. "stages" is a breakdown by kernel, from the profiler.
 """
 import argparse
 import json
