@@ -3,7 +3,18 @@
 
 #include <string.h>
 
-typedef enum kind { KIND_F64, KIND_F32, KIND_F16, KIND_BF16, KIND_I64, KIND_I32, KIND_U8, NUM_KINDS } kind;
+typedef enum kind {
+    KIND_F64,
+    KIND_F32,
+    KIND_F16,
+    KIND_BF16,
+    KIND_I64,
+    KIND_I32,
+    KIND_I16,
+    KIND_I8,
+    KIND_U8,
+    NUM_KINDS
+} kind;
 
 static const struct {
     const char *file_name, *name;
@@ -12,6 +23,7 @@ static const struct {
     [KIND_F64] = {"F64", "fp64", kDLFloat, 64}, [KIND_F32] = {"F32", "fp32", kDLFloat, 32},
     [KIND_F16] = {"F16", "fp16", kDLFloat, 16}, [KIND_BF16] = {"BF16", "bf16", kDLBfloat, 16},
     [KIND_I64] = {"I64", "int64", kDLInt, 64},  [KIND_I32] = {"I32", "int32", kDLInt, 32},
+    [KIND_I16] = {"I16", "int16", kDLInt, 16},  [KIND_I8] = {"I8", "int8", kDLInt, 8},
     [KIND_U8] = {"U8", "uint8", kDLUInt, 8},
 };
 

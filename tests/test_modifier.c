@@ -242,7 +242,7 @@ static void slots_with_bad_names_dtypes_or_counts_are_refused(void **state) {
                 .kind = SACCADE_SCORE_KIND, .text = "score", .num_scalars = 1, .scalars = &bad[i]},
             "scalars[0]");
     }
-    DLDataType dtypes[] = {SACCADE_F64, {kDLInt, 8, 1}, {kDLFloat, 32, 4}, {kDLUInt, 32, 1}};
+    DLDataType dtypes[] = {{kDLFloat, 8, 1}, {kDLUInt, 16, 1}, {kDLFloat, 32, 4}, {kDLUInt, 32, 1}};
     for (int i = 0; i < 4; i++) {
         saccade_aux_decl decl = {.name = "x", .dtype = dtypes[i]};
         refused(

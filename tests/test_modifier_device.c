@@ -112,17 +112,26 @@ static void all_accessors_and_functions_compile_for_the_device(void **state) {
             "    float t = aux_f32(f, q_idx * aux_size(f, 1) + kv_idx) + aux_f16(half, h) + aux_bf16(bf, "
             "b);\n"
             "    t += aux_i32(i, kv_idx) + aux_i64(wide, 0) + aux_u8(u, 3) + scalar(x);\n"
-            "    t = tanhf(t) + expf(t) + exp2f(t) + logf(t) + log2f(t) + fabsf(t) + sqrtf(t) + floorf(t);\n"
+            "    t += aux_f64(d, 0) + aux_i16(s, 1) + aux_i8(c, 2);\n"
+            "    t += expf(t) + exp2f(t) + expm1f(t) + logf(t) + log2f(t) + log1pf(t) + powf(t, 3.f) + "
+            "sqrtf(t);\n"
+            "    t += fabsf(t) + fmodf(t, 2.f) + floorf(t) + ceilf(t) + truncf(t) + rintf(t) + tanf(t) + "
+            "asinf(t);\n"
+            "    t += acosf(t) + atanf(t) + atan2f(t, 2.f) + sinhf(t) + coshf(t) + tanhf(t) + asinhf(t);\n"
+            "    t += acoshf(t) + atanhf(t) + erff(t) + erfcf(t);\n"
             "    return score + fminf(t, 1.f) * fmaxf(sinf(t), cosf(t)); // done\n"
             "}",
         .grad_text = "{ aux_grad(f, kv_idx, grad); aux_grad(bf, 0, score); return grad * scalar(0); }",
-        .num_aux = 6,
+        .num_aux = 9,
         .aux = (saccade_aux_decl[]){{"f", SACCADE_F32},
                                     {"half", SACCADE_F16},
                                     {"bf", SACCADE_BF16},
                                     {"i", SACCADE_I32},
                                     {"wide", SACCADE_I64},
-                                    {"u", SACCADE_U8}},
+                                    {"u", SACCADE_U8},
+                                    {"d", SACCADE_F64},
+                                    {"s", SACCADE_I16},
+                                    {"c", SACCADE_I8}},
         .num_scalars = 1,
         .scalars = (const char *[]){"x"}});
     saccade_modifier *mask =

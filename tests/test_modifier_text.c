@@ -105,32 +105,41 @@ static void rows_see_their_coordinates(void **state) {
 
 static void mathematical_functions_are_right_everywhere(void **state) {
     (void)state;
-    static const char text[] =
-        "h == 0 ? tanhf(score) : h == 1 ? expf(score) : h == 2 ? exp2f(score) :"
-        "h == 3 ? logf(score) : h == 4 ? log2f(score) : h == 5 ? sqrtf(score) :"
-        "h == 6 ? fabsf(score) : h == 7 ? floorf(score) : h == 8 ? sinf(score) : cosf(score)";
-    static double (*const exact_functions[])(double) = {tanh, exp,  exp2,  log, log2,
-                                                        sqrt, fabs, floor, sin, cos};
+    static const struct {
+        const char *text;
+        double (*exact)(double);
+    } functions[] = {{"expf(score)", exp},     {"exp2f(score)", exp2},   {"expm1f(score)", expm1},
+                     {"logf(score)", log},     {"log2f(score)", log2},   {"log1pf(score)", log1p},
+                     {"sqrtf(score)", sqrt},   {"fabsf(score)", fabs},   {"floorf(score)", floor},
+                     {"ceilf(score)", ceil},   {"truncf(score)", trunc}, {"rintf(score)", rint},
+                     {"sinf(score)", sin},     {"cosf(score)", cos},     {"tanf(score)", tan},
+                     {"asinf(score)", asin},   {"acosf(score)", acos},   {"atanf(score)", atan},
+                     {"sinhf(score)", sinh},   {"coshf(score)", cosh},   {"tanhf(score)", tanh},
+                     {"asinhf(score)", asinh}, {"acoshf(score)", acosh}, {"atanhf(score)", atanh},
+                     {"erff(score)", erf},     {"erfcf(score)", erfc}};
     static const float points[] = {0.f,   -0.f,   1.f,      -1.f,      0.3f,   -0.3f,   2.5f,   -2.5f,
                                    17.f,  -17.f,  88.f,     -88.f,     1e-20f, -1e-20f, 1e-42f, 1e20f,
                                    3e38f, -3e38f, INFINITY, -INFINITY, NAN,    1e5f};
     enum { NUM_POINTS = sizeof points / sizeof *points };
-    saccade_modifier *functions = score_mod(text, NULL);
-    for (int h = 0; h < 10; h++) {
+    for (size_t f = 0; f < sizeof functions / sizeof *functions; f++) {
+        saccade_modifier *function = score_mod(functions[f].text, NULL);
         float row[NUM_POINTS];
         memcpy(row, points, sizeof row);
-        sac_score_row(functions, row, NUM_POINTS, 0, h, 0, 0, &no_aux);
+        sac_score_row(function, row, NUM_POINTS, 0, 0, 0, 0, &no_aux);
         for (int i = 0; i < NUM_POINTS; i++) {
-            float exact = (float)exact_functions[h](points[i]);
+            float exact = (float)functions[f].exact(points[i]);
             bool right = isnan(exact)   ? isnan(row[i])
                          : isinf(exact) ? row[i] == exact
                                         : fabsf(row[i] - exact) <= 4e-7f * fabsf(exact) + 3e-45f;
-            if (!right) fail_msg("function %d at %g: %.9g, not %.9g", h, points[i], row[i], exact);
+            if (!right) fail_msg("%s at %g: %.9g, not %.9g", functions[f].text, points[i], row[i], exact);
         }
+        saccade_modifier_destroy(function);
     }
-    saccade_modifier_destroy(functions);
     saccade_modifier *m = score_mod("fminf(fmaxf(score, -1.f), 1.f)", NULL);
     assert_true(apply(m, 5) == 1 && apply(m, -5) == -1 && apply(m, 0.5f) == 0.5f && apply(m, NAN) == -1);
+    saccade_modifier_destroy(m);
+    m = score_mod("powf(score, 3.f) + fmodf(score, 2.f) + (atan2f(score, -1.f) < -1.7f ? 100 : 0)", NULL);
+    assert_true(apply(m, -5) == -125 - 1 + 100);
     saccade_modifier_destroy(m);
 }
 
@@ -154,20 +163,28 @@ static void every_dtype_is_read_by_name_and_by_number(void **state) {
     float f[] = {1, 2, 3};
     uint16_t half[] = {0, 0x3c00, 0x4000}, bf[] = {0, 0xbf80, 0x4040};
     int32_t i32[] = {7, -8, 9};
+    double f64[] = {0, 0x1p-40};
     int64_t i64[] = {1, -((int64_t)1 << 40), 3};
+    int16_t i16[] = {0, -30000};
+    int8_t i8[] = {0, -128};
     uint8_t u8[] = {0, 255, 1};
     saccade_modifier_params params = {
         .kind = SACCADE_SCORE_KIND,
-        .text = "aux_f32(f, 1) + 10 * aux_f16(1, kv_idx) + 100 * aux_bf16(bf, 1) + 1000 * aux_i32(i, 1)"
-                " + (aux_i64(4, 1) == -1099511627776ll ? 0.25f : 0) + (aux_u8(u, 1) == 255 ? 0.125f : 0)"
-                " + (aux_size(0, 0) == 3 && aux_size(f, 1) == 0 ? 0.0625f : 0) + scalar(second) - scalar(0)",
-        .num_aux = 6,
+        .text =
+            "aux_f32(f, 1) + 10 * aux_f16(1, kv_idx) + 100 * aux_bf16(bf, 1) + 1000 * aux_i32(i, 1)"
+            " + (aux_i64(4, 1) == -1099511627776ll ? 0.25f : 0) + (aux_u8(u, 1) == 255 ? 0.125f : 0)"
+            " + (aux_f64(d, 1) == 0x1p-40f && aux_i16(s, 1) == -30000 && aux_i8(c, 1) == -128 ? 0.03125f : 0)"
+            " + (aux_size(0, 0) == 3 && aux_size(f, 1) == 0 ? 0.0625f : 0) + scalar(second) - scalar(0)",
+        .num_aux = 9,
         .aux = (saccade_aux_decl[]){{"f", SACCADE_F32},
                                     {"half", SACCADE_F16},
                                     {"bf", SACCADE_BF16},
                                     {"i", SACCADE_I32},
                                     {"i64", SACCADE_I64},
-                                    {"u", SACCADE_U8}},
+                                    {"u", SACCADE_U8},
+                                    {"d", SACCADE_F64},
+                                    {"s", SACCADE_I16},
+                                    {"c", SACCADE_I8}},
         .num_scalars = 2,
         .scalars = (const char *[]){"first", "second"}};
     saccade_modifier *m = compiled(&params);
@@ -176,12 +193,14 @@ static void every_dtype_is_read_by_name_and_by_number(void **state) {
         .modifier = m,
         .aux = (const DLTensor *[]){SACCADE_TENSOR(f, SACCADE_F32, 3), SACCADE_TENSOR(half, SACCADE_F16, 3),
                                     SACCADE_TENSOR(bf, SACCADE_BF16, 3), SACCADE_TENSOR(i32, SACCADE_I32, 3),
-                                    SACCADE_TENSOR(i64, SACCADE_I64, 3), SACCADE_TENSOR(u8, SACCADE_U8, 3)},
+                                    SACCADE_TENSOR(i64, SACCADE_I64, 3), SACCADE_TENSOR(u8, SACCADE_U8, 3),
+                                    SACCADE_TENSOR(f64, SACCADE_F64, 2), SACCADE_TENSOR(i16, SACCADE_I16, 2),
+                                    SACCADE_TENSOR(i8, SACCADE_I8, 2)},
         .scalars = (float[]){1, 0.5f}};
     assert_int_equal(sac_modifier_bind(&aux, &bound, (DLDevice){kDLCPU, 0}, "score_mod"), SACCADE_OK);
     float score = 0;
     sac_score_row(m, &score, 1, 0, 0, 0, 2, &aux);
-    assert_true(score == 2 + 20 - 100 - 8000 + 0.25f + 0.125f + 0.0625f - 0.5f);
+    assert_true(score == 2 + 20 - 100 - 8000 + 0.25f + 0.125f + 0.0625f + 0.03125f - 0.5f);
     saccade_modifier_destroy(m);
 }
 

@@ -15,8 +15,10 @@
  *
  * A text is an expression ("q_idx >= kv_idx") or a body in braces that returns ("{ float t = score / 30.f;
  * return 30.f * tanhf(t); }"), in C, with the names above, the accessors of saccade/modifier_text.h, the
- * declared aux tensors and scalars as slots, and tanhf expf exp2f logf log2f fabsf fminf fmaxf sqrtf floorf
- * sinf cosf. It includes nothing and has no preprocessor lines. It may run on any thread in any order and must
+ * declared aux tensors and scalars as slots, and these functions of <math.h>:
+ *   expf exp2f expm1f logf log2f log1pf powf sqrtf   fabsf fminf fmaxf fmodf floorf ceilf truncf rintf
+ *   sinf cosf tanf asinf acosf atanf atan2f   sinhf coshf tanhf asinhf acoshf atanhf   erff erfcf
+ * It includes nothing and has no preprocessor lines. It may run on any thread in any order and must
  * not have side effects but aux_grad. It is code: run only texts that you trust.
  *
  * Gradients: a score_mod used in a backward pass needs grad_text, which gets `grad` (dL/d result) and `score`
@@ -71,8 +73,7 @@ typedef struct saccade_native_grad {
 
 typedef struct saccade_aux_decl {
     const char *name; /* a C identifier; how text names the slot */
-    DLDataType
-        dtype; /* fp32 fp16 bf16 int32 int64 uint8: must agree with the accessors used and the tensor bound */
+    DLDataType dtype; /* floating point, signed or uint8: as the accessors used and the tensor bound */
 } saccade_aux_decl;
 
 /* Either a text or a native form, and for a score_mod one or none of the two gradients. */

@@ -1,7 +1,8 @@
 /* saccade/modifier_text.h - the words of a modifier's text.
  *
- *   aux_f32(slot, i)      element i (flat, row-major) of auxiliary tensor `slot`; also aux_f16 and aux_bf16 (read
- *                         as float), aux_i32, aux_i64, aux_u8. slot is a number, or in a text the tensor's name.
+ *   aux_f32(slot, i)      element i (flat, row-major) of auxiliary tensor `slot`; also aux_f64, aux_f16 and aux_bf16
+ *                         (read as float), aux_i64, aux_i32, aux_i16, aux_i8, aux_u8. slot is a number, or in a text
+ *                         the tensor's name.
  *   aux_size(slot, d)     its extent along dimension d of 0 to 3 (0 beyond its rank), an int64_t: so the usual
  *                         way to an index, q_idx * aux_size(slot, 1) + kv_idx, cannot overflow
  *   scalar(slot)          a float that may change from call to call
@@ -33,11 +34,14 @@
 #define SACCADE_SCALAR_AT(slot) aux->scalar[slot]
 #endif
 
+#define aux_f64(slot, i) ((float)((const double *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_f32(slot, i) (((const float *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_f16(slot, i) saccade_from_f16(((const uint16_t *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_bf16(slot, i) saccade_from_bf16(((const uint16_t *)SACCADE_AUX_AT(slot).data)[i])
-#define aux_i32(slot, i) (((const int32_t *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_i64(slot, i) (((const int64_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_i32(slot, i) (((const int32_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_i16(slot, i) (((const int16_t *)SACCADE_AUX_AT(slot).data)[i])
+#define aux_i8(slot, i) (((const int8_t *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_u8(slot, i) (((const uint8_t *)SACCADE_AUX_AT(slot).data)[i])
 #define aux_size(slot, d) (SACCADE_AUX_AT(slot).extent[d])
 #define aux_grad(slot, i, x) SACCADE_GRAD_ADD(slot, SACCADE_AUX_AT(slot).grad, i, x)

@@ -21,6 +21,8 @@
 #define SACCADE_BF16 SACCADE_DTYPE_(kDLBfloat, 16)
 #define SACCADE_I64 SACCADE_DTYPE_(kDLInt, 64)
 #define SACCADE_I32 SACCADE_DTYPE_(kDLInt, 32)
+#define SACCADE_I16 SACCADE_DTYPE_(kDLInt, 16)
+#define SACCADE_I8 SACCADE_DTYPE_(kDLInt, 8)
 #define SACCADE_U8 SACCADE_DTYPE_(kDLUInt, 8)
 
 /* A row-major host tensor: SACCADE_TENSOR(pointer, dtype, extents...). */

@@ -87,6 +87,16 @@ def test_gradients_of_every_operation_are_torchs():
 
 
 x_times = torch.tensor([1.0, 0.7, 0.5, 0.3, 0.2, 0.1])
+
+
+def in_place(x, i, j):
+    same = x
+    same += i * 0.5
+    same.sub_(j)
+    same *= 0.25
+    return x
+
+
 VOCABULARY = {
     "rounding": lambda s, i, j: [s.floor(), torch.ceil(2 * s), torch.trunc(3 * s), torch.round((i - j) / 2),
                                  torch.sign(s) * s, torch.sign(i - j)],
@@ -100,6 +110,20 @@ VOCABULARY = {
                                torch.nn.functional.leaky_relu(s, 0.1), torch.clamp_min(s, 0.1).clamp_max(1.0)],
     "of one variable": lambda s, i, j: [torch.tan(0.3 * s), torch.sinh(s), torch.cosh(s), torch.log1p(s * s),
                                         torch.expm1(s), torch.rsqrt(1 + s * s)],
+    "inverse": lambda s, i, j: [torch.asin(0.2 * s), torch.arccos(0.2 * s), s.atan(), torch.asinh(s),
+                                torch.acosh(1.5 + s * s), torch.atanh(s.tanh() * 0.5)],
+    "of two variables": lambda s, i, j: [torch.atan2(s, 1.0 + i), torch.fmod(5 * s, 1.3),
+                                         torch.fmod(3.0 + i, 1 + s * s), s.tanh() ** (2.0 * (j % 3)),
+                                         (1.5 + s.tanh()) ** s, torch.logaddexp(s, 0.1 * j)],
+    "of the error function": lambda s, i, j: [torch.erf(s), torch.erfc(s), torch.nn.functional.gelu(s),
+                                              torch.nn.functional.gelu(s, approximate="tanh"), torch.special.erf(2 * s),
+                                              torch.special.expit(s)],
+    "activations": lambda s, i, j: [torch.nn.functional.elu(s, 0.7), torch.nn.functional.elu(9 * s),
+                                    torch.nn.functional.mish(s), torch.nn.functional.softsign(s), torch.frac(s),
+                                    torch.where(torch.isfinite(s / j).logical_not() | torch.isnan(s), s, 0.5 * s)],
+    "in place": lambda s, i, j: [in_place(s.clone(), i, j), torch.nn.functional.relu(s * 2.0, inplace=True),
+                                 s.where(i > j, 0.5 * s), (s * 1.0).mul_(2).clamp_(-1.0, 1.0), (s * 1.0).relu_(),
+                                 (s * 1.0).masked_fill_(i == j, 3.0)],
     "smooth": lambda s, i, j: [torch.nn.functional.silu(s), torch.nn.functional.softplus(s),
                                torch.nn.functional.logsigmoid(s), torch.reciprocal(2 + s * s), torch.log2(1 + s * s),
                                torch.lerp(s, 1.0 * i, 0.1)],
@@ -185,18 +209,32 @@ def test_captured_tensors_are_read_where_they_lie():
             torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", (torch.int8, torch.int16, torch.uint8, torch.float64), ids=str)
+def test_tensors_of_any_width_may_be_captured(dtype):
+    q, k, v = (torch.randn(1, 2, N, 16) for _ in range(3))
+    table = torch.randn(N).mul(40).to(dtype).requires_grad_(dtype.is_floating_point)
+    out = flex_attention(q, k, v, score_mod=lambda score, b, h, i, j: score + table[j] * 0.01)
+    expected = ((q @ k.transpose(-1, -2) / 4).double() + table * 0.01).softmax(-1).float() @ v
+    torch.testing.assert_close(out, expected, atol=2e-6, rtol=2e-5)
+    if table.requires_grad:
+        mine, theirs = (torch.autograd.grad(o.square().sum(), table)[0] for o in (out, expected))
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize("mod, words", [
     (lambda b, h, q, kv: kv < [1, 2, 3][b], "a list that they index must be a tensor"),
-    (lambda b, h, q, kv: table.double()[q] > 0, "a captured tensor is float64"),
+    (lambda b, h, q, kv: table.to(torch.uint16)[q] > 0, "a captured tensor is uint16"),
     (lambda b, h, q, kv: q.to(torch.uint8) > 0, "not in torch.uint8"),
     (lambda b, h, q, kv: torch.rand(()) > 0.5, "cannot be random: rand"),
     (lambda b, h, q, kv: table[:q] > 0, "cannot take a part"),
     (lambda b, h, q, kv: torch.add(q, kv, out=q) > 0, "cannot use add so: .*'out'"),
-    (lambda b, h, q, kv: q.add_(1) > 0, "cannot use .add_"),
+    (lambda b, h, q, kv: q.add_(0.5) > 0, "cannot write a float into a int64_t in place"),
+    (lambda b, h, q, kv: torch.add(table, q) > 0, "of 1 dimensions is read with 0"),
+    (lambda b, h, q, kv: table[0].add_(q) > 0, "cannot write to a tensor that it captures"),
     (lambda b, h, q, kv: q ** kv > 0, "to whole powers up to 8 only"),
     (lambda b, h, q, kv: table[q, kv] > 0, "of 1 dimensions is read with 2 indices"),
     (lambda b, h, q, kv: q if q > kv else kv, "branch in Python"),
-    (lambda b, h, q, kv: torch.erf(q) > 0, "cannot use erf"),
+    (lambda b, h, q, kv: torch.lgamma(q) > 0, "cannot use lgamma"),
     (lambda b, h, q, kv: q.cumsum(0) > 0, "cannot use .cumsum"),
     (lambda b, h, q, kv: table[None] > 0, "NoneType|dimensions"),
 ])  # fmt: skip

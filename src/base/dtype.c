@@ -9,7 +9,7 @@ const char *sac_dtype_text(DLDataType dtype) {
         const char *text;
     } names[] = {{kDLFloat, 64, "fp64"},  {kDLFloat, 32, "fp32"}, {kDLFloat, 16, "fp16"},
                  {kDLBfloat, 16, "bf16"}, {kDLInt, 64, "int64"},  {kDLInt, 32, "int32"},
-                 {kDLInt, 8, "int8"},     {kDLUInt, 8, "uint8"}};
+                 {kDLInt, 16, "int16"},   {kDLInt, 8, "int8"},    {kDLUInt, 8, "uint8"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (dtype.lanes == 1 && dtype.code == names[i].code && dtype.bits == names[i].bits)
             return names[i].text;

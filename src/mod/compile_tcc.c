@@ -31,31 +31,20 @@ static uint64_t u64_from_double(double x) { return (uint64_t)x; }
 static void add_atomically(float *at, float x) { saccade_atomic_add(at, x); }
 
 typedef void (*any_function)(void);
+#define tanhf sac_tanhf /* faster than the C library's; the others are not */
+#define SYMBOL(name, parameters) {#name, (any_function)name},
 static const struct {
     const char *name;
     any_function function;
-} symbols[] = {
-    {"tanhf", (any_function)sac_tanhf}, /* faster than the C library's; the others are not */
-    {"expf", (any_function)expf},
-    {"exp2f", (any_function)exp2f},
-    {"logf", (any_function)logf},
-    {"log2f", (any_function)log2f},
-    {"fminf", (any_function)fminf},
-    {"fmaxf", (any_function)fmaxf},
-    {"fabsf", (any_function)fabsf},
-    {"sqrtf", (any_function)sqrtf},
-    {"floorf", (any_function)floorf},
-    {"sinf", (any_function)sinf},
-    {"cosf", (any_function)cosf},
-    {"__floatundisf", (any_function)float_from_u64},
-    {"__floatundidf", (any_function)double_from_u64},
-    {"__fixunssfdi", (any_function)u64_from_float},
-    {"__fixunsdfdi", (any_function)u64_from_double},
-    {"memset", (any_function)memset},
-    {"memcpy", (any_function)memcpy},
-    {"memmove", (any_function)memmove},
-    {"saccade_atomic_add", (any_function)add_atomically},
-};
+} symbols[] = {{"__floatundisf", (any_function)float_from_u64},
+               {"__floatundidf", (any_function)double_from_u64},
+               {"__fixunssfdi", (any_function)u64_from_float},
+               {"__fixunsdfdi", (any_function)u64_from_double},
+               {"memset", (any_function)memset},
+               {"memcpy", (any_function)memcpy},
+               {"memmove", (any_function)memmove},
+               {"saccade_atomic_add", (any_function)add_atomically},
+               SAC_TEXT_FUNCTIONS(SYMBOL)};
 
 /* Objects and functions differ for ISO C alone: POSIX, and libtcc, have them in one address space. */
 static void *address_of(any_function function) {

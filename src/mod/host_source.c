@@ -10,22 +10,19 @@
 static const char *const prelude_files[] = {"shared/types.h", "saccade/aux.h", "saccade/modifier_text.h",
                                             "shared/math.h"};
 
-/* C's names mean our vectorising functions, but to libtcc, which does not vectorise: its code calls the C library.
- * The others a compiler inlines, or they are the C library's. */
-static const char math_names[] =
-    "#ifndef __TINYC__\n"
-    "#define tanhf sac_tanhf\n"
-    "#define expf sac_expf\n"
-    "#define exp2f sac_exp2f\n"
-    "#define logf sac_logf\n"
-    "#define log2f sac_log2f\n"
-    "#define fminf sac_fminf\n"
-    "#define fmaxf sac_fmaxf\n"
-    "#else\n"
-    "float tanhf(float), expf(float), exp2f(float), logf(float), log2f(float);\n"
-    "float fminf(float, float), fmaxf(float, float);\n"
-    "#endif\n"
-    "float fabsf(float), sqrtf(float), floorf(float), sinf(float), cosf(float);\n";
+#define DECLARATION(name, parameters) "float " #name #parameters ";\n"
+static const char declarations[] = SAC_TEXT_FUNCTIONS(DECLARATION);
+
+/* Our vectorising functions take the place of C's, but not for libtcc, which does not vectorise. */
+static const char vectorising_names[] = "#ifndef __TINYC__\n"
+                                        "#define tanhf sac_tanhf\n"
+                                        "#define expf sac_expf\n"
+                                        "#define exp2f sac_exp2f\n"
+                                        "#define logf sac_logf\n"
+                                        "#define log2f sac_log2f\n"
+                                        "#define fminf sac_fminf\n"
+                                        "#define fmaxf sac_fmaxf\n"
+                                        "#endif\n";
 
 static void emit_without_includes(FILE *out, const char *text) {
     for (const char *line = text, *end; *line; line = end) {
@@ -55,7 +52,8 @@ char *sac_host_source(const saccade_modifier *leaf) {
     fputs("#define SACCADE_RUN_TIME 1\n#define bool _Bool\n#define true 1\n#define false 0\n", out);
     for (size_t i = 0; i < sizeof prelude_files / sizeof *prelude_files; i++)
         emit_without_includes(out, sac_embedded_text(prelude_files[i], NULL));
-    fputs(math_names, out);
+    fputs(declarations, out);
+    fputs(vectorising_names, out);
     emit_rows(out, leaf);
     bool failed = ferror(out);
     if (fclose(out) != 0 || failed) {

@@ -116,8 +116,8 @@ static saccade_status copy_slots(saccade_modifier *m, const saccade_modifier_par
         if (!sac_aux_accessor(decl->dtype))
             return sac_fail(
                 SACCADE_INVALID_ARGUMENT,
-                "aux[%d] '%s': dtype %s (code %d, %d bits, %d lanes); fp32, fp16, bf16, int32, int64 and "
-                "uint8 are allowed",
+                "aux[%d] '%s': dtype %s (code %d, %d bits, %d lanes); fp64, fp32, fp16, bf16, int64, int32, "
+                "int16, int8 and uint8 are allowed",
                 i, decl->name, sac_dtype_text(decl->dtype), decl->dtype.code, decl->dtype.bits,
                 decl->dtype.lanes);
         m->aux[i].dtype = decl->dtype;

@@ -9,6 +9,40 @@
 /* What reads an element of that dtype, "aux_f32" and its kind; NULL for a dtype that aux tensors cannot have. */
 const char *sac_aux_accessor(DLDataType dtype);
 
+/* The functions of <math.h> that a text may call: X(name, parameters). */
+#define SAC_TEXT_FUNCTIONS(X)                                                                                \
+    X(expf, (float))                                                                                         \
+    X(exp2f, (float))                                                                                        \
+    X(expm1f, (float))                                                                                       \
+    X(logf, (float))                                                                                         \
+    X(log2f, (float))                                                                                        \
+    X(log1pf, (float))                                                                                       \
+    X(powf, (float, float))                                                                                  \
+    X(sqrtf, (float))                                                                                        \
+    X(fabsf, (float))                                                                                        \
+    X(fminf, (float, float))                                                                                 \
+    X(fmaxf, (float, float))                                                                                 \
+    X(fmodf, (float, float))                                                                                 \
+    X(floorf, (float))                                                                                       \
+    X(ceilf, (float))                                                                                        \
+    X(truncf, (float))                                                                                       \
+    X(rintf, (float))                                                                                        \
+    X(sinf, (float))                                                                                         \
+    X(cosf, (float))                                                                                         \
+    X(tanf, (float))                                                                                         \
+    X(asinf, (float))                                                                                        \
+    X(acosf, (float))                                                                                        \
+    X(atanf, (float))                                                                                        \
+    X(atan2f, (float, float))                                                                                \
+    X(sinhf, (float))                                                                                        \
+    X(coshf, (float))                                                                                        \
+    X(tanhf, (float))                                                                                        \
+    X(asinhf, (float))                                                                                       \
+    X(acoshf, (float))                                                                                       \
+    X(atanhf, (float))                                                                                       \
+    X(erff, (float))                                                                                         \
+    X(erfcf, (float))
+
 /* May a slot have this name? It must be an identifier that means nothing else in C, CUDA C or a text. */
 bool sac_slot_name_ok(const char *name);
 

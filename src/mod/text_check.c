@@ -16,8 +16,9 @@ static const struct sac_aux_type {
     const char *accessor;
     uint8_t code, bits;
 } aux_types[] = {
-    {"aux_f32", kDLFloat, 32}, {"aux_f16", kDLFloat, 16}, {"aux_bf16", kDLBfloat, 16},
-    {"aux_i32", kDLInt, 32},   {"aux_i64", kDLInt, 64},   {"aux_u8", kDLUInt, 8},
+    {"aux_f64", kDLFloat, 64},   {"aux_f32", kDLFloat, 32}, {"aux_f16", kDLFloat, 16},
+    {"aux_bf16", kDLBfloat, 16}, {"aux_i64", kDLInt, 64},   {"aux_i32", kDLInt, 32},
+    {"aux_i16", kDLInt, 16},     {"aux_i8", kDLInt, 8},     {"aux_u8", kDLUInt, 8},
 };
 enum { NUM_AUX_TYPES = sizeof aux_types / sizeof *aux_types };
 
@@ -29,6 +30,7 @@ const char *sac_aux_accessor(DLDataType dtype) {
 }
 
 /* Words of C and CUDA C, and of a text itself. */
+#define WORD(name, parameters) #name,
 static const char *const reserved_words[] = {
     "alignas", "alignof", "and", "asm", "auto", "bool", "break", "case", "catch", "char", "class", "const",
     "constexpr", "continue", "decltype", "default", "delete", "do", "double", "else", "enum", "explicit",
@@ -38,9 +40,8 @@ static const char *const reserved_words[] = {
     "this", "throw", "true", "try", "typedef", "typeid", "typename", "typeof", "union", "unsigned", "using",
     "virtual", "void", "volatile", "while", "xor",
     /* a text's own */
-    "score", "grad", "b", "h", "q_idx", "kv_idx", "aux", "scalar", "atomicAdd", "tanhf", "expf", "exp2f",
-    "logf", "log2f", "fabsf", "fminf", "fmaxf", "sqrtf", "floorf", "sinf", "cosf", "int8_t", "uint8_t",
-    "int16_t", "uint16_t", "int32_t", "uint32_t", "int64_t", "uint64_t"};
+    "score", "grad", "b", "h", "q_idx", "kv_idx", "aux", "scalar", "atomicAdd", "int8_t", "uint8_t",
+    "int16_t", "uint16_t", "int32_t", "uint32_t", "int64_t", "uint64_t", SAC_TEXT_FUNCTIONS(WORD)};
 
 static bool has_prefix(const char *name, const char *prefix) {
     return strncmp(name, prefix, strlen(prefix)) == 0;

@@ -1,4 +1,4 @@
-"""The C expressions that a traced modifier becomes, and their derivatives.
+"""The C expressions that a traced modifier becomes.
 
 A node is an operation over earlier nodes. Nodes are interned, so that equal subexpressions are one node, and a
 text is the list of nodes that its result needs, one C declaration each.
@@ -50,24 +50,22 @@ _C = {
     "to_float": "(float){0}",
     "to_int": "(int64_t){0}",
     "to_bool": "{0} != 0",
-    "floor": "floorf({0})",
     "abs": "fabsf({0})",
     "abs_int": "{0} < 0 ? -{0} : {0}",
-    "exp": "expf({0})",
-    "exp2": "exp2f({0})",
-    "log": "logf({0})",
-    "log2": "log2f({0})",
-    "sqrt": "sqrtf({0})",
-    "pow": "exp2f({1} * log2f({0}))",
-    "tanh": "tanhf({0})",
-    "sin": "sinf({0})",
-    "cos": "cosf({0})",
+    "round": "rintf({0})",
+    "pow": "powf({0}, {1})",
+    "fmod": "fmodf({0}, {1})",
+    "atan2": "atan2f({0}, {1})",
     "detach": "{0}",
 }
+# What C calls as torch does, but for the f.
+FUNCTIONS = ("floor", "ceil", "trunc", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan",
+             "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc")  # fmt: skip
+_C.update({name: f"{name}f({{0}})" for name in FUNCTIONS})
 _COMPARISONS = {"eq", "ne", "lt", "le", "not", "to_bool"}
 _NON_NEGATIVE_IF_ALL = {"add", "mul", "div", "mod", "min", "to_int", "where"}
-_READ = {"float32": "aux_f32", "float16": "aux_f16", "bfloat16": "aux_bf16", "int32": "aux_i32", "int64": "aux_i64",
-         "uint8": "aux_u8", "bool": "aux_u8"}
+_READ = {"float64": "aux_f64", "float32": "aux_f32", "float16": "aux_f16", "bfloat16": "aux_bf16", "int64": "aux_i64",
+         "int32": "aux_i32", "int16": "aux_i16", "int8": "aux_i8", "uint8": "aux_u8", "bool": "aux_u8"}
 READABLE = tuple(_READ)
 
 
@@ -93,6 +91,10 @@ class Graph:
 
     def literal(self, value: int) -> Node:
         return self._node("literal", kind=INT, attribute=value, non_negative=value >= 0)
+
+    def constant(self, value: float) -> Node:
+        """A number of our formulas."""
+        return self._node("literal", attribute=f"{value!r}f")
 
     def size(self, name: str, dimension: int) -> Node:
         return self._node("size", kind=INT, attribute=(name, dimension), non_negative=True)
@@ -157,59 +159,3 @@ class Graph:
         lines = [f"const {n.kind} v{n.index} = {self._text_of(n)};" for n in sorted(needed, key=lambda n: n.index)]
         return "{ " + " ".join([*lines, *statements, f"return v{returned.index};"]) + " }"
 
-
-def derivatives(graph: Graph, node: Node, grad: Node) -> list[tuple[Node, Node]]:
-    """(argument, its share of the gradient) for each argument through which a float gradient flows."""
-    g, a = graph.apply, node.args
-    zero = graph.cast(graph.literal(0), FLOAT)
-    one = graph.cast(graph.literal(1), FLOAT)
-
-    def of_the_less(a, b):  # equals share, as in torch
-        half = g("div", grad, g("add", one, one))
-        return g("where", g("lt", a, b), grad, g("where", g("lt", b, a), zero, half))
-
-    def if_positive(x, value):
-        return g("where", g("lt", zero, x), value, zero)
-
-    rules = {
-        "add": lambda: [(a[0], grad), (a[1], grad)],
-        "sub": lambda: [(a[0], grad), (a[1], g("neg", grad))],
-        "mul": lambda: [(a[0], g("mul", grad, a[1])), (a[1], g("mul", grad, a[0]))],
-        "div": lambda: [(a[0], g("div", grad, a[1])), (a[1], g("neg", g("div", g("mul", grad, node), a[1])))],
-        "neg": lambda: [(a[0], g("neg", grad))],
-        "where": lambda: [(a[1], g("where", a[0], grad, zero)), (a[2], g("where", a[0], zero, grad))],
-        "min": lambda: [(a[0], of_the_less(a[0], a[1])), (a[1], of_the_less(a[1], a[0]))],
-        "max": lambda: [(a[0], of_the_less(a[1], a[0])), (a[1], of_the_less(a[0], a[1]))],
-        "abs": lambda: [(a[0], g("where", g("lt", a[0], zero), g("neg", grad), if_positive(a[0], grad)))],
-        "pow": lambda: [(a[0], g("mul", grad, g("mul", a[1], g("pow", a[0], g("sub", a[1], one))))),
-                        (a[1], if_positive(a[0], g("mul", grad, g("mul", node, g("log", a[0])))))],
-        "exp": lambda: [(a[0], g("mul", grad, node))],
-        "exp2": lambda: [(a[0], g("mul", grad, g("mul", node, g("log", g("add", one, one)))))],
-        "log": lambda: [(a[0], g("div", grad, a[0]))],
-        "log2": lambda: [(a[0], g("div", grad, g("mul", a[0], g("log", g("add", one, one)))))],
-        "sqrt": lambda: [(a[0], g("div", grad, g("add", node, node)))],
-        "tanh": lambda: [(a[0], g("mul", grad, g("sub", one, g("mul", node, node))))],
-        "sin": lambda: [(a[0], g("mul", grad, g("cos", a[0])))],
-        "cos": lambda: [(a[0], g("neg", g("mul", grad, g("sin", a[0]))))],
-    }
-    if node.kind != FLOAT or node.op not in rules:
-        return []
-    return [(argument, share) for argument, share in rules[node.op]() if argument.kind == FLOAT]
-
-
-def reverse(graph: Graph, output: Node, grad: Node) -> dict[Node, Node]:
-    """Gradients of every float node under `output`, given that of `output`."""
-    reachable, stack = set(), [output]
-    while stack:
-        node = stack.pop()
-        if node not in reachable:
-            reachable.add(node)
-            stack.extend(node.args)
-    gradients = {output: grad}
-    for node in sorted(reachable, key=lambda n: -n.index):
-        if node not in gradients:
-            continue
-        for argument, share in derivatives(graph, node, gradients[node]):
-            seen = gradients.get(argument)
-            gradients[argument] = graph.apply("add", seen, share) if seen else share
-    return gradients

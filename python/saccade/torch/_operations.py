@@ -7,17 +7,21 @@ written here in terms of it, over the same stand-ins that the user's functions g
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Callable
 
 import torch
 
-from ._expression import BOOL, FLOAT, INT, TraceError
+from ._expression import BOOL, FLOAT, FUNCTIONS, INT, TraceError
 
 MOST_FACTORS = 8  # a higher power is not multiplied out
 
 
 def operate(tracer, name: str, args, kwargs):
     """The operation of that name."""
+    name = name.removeprefix("special_")  # torch.special's
+    if name.endswith("_") and name[:-1] in OPERATIONS:
+        return tracer.write(args[0], operate(tracer, name[:-1], args, kwargs))
     operation = OPERATIONS.get(name)
     if operation is None:
         raise TraceError(f"a modifier cannot use {name}; it has {', '.join(sorted(OPERATIONS))}")
@@ -98,7 +102,8 @@ def _div(t, input, other, rounding_mode=None):
     if rounding_mode == "floor":
         return _floor_divide(t, input, other)
     if rounding_mode == "trunc":
-        return _trunc(t, _quotient(t, input, other)) if _is_float(t, input, other) else _binary("div", INT)(
+        quotient = _binary("div", INT)
+        return t.call("trunc", (_quotient(t, input, other),), {}) if _is_float(t, input, other) else quotient(
             t, input, other)  # fmt: skip
     if rounding_mode is not None:
         raise TraceError(f"rounding_mode: {rounding_mode!r} is none of None, 'floor', 'trunc'")
@@ -124,9 +129,8 @@ def _remainder(t, input, other):
 
 def _fmod(t, input, other):
     """With the sign of `input`."""
-    if _is_float(t, input, other):
-        return input - _div(t, input, other, "trunc") * other
-    return _binary("mod", INT)(t, input, other)
+    return _binary("fmod", FLOAT)(t, input, other) if _is_float(t, input, other) else _binary("mod", INT)(
+        t, input, other)  # fmt: skip
 
 
 def _pow(t, input, exponent):
@@ -168,28 +172,13 @@ def _sign(t, input):
     return sign.float() if _is_float(t, input) else sign
 
 
-# -- rounding --
-
-
-def _ceil(t, input):
-    return -(-t.value(t.node(input))).floor()
-
-
-def _trunc(t, input):
-    x = t.value(t.node(input))
-    return t.call("where", (x < t.literal(0), _ceil(t, x), x.floor()), {})
-
-
-def _round(t, input):
-    """Halves to the even neighbour."""
-    x, one, two = t.value(t.node(input)).float(), t.literal(1), t.literal(2)
-    low, half = x.floor(), one / two
-    odd = low != (low / two).floor() * two
-    up = (x - low > half) | (x - low == half) & odd
-    return low + up * one
-
-
 # -- bounds --
+
+
+def _relu(t, input, inplace=False):
+    x, zero = t.value(t.node(input)), t.literal(0)
+    result = x.where(x > zero, zero)
+    return t.write(input, result) if inplace else result
 
 
 def _clamp(t, input, min=None, max=None):
@@ -202,38 +191,34 @@ def _clamp(t, input, min=None, max=None):
     return x
 
 
-def _relu(t, input, inplace=False):
-    _refuse_inplace(inplace)
-    x, zero = t.value(t.node(input)), t.literal(0)
-    return t.call("where", (x > zero, x, zero), {})
-
-
-def _leaky_relu(t, input, negative_slope=0.01, inplace=False):
-    _refuse_inplace(inplace)
-    x = t.value(t.node(input))
-    return t.call("where", (x > t.literal(0), x, x * negative_slope), {})
-
-
-def _refuse_inplace(inplace) -> None:
-    if inplace:
-        raise TraceError("a modifier cannot write in place")
-
-
 # -- functions of one variable that C's are composed to --
 
 
 def _composed(formula) -> Callable:
-    """formula(x, one) of a float."""
-    return lambda t, input: formula(t.value(t.node(input)).float(), t.literal(1))
+    """formula(x, number, parameters...) of a float, perhaps in place; number(2) is a 2 that is part of the text."""
+
+    def operation(t, input, *parameters, inplace=False, **named):
+        result = formula(t.value(t.node(input)).float(), t.literal, *parameters, **named)
+        return t.write(input, result) if inplace else result
+
+    return operation
 
 
-_sigmoid = _composed(lambda x, one: one / (one + (-x).exp()))
-_softplus = _composed(lambda x, one: x.relu() + (one + (-x.abs()).exp()).log())
+def _gelu(x, number, approximate="none"):
+    if approximate not in ("none", "tanh"):
+        raise TraceError(f"approximate: {approximate!r} is neither 'none' nor 'tanh'")
+    if approximate == "none":
+        share = (x * number(math.sqrt(0.5))).erf()
+    else:
+        share = ((x + number(0.044715) * x * x * x) * number(math.sqrt(2 / math.pi))).tanh()
+    return number(0.5) * x * (number(1) + share)
 
 
-def _silu(t, input, inplace=False):
-    _refuse_inplace(inplace)
-    return t.value(t.node(input)) * _sigmoid(t, input)
+_sigmoid = _composed(lambda x, number: number(1) / (number(1) + (-x).exp()))
+_softplus = _composed(lambda x, number: x.relu() + (-x.abs()).exp().log1p())
+_leaky_relu = _composed(lambda x, number, negative_slope=0.01: x.where(x > number(0), x * negative_slope))
+# The exponential of what is at most 0, so that the branch not taken is finite, and its gradient 0.
+_elu = _composed(lambda x, number, alpha=1.0: x.where(x > number(0), (-(-x).relu()).expm1() * alpha))
 
 
 # -- dtypes and constants --
@@ -307,20 +292,27 @@ OPERATIONS = {
     "minimum": _binary("min"), "maximum": _binary("max"), "min": _binary("min"), "max": _binary("max"),
     "clamp": _clamp, "clip": _clamp, "clamp_min": lambda t, input, min: _clamp(t, input, min),
     "clamp_max": lambda t, input, max: _clamp(t, input, None, max), "relu": _relu, "leaky_relu": _leaky_relu,
-    "floor": _unary("floor", FLOAT), "ceil": _ceil, "trunc": _trunc, "fix": _trunc, "round": _round,
-    "exp": _unary("exp", FLOAT), "exp2": _unary("exp2", FLOAT), "expm1": _composed(lambda x, one: x.exp() - one),
-    "log": _unary("log", FLOAT), "log2": _unary("log2", FLOAT), "log1p": _composed(lambda x, one: (x + one).log()),
-    "sqrt": _unary("sqrt", FLOAT), "rsqrt": _composed(lambda x, one: one / x.sqrt()),
-    "reciprocal": _composed(lambda x, one: one / x), "square": lambda t, input: _pow(t, input, 2),
+    "fix": _unary("trunc", FLOAT), "round": _unary("round", FLOAT), "atan2": _binary("atan2", FLOAT),
+    "frac": _composed(lambda x, number: x - x.trunc()),
+    "isnan": lambda t, input: t.value(t.node(input)) != input,
+    "isfinite": _composed(lambda x, number: x - x == number(0)),
+    "isinf": _composed(lambda x, number: (x == x) & (x - x != number(0))),
+    "rsqrt": _composed(lambda x, number: number(1) / x.sqrt()),
+    "reciprocal": _composed(lambda x, number: number(1) / x), "square": lambda t, input: _pow(t, input, 2),
     "hypot": lambda t, input, other: (_pow(t, input, 2) + _pow(t, other, 2)).sqrt(),
-    "sin": _unary("sin", FLOAT), "cos": _unary("cos", FLOAT), "tan": _composed(lambda x, one: x.sin() / x.cos()),
-    "tanh": _unary("tanh", FLOAT), "sinh": _composed(lambda x, one: (x.exp() - (-x).exp()) / (one + one)),
-    "cosh": _composed(lambda x, one: (x.exp() + (-x).exp()) / (one + one)),
-    "sigmoid": _sigmoid, "silu": _silu, "softplus": _softplus, "logsigmoid": lambda t, input: -_softplus(t, -input),
-    "log_sigmoid": lambda t, input: -_softplus(t, -input),
+    "logaddexp": lambda t, input, other: other + _softplus(t, _minus(t, input, other)),
+    "sigmoid": _sigmoid, "expit": _sigmoid, "silu": _composed(lambda x, number: x * x.sigmoid()),
+    "softplus": _softplus, "logsigmoid": lambda t, input: -_softplus(t, -input),
+    "log_sigmoid": lambda t, input: -_softplus(t, -input), "gelu": _composed(_gelu), "elu": _elu,
+    "mish": _composed(lambda x, number: x * x.softplus().tanh()),
+    "softsign": _composed(lambda x, number: x / (number(1) + x.abs())),
     "to": _to, "type": _to, "type_as": _to, "float": _cast(torch.float32), "double": _cast(torch.float64),
     "half": _cast(torch.float16), "bfloat16": _cast(torch.bfloat16), "int": _cast(torch.int32),
     "long": _cast(torch.int64), "bool": _cast(torch.bool), "clone": _same, "contiguous": _same,
     "detach": _unary("detach"), "new_ones": _new(1), "new_zeros": _new(0), "new_full": _new_full,
     "ones_like": _like(1), "zeros_like": _like(0), "full_like": _full_like,
 }  # fmt: skip
+for _name in FUNCTIONS:
+    OPERATIONS[_name] = _unary(_name, FLOAT)
+for _name in ("asin", "acos", "atan", "atan2", "asinh", "acosh", "atanh"):
+    OPERATIONS[_name.replace("a", "arc", 1)] = OPERATIONS[_name]

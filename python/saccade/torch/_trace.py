@@ -7,12 +7,13 @@ one aux tensor of integers or scalars. So a captured value that changes gives th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ._expression import BOOL, FLOAT, INT, READABLE, Graph, Node, TraceError, reverse
+from ._derivatives import reverse
+from ._expression import BOOL, FLOAT, INT, READABLE, Graph, Node, TraceError
 from ._operations import OPERATIONS, operate
 
 # The aux tensor that holds captured integers.
@@ -120,10 +121,8 @@ class _Tracer:
 
     def node(self, value) -> Node:
         """Whatever the function may compute with, as a node."""
-        if isinstance(value, _Value):
-            return value.node
-        if isinstance(value, _PartialRead):
-            return value.read()
+        if isinstance(value, _StandIn):
+            return value.node or value.read()
         if isinstance(value, bool):
             return self.graph.apply("ne", self.integer(int(value)), self.graph.literal(0))
         if isinstance(value, int):
@@ -146,13 +145,25 @@ class _Tracer:
     def value(self, node: Node) -> "_Value":
         return _Value(self, node)
 
-    def literal(self, number: int) -> "_Value":
-        """A whole number that is part of the text, unlike those that the function captures."""
-        return _Value(self, self.graph.literal(number))
+    def literal(self, number: Union[int, float]) -> "_Value":
+        """A number that is part of the text, unlike those that the function captures."""
+        return _Value(self, self.graph.literal(number) if isinstance(number, int) else self.graph.constant(number))
+
+    def write(self, target, result) -> "_StandIn":
+        """What torch's in-place functions do: `target` itself becomes the result, in its own dtype."""
+        if not isinstance(target, _StandIn):
+            raise TraceError("a modifier cannot write to a tensor that it captures")
+        node, kind = self.node(result), self.node(target).kind
+        if kind not in (node.kind, FLOAT) and node.kind != BOOL:
+            raise TraceError(f"a modifier cannot write a {node.kind} into a {kind} in place")
+        target.node = self.graph.cast(node, kind)
+        return target
 
     def call(self, function, args, kwargs):
         """What a torch function, or a method or operator of that name, gives."""
         name = function if isinstance(function, str) else function.__name__
+        if function is torch.Tensor.where:  # unlike torch.where, it begins with what is taken where the condition holds
+            args = (args[1], args[0], *args[2:])
         name = name[2:-2] if name.startswith("__") else name
         if name == "getitem":
             tensor, index = args
@@ -195,6 +206,10 @@ class _StandIn:
     """Operators and methods of a zero-dimensional tensor."""
 
     tracer: _Tracer
+    node: Optional[Node] = None  # its value; None: to be read
+
+    def read(self) -> Node:
+        raise NotImplementedError
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -218,14 +233,20 @@ class _StandIn:
 
     __int__ = __float__ = __index__
 
+    def __setitem__(self, index, value):
+        raise TraceError("a modifier cannot write to a part of a tensor")
+
     def __iter__(self):
         raise TraceError("a modifier's arguments have no dimensions to iterate over")
 
     def __pos__(self):
         return self
 
+    def where(self, condition, other):
+        return self.tracer.call("where", (condition, self, other), {})
+
     def __getattr__(self, name):
-        if name not in OPERATIONS:
+        if name.removesuffix("_") not in OPERATIONS:
             raise TraceError(f"a modifier cannot use .{name}; it has {', '.join(sorted(OPERATIONS))}")
         return lambda *args, **kwargs: self.tracer.call(name, (self, *args), kwargs)
 
@@ -242,6 +263,7 @@ def _operator(name, reflected=False):
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"):
     setattr(_StandIn, f"__{_name}__", _operator(_name))
+    setattr(_StandIn, f"__i{_name}__", _operator(f"{_name}_"))
     setattr(_StandIn, f"__r{_name}__", _operator(_name, reflected=True))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "invert", "abs"):
     setattr(_StandIn, f"__{_name}__", _operator(_name))
