@@ -35,21 +35,21 @@ int complain_status(const char *what, saccade_status status) {
     }
 }
 
-static void *checked(void *pointer) {
+static void *checked(void *pointer, size_t bytes) {
     if (!pointer) {
-        complain("out of memory");
+        complain("out of memory: %zu bytes more were needed", bytes);
         exit(EXIT_FAILED);
     }
     return pointer;
 }
 
 void *allocate(size_t bytes) {
-    if (bytes > SIZE_MAX - 64) return checked(NULL);
+    if (bytes > SIZE_MAX - 64) checked(NULL, bytes);
     size_t rounded = (bytes + 64) / 64 * 64;
-    return memset(checked(aligned_alloc(64, rounded)), 0, rounded);
+    return memset(checked(aligned_alloc(64, rounded), bytes), 0, rounded);
 }
 
-char *copy_string(const char *text) { return checked(strdup(text)); }
+char *copy_string(const char *text) { return checked(strdup(text), strlen(text) + 1); }
 
 char *format_string(const char *format, ...) {
     char *text = NULL;
@@ -57,7 +57,7 @@ char *format_string(const char *format, ...) {
     va_start(arguments, format);
     int length = vasprintf(&text, format, arguments);
     va_end(arguments);
-    return checked(length < 0 ? NULL : text);
+    return checked(length < 0 ? NULL : text, strlen(format));
 }
 
 double seconds_now(void) {

@@ -44,6 +44,14 @@ static bool need_tensor(const safetensors_file *file, const char *name, DLTensor
     return *tensor != NULL;
 }
 
+/* The library's own checks of tensors, shapes and parameters, before anything is built on them. */
+static int check_inputs(const workload *work, const DLTensor *q, const DLTensor *k, const DLTensor *v) {
+    saccade_request request;
+    saccade_status status = saccade_request_from_call(&request, q, k, v, NULL, &work->params);
+    return status == SACCADE_OK ? EXIT_OK
+                                : complain_status(work->file ? work->file->path : "--shapes", status);
+}
+
 static int open_inputs(workload *work, const char *path) {
     saccade_attention_params *p = &work->params;
     if (!(work->file = safetensors_open(path))) return EXIT_USAGE;
@@ -57,7 +65,7 @@ static int open_inputs(workload *work, const char *path) {
     p->sink = safetensors_find(work->file, "sink");
     p->alibi_slopes = safetensors_find(work->file, "alibi_slopes");
     work->dout = safetensors_find(work->file, "dout");
-    return EXIT_OK;
+    return check_inputs(work, work->q, work->k, work->v);
 }
 
 /* A fixed sequence of roughly normal numbers: the sum of four uniform ones, of variance 1. */
@@ -80,7 +88,13 @@ static DLTensor *random_tensor(DLDataType dtype, uint64_t seed, const int64_t *s
     return tensor;
 }
 
-static void make_inputs(workload *work, const input_shape *s, DLDataType dtype) {
+/* Checked before there is memory for them. */
+static int make_inputs(workload *work, const input_shape *s, DLDataType dtype) {
+    int code =
+        check_inputs(work, SACCADE_TENSOR(NULL, dtype, s->batch, s->seqlen_q, s->num_heads, s->head_dim),
+                     SACCADE_TENSOR(NULL, dtype, s->batch, s->seqlen_k, s->num_kv_heads, s->head_dim),
+                     SACCADE_TENSOR(NULL, dtype, s->batch, s->seqlen_k, s->num_kv_heads, s->head_dim_v));
+    if (code != EXIT_OK) return code;
     int64_t q[] = {s->batch, s->seqlen_q, s->num_heads, s->head_dim};
     int64_t k[] = {s->batch, s->seqlen_k, s->num_kv_heads, s->head_dim};
     int64_t v[] = {s->batch, s->seqlen_k, s->num_kv_heads, s->head_dim_v};
@@ -89,6 +103,7 @@ static void make_inputs(workload *work, const input_shape *s, DLDataType dtype) 
     work->k = own(work, random_tensor(dtype, 2, k));
     work->v = own(work, random_tensor(dtype, 3, v));
     if (work->backward) work->dout = own(work, random_tensor(dtype, 4, out));
+    return EXIT_OK;
 }
 
 /* The gradient of the sum of out. */
@@ -147,15 +162,6 @@ static int build_mask(workload *work, attention_options *options) {
 
 bool workload_is_packed(const workload *work) { return work->params.cu_seqlens_q != NULL; }
 
-/* The library's own checks of tensors, shapes and parameters, before anything is built on them. */
-static int check_inputs(const workload *work) {
-    saccade_request request;
-    saccade_status status =
-        saccade_request_from_call(&request, work->q, work->k, work->v, NULL, &work->params);
-    return status == SACCADE_OK ? EXIT_OK
-                                : complain_status(work->file ? work->file->path : "--shapes", status);
-}
-
 /* So that questions about a call, which look at no data, speak of the same lengths as the call. */
 static void bound_lengths(workload *work) {
     input_shape s = workload_shape(work);
@@ -167,13 +173,8 @@ int workload_open(workload *work, attention_options *options, const input_shape 
     *work = (workload){.params = options->params, .backward = options->backward};
     saccade_status status = saccade_context_create(&work->ctx, &options->context);
     if (status != SACCADE_OK) return complain_status(NULL, status);
-    int code = EXIT_OK;
-    if (shape)
-        make_inputs(work, shape, options->dtype);
-    else
-        code = open_inputs(work, options->input);
+    int code = shape ? make_inputs(work, shape, options->dtype) : open_inputs(work, options->input);
     options->sources.file = work->file;
-    if (code == EXIT_OK) code = check_inputs(work);
     if (code == EXIT_OK && workload_is_packed(work)) bound_lengths(work);
     if (code == EXIT_OK) make_dout(work);
     if (code == EXIT_OK) code = bind_modifiers(work, options);

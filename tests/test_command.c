@@ -316,6 +316,7 @@ static void mask_counts_blocks_and_rows(void **state) {
     json_decref(root);
     succeeds("mask causal --q-len 1000 --block-size 64,32");
     assert_non_null(strstr(out_text, "16 x 32 blocks of 64 x 32"));
+    fails("mask causal --q-len 536870912", 1, "block mask: 8796095119360 listed blocks need 65536.0 GiB");
 }
 
 #ifdef SACCADE_HAVE_CAIRO
@@ -424,6 +425,7 @@ static void wrong_usage_is_status_2_with_words(void **state) {
         {"bench", "IN or --shapes is missing"},
         {"bench --shapes 1,2,3", "B,Nq,H,Hkv,D"},
         {"bench --shapes 1,16,3,2,16", "multiple"},
+        {"bench --shapes 65536,16777216,65536,65536,256", "q: dimension 0, of extent 65536, reaches beyond"},
         {"bench dense.safetensors --shapes 1,16,2,2,16", "one of them"},
         {"bench --shapes 1,16,2,2,16 --repeats 0", "whole number from 1 to"},
         {"bench --shapes 1,16,2,2,12", "\n  cpu: head_dim 12 is no multiple of 8"},

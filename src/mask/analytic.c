@@ -135,7 +135,7 @@ saccade_status saccade_block_mask_documents(saccade_context *ctx, saccade_block_
     if (status != SACCADE_OK) goto finish;
     intervals = document_intervals(lengths, num_documents, shape->q_len);
     if (!intervals) {
-        status = sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: the documents of %d tokens", shape->q_len);
+        status = sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for the documents of %d tokens", shape->q_len);
         goto finish;
     }
     interval_rule rule = {.keys = listed_keys, .values = intervals};

@@ -48,7 +48,7 @@ saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **res
     saccade_status status = check_shape(shape);
     if (status != SACCADE_OK) return status;
     saccade_block_mask *mask = calloc(1, sizeof *mask);
-    if (!mask) return sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: %zu bytes", sizeof *mask);
+    if (!mask) return sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for a block mask");
     atomic_init(&mask->references, 1);
     mask->shape = *shape;
     mask->shape.batch = sac_max(1, shape->batch);

@@ -144,7 +144,8 @@ static saccade_status transpose(saccade_context *ctx, saccade_block_mask *mask) 
     mask->col_offsets = sac_buffer_new((size_t)(heads * mask->num_kv_blocks + 1) * sizeof *mask->col_offsets);
     mask->col_entries = sac_buffer_new((size_t)total * sizeof *mask->col_entries);
     if (!mask->col_offsets || !mask->col_entries)
-        return sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: the transpose of %lld blocks", (long long)total);
+        return sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for the transpose of %lld blocks",
+                        (long long)total);
     mask->col_offsets[0] = 0;
 #pragma omp parallel for num_threads(ctx->num_threads) if (heads > 1)
     for (int64_t head = 0; head < heads; head++) transpose_head(mask, head);
@@ -165,7 +166,7 @@ static int32_t choose_splits(const saccade_block_mask *mask, int64_t rows, int32
 }
 
 static saccade_status no_memory(const listing *job) {
-    return sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: the lists of %lld block rows",
+    return sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for the lists of %lld block rows",
                     (long long)(job->num_pieces / job->splits));
 }
 
@@ -187,8 +188,7 @@ static saccade_status check_memory(int64_t blocks) {
     const double machine = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / gib;
     if (needed <= machine) return SACCADE_OK;
     return sac_fail(SACCADE_OUT_OF_MEMORY,
-                    "block mask: %lld listed blocks need %.1f GiB, but this machine has %.1f; larger blocks "
-                    "are fewer",
+                    "%lld listed blocks need %.1f GiB, but this machine has %.1f; larger blocks are fewer",
                     (long long)blocks, needed, machine);
 }
 

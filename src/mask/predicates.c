@@ -129,7 +129,7 @@ static saccade_status take_value(saccade_block_mask *mask, int32_t slot, const s
         return SACCADE_OK;
     }
     void *copy = sac_buffer_new(size);
-    if (!copy) return sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: %zu bytes for %s", size, input->name);
+    if (!copy) return sac_fail(SACCADE_OUT_OF_MEMORY, "no memory: %zu bytes for %s", size, input->name);
     if (size) memcpy(copy, value->data, size);
     mask->aux.tensor[slot].data = mask->owned[slot] = copy;
     return SACCADE_OK;

@@ -101,7 +101,7 @@ static saccade_status store_bits(saccade_context *ctx, const saccade_block_mask 
         }
         free(answer);
     }
-    return failed ? sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: rows of %zu keys", width) : SACCADE_OK;
+    return failed ? sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for rows of %zu keys", width) : SACCADE_OK;
 }
 
 saccade_status sac_mask_store_partial(saccade_context *ctx, saccade_block_mask *mask) {
@@ -114,7 +114,7 @@ saccade_status sac_mask_store_partial(saccade_context *ctx, saccade_block_mask *
     uint8_t *bits = sac_buffer_new((size_t)partial * block_bytes);
     saccade_status status = SACCADE_OK;
     if (!slots || !bits)
-        status = sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: the bits of %lld blocks", (long long)partial);
+        status = sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for the bits of %lld blocks", (long long)partial);
     if (status == SACCADE_OK) {
         number_partial(mask, slots);
         status = store_bits(ctx, mask, slots, bits);
@@ -139,7 +139,7 @@ saccade_status sac_mask_decided(saccade_context *ctx, saccade_block_mask **decid
             "%s: has PARTIAL blocks but no mask_mod of its own; what it hides is known only at the call",
             name);
     saccade_block_mask *twin = calloc(1, sizeof *twin);
-    if (!twin) return sac_fail(SACCADE_OUT_OF_MEMORY, "block mask: %zu bytes", sizeof *twin);
+    if (!twin) return sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for a block mask");
     memcpy(twin, mask, sizeof *twin);
     atomic_init(&twin->references, 1);
     twin->row_offsets = sac_buffer_retain(mask->row_offsets);
