@@ -29,8 +29,22 @@ typedef struct row_tiles {
     ptx_smem q, dout, k, v;
 } row_tiles;
 
-SAC_FN int lane_row(void) { return threadIdx.x / 32 * 16 * MT + threadIdx.x % 32 / 4; }
+SAC_FN int warp_row(void) { return threadIdx.x / 32 * 16 * MT; }
+SAC_FN int lane_row(void) { return warp_row() + threadIdx.x % 32 / 4; }
 SAC_FN int lane_column(void) { return threadIdx.x % 4 * 2; }
+
+/* What the rows of this lane have to know. */
+SAC_FN void load_stats(bwd_row (&stats)[MT][2], const sac_attention_args *args, const sac_portable_plan *plan,
+                       const work_piece *w, sac_sequence seq, sac_range rows) {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int r = lane_row() + 16 * m + 8 * half;
+            stats[m][half] = bwd_row_of(args, plan, w->b, w->h + head_of_row(plan, r), seq,
+                                        rows.begin + query_of_row(plan, r), rows.end);
+        }
+}
 
 /* dP to dS, or, where only delta is wanted, into this lane's part of it. s: the raw products. */
 template <bool MASKED>
@@ -60,6 +74,31 @@ SAC_FN void score_grads(score_acc &dp, float (&delta)[MT][2], const score_acc &s
 #endif
                 }
         }
+}
+
+/* s = q k^T, dp = dout v^T; dq += ds k, or delta += rowsum(p dp). */
+SAC_FN void add_tile(dq_acc &dq, float (&delta)[MT][2], const row_tiles *tiles, const bwd_row (&rows)[MT][2],
+                     const sac_attention_args *args, const sac_portable_plan *plan, const score_place *at,
+                     const sac_band *band, const bwd_tile *t) {
+    score_acc s, dp;
+    acc_clear(s);
+    acc_clear(dp);
+    gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(
+        s, tiles->q + warp_row() * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
+        tiles->k + lane_offset_b<K_INNER, D_PITCH>());
+    gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
+        dp, tiles->dout + warp_row() * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
+        tiles->v + lane_offset_b<K_INNER, DV_PITCH>());
+    const bool masked = bwd_tile_masked(t, plan);
+    masked ? score_grads<true>(dp, delta, s, rows, args, plan, at, band, t)
+           : score_grads<false>(dp, delta, s, rows, args, plan, at, band, t);
+    if (ONLY_DELTA) return;
+    /* NaN of a key has reached dS wherever the key is seen; from K itself it would reach the other rows. */
+    const ptx_smem k_lane = tiles->k + lane_offset_b<K_OUTER, D_PITCH>();
+    if (masked && __any_sync(0xffffffff, acc_not_finite(s)))
+        gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16, true>(dq, dp, k_lane);
+    else
+        gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp, k_lane);
 }
 
 /* A DIAGONAL tile has one key a row: two dot products instead of tiles. */
@@ -157,18 +196,10 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     const sac_band band = sac_band_make(&args.band, seq.q_len, seq.k_len);
     const score_place at = score_place_of(&args, w.b, w.h, seq);
     bwd_row stats[MT][2];
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int r = lane_row() + 16 * m + 8 * half;
-            stats[m][half] = bwd_row_of(&args, &plan, w.b, w.h + head_of_row(&plan, r), seq,
-                                        rows.begin + query_of_row(&plan, r), rows.end);
-        }
+    load_stats(stats, &args, &plan, &w, seq, rows);
 
-    const int warp_row = threadIdx.x / 32 * 16 * MT;
-    const uint32_t parts = score_parts_of(&args, rows, query_of_row(&plan, warp_row),
-                                          query_of_row(&plan, warp_row + 16 * MT - 1));
+    const uint32_t parts = score_parts_of(&args, rows, query_of_row(&plan, warp_row()),
+                                          query_of_row(&plan, warp_row() + 16 * MT - 1));
     dq_acc dq;
     float delta[MT][2] = {};
     acc_clear(dq);
@@ -191,25 +222,7 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
         }
 #endif
         if (!score_tile_is_for(&tile, parts)) continue;
-        score_acc s, dp;
-        acc_clear(s);
-        acc_clear(dp);
-        gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(
-            s, tiles.q + warp_row * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>(),
-            tiles.k + lane_offset_b<K_INNER, D_PITCH>());
-        gemm<K_INNER, DV_PITCH, K_INNER, DV_PITCH, DV_PADDED / 16>(
-            dp, tiles.dout + warp_row * DV_PITCH * sizeof(element) + lane_offset_a<K_INNER, DV_PITCH>(),
-            tiles.v + lane_offset_b<K_INNER, DV_PITCH>());
-        const bool masked = bwd_tile_masked(&around, &plan);
-        masked ? score_grads<true>(dp, delta, s, stats, &args, &plan, &at, &band, &around)
-               : score_grads<false>(dp, delta, s, stats, &args, &plan, &at, &band, &around);
-        if (ONLY_DELTA) continue;
-        /* NaN of a key has reached dS wherever the key is seen; from K itself it would reach the other rows. */
-        const ptx_smem k_lane = tiles.k + lane_offset_b<K_OUTER, D_PITCH>();
-        if (masked && __any_sync(0xffffffff, acc_not_finite(s)))
-            gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16, true>(dq, dp, k_lane);
-        else
-            gemm_from_acc<K_OUTER, D_PITCH, KV_TILE / 16>(dq, dp, k_lane);
+        add_tile(dq, delta, &tiles, stats, &args, &plan, &at, &band, &around);
     }
 #if ONLY_DELTA
     store_delta(delta, &plan, w.h, first_row + (args.len_q.cu_seqlens ? 0 : (int64_t)w.b * args.len_q.seqlen),
