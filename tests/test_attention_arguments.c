@@ -143,6 +143,28 @@ static void sizes_that_overflow_are_refused(void **state) {
     assert_refused(check(Q, &shapeless, V, OUT, LSE, NULL, &call), "k: has 4 dimensions, but shape is NULL");
 }
 
+static void requests_made_by_hand_are_checked_too(void **state) {
+    (void)state;
+    saccade_context *ctx;
+    saccade_request request, wrong;
+    assert_int_equal(saccade_context_create(&ctx, NULL), SACCADE_OK);
+    assert_int_equal(saccade_request_from_call(&request, Q, K, V, NULL, NULL), SACCADE_OK);
+    assert_int_equal(saccade_select_backend(ctx, &request, NULL), SACCADE_OK);
+    wrong = request;
+    wrong.num_kv_heads = -1;
+    assert_refused(saccade_select_backend(ctx, &wrong, NULL), "request.num_kv_heads: -1");
+    wrong = request;
+    wrong.batch = INT64_MAX;
+    assert_refused(saccade_select_backend(ctx, &wrong, NULL), "request.batch: 9223372036854775807");
+    wrong = request;
+    wrong.seqlen_k = INT64_MAX / 4;
+    assert_refused(saccade_select_backend(ctx, &wrong, NULL), "request.seqlen_k: ");
+    wrong = request;
+    wrong.head_dim_v = INT32_MIN;
+    assert_refused(saccade_select_backend(ctx, &wrong, NULL), "request.head_dim_v: -2147483648");
+    saccade_context_destroy(ctx);
+}
+
 static saccade_status check_packed(int32_t *cu_q, int32_t *cu_k, int32_t *used,
                                    const saccade_attention_params *more) {
     sac_attention_call call;
@@ -176,6 +198,29 @@ static void refuses_one_cu_seqlens_without_the_other(void **state) {
     int32_t cu[] = {0, 3};
     saccade_attention_params params = {.cu_seqlens_k = SACCADE_TENSOR(cu, SACCADE_I32, 2)};
     assert_refused(check(Q, K, V, OUT, LSE, &params, &call), "cu_seqlens_q: is NULL");
+}
+
+static void refuses_cu_seqlens_of_other_shapes(void **state) {
+    (void)state;
+    sac_attention_call call;
+    int32_t cu[] = {0, 3};
+    DLTensor shapeless = *SACCADE_TENSOR(cu, SACCADE_I32, 2);
+    shapeless.shape = NULL;
+    const struct {
+        const DLTensor *cu;
+        const char *words;
+    } wrong[] = {{SACCADE_TENSOR(cu, SACCADE_I32, 1, 2), "cu_seqlens_q: shape is (1, 2), expected (B + 1)"},
+                 {SACCADE_TENSOR(cu, SACCADE_I32, 0), "cu_seqlens_q: 0 entries, 1 to 2147483647 are allowed"},
+                 {SACCADE_TENSOR(cu, SACCADE_I64, 2), "cu_seqlens_q: dtype is int64, expected int32"},
+                 {&shapeless, "cu_seqlens_q: has 1 dimensions, but shape is NULL"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        saccade_attention_params params = {.cu_seqlens_q = wrong[i].cu, .cu_seqlens_k = wrong[i].cu};
+        assert_refused(check(SACCADE_TENSOR(q, SACCADE_F32, 6, 4, 16),
+                             SACCADE_TENSOR(k, SACCADE_F32, 10, 2, 16),
+                             SACCADE_TENSOR(v, SACCADE_F32, 10, 2, 8),
+                             SACCADE_TENSOR(out, SACCADE_F32, 6, 4, 8), NULL, &params, &call),
+                       wrong[i].words);
+    }
 }
 
 static void refuses_values_without_meaning(void **state) {
@@ -217,8 +262,10 @@ int main(void) {
         cmocka_unit_test(refuses_strides_it_cannot_honour),
         cmocka_unit_test(refuses_missing_and_misaligned_data),
         cmocka_unit_test(sizes_that_overflow_are_refused),
+        cmocka_unit_test(requests_made_by_hand_are_checked_too),
         cmocka_unit_test(refuses_cu_seqlens_that_lie),
         cmocka_unit_test(refuses_one_cu_seqlens_without_the_other),
+        cmocka_unit_test(refuses_cu_seqlens_of_other_shapes),
         cmocka_unit_test(refuses_values_without_meaning),
         cmocka_unit_test(request_says_what_the_call_asks_for),
     };

@@ -66,7 +66,8 @@ typedef struct saccade_backend_report {
 } saccade_backend_report;
 
 /* Returns OK when at least one backend (the pinned one, if pinned) serves the request, else UNSUPPORTED; the
- * report is given either way unless NULL. */
+ * report is given either way unless NULL. Errors besides: INVALID_ARGUMENT (counts that are negative or overflow; no
+ * such backend to pin), OUT_OF_MEMORY. */
 SACCADE_API saccade_status saccade_select_backend(saccade_context *ctx, const saccade_request *request,
                                                   saccade_backend_report **report);
 SACCADE_API void saccade_backend_report_destroy(saccade_backend_report *report);

@@ -216,10 +216,20 @@ static saccade_status check_both_lengths(const sac_attention_inputs *in, sac_att
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL, but the other cu_seqlens is given",
                         p->cu_seqlens_q ? "cu_seqlens_k" : "cu_seqlens_q");
     if (p->cu_seqlens_q) {
+        static const char *const letters[] = {"B + 1"};
         const DLTensor *cu = p->cu_seqlens_q;
-        if (cu->ndim != 1 || cu->shape[0] < 1 || cu->shape[0] > INT32_MAX)
+        SAC_TRY(sac_tensor_check(cu, &(sac_tensor_spec){.name = "cu_seqlens_q",
+                                                        .dtype = SACCADE_I32,
+                                                        .device = call->device,
+                                                        .ndim = 1,
+                                                        .extent = {-1},
+                                                        .letters = letters,
+                                                        .without_data = in->shapes_only}));
+        if (cu->shape[0] < 1 || cu->shape[0] > INT32_MAX)
             return sac_fail(SACCADE_INVALID_ARGUMENT,
-                            "cu_seqlens_q: expected one dimension of B + 1 >= 1 entries");
+                            "cu_seqlens_q: %" PRId64 " entries, 1 to %d are allowed: where each sequence "
+                            "begins, and the end",
+                            cu->shape[0], INT32_MAX);
         call->args.batch = (int32_t)(cu->shape[0] - 1);
     }
     length_inputs q = {"cu_seqlens_q",  "seqused_q",  "max_seqlen_q",  "q",

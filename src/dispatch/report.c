@@ -79,9 +79,30 @@ fail:
     return status;
 }
 
+static saccade_status check_count(const char *name, int64_t value, int64_t most) {
+    if (value >= 0 && value <= most) return SACCADE_OK;
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "request.%s: %lld, must lie in 0..%lld", name, (long long)value,
+                    (long long)most);
+}
+
+/* As far as rules multiply: what comes from a call is smaller by far. */
+static saccade_status check_request(const saccade_request *r) {
+    const int64_t most = INT32_MAX, rows = INT64_C(1) << 56;
+    SAC_TRY(check_count("batch", r->batch, most));
+    SAC_TRY(check_count("num_heads", r->num_heads, most));
+    SAC_TRY(check_count("num_kv_heads", r->num_kv_heads, most));
+    const int64_t heads = r->num_heads > r->num_kv_heads ? r->num_heads : r->num_kv_heads;
+    const int64_t lists = (r->batch + 1) * (heads + 1);
+    SAC_TRY(check_count("seqlen_q", r->seqlen_q, rows / lists));
+    SAC_TRY(check_count("seqlen_k", r->seqlen_k, rows / lists));
+    SAC_TRY(check_count("head_dim", r->head_dim, most));
+    return check_count("head_dim_v", r->head_dim_v, most);
+}
+
 saccade_status saccade_select_backend(saccade_context *ctx, const saccade_request *request,
                                       saccade_backend_report **report) {
     if (!ctx || !request) return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", ctx ? "request" : "ctx");
+    SAC_TRY(check_request(request));
     if (report) {
         saccade_status status = make_report(ctx, request, report);
         if (status != SACCADE_OK) return status;
