@@ -84,12 +84,13 @@ SAC_FN void add_unfinite(consumer *c, int from) {
     for (int key = 0; key < KV_TILE; key++) {
         if (!warp_has(c->smem->unfinite[c->v.stage][key / 32] >> key % 32 & 1)) continue;
         const int64_t row = (int64_t)row_of(&args->len_k, b) + c->v_begin + key;
+        const uint32_t *pairs = (const uint32_t *)(v + row * args->v.row_stride); /* one address, and not one each */
         const float p[2] = {probability(c, from, 0, key), probability(c, from, 1, key)};
 #pragma unroll
         for (int r = 0; r < 2; r++)
 #pragma unroll
             for (int j = 0; j < HEAD_DIM_V / 8 && p[r] != 0; j++) {
-                const float2 pair = unpack(*(const uint32_t *)(v + row * args->v.row_stride + 8 * j));
+                const float2 pair = unpack(pairs[4 * j]);
                 c->out[4 * j + 2 * r] += p[r] * pair.x;
                 c->out[4 * j + 2 * r + 1] += p[r] * pair.y;
             }
