@@ -13,8 +13,8 @@
 #include "cuda/modifier_text.h"
 #include "shared/tile_walk.h"
 
-/* A row serves head dims up to its own. Registers a thread: producer + consumers * consumer is at most 512, and 504 with
- * two consumers, which is what the CTA is launched with. Last column: what stops the next larger tile. */
+/* A row serves head dims up to its own. Registers a thread: producer + consumers * consumer is at most 512, and 504
+ * with two consumers, which is what the CTA is launched with. Last column: what stops the next larger tile. */
 typedef struct tile_row {
     int32_t head_dim, head_dim_v;
     int32_t consumers; /* warpgroups of 64 query rows */
@@ -31,8 +31,8 @@ static const tile_row tiles[] = {
     {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
 
-/* Modifying scores beside the product with the values takes registers. The producer misses them where it reads lengths or
- * cuts keys, once a query tile. */
+/* Modifying scores beside the product with the values takes registers. The producer misses them where it reads
+ * lengths or cuts keys, once a query tile. */
 static const tile_row modified_tiles[] = {
     {64, 64, 3, 128, 1, 4, 1, 32, 160},  {96, 96, 3, 96, 1, 3, 1, 32, 160},
     {128, 128, 3, 80, 1, 4, 1, 32, 160}, {192, 128, 3, 80, 1, 3, 1, 32, 160},
@@ -129,9 +129,9 @@ static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_atte
     return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
 }
 
-/* Tiles of equal length leave the last round of CTAs partly idle, and few tiles of any length most of them. Cutting the
- * tiles of that round in parts by their keys fills it. Each part costs a pass over its accumulators, counted as PART_COST
- * of a round, and workspace; each has at least MIN_PART key tiles, of a tile that sees the most. */
+/* Tiles of equal length leave the last round of CTAs partly idle, and few tiles of any length most of them. Cutting
+ * the tiles of that round in parts by their keys fills it. Each part costs a pass over its accumulators, counted as
+ * PART_COST of a round, and workspace; each has at least MIN_PART key tiles, of a tile that sees the most. */
 enum { MAX_PARTS = 8, MIN_PART = 4 };
 #define PART_COST 0.02f
 #define WORTH_IT 0.85f /* of a round */
@@ -165,8 +165,9 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     return tail;
 }
 
-/* Under a window each warpgroup sees as many keys as the one before, from 64 further on. Where the key tiles of a query tile
- * begin, before its first key, decides how many of them each multiplies. Classified tiles begin at that key. */
+/* Under a window each warpgroup sees as many keys as the one before, from 64 further on. Where the key tiles of a
+ * query tile begin, before its first key, decides how many of them each multiplies. Classified tiles begin at that
+ * key. */
 static int32_t lead_of(const sac_attention_call *call, const tile_row *t) {
     const sac_attention_args *args = &call->args;
     const sac_band band = sac_band_make(&args->band, args->len_q.seqlen, args->len_k.seqlen);

@@ -1,5 +1,5 @@
-/* attn_fwd_sm90.cu - forward attention on Hopper. CTAs that stay, mostly one a multiprocessor, take query tiles until none
- * is left.
+/* attn_fwd_sm90.cu - forward attention on Hopper. CTAs that stay, mostly one a multiprocessor, take query tiles until
+ * none is left.
  *
  *   producer (one thread)                         consumers (CONSUMERS warpgroups, 64 query rows each)
  *   for each query tile handed out:               for each query tile:
@@ -18,11 +18,11 @@
  * Infinities and NaN among the values of hidden pairs are kept from their rows (attn_fwd_sm90_unfinite.h).
  *
  * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
- * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a variant
- * computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD, SCORE_MOD,
- * SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that is not
- * positive), RAGGED (lengths come from device memory), SPLIT (the keys of the last query tiles are split), CLASSIFIED
- * (mask_tiles.cu has found which tiles the mask_mod hides, and which it leaves whole).
+ * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a
+ * variant computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD,
+ * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that
+ * is not positive), RAGGED (lengths come from device memory), SPLIT (the keys of the last query tiles are split),
+ * CLASSIFIED (mask_tiles.cu has found which tiles the mask_mod hides, and which it leaves whole).
  */
 #include "cuda/kernels/attn_fwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_fwd_sm90_products.h"

@@ -1,7 +1,8 @@
 /* attn_fwd_sm90_diagonal.h - a tile of which each row sees one key at most: its products by hand.
  *
- * Multiplied whole, the tile would be KV_TILE products a row for one that counts. Here a warp multiplies its 16 rows with
- * their 16 keys, and each lane adds its own columns of the one value that a row sees. So such values need no inspection.
+ * Multiplied whole, the tile would be KV_TILE products a row for one that counts. Here a warp multiplies its 16 rows
+ * with their 16 keys, and each lane adds its own columns of the one value that a row sees. So such values need no
+ * inspection.
  */
 #ifndef SAC_ATTN_FWD_SM90_DIAGONAL_H
 #define SAC_ATTN_FWD_SM90_DIAGONAL_H
@@ -19,9 +20,9 @@ SAC_FN const uint8_t *chunk_of(const uint8_t *tile, int rows, int row, int chunk
     return tile + (chunk / 8 * rows + row) * ROW_BYTES + ((chunk ^ row) % 8) * 16;
 }
 
-/* q k of this thread's two rows, each with its own key. They are the diagonals of two products of the warp's 16 rows: with
- * the keys of its first eight rows, and with those of its last. In which order columns are summed is free, so that lanes
- * load whole chunks. */
+/* q k of this thread's two rows, each with its own key. They are the diagonals of two products of the warp's 16 rows:
+ * with the keys of its first eight rows, and with those of its last. In which order columns are summed is free, so
+ * that lanes load whole chunks. */
 SAC_FN void products_of(const consumer *c, const int key[2], float product[2]) {
     const uint8_t *q = c->smem->q[c->q_ring.stage][warpgroup()], *k = c->smem->k[c->k.stage];
     const int row = thread_row() % 64, of_eight = lane_id() / 4;

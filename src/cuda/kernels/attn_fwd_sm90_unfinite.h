@@ -10,7 +10,8 @@
 #include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/ptx/fence.h"
 
-/* One of the eight lanes of a row adds 0 times its part of the row, which is NaN or 0, to sums that are 0 until then. */
+/* One of the eight lanes of a row adds 0 times its part of the row, which is NaN or 0, to sums that are 0 until
+ * then. */
 SAC_FN void add_nothing(uint32_t sum[4], const uint8_t *v, int row) {
 #pragma unroll
     for (int panel = 0; panel < PANELS_V; panel++) {
@@ -46,8 +47,9 @@ SAC_FN void set_unfinite_aside(smem_layout *smem, uint32_t stage) {
     }
 }
 
-/* A warp beside the producer: passes every tile of values in its stages on, or at least the buffer. A stage is always the
- * same inspector's: one that has not seen a stage's turn before could take its barrier for that of the turn to come. */
+/* A warp beside the producer: passes every tile of values in its stages on, or at least the buffer. A stage is always
+ * the same inspector's: one that has not seen a stage's turn before could take its barrier for that of the turn to
+ * come. */
 SAC_FN void inspect_values(smem_layout *smem, uint32_t inspector) {
     static_assert(INSPECTORS <= V_STAGES, "each needs a stage");
     for (ring v = {0, 0};; ring_next(&v, V_STAGES)) {

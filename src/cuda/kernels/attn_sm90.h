@@ -1,5 +1,5 @@
-/* attn_sm90.h - what the Hopper attention kernels share: how their tiles lie in shared memory and arrive there, rings of
- * buffers, rows of a sequence, and how accumulators become rows in memory.
+/* attn_sm90.h - what the Hopper attention kernels share: how their tiles lie in shared memory and arrive there, rings
+ * of buffers, rows of a sequence, and how accumulators become rows in memory.
  *
  * Needs from a variant: DTYPE; RAGGED, lengths come from device memory. */
 #ifndef SAC_ATTN_SM90_H
@@ -77,7 +77,8 @@ SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, in
 }
 
 /* Clears a tile's rows from `first` on. Behind a sequence's last row may lie anything, and 0 times NaN is NaN: every
- * consumer warpgroup clears those rows for itself. Where lengths are the tensor's own, the copy engine has written zeros. */
+ * consumer warpgroup clears those rows for itself. Where lengths are the tensor's own, the copy engine has written
+ * zeros. */
 SAC_FN void clear_rows(uint8_t *tile, int first, int rows, int panels) {
 #pragma unroll 1
     for (int row = first + threadIdx.x % 128 / 8; row < rows; row += 16)

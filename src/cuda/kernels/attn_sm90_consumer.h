@@ -1,5 +1,5 @@
-/* attn_sm90_consumer.h - what the consumers of the kernels that own query tiles have in common: how they come by tiles and
- * give them back; and the roles of a CTA's warpgroups.
+/* attn_sm90_consumer.h - what the consumers of the kernels that own query tiles have in common: how they come by
+ * tiles and give them back; and the roles of a CTA's warpgroups.
  *
  * The including file defines consumer, with the members params, args, smem, q (the record of the query tile at hand),
  * q_ring, k, v and scale_log2; and the four functions declared here.

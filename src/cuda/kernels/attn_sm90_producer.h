@@ -11,7 +11,8 @@ typedef struct producer {
     ring q, k, v;
 } producer;
 
-/* Rows that arrive for a warpgroup: with PACK, those behind the last query of a block keep what they held, and nobody asks. */
+/* Rows that arrive for a warpgroup: with PACK, those behind the last query of a block keep what they held, and nobody
+ * asks. */
 SAC_FN uint32_t q_rows(const kernel_params *params) {
     const sac_block_mask_args *blocks = &params->args.blocks;
     return PACK ? blocks->q_block * blocks->heads_per_list : 64;
@@ -161,8 +162,8 @@ SAC_FN int walk_next(const producer *w, sac_walk *walk, sac_tile *tile) {
 #endif
 }
 
-/* As the consumers want them: forward k leads v by one tile, backward they come together. The first warpgroup to be free
- * finds its first keys. */
+/* As the consumers want them: forward k leads v by one tile, backward they come together. The first warpgroup to be
+ * free finds its first keys. */
 SAC_FN void produce_tile(producer *w) {
     const sac_attention_args *args = &w->params->args;
     q_record *q = &w->smem->q_tile[w->tile];
@@ -203,8 +204,9 @@ SAC_FN int32_t num_units(const kernel_params *params) {
 #endif
 }
 
-/* What the counter's memory held before is cleared by one warp of the first CTA, which then says so: a launch just for
- * that would take longer. Who takes the last tile's ticket takes it back, for graphs that launch the same call again. */
+/* What the counter's memory held before is cleared by one warp of the first CTA, which then says so: a launch just
+ * for that would take longer. Who takes the last tile's ticket takes it back, for graphs that launch the same call
+ * again. */
 SAC_FN void open_counter(const kernel_params *params) {
     if (blockIdx.x > 0) return;
 #if SPLIT

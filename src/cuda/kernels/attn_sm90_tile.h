@@ -101,8 +101,8 @@ SAC_FN int32_t rows_of(const kernel_params *params, int32_t b) {
     return b == params->args.batch ? (int32_t)params->total_q - len->cu_seqlens[b] : sac_rows_of(len, b);
 }
 
-/* A tile's rows are queries of one head. With PACK they are those of all heads that share a block list, so that its keys
- * are read once: row r is query r / heads of head r % heads, counted from the tile's first of each. */
+/* A tile's rows are queries of one head. With PACK they are those of all heads that share a block list, so that its
+ * keys are read once: row r is query r / heads of head r % heads, counted from the tile's first of each. */
 SAC_FN int32_t query_at(const q_record *q, int32_t row) {
     return q->begin + (PACK ? row * q->inverse >> 16 : row);
 }

@@ -6,7 +6,8 @@
 
 #include "shared/types.h"
 
-/* a: 16 x 16 as pairs (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..); b: 16 x 8 as (2t.., g), (2t + 8.., g). */
+/* a: 16 x 16 as pairs (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..); b: 16 x 8 as (2t.., g), (2t + 8..,
+ * g). */
 SAC_FN void ptx_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
         "{%0,%1,%2,%3};"

@@ -47,8 +47,8 @@ SAC_FN uint64_t ptx_wgmma_desc_advance(uint64_t desc, uint32_t bytes) {
 
 /* PTX_WGMMA_SS(name, N, TYPE, MODE) defines name(d, a_desc, b_desc), a and b K-major in shared memory.
  * PTX_WGMMA_SS_MN(name, N, TYPE, MODE) defines the same with b MN-major, PTX_WGMMA_SS_MN_MN with both.
- * PTX_WGMMA_RS_MN(name, N, TYPE, MODE) defines name(d, a, b_desc), a in four registers, b MN-major; PTX_WGMMA_RS, b K-major.
- * TYPE "bf16" or "f16"; MODE PTX_WGMMA_SET (d = a b) or PTX_WGMMA_ADD (d += a b). */
+ * PTX_WGMMA_RS_MN(name, N, TYPE, MODE) defines name(d, a, b_desc), a in four registers, b MN-major; PTX_WGMMA_RS, b
+ * K-major. TYPE "bf16" or "f16"; MODE PTX_WGMMA_SET (d = a b) or PTX_WGMMA_ADD (d += a b). */
 #define PTX_WGMMA_SET "=f", "0"
 #define PTX_WGMMA_ADD "+f", "1"
 #define PTX_WGMMA_SS(name, N, TYPE, MODE) PTX_WGMMA_SS_(name, N, TYPE, "0", "0", MODE)
