@@ -191,6 +191,32 @@ static void calls_without_the_essentials_are_refused(void **state) {
     nsa_problem_free(p);
 }
 
+/* Keys without a query head: a group of none, and gradients of nothing. */
+static void keys_without_query_heads_are_legal(void **state) {
+    (void)state;
+    enum { N = 16, HKV = 2, D = 8, SIZE = N * HKV * D };
+    static float k[SIZE], dk[SIZE], dv[SIZE];
+    memset(dk, 0xff, sizeof dk);
+    memset(dv, 0xff, sizeof dv);
+    DLTensor *q = SACCADE_TENSOR(NULL, SACCADE_F32, 1, N, 0, D),
+             *lse = SACCADE_TENSOR(NULL, SACCADE_F32, 1, 0, N);
+    DLTensor *tk = SACCADE_TENSOR(k, SACCADE_F32, 1, N, HKV, D);
+    saccade_context *ctx;
+    assert_int_equal(saccade_context_create(&ctx, NULL), SACCADE_OK);
+    for (int per = SACCADE_NSA_SELECT_DEFAULT; per <= SACCADE_NSA_PER_GROUP; per++) {
+        saccade_nsa_params params = {.query_tile = 1, .select_per = (saccade_nsa_select_per)per};
+        assert_int_equal(
+            saccade_nsa_forward(ctx, &(saccade_nsa_tensors){.q = q, .k = tk, .v = tk}, q, &params),
+            SACCADE_OK);
+    }
+    saccade_attention_grads grads = {.dout = q,
+                                     .dk = SACCADE_TENSOR(dk, SACCADE_F32, 1, N, HKV, D),
+                                     .dv = SACCADE_TENSOR(dv, SACCADE_F32, 1, N, HKV, D)};
+    assert_int_equal(saccade_attention_backward(ctx, q, tk, tk, q, lse, &grads, NULL), SACCADE_OK);
+    for (int i = 0; i < SIZE; i++) assert_true(dk[i] == 0 && dv[i] == 0);
+    saccade_context_destroy(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_arguments_are_named_and_nothing_is_written),
@@ -198,6 +224,7 @@ int main(void) {
         cmocka_unit_test(lengths_that_lie_are_refused),
         cmocka_unit_test(stages_name_what_they_miss),
         cmocka_unit_test(calls_without_the_essentials_are_refused),
+        cmocka_unit_test(keys_without_query_heads_are_legal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,7 +23,7 @@ static saccade_status check_rules(const saccade_nsa_params *p, sac_nsa_args *arg
     args->score = or_default((int32_t)p->score, per_query ? SAC_NSA_PROBABILITIES : SAC_NSA_LOGITS);
     const bool group =
         p->select_per ? p->select_per == SACCADE_NSA_PER_GROUP : args->score == SAC_NSA_PROBABILITIES;
-    args->heads_per_list = group ? args->group : 1;
+    args->heads_per_list = group ? sac_max(args->group, 1) : 1; /* a group may be of no head */
     args->num_lists = args->num_heads / args->heads_per_list;
     args->started = p->visibility == SACCADE_NSA_STARTED;
     return SACCADE_OK;
