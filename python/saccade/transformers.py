@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .modifier import Modifier
 from .torch._attend import attend, options
-from .torch._ops import Spec
+from .torch._spec import Options, Spec
 
 NAME = "saccade"
 
@@ -71,7 +71,7 @@ def attention_forward(
 @options
 def _spec(deterministic: bool, scale: Optional[float], causal: bool, softcap: Optional[float]) -> Spec:
     aligned = "top_left" if causal else None
-    return Spec(scale, aligned, softcap=softcap or 0.0, deterministic=deterministic)
+    return Spec(Options(scale, aligned, softcap=softcap or 0.0, deterministic=deterministic))
 
 
 def _score_mod(position_bias: Optional[Tensor]) -> Optional[Modifier]:

@@ -179,10 +179,11 @@ def test_compiles_with_numbers_that_torch_holds_as_symbols(device):
 
 
 def test_operators_pass_torchs_own_checks():
-    from saccade.torch._ops import Spec, attention_forward, spec_text
+    from saccade.torch._ops import attention_forward
+    from saccade.torch._spec import Options, Spec, spec_text
 
     q, k, v = qkv("cpu", 5, 5)
-    torch.library.opcheck(attention_forward, (q, k, v, None, [], [], spec_text(Spec(causal="top_left")), [0, 0], 0))
+    torch.library.opcheck(attention_forward, (q, k, v, None, [], [], spec_text(Spec(Options(causal="top_left"))), [0, 0], 0))
 
 
 def test_python_functions_are_modifiers(device):

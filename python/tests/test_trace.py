@@ -53,13 +53,13 @@ def test_integer_arithmetic_is_pythons(left, right):
 
 def test_captured_values_are_no_part_of_the_text():
     def of(window, documents):
-        return trace_mask_mod(lambda b, h, q, kv: (documents[q] == documents[kv]) & (q - kv <= window), "cpu").text
+        return trace_mask_mod(lambda b, h, q, kv: (documents[q] == documents[kv]) & (q - kv <= window), "cpu").program.text
 
     assert of(3, torch.zeros(8)) == of(5, torch.ones(9))
 
 
 def test_text_is_both_c_and_cuda():
-    text = trace_mask_mod(lambda b, h, q, kv: ((q - kv).abs() <= 3) & ~(q == kv) | (b > 0), "cpu").text
+    text = trace_mask_mod(lambda b, h, q, kv: ((q - kv).abs() <= 3) & ~(q == kv) | (b > 0), "cpu").program.text
     assert "const bool" in text and "_Bool" not in text  # CUDA's C++ knows bool only
 
 
@@ -252,7 +252,7 @@ def test_a_mask_must_be_boolean(mod, found):
 
 def test_unused_score_has_no_gradient():
     traced = trace_score_mod(lambda score, b, h, q, kv: 0.5 * q, "cpu")
-    assert traced.grad_text.endswith("return v0; }") or "= 0" in traced.grad_text
+    assert traced.program.grad_text.endswith("return v0; }") or "= 0" in traced.program.grad_text
 
 
 class Traces:
@@ -278,7 +278,7 @@ def test_a_function_is_traced_again_only_where_its_text_may_differ():
         assert traces(same_document(3, documents)).aux[0] is documents
     assert traces.count == 1
     assert traces(same_document(5, tables[0])).aux[1].tolist() == [5]
-    assert "aux_i32" in traces(same_document(3, tables[0].int())).text
+    assert "aux_i32" in traces(same_document(3, tables[0].int())).program.text
     assert traces.count == 3
 
 
@@ -287,7 +287,7 @@ def test_a_tensor_captured_twice_is_not_two_tensors():
         return lambda b, h, q, kv: (first[q] > 0) | (second[kv] > 0)
 
     traces, (a, b) = Traces(), (torch.zeros(8), torch.ones(8))
-    names = [traces(either(*pair)).aux_names[:-1] for pair in ((a, a), (a, b), (b, b))]  # the last holds the zeros
+    names = [traces(either(*pair)).program.aux[:-1] for pair in ((a, a), (a, b), (b, b))]  # the last holds the zeros
     assert [len(n) for n in names] == [1, 2, 1]
     assert traces.count == 2
 

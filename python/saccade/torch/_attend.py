@@ -14,7 +14,8 @@ from ._checks import check_inputs
 from ._device import autocast
 from ._masks import import_lists, torch_lists
 from ._modifiers import NOTHING, Mod, bound
-from ._ops import NUM_OPTIONS, Spec, attention
+from ._ops import attention
+from ._spec import Spec
 
 
 def options(make):
@@ -36,6 +37,15 @@ def options(make):
     return spec_of
 
 
+_autocast_anywhere = torch._C._is_any_autocast_enabled
+
+
+def _tensor(name: str, tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
+    return tensor
+
+
 def attend(
     q: Tensor, k: Tensor, v: Tensor, spec: Spec, with_lse: bool, *, sink: Optional[Tensor] = None,
     score_mod: Mod = None, mask_mod: Mod = None, block_mask: Union[BlockMask, TorchBlockMask, None] = None,
@@ -48,14 +58,12 @@ def attend(
     """
     rank = 3 if "cu_seqlens_q" in tensors else 4
     if not (type(q) is type(k) is type(v) is Tensor and q.dim() == k.dim() == v.dim() == rank):
-        check_inputs(q, k, v, rank == 3, spec.heads_first)
-    q, k, v = autocast(q, k, v)
+        check_inputs(q, k, v, rank == 3, spec.options.heads_first)
+    if _autocast_anywhere():
+        q, k, v = autocast(q, k, v)
     if score_mod is None and mask_mod is None and block_mask is None and not tensors:
         return attention(q, k, v, sink, [], [], spec, max_seqlens, None, with_lse)
-    others = {name: tensor for name, tensor in tensors.items() if tensor is not None} if tensors else {}
-    for name, tensor in others.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
+    others = {name: _tensor(name, tensor) for name, tensor in tensors.items() if tensor is not None} if tensors else {}
     lists, list_blocks = [], ()
     if block_mask is not None and not isinstance(block_mask, BlockMask):
         lists, list_blocks = torch_lists(block_mask), tuple(block_mask.BLOCK_SIZE)
@@ -69,12 +77,10 @@ def attend(
     mask = NOTHING if mask_mod is None else bound("mask", mask_mod, q.device)
     if score.scalars is not None:
         others["score_scalars"] = score.scalars
-    if mask is not NOTHING:
-        if mask.scalars is not None:
-            others["mask_scalars"] = mask.scalars
-        for name, tensor in zip(mask.aux_names, mask.aux):
-            others[f"mask_aux.{name}"] = tensor
-    spec = Spec(*spec[:NUM_OPTIONS], score.text, score.grad_text, score.aux_names, score.scalar_names, mask.text,
-                mask.aux_names, mask.scalar_names, tuple(others), list_blocks)  # fmt: skip
+    if mask.scalars is not None:
+        others["mask_scalars"] = mask.scalars
+    for name, tensor in zip(mask.program.aux, mask.aux):
+        others[f"mask_aux.{name}"] = tensor
+    spec = Spec(spec.options, score.program, mask.program, tuple(others), list_blocks)
     others = [*others.values(), *lists]
     return attention(q, k, v, sink, score.aux, others, spec, max_seqlens, None if lists else block_mask, with_lse)

@@ -14,7 +14,7 @@ from ._attend import attend, options
 from ._checks import check_numbers
 from ._masks import from_torch_lists
 from ._modifiers import Mod
-from ._ops import Spec
+from ._spec import Options, Spec
 
 Window = tuple[Optional[int], Optional[int]]
 AnyBlockMask = Union[BlockMask, TorchBlockMask]
@@ -158,7 +158,7 @@ def _spec(deterministic: bool, scale: Optional[float], causal: bool, window_size
     if causal not in (False, True):
         raise ValueError(f"causal: {causal!r} is neither True nor False; True is aligned to the bottom right")
     aligned = "bottom_right" if causal else None
-    return Spec(scale, aligned, _window(window_size), softcap or 0.0, deterministic, backend)
+    return Spec(Options(scale, aligned, _window(window_size), softcap or 0.0, deterministic, backend))
 
 
 def _window(window_size: Window) -> Optional[tuple[int, int]]:

@@ -16,7 +16,7 @@ from ._checks import check_numbers
 from ._device import Device, device_of
 from ._masks import LISTS, build_from_mod
 from ._modifiers import Mod, as_modifier
-from ._ops import Spec
+from ._spec import Options, Spec
 
 
 def flex_attention(
@@ -43,7 +43,7 @@ def flex_attention(
     if return_aux is not None and return_lse:
         raise ValueError("return_lse: asks for what return_aux asks for, give one of them")
     of_query, of_key = query.shape, key.shape
-    if len(of_query) == len(of_key) == 4:
+    if of_query != of_key and len(of_query) == len(of_key) == 4:
         if of_query[1] != of_key[1] and not enable_gqa:
             raise ValueError(f"query has {of_query[1]} heads and key {of_key[1]}: say enable_gqa=True to share heads")
         if of_query[0] != of_key[0] == 1 == value.shape[0]:
@@ -59,7 +59,7 @@ def flex_attention(
 @options
 def _spec(deterministic: bool, scale: Optional[float], backend: Optional[str]) -> Spec:
     check_numbers(scale)
-    return Spec(scale, deterministic=deterministic, backend=backend, heads_first=True)
+    return Spec(Options(scale, deterministic=deterministic, backend=backend, heads_first=True))
 
 
 def create_block_mask(

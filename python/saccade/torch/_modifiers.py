@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Callable, Union
 
@@ -10,27 +9,27 @@ import torch
 
 from .. import modifier as texts
 from ..modifier import Modifier
-from ._trace import TracedModifier, readable, row_major, trace_mask_mod, trace_score_mod
+from ._spec import NO_PROGRAM, Program
+from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
 from ._trace_cache import trace_once
 
 Mod = Union[Modifier, str, Callable, None]
 _TRACES = {"score": trace_score_mod, "mask": trace_mask_mod}
 
 
-NOTHING = TracedModifier("", "")
+NOTHING = TracedModifier(NO_PROGRAM)
 
 
 def bound(kind: str, function: Union[Modifier, str, Callable], device: torch.device) -> TracedModifier:
     """A modifier as the operators take it. kind: "score" or "mask"."""
     if not isinstance(function, (Modifier, str)):
-        return _traced(kind, function, device)
+        return trace_once(_TRACES[kind], function, device)
     function = texts.as_modifier(kind, function)
     _check_arrays(function)
     values = list(function.scalars.values())
     scalars = torch.tensor(values, dtype=torch.float32, device="cpu") if values else None
-    return TracedModifier(
-        function.text, function.grad_text, tuple(function.aux), list(function.aux.values()), scalars,
-        tuple(function.scalars))  # fmt: skip
+    program = Program(function.text, function.grad_text, tuple(function.aux), tuple(function.scalars))
+    return TracedModifier(program, list(function.aux.values()), scalars)
 
 
 def _check_arrays(modifier: Modifier) -> None:
@@ -48,14 +47,7 @@ def as_modifier(kind: str, function: Union[Modifier, str, Callable], device: tor
     """A modifier as the library's own functions take it."""
     if isinstance(function, (Modifier, str)):
         return texts.as_modifier(kind, function)
-    traced = _traced(kind, function, device)
-    scalars = [] if traced.scalars is None else traced.scalars.tolist()
-    return Modifier(kind, traced.text, grad_text=traced.grad_text, aux=dict(zip(traced.aux_names, traced.aux)),
-                    scalars=dict(zip(traced.scalar_names, scalars)))  # fmt: skip
-
-
-def _traced(kind: str, function: Callable, device: torch.device) -> TracedModifier:
     traced = trace_once(_TRACES[kind], function, device)
-    if not traced.aux or all([row_major(t) for t in traced.aux]):
-        return traced
-    return dataclasses.replace(traced, aux=[readable(t) for t in traced.aux])
+    program, scalars = traced.program, [] if traced.scalars is None else traced.scalars.tolist()
+    return Modifier(kind, program.text, grad_text=program.grad_text, aux=dict(zip(program.aux, traced.aux)),
+                    scalars=dict(zip(program.scalars, scalars)))  # fmt: skip

@@ -1,15 +1,13 @@
 """Attention as torch operators: forward and backward, with fake implementations and autograd.
 
 An operator's schema takes tensors, numbers and strings only, and torch.compile takes a string as a constant. So what
-shapes the computation travels as one JSON text (`Spec`), what may change from call to call as tensors and integers, and
+shapes the computation travels as one JSON text (of a `Spec`), what may change from call to call as tensors and integers, and
 a block mask as its number.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-from typing import NamedTuple, Optional, Sequence
+from typing import Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -23,71 +21,29 @@ from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._checks import no_second_gradients, refuse_transforms
 from ._masks import import_lists
-from ._plan import Plan, plan_of
+from ._plan import Plan, Shape, plan_of
+from ._spec import Program, Spec, load, spec_text
 
 
-class Spec(NamedTuple):
-    """The constant part of a call: AttentionOptions without its tensors, and the names of the tensors beside it."""
-
-    scale: Optional[float] = None
-    causal: Optional[str] = None
-    window: Optional[tuple[int, int]] = None  # aligned to the bottom right
-    softcap: float = 0.0
-    deterministic: bool = False
-    backend: Optional[str] = None
-    heads_first: bool = False  # q, k, v and out are (B, H, N, D)
-    # What follows belongs to the modifiers and tensors of a call.
-    score_text: str = ""
-    score_grad_text: str = ""
-    score_aux: tuple[str, ...] = ()
-    score_scalars: tuple[str, ...] = ()
-    mask_text: str = ""
-    mask_aux: tuple[str, ...] = ()
-    mask_scalars: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()  # names of the operator's `others`, in order
-    list_blocks: tuple[int, ...] = ()  # the block size of PyTorch's lists, which then end the operator's `others`
-
-
-NUM_OPTIONS = Spec._fields.index("score_text")
-
-
-@torch.compiler.assume_constant_result
-def _dump(*spec) -> str:
-    return json.dumps(spec)
-
-
-def spec_text(spec: Spec) -> str:
-    """A Spec as operators take it. Floats by their hex(): torch.compile may hold them as symbols, hex() makes
-    constants of them."""
-    scale = None if spec.scale is None else float(spec.scale).hex()
-    return _dump(*spec._replace(scale=scale, softcap=float(spec.softcap).hex()))
-
-
-@functools.lru_cache(maxsize=1024)
-def _load(text: str) -> Spec:
-    spec = Spec(*(tuple(value) if isinstance(value, list) else value for value in json.loads(text)))
-    scale = None if spec.scale is None else float.fromhex(spec.scale)
-    return spec._replace(scale=scale, softcap=float.fromhex(spec.softcap))
-
-
-def _modifier(kind: str, text: str, grad_text: str, names, aux, scalars: Sequence[str]) -> Optional[Modifier]:
-    if not text:
+def _modifier(kind: str, program: Program, aux: Sequence[CTensor]) -> Optional[Modifier]:
+    if not program.text:
         return None
-    return Modifier(
-        kind, text, grad_text=grad_text, aux=dict(zip(names, aux)), scalars=dict.fromkeys(scalars, 0.0))  # fmt: skip
+    return Modifier(kind, program.text, grad_text=program.grad_text, aux=dict(zip(program.aux, aux)),
+                    scalars=dict.fromkeys(program.scalars, 0.0))  # fmt: skip
 
 
-def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: Spec, max_seqlens, kept: list):
-    """A saccade_attention_params; what it points to is appended to `kept`."""
-    named = dict(zip(s.others, others))
-    mask_aux = [named.pop(f"mask_aux.{name}") for name in s.mask_aux]
+def _params(others: list[CTensor], has_sink: bool, num_aux: int, spec: Spec, max_seqlens, kept: list):
+    """A saccade_attention_params; what it points to is appended to `kept`. others: see _plan_forward."""
+    sink, score_aux = others[0] if has_sink else None, others[has_sink : has_sink + num_aux]
+    named = dict(zip(spec.others, others[has_sink + num_aux :]))
+    mask_aux = [named.pop(f"mask_aux.{name}") for name in spec.mask.aux]
     scalars = {kind: named.pop(f"{kind}_scalars", None) for kind in ("score", "mask")}
+    o = spec.options
     options = AttentionOptions(
-        scale=s.scale, causal=s.causal, window=s.window, window_align="bottom_right", softcap=s.softcap, sink=sink,
+        scale=o.scale, causal=o.causal, window=o.window, window_align="bottom_right", softcap=o.softcap, sink=sink,
         max_seqlen_q=max_seqlens[0], max_seqlen_k=max_seqlens[1],
-        score_mod=_modifier("score", s.score_text, s.score_grad_text, s.score_aux, score_aux, s.score_scalars),
-        mask_mod=_modifier("mask", s.mask_text, "", s.mask_aux, mask_aux, s.mask_scalars),
-        deterministic=s.deterministic, backend=s.backend, **named)  # fmt: skip
+        score_mod=_modifier("score", spec.score, score_aux), mask_mod=_modifier("mask", spec.mask, mask_aux),
+        deterministic=o.deterministic, backend=o.backend, **named)  # fmt: skip
     params = options.to_c(kept)
     for kind, values in scalars.items():
         if values:  # to C these are no tensor, but a pointer among the params
@@ -98,13 +54,16 @@ def _params(sink: CTensor, score_aux: list[CTensor], others: list[CTensor], s: S
 # -- the calls --
 
 
-def _new_outputs(q: Tensor, v: Tensor, heads_first: bool, with_lse: bool = True) -> tuple[Tensor, Optional[Tensor]]:
-    """out is laid out in memory as q is, where it has its shape."""
-    out = torch.empty_like(q) if v.shape[-1] == q.shape[-1] else q.new_empty((*q.shape[:-1], v.shape[-1]))
-    if not with_lse:
-        return out, None
-    *batch, rows, heads, _ = q.shape
-    return out, q.new_empty((*batch, rows, heads) if heads_first else (*batch, heads, rows), dtype=torch.float32)
+def _output_shapes(q: Tensor, v: Tensor, heads_first: bool) -> tuple[Optional[Shape], Shape]:
+    """Of out, None where it is laid out in memory as q is, since it has its shape; and of lse."""
+    *batch, rows, heads, head_dim = q.shape
+    out = None if v.shape[-1] == head_dim else (*q.shape[:-1], v.shape[-1])
+    return out, (*batch, rows, heads) if heads_first else (*batch, heads, rows)
+
+
+def _new_outputs(q: Tensor, out: Optional[Shape], lse: Optional[Shape]) -> tuple[Tensor, Optional[Tensor]]:
+    return (torch.empty_like(q) if out is None else q.new_empty(out),
+            None if lse is None else q.new_empty(*lse, dtype=torch.float32))  # fmt: skip
 
 
 def _describe(tensors: Sequence[Optional[Tensor]], heads_first: bool) -> list[CTensor]:
@@ -112,24 +71,31 @@ def _describe(tensors: Sequence[Optional[Tensor]], heads_first: bool) -> list[CT
     return [CTensor(t.transpose(1, 2) if heads_first and t is not None else t) for t in tensors]
 
 
-def _plan_forward(inputs, outputs, num_aux: int, spec: Spec, max_seqlens: tuple[int, int], with_lse: bool) -> Plan:
-    out, lse = outputs
-    q, k, v, c_out = _describe((*inputs[:3], out), spec.heads_first)
-    sink, *rest, c_lse = (CTensor(t) for t in (*inputs[3:], lse))
-    described = [q, k, v, sink, *rest, c_out, c_lse]
+def _plan_forward(q, k, v, others, has_sink: bool, num_aux: int, spec: Spec, max_seqlens, with_lse: bool) -> Plan:
+    """others: the sink if there is one, the score_aux, and what the operators call others."""
+    heads_first = spec.options.heads_first
+    out_shape, lse_shape = _output_shapes(q, v, heads_first)
+    shapes = out_shape, lse_shape if with_lse else None
+    out, lse = _new_outputs(q, *shapes)
+    inputs = _describe((q, k, v), heads_first)
+    c_out, c_lse = *_describe((out,), heads_first), CTensor(lse)
+    others = [CTensor(t) for t in others]
+    described = [*inputs, *others, c_out, c_lse][: None if with_lse else -1]
     kept: list = [described]
-    params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
-    arguments = (*(t.pointer for t in (q, k, v, c_out, c_lse)), params)
-    note = " (tensors are (B, N, H, D) here)" if spec.heads_first else ""
-    return Plan(lib.saccade_attention_forward, arguments, described, params, kept, note)
+    params = _params(others, has_sink, num_aux, spec, max_seqlens, kept)
+    arguments = (*(t.pointer for t in (*inputs, c_out, c_lse)), params)
+    note = " (tensors are (B, N, H, D) here)" if heads_first else ""
+    return Plan(lib.saccade_attention_forward, arguments, described, params, kept, shapes, note)
 
 
 def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse=True):
     """out and, if wanted, lse."""
-    inputs, outputs = (q, k, v, sink, *score_aux, *others), _new_outputs(q, v, spec.heads_first, with_lse)
-    plan = plan_of(_plan_forward, inputs, outputs, (len(score_aux), spec, max_seqlens, with_lse))
-    plan.run(q.get_device(), (*inputs, *outputs), mask)
-    return outputs
+    has_sink = sink is not None
+    others = (sink, *score_aux, *others) if has_sink else (*score_aux, *others)
+    plan = plan_of(_plan_forward, q, k, v, others, (has_sink, len(score_aux), spec, max_seqlens, with_lse))
+    out, lse = _new_outputs(q, *plan.shapes)
+    plan.run(q.get_device(), (q, k, v, *others, out, lse), mask)
+    return out, lse
 
 
 # Gradients are asked for by the places of their tensors among q, k, v, sink and the score_aux.
@@ -142,11 +108,16 @@ def _new_gradients(q, k, v, sink, score_aux, wanted) -> list[Tensor]:
             else torch.empty(tensors[i].shape, dtype=torch.float32, device=q.device) for i in wanted]
 
 
-def _plan_backward(inputs, outputs, num_aux: int, wanted, spec: Spec, max_seqlens: tuple[int, int]) -> Plan:
-    dout, dlse, out, lse, q, k, v, *rest = inputs
+def _plan_backward(q, k, v, others, wanted, has_dlse: bool, has_sink: bool, num_aux: int, spec: Spec, max_seqlens) -> Plan:
+    """others: dout, out, lse, dlse if there is one, and then those of the forward pass."""
+    dout, out, lse, *others = others
+    dlse = others.pop(0) if has_dlse else None
+    sink = others[0] if has_sink else None
+    outputs = _new_gradients(q, k, v, sink, others[has_sink : has_sink + num_aux], wanted)
     num_dense = sum(i < _NUM_QKV for i in wanted)
-    dout, out, q, k, v, *dense = _describe((dout, out, q, k, v, *outputs[:num_dense]), spec.heads_first)
-    dlse, lse, sink, *rest = (CTensor(t) for t in (dlse, lse, *rest))
+    heads_first = spec.options.heads_first
+    q, k, v, dout, out, *dense = _describe((q, k, v, dout, out, *outputs[:num_dense]), heads_first)
+    lse, dlse, *others = (CTensor(t) for t in (lse, dlse, *others))
     gradients = dense + [CTensor(t) for t in outputs[num_dense:]]
     by_place = {place: gradient.pointer for place, gradient in zip(wanted, gradients)}
     fields = {name: by_place[i] for i, name in enumerate(("dq", "dk", "dv", "dsink")) if i in by_place}
@@ -154,9 +125,9 @@ def _plan_backward(inputs, outputs, num_aux: int, wanted, spec: Spec, max_seqlen
     if max(wanted, default=0) >= _FIRST_AUX:
         fields["daux"] = ffi.new("DLTensor *[]", [by_place.get(_FIRST_AUX + i, ffi.NULL) for i in range(num_aux)])
     grads = ffi.new("saccade_attention_grads *", fields)
-    described = [dout, dlse, out, lse, q, k, v, sink, *rest, *gradients]
-    kept = [described, fields]
-    params = _params(sink, rest[:num_aux], rest[num_aux:], spec, max_seqlens, kept)
+    described = [q, k, v, dout, out, lse, *([dlse] if has_dlse else []), *others, *gradients]
+    kept = [described, dlse, fields]
+    params = _params(others, has_sink, num_aux, spec, max_seqlens, kept)
     arguments = (*(t.pointer for t in (q, k, v, out, lse)), grads, params)
     return Plan(lib.saccade_attention_backward, arguments, described, params, kept)
 
@@ -164,10 +135,11 @@ def _plan_backward(inputs, outputs, num_aux: int, wanted, spec: Spec, max_seqlen
 def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, spec: Spec, max_seqlens,
               mask: Optional[BlockMask]) -> list[Tensor]:
     """The gradients that are wanted, in the order of their places; those of score_aux are fp32."""
-    inputs = (dout, dlse, out, lse, q, k, v, sink, *score_aux, *others)
     outputs = _new_gradients(q, k, v, sink, score_aux, wanted)
-    plan = plan_of(_plan_backward, inputs, outputs, (len(score_aux), tuple(wanted), spec, max_seqlens))
-    plan.run(q.get_device(), (*inputs, *outputs), mask)
+    others = [dout, out, lse, *[t for t in (dlse, sink) if t is not None], *score_aux, *others]
+    constants = (tuple(wanted), dlse is not None, sink is not None, len(score_aux), spec, max_seqlens)
+    plan = plan_of(_plan_backward, q, k, v, others, constants)
+    plan.run(q.get_device(), (q, k, v, *others, *outputs), mask)
     return outputs
 
 
@@ -177,7 +149,7 @@ def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, sp
 def _operators_mask(q: Tensor, k: Tensor, others: Sequence[Tensor], s: Spec, number: int) -> Optional[BlockMask]:
     if not s.list_blocks:
         return BlockMask.numbered(number)
-    rows = 2 if s.heads_first else 1
+    rows = 2 if s.options.heads_first else 1
     return import_lists(others[len(s.others) :], q.shape[rows], k.shape[rows], s.list_blocks)
 
 
@@ -186,14 +158,14 @@ def attention_forward(
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    s = _load(spec)
+    s = load(spec)
     mask = _operators_mask(q, k, others, s, block_mask)
     return _forward(q, k, v, sink, score_aux, others[: len(s.others)], s, tuple(max_seqlens), mask)
 
 
 @attention_forward.register_fake
 def _(q, k, v, sink, score_aux, others, spec, *_):
-    return _new_outputs(q, v, _load(spec).heads_first)
+    return _new_outputs(q, *_output_shapes(q, v, load(spec).options.heads_first))
 
 
 @torch.library.custom_op("saccade::attention_backward", mutates_args=())
@@ -202,7 +174,7 @@ def attention_backward(
     q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Sequence[Tensor], others: Sequence[Tensor],
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> list[Tensor]:  # fmt: skip
-    s = _load(spec)
+    s = load(spec)
     constants = s, tuple(max_seqlens), _operators_mask(q, k, others, s, block_mask)
     return _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others[: len(s.others)], *constants)
 
@@ -219,7 +191,7 @@ def _products(q, k, spec: str, max_seqlens) -> int:
     """Multiplications and additions of a product over one dimension, for each pair of a query and a key."""
     *batch, rows, heads, _ = q
     if batch:
-        queries, keys, heads = (q[2], k[2], q[1]) if _load(spec).heads_first else (rows, k[1], heads)
+        queries, keys, heads = (q[2], k[2], q[1]) if load(spec).options.heads_first else (rows, k[1], heads)
         return 2 * batch[0] * heads * queries * keys
     return 2 * heads * rows * (max_seqlens[1] or k[0])
 
@@ -296,10 +268,13 @@ class _Eager(torch.autograd.Function):
             backward, constants = attention_backward, (spec_text(spec), max_seqlens, mask.number if mask else 0)
         else:
             backward, constants = _backward, (spec, max_seqlens, mask)
-        results = _gradients(ctx, constants, len(spec.score_aux), wanted, dout, dlse, backward)
+        results = _gradients(ctx, constants, len(spec.score.aux), wanted, dout, dlse, backward)
         return *results[:_FIRST_AUX], None, *results[_FIRST_AUX:]
 
 
+_transforms_active = torch._C._are_functorch_transforms_active
+_num_dispatch_modes = torch._C._len_torch_dispatch_stack
+_jit_traces = torch._C._is_tracing
 # Without torch's own apply, which looks for the wrappers of torch.func among the arguments: `attention` knows that
 # there are none.
 _apply_eager = super(torch.autograd.Function, _Eager).apply
@@ -308,17 +283,16 @@ _apply_eager = super(torch.autograd.Function, _Eager).apply
 def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool):
     """out and, if wanted, lse, by the shortest way that autograd, torch.compile and dispatch modes allow."""
     compiling = torch.compiler.is_compiling()
-    if not compiling and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
+    if not compiling and (_transforms_active() or forward_ad._current_level >= 0):
         refuse_transforms(q, k, v, sink, *score_aux)
-    if (compiling or type(q) is not Tensor or q.is_meta or torch._C._len_torch_dispatch_stack()
-            or torch._C._is_tracing()):  # torch.jit.trace  # fmt: skip
+    if compiling or type(q) is not Tensor or q.is_meta or _num_dispatch_modes() or _jit_traces():
         number = mask.number if mask else 0
         return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
     if q.is_neg() or k.is_neg() or v.is_neg():  # views whose memory is not what they are; the dispatcher would know
         q, k, v = (t.resolve_neg() for t in (q, k, v))
-    asked = (q.requires_grad or k.requires_grad or v.requires_grad or sink is not None and sink.requires_grad
-             or score_aux and any(t.requires_grad for t in score_aux))  # fmt: skip
-    if not asked or not torch.is_grad_enabled():
-        return _forward(q, k, v, sink, score_aux, others, spec, max_seqlens, mask, with_lse)
-    result = _apply_eager(q, k, v, sink, (others, spec, max_seqlens, mask, with_lse), *score_aux)
-    return result if with_lse else (result, None)
+    if torch.is_grad_enabled() and (
+            q.requires_grad or k.requires_grad or v.requires_grad or sink is not None and sink.requires_grad
+            or score_aux and any([t.requires_grad for t in score_aux])):  # fmt: skip
+        result = _apply_eager(q, k, v, sink, (others, spec, max_seqlens, mask, with_lse), *score_aux)
+        return result if with_lse else (result, None)
+    return _forward(q, k, v, sink, score_aux, others, spec, max_seqlens, mask, with_lse)

@@ -17,7 +17,7 @@ from ..block_mask import BlockMask
 from ._device import context_on
 
 MOST_PLANS = 1024
-Tensors = Sequence[Optional[Tensor]]
+Shape = tuple[int, ...]
 
 
 class _ThreadsPlans(threading.local):
@@ -29,34 +29,40 @@ _plans = _ThreadsPlans()
 
 
 class Plan:
-    """arguments: what the library's function takes after the context. described: every tensor of the call, in order.
-    params: the saccade_attention_params among the arguments. kept: what all of these point to. note: what to add to an
-    error's text."""
+    """arguments: what the library's function takes after the context. described: every tensor of the call that there
+    is, in order. params: the saccade_attention_params among the arguments. kept: what all of these point to. shapes: of
+    the outputs, as the caller allocates them. note: what to add to an error's text."""
 
-    def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept, note: str = ""):
+    def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept,
+                 shapes: tuple[Optional[Shape], ...] = (), note: str = ""):
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
         self._note = note
         self._mask_number = 0  # of the mask that the params point to, which may be gone meanwhile
-        self._addresses = [(i, t.address) for i, t in enumerate(described) if t.address]
+        self._addresses = [t.address for t in described]
+        self.shapes = shapes
 
-    def run(self, device: int, tensors: Tensors, mask: Optional[BlockMask]) -> None:
-        """device: the number of a GPU, or -1."""
-        for i, address in self._addresses:
-            address[0] = tensors[i].data_ptr()
+    def run(self, device: int, tensors: Sequence[Optional[Tensor]], mask: Optional[BlockMask]) -> None:
+        """device: the number of a GPU, or -1. tensors: in the order of `described`; more are not looked at."""
+        for address, tensor in zip(self._addresses, tensors):
+            address[0] = tensor.data_ptr()
         number = mask.number if mask else 0
         if number != self._mask_number:
             self._mask_number, self._params.block_mask = number, mask.pointer if mask else ffi.NULL
-        check(self._function(context_on(device), *self._arguments), self._note)
+        status = self._function(context_on(device), *self._arguments)
+        if status:
+            check(status, self._note)
 
 
-def plan_of(make: Callable[..., Plan], inputs: Tensors, outputs: Tensors, constants: tuple) -> Plan:
-    """This thread's plan for a call: make(inputs, outputs, *constants), or one made earlier from the like of them.
-    outputs: tensors whose geometry follows from the rest."""
-    key = (make, constants, *[t if t is None else (t.shape, t.stride(), t.dtype, t.device) for t in inputs])
+def plan_of(make: Callable[..., Plan], q: Tensor, k: Tensor, v: Tensor, others: Sequence[Tensor], constants: tuple) -> Plan:
+    """This thread's plan for a call: make(q, k, v, others, *constants), or one made earlier from the like of them."""
+    key = (make, constants, q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
+           v.shape, v.stride(), v.dtype, v.device)  # fmt: skip
+    if others:
+        key += tuple([(t.shape, t.stride(), t.dtype, t.device) for t in others])
     plans = _plans.by_key
     plan = plans.get(key)
     if plan is None:
         if len(plans) >= MOST_PLANS:
             plans.clear()
-        plan = plans[key] = make(inputs, outputs, *constants)
+        plan = plans[key] = make(q, k, v, others, *constants)
     return plan

@@ -6,8 +6,7 @@ one aux tensor of integers or scalars. So a captured value that changes gives th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -15,22 +14,19 @@ from torch.overrides import TorchFunctionMode
 from ._derivatives import reverse
 from ._expression import BOOL, FLOAT, INT, READABLE, Graph, Node, TraceError
 from ._operations import OPERATIONS, operate
+from ._spec import Program
 
 # The aux tensor that holds captured integers.
 INTEGERS = "captured_integers"
 MOST_DIMENSIONS = 4  # of a tensor that the library reads
 
 
-@dataclass
-class TracedModifier:
-    """A modifier's text and the values it reads, in the order of its slots."""
+class TracedModifier(NamedTuple):
+    """A modifier and the values it reads, in the order of its slots."""
 
-    text: str
-    grad_text: str
-    aux_names: tuple[str, ...] = ()
-    aux: list[torch.Tensor] = field(default_factory=list)
+    program: Program
+    aux: Sequence[torch.Tensor] = ()
     scalars: Optional[torch.Tensor] = None  # fp32, on the host
-    scalar_names: tuple[str, ...] = ()
     repeatable: bool = True  # no torch function was computed meanwhile, whose result may differ the next time
 
 
@@ -75,7 +71,7 @@ class _Tracer:
             aux.append(torch.tensor(self.integers, dtype=torch.int64, device=self.device))
         scalars = torch.tensor(self.scalars, dtype=torch.float32, device="cpu") if self.scalars else None
         scalar_names = tuple(f"scalar_{i}" for i in range(len(self.scalars)))  # the text knows them by number
-        return TracedModifier(text, grad_text, tuple(names), aux, scalars, scalar_names, self.repeatable)
+        return TracedModifier(Program(text, grad_text, tuple(names), scalar_names), aux, scalars, self.repeatable)
 
     def backward_text(self, score: Node, result: Node) -> str:
         """dL/d score, and aux_grad for every captured float tensor that asks for a gradient."""

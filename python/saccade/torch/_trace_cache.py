@@ -8,7 +8,6 @@ that reaches anything else, or that computes with a tensor while it is traced, i
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import types
@@ -16,39 +15,44 @@ from typing import Callable, Hashable, Optional
 
 import torch
 
-from ._trace import TracedModifier, row_major
+from ._trace import TracedModifier, readable, row_major
 
 MOST_TRACES = 1024
 _VALUES = (int, str, bytes, type(None), torch.dtype, torch.device)
-_known: dict[Hashable, tuple[TracedModifier, list[Optional[int]]]] = {}
+_known: dict[Hashable, tuple[TracedModifier, list[Optional[int]], bool]] = {}
 
 
 def trace_once(trace: Callable[..., TracedModifier], function: Callable, device: torch.device) -> TracedModifier:
-    """trace(function, device), or the same of an earlier like function over this one's tensors."""
+    """trace(function, device), or the same of an earlier like function over this one's tensors; and those as the library
+    takes them."""
     if torch.compiler.is_compiling():
-        return trace(function, device)
-    reached = _Reached()
+        return _readable(trace(function, device))
+    tensors: list[torch.Tensor] = []
     try:
-        key = trace, device, reached.key(function)
+        key = trace, device, _key(function, tensors, {})
     except _Unknown:
-        return trace(function, device)
+        return _readable(trace(function, device))
     known = _known.get(key)
     if known is not None:
-        traced, places = known
-        if not reached.tensors:
+        traced, places, lie_in_rows = known
+        if not tensors:
             return traced
-        aux = [t if place is None else reached.tensors[place] for t, place in zip(traced.aux, places)]
-        return TracedModifier(
-            traced.text, traced.grad_text, traced.aux_names, aux, traced.scalars, traced.scalar_names)  # fmt: skip
+        aux = [t if place is None else tensors[place] for t, place in zip(traced.aux, places)]
+        traced = TracedModifier(traced.program, aux, traced.scalars)
+        return traced if lie_in_rows else _readable(traced)
     traced = trace(function, device)
     if traced.repeatable:
         if len(_known) >= MOST_TRACES:
             _known.clear()
         # Only what the trace itself made, its captured integers, is kept; the function's tensors are its own.
-        places = [_find(t, reached.tensors) for t in traced.aux]
+        places = [_find(t, tensors) for t in traced.aux]
         own = [t if place is None else None for t, place in zip(traced.aux, places)]
-        _known[key] = dataclasses.replace(traced, aux=own), places
-    return traced
+        _known[key] = traced._replace(aux=own), places, all(row_major(t) for t in traced.aux)
+    return _readable(traced)
+
+
+def _readable(traced: TracedModifier) -> TracedModifier:
+    return traced._replace(aux=[readable(t) for t in traced.aux])
 
 
 class _Unknown(Exception):
@@ -60,56 +64,50 @@ def _find(item, items: list) -> Optional[int]:
 
 
 _MISSING = object()  # a name that is no global: a builtin, or an attribute of something
+_THEMSELVES = {id(value) for value in (torch, math, torch.Tensor, _MISSING)}
 
 
-class _Reached:
-    """What a function reaches: the tensors in order, everything else in a key."""
+def _key(value, tensors: list[torch.Tensor], places: dict[int, int]) -> Hashable:
+    """What a value means to a trace. Tensors that it reaches for the first time are appended to `tensors`. places: of
+    tensors and functions by id, how many were seen before."""
+    if id(value) in _THEMSELVES:
+        return id(value)
+    if isinstance(value, types.FunctionType):
+        return _function_key(value, tensors, places)
+    if isinstance(value, torch.Tensor):
+        place = places.get(id(value))
+        if place is None:
+            place = places[id(value)] = len(places)
+            tensors.append(value)
+        layout = None if row_major(value) else (value.shape, value.stride())
+        return "tensor", place, value.dtype, value.dim(), value.requires_grad, layout
+    if isinstance(value, float):
+        return repr(value)  # NaN equals nothing, and -0.0 equals 0.0
+    if isinstance(value, _VALUES):
+        return type(value), value
+    if isinstance(value, tuple):
+        return tuple([_key(item, tensors, places) for item in value])
+    raise _Unknown
 
-    __slots__ = ("tensors", "_places")
 
-    def __init__(self):
-        self.tensors: list[torch.Tensor] = []
-        self._places: dict[int, int] = {}  # of tensors and functions by id: how many were seen before
-
-    def key(self, value) -> Hashable:
-        if value is torch or value is math or value is torch.Tensor or value is _MISSING:
-            return id(value)
-        if isinstance(value, types.FunctionType):
-            return self._function_key(value)
-        if isinstance(value, torch.Tensor):
-            layout = None if row_major(value) else (value.shape, value.stride())
-            return "tensor", self._place(value), value.dtype, value.dim(), value.requires_grad, layout
-        if isinstance(value, tuple):
-            return tuple(self.key(item) for item in value)
-        if isinstance(value, float):
-            return repr(value)  # NaN equals nothing, and -0.0 equals 0.0
-        if isinstance(value, _VALUES):
-            return type(value), value
-        raise _Unknown
-
-    def _place(self, tensor: torch.Tensor) -> int:
-        if id(tensor) not in self._places:
-            self._places[id(tensor)] = len(self._places)
-            self.tensors.append(tensor)
-        return self._places[id(tensor)]
-
-    def _function_key(self, function: types.FunctionType) -> Hashable:
-        if id(function) in self._places:
-            return "function", self._places[id(function)]
-        self._places[id(function)] = len(self._places)
-        code, defaults, keywords = function.__code__, function.__defaults__, function.__kwdefaults__
-        names, closure = _names(code), function.__closure__
-        if not (names or closure or defaults or keywords):
-            return code
+def _function_key(function: types.FunctionType, tensors: list[torch.Tensor], places: dict[int, int]) -> Hashable:
+    code, closure, defaults = function.__code__, function.__closure__, function.__defaults__
+    names, keywords = _names(code), function.__kwdefaults__
+    if not (names or closure or defaults or keywords):
+        return code
+    if id(function) in places:
+        return "function", places[id(function)]
+    places[id(function)] = len(places)
+    known, reached = function.__globals__, []
+    if closure:
         try:
-            reached = [cell.cell_contents for cell in closure or ()]
+            reached += [cell.cell_contents for cell in closure]
         except ValueError:  # a cell that is still empty
             raise _Unknown from None
-        known = function.__globals__
-        reached += [known.get(name, _MISSING) for name in names]
-        reached += defaults or ()
-        reached += (keywords or {}).values()
-        return code, len(defaults or ()), tuple(keywords or ()), tuple([self.key(value) for value in reached])
+    reached += [known.get(name, _MISSING) for name in names]
+    reached += defaults or ()
+    reached += (keywords or {}).values()
+    return code, len(defaults or ()), tuple(keywords or ()), tuple([_key(value, tensors, places) for value in reached])
 
 
 @functools.lru_cache(maxsize=MOST_TRACES)

@@ -1,0 +1,62 @@
+"""The constant part of an attention call: what torch.compile and the plans of calls hold on to."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import NamedTuple, Optional
+
+import torch
+
+
+class Options(NamedTuple):
+    """AttentionOptions without its tensors."""
+
+    scale: Optional[float] = None
+    causal: Optional[str] = None
+    window: Optional[tuple[int, int]] = None  # aligned to the bottom right
+    softcap: float = 0.0
+    deterministic: bool = False
+    backend: Optional[str] = None
+    heads_first: bool = False  # q, k, v and out are (B, H, N, D)
+
+
+class Program(NamedTuple):
+    """A modifier without the values that it reads."""
+
+    text: str = ""  # "": there is none
+    grad_text: str = ""
+    aux: tuple[str, ...] = ()  # names
+    scalars: tuple[str, ...] = ()
+
+
+NO_PROGRAM = Program()
+
+
+class Spec(NamedTuple):
+    options: Options
+    score: Program = NO_PROGRAM
+    mask: Program = NO_PROGRAM
+    others: tuple[str, ...] = ()  # names of the operator's `others`, in order
+    list_blocks: tuple[int, ...] = ()  # the block size of PyTorch's lists, which then end the operator's `others`
+
+
+@torch.compiler.assume_constant_result
+def _dump(*values: object) -> str:
+    return json.dumps(values)
+
+
+def spec_text(spec: Spec) -> str:
+    """A Spec as operators take it. Floats by their hex(): torch.compile may hold them as symbols, hex() makes
+    constants of them."""
+    scale, causal, window, softcap, *others = spec.options
+    scale = None if scale is None else float(scale).hex()
+    return _dump(scale, causal, window, float(softcap).hex(), *others, *spec.score, *spec.mask, *spec[3:])
+
+
+@functools.lru_cache(maxsize=1024)
+def load(text: str) -> Spec:
+    values = [tuple(value) if isinstance(value, list) else value for value in json.loads(text)]
+    options, score, mask = Options(*values[:7]), Program(*values[7:11]), Program(*values[11:15])
+    scale = None if options.scale is None else float.fromhex(options.scale)
+    return Spec(options._replace(scale=scale, softcap=float.fromhex(options.softcap)), score, mask, *values[15:])
