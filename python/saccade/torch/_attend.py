@@ -75,12 +75,14 @@ def attend(
             lists, list_blocks = [], ()
     score = NOTHING if score_mod is None else bound("score", score_mod, q.device)
     mask = NOTHING if mask_mod is None else bound("mask", mask_mod, q.device)
+    for name, tensor in zip(mask.program.aux, mask.aux):
+        others[f"mask_aux.{name}"] = tensor
+    num_tensors = len(others)
     if score.scalars is not None:
         others["score_scalars"] = score.scalars
     if mask.scalars is not None:
         others["mask_scalars"] = mask.scalars
-    for name, tensor in zip(mask.program.aux, mask.aux):
-        others[f"mask_aux.{name}"] = tensor
-    spec = Spec(spec.options, score.program, mask.program, tuple(others), list_blocks)
+    num_scalars = len(others) - num_tensors
+    spec = Spec(spec.options, score.program, mask.program, tuple(others), num_scalars, list_blocks)
     others = [*others.values(), *lists]
     return attention(q, k, v, sink, score.aux, others, spec, max_seqlens, None if lists else block_mask, with_lse)

@@ -92,7 +92,8 @@ def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Op
     """out and, if wanted, lse."""
     has_sink = sink is not None
     others = (sink, *score_aux, *others) if has_sink else (*score_aux, *others)
-    plan = plan_of(_plan_forward, q, k, v, others, (has_sink, len(score_aux), spec, max_seqlens, with_lse))
+    constants = has_sink, len(score_aux), spec, max_seqlens, with_lse
+    plan = plan_of(_plan_forward, q, k, v, others, spec.num_scalars, constants)
     out, lse = _new_outputs(q, *plan.shapes)
     plan.run(q.get_device(), (q, k, v, *others, out, lse), mask)
     return out, lse
@@ -138,7 +139,7 @@ def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, sp
     outputs = _new_gradients(q, k, v, sink, score_aux, wanted)
     others = [dout, out, lse, *[t for t in (dlse, sink) if t is not None], *score_aux, *others]
     constants = (tuple(wanted), dlse is not None, sink is not None, len(score_aux), spec, max_seqlens)
-    plan = plan_of(_plan_backward, q, k, v, others, constants)
+    plan = plan_of(_plan_backward, q, k, v, others, spec.num_scalars, constants)
     plan.run(q.get_device(), (q, k, v, *others, *outputs), mask)
     return outputs
 

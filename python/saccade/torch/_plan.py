@@ -23,9 +23,11 @@ Shape = tuple[int, ...]
 class _ThreadsPlans(threading.local):
     def __init__(self):
         self.by_key: dict = {}
+        self.latest: dict = {}  # by what made it: the latest one's key, and it
 
 
 _plans = _ThreadsPlans()
+_NONE = None, None
 
 
 class Plan:
@@ -53,16 +55,23 @@ class Plan:
             check(status, self._note)
 
 
-def plan_of(make: Callable[..., Plan], q: Tensor, k: Tensor, v: Tensor, others: Sequence[Tensor], constants: tuple) -> Plan:
-    """This thread's plan for a call: make(q, k, v, others, *constants), or one made earlier from the like of them."""
-    key = (make, constants, q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
+def plan_of(make: Callable[..., Plan], q: Tensor, k: Tensor, v: Tensor, others: Sequence[Tensor], num_scalars: int,
+            constants: tuple) -> Plan:
+    """This thread's plan for a call: make(q, k, v, others, *constants), or one made earlier from the like of them. The
+    last num_scalars of others are alike wherever the constants are the same."""
+    key = (constants, q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
            v.shape, v.stride(), v.dtype, v.device)  # fmt: skip
-    if others:
-        key += tuple([(t.shape, t.stride(), t.dtype, t.device) for t in others])
+    if len(others) > num_scalars:
+        tensors = others[:-num_scalars] if num_scalars else others
+        key += tuple([(t.shape, t.stride(), t.dtype, t.device) for t in tensors])
+    latest_key, plan = _plans.latest.get(make, _NONE)
+    if key == latest_key:  # one layer calls as another did; and this takes no hash
+        return plan
     plans = _plans.by_key
-    plan = plans.get(key)
+    plan = plans.get((make, key))
     if plan is None:
         if len(plans) >= MOST_PLANS:
             plans.clear()
-        plan = plans[key] = make(q, k, v, others, *constants)
+        plan = plans[make, key] = make(q, k, v, others, *constants)
+    _plans.latest[make] = key, plan
     return plan

@@ -38,6 +38,7 @@ class Spec(NamedTuple):
     score: Program = NO_PROGRAM
     mask: Program = NO_PROGRAM
     others: tuple[str, ...] = ()  # names of the operator's `others`, in order
+    num_scalars: int = 0  # of these, at the end: lists of the programs' scalars
     list_blocks: tuple[int, ...] = ()  # the block size of PyTorch's lists, which then end the operator's `others`
 
 
