@@ -1,8 +1,8 @@
 """Attention as torch operators: forward and backward, with fake implementations and autograd.
 
 An operator's schema takes tensors, numbers and strings only, and torch.compile takes a string as a constant. So what
-shapes the computation travels as one JSON text (of a `Spec`), what may change from call to call as tensors and integers, and
-a block mask as its number.
+shapes the computation travels as one JSON text (of a `Spec`), what may change from call to call as tensors and
+integers, and a block mask as its number.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def _new_gradients(q, k, v, sink, score_aux, wanted) -> list[Tensor]:
             else torch.empty(tensors[i].shape, dtype=torch.float32, device=q.device) for i in wanted]
 
 
-def _plan_backward(q, k, v, others, wanted, has_dlse: bool, has_sink: bool, num_aux: int, spec: Spec, max_seqlens) -> Plan:
+def _plan_backward(q, k, v, others, wanted, has_dlse: bool, has_sink: bool, num_aux: int, spec: Spec,
+                   max_seqlens) -> Plan:
     """others: dout, out, lse, dlse if there is one, and then those of the forward pass."""
     dout, out, lse, *others = others
     dlse = others.pop(0) if has_dlse else None

@@ -23,8 +23,8 @@ _known: dict[Hashable, tuple[TracedModifier, list[Optional[int]], bool]] = {}
 
 
 def trace_once(trace: Callable[..., TracedModifier], function: Callable, device: torch.device) -> TracedModifier:
-    """trace(function, device), or the same of an earlier like function over this one's tensors; and those as the library
-    takes them."""
+    """trace(function, device), or the same of an earlier like function over this one's tensors, which are given as the
+    library takes them."""
     if torch.compiler.is_compiling():
         return _readable(trace(function, device))
     tensors: list[torch.Tensor] = []
