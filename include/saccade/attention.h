@@ -96,15 +96,17 @@ typedef struct saccade_attention_grads {
     DLTensor *const *daux;  /* (score_mod's num_aux) fp32, entries may be NULL; or NULL. Overwritten */
 } saccade_attention_grads;
 
-/* Gradients of the forward call with the same q, k, v and params, whose out and lse are given. */
+/* Gradients of the forward call with the same q, k, v and params, whose out and lse are given; those asked for are
+ * overwritten. Errors and asynchrony as for the forward. */
 SACCADE_API saccade_status saccade_attention_backward(saccade_context *ctx, const DLTensor *q,
                                                       const DLTensor *k, const DLTensor *v,
                                                       const DLTensor *out, const DLTensor *lse,
                                                       const saccade_attention_grads *grads,
                                                       const saccade_attention_params *params);
 
-/* Bytes of workspace that the same call needs (data pointers of the tensors are not looked at). grads NULL:
- * the forward. */
+/* Bytes of workspace that the same call needs. grads NULL: the forward. Data pointers of tensors are not looked at, but
+ * those that modifiers read; so max_seqlen, or else the number of tokens, stands for the longest packed sequence.
+ * Errors: INVALID_ARGUMENT, UNSUPPORTED. */
 SACCADE_API saccade_status saccade_attention_workspace(saccade_context *ctx, const DLTensor *q,
                                                        const DLTensor *k, const DLTensor *v,
                                                        const saccade_attention_grads *grads,

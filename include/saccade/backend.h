@@ -72,7 +72,8 @@ SACCADE_API saccade_status saccade_select_backend(saccade_context *ctx, const sa
                                                   saccade_backend_report **report);
 SACCADE_API void saccade_backend_report_destroy(saccade_backend_report *report);
 
-/* The request that saccade_attention_forward (grads NULL) or _backward would make of these arguments. */
+/* The request that saccade_attention_forward (grads NULL) or _backward would make of these arguments. Data pointers of
+ * tensors are not looked at. Errors: INVALID_ARGUMENT, in the words of the call. */
 SACCADE_API saccade_status saccade_request_from_call(saccade_request *request, const DLTensor *q,
                                                      const DLTensor *k, const DLTensor *v,
                                                      const saccade_attention_grads *grads,

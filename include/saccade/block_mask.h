@@ -148,9 +148,9 @@ typedef struct saccade_block_mask_tensors {
     DLTensor *q_num_blocks, *q_indices, *full_q_num_blocks, *full_q_indices;
 } saccade_block_mask_tensors;
 
-/* Writes those that are not NULL. FA4's mask_block_cnt/idx and full_block_cnt/idx are the kv_ four.
- * As in PyTorch, a FULL block cut short by q_len or kv_len counts as PARTIAL, unless the mask carries no mask_mod
- * that could say so. */
+/* Writes those that are not NULL; errors as for builders. FA4's mask_block_cnt/idx and full_block_cnt/idx are the kv_
+ * four. As in PyTorch, a FULL block cut short by q_len or kv_len counts as PARTIAL, unless the mask carries no
+ * mask_mod that could say so. */
 SACCADE_API saccade_status saccade_block_mask_export(const saccade_block_mask *mask,
                                                      const saccade_block_mask_tensors *tensors);
 /* Reads the kv_ four (the full pair may be NULL); a q_ pair that is given must be their transpose. Counts out of

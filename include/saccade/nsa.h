@@ -12,8 +12,9 @@
  *                              queries
  *             summed over the heads of a group when they share one selection
  *   select    the top_k blocks per (b, head or group, tile), in ascending order. Candidates are the blocks complete at
- *             the tile's last query; the block that this query lies in is always selected when it is not complete.
- *             Ties go to the lower index, NaN and -inf never win, fewer candidates give fewer blocks.
+ *             the tile's last query (STARTED: those that start at or before it); the block that this query lies in is
+ *             always selected when it is no candidate, and counts in top_k. Ties go to the lower index, NaN and -inf
+ *             never win, fewer candidates give fewer blocks.
  *   attend    O_cmp over the compressed keys, O_slc over exactly the chosen blocks with j <= i, O_win over
  *             0 <= i - j < window
  *   gate      sigmoid(q . w_gate), w_gate (H, 3, D), branches in the order cmp, slc, win; or gates (B, N, H, 3) as they
@@ -96,8 +97,8 @@ typedef struct saccade_nsa_tensors {
      * floor(T / query_tile) + B, top_k): the tiles of the sequences follow each other. */
     DLTensor *indices;
     DLTensor *lse_cmp, *lse_slc, *lse_win; /* fp32 (B, H, N) or (H, T) */
-    /* Like out: O_cmp, O_slc and O_win, before the gate. Each may be NULL: the backward then makes it again, which takes
-     * the time of that branch's forward instead of the memory. */
+    /* Like out: O_cmp, O_slc and O_win, before the gate. Each may be NULL: the backward then makes it again, which
+     * takes the time of that branch's forward instead of the memory. */
     DLTensor *out_cmp, *out_slc, *out_win;
 } saccade_nsa_tensors;
 
@@ -112,7 +113,9 @@ typedef struct saccade_nsa_grads {
     DLTensor *dw_k, *dw_v, *dw_gate, *dgates; /* like theirs, fp32; NULL: not wanted */
 } saccade_nsa_grads;
 
-/* Gradients of the forward call with the same inputs and params, whose saved tensors are given. */
+/* Gradients of the forward call with the same inputs and params, whose saved tensors are given. On the host indices
+ * that no forward gives are INVALID_ARGUMENT; on a GPU they are trusted. Other errors and asynchrony as for the
+ * forward. */
 SACCADE_API saccade_status saccade_nsa_backward(saccade_context *ctx, const saccade_nsa_tensors *t,
                                                 const saccade_nsa_grads *grads,
                                                 const saccade_nsa_params *params);
@@ -122,7 +125,10 @@ SACCADE_API saccade_status saccade_nsa_workspace(saccade_context *ctx, const sac
                                                  const saccade_nsa_grads *grads,
                                                  const saccade_nsa_params *params, size_t *bytes);
 
-/* ---- the stages by themselves, with the same tensors and params ---- */
+/* ---- the stages by themselves, with the same tensors and params ----
+ *
+ * For whoever composes them otherwise. Errors and asynchrony as for the whole; a tensor that a stage reads or writes
+ * must be there, the others of t may be NULL but q, k and v. None needs more workspace than the forward. */
 
 /* Writes k_cmp and v_cmp. */
 SACCADE_API saccade_status saccade_nsa_compress(saccade_context *ctx, const saccade_nsa_tensors *t,
@@ -134,7 +140,7 @@ SACCADE_API saccade_status saccade_nsa_score_blocks(saccade_context *ctx, const 
 /* Reads q and k_cmp; writes indices. */
 SACCADE_API saccade_status saccade_nsa_select(saccade_context *ctx, const saccade_nsa_tensors *t,
                                               const saccade_nsa_params *params);
-/* out = the gated sum of three branches' outputs. */
+/* out = the gated sum of three branches' outputs, each like out. Reads q where there is a w_gate. */
 SACCADE_API saccade_status saccade_nsa_gate(saccade_context *ctx, const saccade_nsa_tensors *t,
                                             const DLTensor *out_cmp, const DLTensor *out_slc,
                                             const DLTensor *out_win, DLTensor *out,

@@ -9,6 +9,14 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static sac_driver driver;
 static char missing[256]; /* why there is no driver; empty: there is one */
 
+/* Of CUDA 11 and earlier: they load no code of the compilers that are served (nvrtc.c). */
+static void say_too_old(const char *symbol) {
+    int version = 0;
+    if (driver.driver_version) driver.driver_version(&version);
+    snprintf(missing, sizeof missing, "the NVIDIA driver is of CUDA %d.%d; needed: 12.0 (it lacks %s)",
+             version / 1000, version % 1000 / 10, symbol);
+}
+
 static void open_driver(void) {
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!library) {
@@ -17,7 +25,7 @@ static void open_driver(void) {
     }
 #define FIND(name, symbol, arguments)                                                                        \
     if (!(driver.name = (CUresult(*) arguments)dlsym(library, symbol))) {                                    \
-        snprintf(missing, sizeof missing, "the NVIDIA driver is too old: it lacks %s", symbol);              \
+        say_too_old(symbol);                                                                                 \
         return;                                                                                              \
     }
     SAC_DRIVER_TABLE(FIND)
