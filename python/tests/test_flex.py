@@ -56,6 +56,26 @@ def assert_same_lists(mine, other):
         assert rows(counts[0], indices[0]) == rows(counts[1], indices[1]), name
 
 
+@pytest.mark.parametrize("block_size", [32, (64, 32)])
+def test_masks_may_be_made_inside_of_what_is_compiled(block_size, device):
+    def attend(q, k, v, lengths, window):
+        def mask_mod(b, h, i, j):
+            return torch.le(i - j, window) & (i >= j) & (j < lengths[b])
+
+        mask = create_block_mask(mask_mod, B, None, N, N, device, BLOCK_SIZE=block_size)
+        return flex_attention(q, k, v, block_mask=mask)
+
+    inputs = tensors(device)
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    for values, window in (([150, 90], 40), ([N, 10], 7)):
+        lengths = torch.tensor(values, device=device)
+        out, expected = (function(*inputs, lengths, window) for function in (compiled, attend))
+        torch.testing.assert_close(out, expected)
+        grads = [torch.autograd.grad(o.square().sum(), inputs) for o in (out, expected)]
+        for mine, theirs_ in zip(*grads):
+            torch.testing.assert_close(mine, theirs_)
+
+
 @pytest.mark.parametrize("block_size", [32, (64, 32), (32, 64)])
 @pytest.mark.parametrize("mask", MASKS)
 def test_block_mask_lists_are_torchs(device, mask, block_size):

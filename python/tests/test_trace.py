@@ -250,6 +250,16 @@ def test_a_mask_must_be_boolean(mod, found):
         trace_mask_mod(mod, "cpu")
 
 
+def test_any_number_of_numbers_may_be_captured():
+    q, k, v = (torch.randn(1, 1, N, 16) for _ in range(3))
+
+    def score_mod(score, b, h, i, j):
+        return sum(0.125 * n * torch.cos(score + 0.25 * n) for n in range(1, 20))
+
+    expected = score_mod(q @ k.transpose(-1, -2) / 4, 0, 0, 0, 0).softmax(-1) @ v
+    torch.testing.assert_close(flex_attention(q, k, v, score_mod=score_mod), expected, atol=5e-5, rtol=5e-4)
+
+
 def test_unused_score_has_no_gradient():
     traced = trace_score_mod(lambda score, b, h, q, kv: 0.5 * q, "cpu")
     assert traced.program.grad_text.endswith("return v0; }") or "= 0" in traced.program.grad_text

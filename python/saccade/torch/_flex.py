@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.nn.attention import flex_attention as torchs
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
-from ..block_mask import BlockMask
+from ..block_mask import BlockMask, BlockSize
 from ..modifier import Modifier
 from ._attend import attend, options
 from ._checks import check_numbers
 from ._device import Device, device_of
-from ._masks import LISTS, build_from_mod
-from ._modifiers import Mod, as_modifier
-from ._spec import Options, Spec
+from ._masks import LISTS, build_from_mod, new_lists
+from ._modifiers import Mod, as_modifier, bound
+from ._ops import block_mask_lists
+from ._spec import Options, Spec, spec_text
 
 
 def flex_attention(
@@ -70,15 +71,31 @@ def create_block_mask(
     """Classifies every block by evaluating the traced mask_mod on `device`; no dense grid is made. B or H None:
     broadcasts. device None: the GPU where there is one, as in PyTorch. _compile is PyTorch's and changes nothing here.
 
+    Inside torch.compile the result is PyTorch's BlockMask, which has the same methods and serves the same calls; a
+    mask_mod is a Python function there.
+
     On CUDA nothing is copied to or from the host. Lists take memory for every block there is, or for `capacity` blocks
     where that is given; then the call waits for the device, to say when it was too few.
     """
     batch, heads = (1 if n is None else n for n in (B, H))
     device = device_of(device)
+    if torch.compiler.is_compiling():
+        return _compiled_block_mask(mask_mod, (batch, heads, Q_LEN, KV_LEN), device, BLOCK_SIZE, capacity)
     modifier = as_modifier("mask", mask_mod, device)
     mask = build_from_mod(modifier, Q_LEN, KV_LEN, batch, heads, BLOCK_SIZE, device, capacity)
     mask.mask_mod = mask_mod if callable(mask_mod) else None
     return mask
+
+
+def _compiled_block_mask(
+    mask_mod: Mod, shape: tuple[int, int, int, int], device: torch.device, block_size: BlockSize, capacity: int,
+) -> TorchBlockMask:  # fmt: skip
+    """A graph holds tensors, not our masks: the same as PyTorch's lists."""
+    traced = bound("mask", mask_mod, device)
+    pair = (block_size, block_size) if isinstance(block_size, int) else tuple(block_size)
+    spec = spec_text(Spec(Options(), mask=traced.program))
+    lists = block_mask_lists(traced.aux, traced.scalars, spec, shape, pair, device, capacity)
+    return TorchBlockMask(shape[2:], *lists, pair, mask_mod)
 
 
 def to_torch_block_mask(
@@ -90,17 +107,10 @@ def to_torch_block_mask(
     mask_mod = mask_mod or mask.mask_mod
     if mask_mod is None and info.partial + info.diagonal:
         raise ValueError(f"mask_mod: is needed to decide {info.partial + info.diagonal} blocks that are not FULL")
-    tensors = {}
-    blocks = info.num_q_blocks, info.num_kv_blocks
-    for side, rows, columns in (("kv", *blocks), ("q", *reversed(blocks))):
-        for prefix in ("", "full_"):
-            shape = (info.batch, info.num_heads, rows)
-            tensors[f"{prefix}{side}_num_blocks"] = torch.empty(shape, dtype=torch.int32, device=mask.device)
-            tensors[f"{prefix}{side}_indices"] = torch.empty((*shape, columns), dtype=torch.int32, device=mask.device)
-    mask.export(tensors)
-    return TorchBlockMask(
-        seq_lengths=(info.q_len, info.kv_len), BLOCK_SIZE=info.block_size, mask_mod=mask_mod or _always,
-        **{name: tensors[name].to(device or mask.device) for name in LISTS})  # fmt: skip
+    lists = new_lists(info.batch, info.num_heads, (info.num_q_blocks, info.num_kv_blocks), torch.device(mask.device))
+    mask.export(dict(zip(LISTS, lists)))
+    lists = [t.to(device or mask.device) for t in lists]
+    return TorchBlockMask((info.q_len, info.kv_len), *lists, info.block_size, mask_mod or _always)
 
 
 def _always(b, h, q_idx, kv_idx):

@@ -67,6 +67,16 @@ LISTS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices",
          "q_num_blocks", "q_indices", "full_q_num_blocks", "full_q_indices")  # fmt: skip
 
 
+def new_lists(batch: int, num_heads: int, blocks: tuple[int, int], device: torch.device) -> list[Tensor]:
+    """PyTorch's lists of a mask with that many blocks of queries and of keys, to be filled by `export`."""
+    lists = []
+    for rows, columns in (blocks, blocks, blocks[::-1], blocks[::-1]):
+        shape = batch, num_heads, rows
+        lists.append(torch.empty(shape, dtype=torch.int32, device=device))
+        lists.append(torch.empty((*shape, columns), dtype=torch.int32, device=device))
+    return lists
+
+
 def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: int, block_size) -> BlockMask:
     """A block mask of counts and indices, PARTIAL ones and then, unless None, FULL ones, on their device."""
     batch, heads = tensors[0].shape[:2]

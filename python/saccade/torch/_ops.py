@@ -20,7 +20,7 @@ from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
 from ._checks import no_second_gradients, refuse_transforms
-from ._masks import import_lists
+from ._masks import LISTS, build_from_mod, import_lists, new_lists
 from ._plan import Plan, Shape, plan_of
 from ._spec import Program, Spec, load, spec_text
 
@@ -184,6 +184,29 @@ def attention_backward(
 @attention_backward.register_fake
 def _(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, *_):
     return _new_gradients(q, k, v, sink, score_aux, wanted)
+
+
+@torch.library.custom_op("saccade::block_mask_lists", mutates_args=())
+def block_mask_lists(
+    aux: Sequence[Tensor], scalars: Optional[Tensor], spec: str, shape: Sequence[int], block_size: Sequence[int],
+    device: torch.device, capacity: int,
+) -> list[Tensor]:  # fmt: skip
+    """PyTorch's lists of the mask that spec's mask_mod makes of shape (batch, heads, queries, keys)."""
+    program = load(spec).mask
+    values = [] if scalars is None else scalars.tolist()
+    mask_mod = Modifier(
+        "mask", program.text, aux=dict(zip(program.aux, aux)), scalars=dict(zip(program.scalars, values)))  # fmt: skip
+    batch, heads, q_len, kv_len = shape
+    mask = build_from_mod(mask_mod, q_len, kv_len, batch, heads, tuple(block_size), device, capacity)
+    lists = _fake_lists(aux, scalars, spec, shape, block_size, device, capacity)
+    mask.export(dict(zip(LISTS, lists)))
+    return lists
+
+
+@block_mask_lists.register_fake
+def _fake_lists(aux, scalars, spec, shape, block_size, device, capacity):
+    q_blocks, kv_blocks = (-(-length // block) for length, block in zip(shape[2:], block_size))
+    return new_lists(*shape[:2], (q_blocks, kv_blocks), device)
 
 
 # Floating point operations as torch.utils.flop_counter counts those of its own attention: every pair, masked or not.

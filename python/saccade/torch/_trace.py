@@ -16,8 +16,9 @@ from ._expression import BOOL, FLOAT, INT, READABLE, Graph, Node, TraceError
 from ._operations import OPERATIONS, operate
 from ._spec import Program
 
-# The aux tensor that holds captured integers.
-INTEGERS = "captured_integers"
+# The aux tensors that hold captured integers, and floats for which there are no scalars left.
+INTEGERS, FLOATS = "captured_integers", "captured_floats"
+MOST_SCALARS = 16
 MOST_DIMENSIONS = 4  # of a tensor that the library reads
 
 
@@ -69,8 +70,12 @@ class _Tracer:
         if self.integers:
             names.append(INTEGERS)
             aux.append(torch.tensor(self.integers, dtype=torch.int64, device=self.device))
-        scalars = torch.tensor(self.scalars, dtype=torch.float32, device="cpu") if self.scalars else None
-        scalar_names = tuple(f"scalar_{i}" for i in range(len(self.scalars)))  # the text knows them by number
+        values, more = self.scalars[:MOST_SCALARS], self.scalars[MOST_SCALARS:]
+        if more:
+            names.append(FLOATS)
+            aux.append(torch.tensor(more, dtype=torch.float32, device=self.device))
+        scalars = torch.tensor(values, dtype=torch.float32, device="cpu") if values else None
+        scalar_names = tuple(f"scalar_{i}" for i in range(len(values)))  # the text knows them by number
         return TracedModifier(Program(text, grad_text, tuple(names), scalar_names), aux, scalars, self.repeatable)
 
     def backward_text(self, score: Node, result: Node) -> str:
@@ -107,13 +112,18 @@ class _Tracer:
     def scalar(self, value: float) -> Node:
         if torch.compiler.is_compiling():  # perhaps a symbol, which has no text: every use has a slot
             self.scalars.append(value)
-            return self.graph.scalar(len(self.scalars) - 1)
+            return self._scalar_at(len(self.scalars) - 1)
         # Compared as text, since NaN equals nothing and -0.0 equals 0.0.
         known = [repr(s) for s in self.scalars]
         if repr(value) not in known:
             self.scalars.append(value)
             known.append(repr(value))
-        return self.graph.scalar(known.index(repr(value)))
+        return self._scalar_at(known.index(repr(value)))
+
+    def _scalar_at(self, index: int) -> Node:
+        if index < MOST_SCALARS:
+            return self.graph.scalar(index)
+        return self.graph.read(FLOATS, "float32", self.graph.literal(index - MOST_SCALARS))
 
     def node(self, value) -> Node:
         """Whatever the function may compute with, as a node."""
