@@ -270,17 +270,7 @@ static void activations_of_a_trained_model(void **state) {
     (void)state;
     gpu = test_gpu();
     for (int per_query = 0; per_query < 2; per_query++) {
-        nsa_case c = {.name = "sample",
-                      .seqlen = 2048,
-                      .num_heads = 8,
-                      .num_kv_heads = 2,
-                      .head_dim = 64,
-                      .block = 32,
-                      .top_k = 16,
-                      .query_tile = per_query ? 1 : 256,
-                      .inputs = NSA_REAL,
-                      .initial_blocks = per_query,
-                      .local_blocks = 2 * per_query};
+        nsa_case c = nsa_case_of_sample(32, per_query);
         verify(&c, SAC_BF16);
     }
 }

@@ -1,31 +1,14 @@
 /* test_modifier.c - making, checking, sharing, combining and binding modifiers, without compiling any text. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include <saccade/native_modifier.h>
 
 #include "mod/modifier.h"
-
-static saccade_context *ctx;
-
-static int make_context(void **state) {
-    (void)state;
-    return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""});
-}
-
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
+#include "support/cmocka_all.h"
+#include "support/test_context.h"
 
 enum { prefix };
 SACCADE_MASK_MOD(prefix_lm, { return kv_idx < aux_i32(prefix, b) || q_idx >= kv_idx; })
@@ -35,13 +18,6 @@ SACCADE_SCORE_GRAD(biased, {
     aux_grad(0, h * aux_size(0, 1) + kv_idx, grad * scalar(0));
     return grad;
 })
-
-/* A modifier that must be accepted. */
-static saccade_modifier *made(const saccade_modifier_params *params) {
-    saccade_modifier *m = NULL;
-    if (saccade_modifier_create(ctx, &m, params) != SACCADE_OK) fail_msg("%s", saccade_last_error());
-    return m;
-}
 
 /* Parameters that must be refused, with words that name the fault. */
 static void refused(const saccade_modifier_params *params, const char *words) {
@@ -476,5 +452,5 @@ int main(void) {
         cmocka_unit_test(bound_slots_have_offset_extents_and_nothing_beyond),
         cmocka_unit_test(backward_pass_needs_a_gradient),
     };
-    return cmocka_run_group_tests(tests, make_context, end_context);
+    return cmocka_run_group_tests(tests, make_context_without_cache, end_context);
 }

@@ -1,40 +1,22 @@
 /* test_modifier_device.c - the device text of modifiers, compiled by NVRTC, which needs no GPU for it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include <saccade/native_modifier.h>
 
 #include "cuda/nvrtc.h"
 #include "mod/modifier.h"
 #include "shared/embedded.h"
+#include "support/cmocka_all.h"
+#include "support/test_context.h"
 
-static saccade_context *ctx;
 static const sac_nvrtc *nvrtc; /* NULL: not on this machine */
 static const char *no_nvrtc;
 
 static int set_up(void **state) {
-    (void)state;
     nvrtc = sac_nvrtc_get(&no_nvrtc);
-    return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""});
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static saccade_modifier *made(const saccade_modifier_params *params) {
-    saccade_modifier *m = NULL;
-    if (saccade_modifier_create(ctx, &m, params) != SACCADE_OK) fail_msg("%s", saccade_last_error());
-    return m;
+    return make_context_without_cache(state);
 }
 
 static char *device_text(const saccade_modifier *m) {
@@ -212,5 +194,5 @@ int main(void) {
         cmocka_unit_test(slots_of_a_combination_follow_one_another),
         cmocka_unit_test(native_form_without_text_is_refused_for_devices),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, end_context);
 }

@@ -6,12 +6,6 @@
 #include "support/cmocka_all.h"
 #include "support/test_context.h"
 
-static saccade_modifier *made(const saccade_modifier_params *params) {
-    saccade_modifier *modifier = NULL;
-    if (saccade_modifier_create(ctx, &modifier, params) != SACCADE_OK) fail_msg("%s", saccade_last_error());
-    return modifier;
-}
-
 static void mask_row_is_the_text_at_each_key(void **state) {
     (void)state;
     saccade_modifier *mod = made(&(saccade_modifier_params){

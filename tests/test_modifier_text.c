@@ -1,37 +1,19 @@
 /* test_modifier_text.c - texts compiled for the CPU, by every compiler that this machine has. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include <saccade/native_modifier.h>
 
 #include "mod/compile.h"
+#include "support/cmocka_all.h"
+#include "support/test_context.h"
 
 /* Each test runs once with each compiler: its state is the compiler's name. */
-static saccade_context *ctx;
-
-static int make_context(void **state) {
+static int make_context_of(void **state) {
     return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = "", .compiler = *state});
-}
-
-static int end_context(void **state) {
-    (void)state;
-    saccade_context_destroy(ctx);
-    return 0;
-}
-
-static saccade_modifier *made(const saccade_modifier_params *params) {
-    saccade_modifier *m = NULL;
-    if (saccade_modifier_create(ctx, &m, params) != SACCADE_OK) fail_msg("%s", saccade_last_error());
-    return m;
 }
 
 /* A modifier that must compile. */
@@ -434,7 +416,7 @@ static void combination_compiles_its_texts(void **state) {
 /* Runs the tests above with one compiler. */
 static int run_with(const char *compiler) {
 #define TEST(function)                                                                                       \
-    { #function, function, make_context, end_context, (void *)(uintptr_t)compiler }
+    { #function, function, make_context_of, end_context, (void *)(uintptr_t)compiler }
     const struct CMUnitTest tests[] = {
         TEST(compiler_is_reported),
         TEST(expression_and_body_are_the_same_function),

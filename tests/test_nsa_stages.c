@@ -155,17 +155,7 @@ static void better_block_displaces_the_last_of_a_tie(void **state) {
 static void choice_on_activations_of_a_trained_model(void **state) {
     (void)state;
     for (int per_query = 0; per_query < 2; per_query++) {
-        nsa_case c = {.name = "sample",
-                      .seqlen = 2048,
-                      .num_heads = 8,
-                      .num_kv_heads = 2,
-                      .head_dim = 64,
-                      .block = 64,
-                      .top_k = 16,
-                      .query_tile = per_query ? 1 : 256,
-                      .inputs = NSA_REAL,
-                      .initial_blocks = per_query,
-                      .local_blocks = 2 * per_query};
+        nsa_case c = nsa_case_of_sample(64, per_query);
         bench s = set_up(&c, SAC_BF16);
         score_and_select(&s);
         nsa_truth_scores(s.p, s.got.values[NSA_K_CMP], s.exact.values[NSA_SCORES]);

@@ -89,6 +89,20 @@ static void change_keys(nsa_problem *p) {
         }
 }
 
+nsa_case nsa_case_of_sample(int32_t block, bool per_query) {
+    return (nsa_case){.name = "sample",
+                      .seqlen = 2048,
+                      .num_heads = 8,
+                      .num_kv_heads = 2,
+                      .head_dim = 64,
+                      .block = block,
+                      .top_k = 16,
+                      .query_tile = per_query ? 1 : 256,
+                      .inputs = NSA_REAL,
+                      .initial_blocks = per_query,
+                      .local_blocks = 2 * per_query};
+}
+
 nsa_problem *nsa_problem_create(const nsa_case *declared, sac_dtype dtype) {
     nsa_problem *p = allocated(1, sizeof *p);
     p->c = resolve(declared);

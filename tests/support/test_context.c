@@ -10,6 +10,11 @@ int make_context(void **state) {
     return saccade_context_create(&ctx, &(saccade_context_params){.num_threads = 3}) != SACCADE_OK;
 }
 
+int make_context_without_cache(void **state) {
+    (void)state;
+    return saccade_context_create(&ctx, &(saccade_context_params){.cache_dir = ""}) != SACCADE_OK;
+}
+
 int end_context(void **state) {
     (void)state;
     saccade_context_destroy(ctx);
@@ -18,4 +23,10 @@ int end_context(void **state) {
 
 void must(saccade_status status) {
     if (status != SACCADE_OK) fail_msg("%s: %s", saccade_status_text(status), saccade_last_error());
+}
+
+saccade_modifier *made(const saccade_modifier_params *params) {
+    saccade_modifier *modifier = NULL;
+    must(saccade_modifier_create(ctx, &modifier, params));
+    return modifier;
 }

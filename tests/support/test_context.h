@@ -3,15 +3,19 @@
 #ifndef TEST_CONTEXT_H
 #define TEST_CONTEXT_H
 
-#include <saccade/context.h>
+#include <saccade/modifier.h>
 
 extern saccade_context *ctx;
 
-/* Group fixtures. */
+/* Fixtures; of the first two, the second leaves nothing on the disk. */
 int make_context(void **state);
+int make_context_without_cache(void **state);
 int end_context(void **state);
 
 /* The call must succeed; else the test fails with the library's words. */
 void must(saccade_status status);
+
+/* A modifier that must be accepted. */
+saccade_modifier *made(const saccade_modifier_params *params);
 
 #endif
