@@ -4,15 +4,8 @@
 #include <saccade/device_mask.h>
 #include <saccade/nsa.h>
 
-#include <string.h>
-
 #include "support/cmocka_all.h"
 #include "support/test_context.h"
-
-static void refused(saccade_status status, const char *words) {
-    if (status != SACCADE_INVALID_ARGUMENT || !strstr(saccade_last_error(), words))
-        fail_msg("\"%s\" was expected, status %d says: %s", words, (int)status, saccade_last_error());
-}
 
 static float values[64];
 #define TENSOR SACCADE_TENSOR(values, SACCADE_F32, 1, 1, 1, 8)
@@ -21,26 +14,29 @@ static float values[64];
 static void calls_name_what_is_missing(void **state) {
     (void)state;
     size_t bytes;
-    refused(saccade_context_create(NULL, NULL), "ctx: is NULL");
-    refused(saccade_context_set_stream(NULL, NULL), "ctx: is NULL");
-    refused(saccade_attention_forward(NULL, TENSOR, TENSOR, TENSOR, TENSOR, NULL, NULL), "ctx: is NULL");
-    refused(saccade_attention_forward(ctx, NULL, TENSOR, TENSOR, TENSOR, NULL, NULL), "q: is NULL");
-    refused(saccade_attention_forward(ctx, TENSOR, NULL, TENSOR, TENSOR, NULL, NULL), "k: is NULL");
-    refused(saccade_attention_forward(ctx, TENSOR, TENSOR, NULL, TENSOR, NULL, NULL), "v: is NULL");
-    refused(saccade_attention_forward(ctx, TENSOR, TENSOR, TENSOR, NULL, NULL, NULL), "out: is NULL");
-    refused(saccade_attention_backward(ctx, TENSOR, TENSOR, TENSOR, TENSOR, LSE, NULL, NULL),
-            "grads: is NULL");
-    refused(saccade_attention_backward(ctx, TENSOR, TENSOR, TENSOR, TENSOR, NULL,
-                                       &(saccade_attention_grads){.dout = TENSOR}, NULL),
-            "lse: is NULL");
-    refused(saccade_attention_backward(ctx, TENSOR, TENSOR, TENSOR, TENSOR, LSE,
-                                       &(saccade_attention_grads){.dout = NULL}, NULL),
-            "dout: is NULL");
-    refused(saccade_attention_workspace(NULL, TENSOR, TENSOR, TENSOR, NULL, NULL, &bytes), "ctx: is NULL");
-    refused(saccade_attention_workspace(ctx, TENSOR, TENSOR, TENSOR, NULL, NULL, NULL), "bytes: is NULL");
-    refused(saccade_nsa_forward(ctx, NULL, TENSOR, NULL), "t: is NULL");
-    refused(saccade_nsa_forward(ctx, &(saccade_nsa_tensors){0}, NULL, NULL), "out: is NULL");
-    refused(saccade_nsa_workspace(ctx, &(saccade_nsa_tensors){0}, NULL, NULL, NULL), "bytes: is NULL");
+    assert_invalid(saccade_context_create(NULL, NULL), "ctx: is NULL");
+    assert_invalid(saccade_context_set_stream(NULL, NULL), "ctx: is NULL");
+    assert_invalid(saccade_attention_forward(NULL, TENSOR, TENSOR, TENSOR, TENSOR, NULL, NULL),
+                   "ctx: is NULL");
+    assert_invalid(saccade_attention_forward(ctx, NULL, TENSOR, TENSOR, TENSOR, NULL, NULL), "q: is NULL");
+    assert_invalid(saccade_attention_forward(ctx, TENSOR, NULL, TENSOR, TENSOR, NULL, NULL), "k: is NULL");
+    assert_invalid(saccade_attention_forward(ctx, TENSOR, TENSOR, NULL, TENSOR, NULL, NULL), "v: is NULL");
+    assert_invalid(saccade_attention_forward(ctx, TENSOR, TENSOR, TENSOR, NULL, NULL, NULL), "out: is NULL");
+    assert_invalid(saccade_attention_backward(ctx, TENSOR, TENSOR, TENSOR, TENSOR, LSE, NULL, NULL),
+                   "grads: is NULL");
+    assert_invalid(saccade_attention_backward(ctx, TENSOR, TENSOR, TENSOR, TENSOR, NULL,
+                                              &(saccade_attention_grads){.dout = TENSOR}, NULL),
+                   "lse: is NULL");
+    assert_invalid(saccade_attention_backward(ctx, TENSOR, TENSOR, TENSOR, TENSOR, LSE,
+                                              &(saccade_attention_grads){.dout = NULL}, NULL),
+                   "dout: is NULL");
+    assert_invalid(saccade_attention_workspace(NULL, TENSOR, TENSOR, TENSOR, NULL, NULL, &bytes),
+                   "ctx: is NULL");
+    assert_invalid(saccade_attention_workspace(ctx, TENSOR, TENSOR, TENSOR, NULL, NULL, NULL),
+                   "bytes: is NULL");
+    assert_invalid(saccade_nsa_forward(ctx, NULL, TENSOR, NULL), "t: is NULL");
+    assert_invalid(saccade_nsa_forward(ctx, &(saccade_nsa_tensors){0}, NULL, NULL), "out: is NULL");
+    assert_invalid(saccade_nsa_workspace(ctx, &(saccade_nsa_tensors){0}, NULL, NULL, NULL), "bytes: is NULL");
 }
 
 static void masks_name_what_is_missing(void **state) {
@@ -50,32 +46,33 @@ static void masks_name_what_is_missing(void **state) {
     saccade_block_mask *mask = NULL, *made;
     saccade_block_mask_info info;
     bool visible;
-    refused(saccade_block_mask_causal(NULL, &mask, &shape, false), "ctx: is NULL");
-    refused(saccade_block_mask_causal(ctx, NULL, &shape, false), "mask: is NULL");
-    refused(saccade_block_mask_causal(ctx, &mask, NULL, false), "shape: is NULL");
-    refused(saccade_block_mask_documents(ctx, NULL, &shape, lengths, 1), "mask: is NULL");
-    refused(saccade_block_mask_documents(ctx, &mask, &shape, NULL, 1), "lengths: is NULL");
-    refused(saccade_block_mask_prefix_lm(ctx, &mask, &shape, NULL), "prefix: is NULL");
-    refused(saccade_block_mask_from_mod(ctx, &mask, &shape, NULL), "mask_mod: is NULL");
-    refused(saccade_block_mask_from_dense(ctx, &mask, NULL, 8, 8), "visible: is NULL");
-    refused(saccade_block_mask_from_indices(ctx, &mask, &shape, NULL, SACCADE_FULL), "indices: is NULL");
-    refused(saccade_block_mask_import(ctx, &mask, &shape, NULL), "tensors: is NULL");
-    refused(saccade_block_mask_export(NULL, &(saccade_block_mask_tensors){0}), "mask: is NULL");
-    refused(saccade_block_mask_visible(ctx, NULL, 0, 0, 0, 0, &visible), "mask: is NULL");
-    refused(saccade_block_mask_get_info(NULL, &info), "mask: is NULL");
+    assert_invalid(saccade_block_mask_causal(NULL, &mask, &shape, false), "ctx: is NULL");
+    assert_invalid(saccade_block_mask_causal(ctx, NULL, &shape, false), "mask: is NULL");
+    assert_invalid(saccade_block_mask_causal(ctx, &mask, NULL, false), "shape: is NULL");
+    assert_invalid(saccade_block_mask_documents(ctx, NULL, &shape, lengths, 1), "mask: is NULL");
+    assert_invalid(saccade_block_mask_documents(ctx, &mask, &shape, NULL, 1), "lengths: is NULL");
+    assert_invalid(saccade_block_mask_prefix_lm(ctx, &mask, &shape, NULL), "prefix: is NULL");
+    assert_invalid(saccade_block_mask_from_mod(ctx, &mask, &shape, NULL), "mask_mod: is NULL");
+    assert_invalid(saccade_block_mask_from_dense(ctx, &mask, NULL, 8, 8), "visible: is NULL");
+    assert_invalid(saccade_block_mask_from_indices(ctx, &mask, &shape, NULL, SACCADE_FULL),
+                   "indices: is NULL");
+    assert_invalid(saccade_block_mask_import(ctx, &mask, &shape, NULL), "tensors: is NULL");
+    assert_invalid(saccade_block_mask_export(NULL, &(saccade_block_mask_tensors){0}), "mask: is NULL");
+    assert_invalid(saccade_block_mask_visible(ctx, NULL, 0, 0, 0, 0, &visible), "mask: is NULL");
+    assert_invalid(saccade_block_mask_get_info(NULL, &info), "mask: is NULL");
     assert_int_equal(saccade_block_mask_kind(NULL, 0, 0, 0, 0), -1);
-    refused(saccade_block_mask_not(ctx, &mask, NULL), "a: is NULL");
-    refused(saccade_device_mask_causal(ctx, &mask, NULL, false), "params: is NULL");
-    refused(saccade_device_mask_bytes(ctx, &(saccade_device_mask_params){.shape = shape}, NULL),
-            "bytes: is NULL");
-    refused(saccade_device_mask_check(ctx, NULL, NULL), "mask: is NULL");
+    assert_invalid(saccade_block_mask_not(ctx, &mask, NULL), "a: is NULL");
+    assert_invalid(saccade_device_mask_causal(ctx, &mask, NULL, false), "params: is NULL");
+    assert_invalid(saccade_device_mask_bytes(ctx, &(saccade_device_mask_params){.shape = shape}, NULL),
+                   "bytes: is NULL");
+    assert_invalid(saccade_device_mask_check(ctx, NULL, NULL), "mask: is NULL");
     assert_null(mask);
     must(saccade_block_mask_causal(ctx, &made, &shape, false));
-    refused(saccade_block_mask_export(made, NULL), "tensors: is NULL");
-    refused(saccade_block_mask_get_info(made, NULL), "info: is NULL");
-    refused(saccade_block_mask_visible(ctx, made, 0, 0, 0, 0, NULL), "visible: is NULL");
-    refused(saccade_block_mask_and(ctx, &mask, made, NULL), "b: is NULL");
-    refused(saccade_block_mask_and(ctx, NULL, made, made), "mask: is NULL");
+    assert_invalid(saccade_block_mask_export(made, NULL), "tensors: is NULL");
+    assert_invalid(saccade_block_mask_get_info(made, NULL), "info: is NULL");
+    assert_invalid(saccade_block_mask_visible(ctx, made, 0, 0, 0, 0, NULL), "visible: is NULL");
+    assert_invalid(saccade_block_mask_and(ctx, &mask, made, NULL), "b: is NULL");
+    assert_invalid(saccade_block_mask_and(ctx, NULL, made, made), "mask: is NULL");
     saccade_block_mask_destroy(made);
     saccade_block_mask_destroy(NULL);
 }
@@ -86,16 +83,16 @@ static void modifiers_and_reports_name_what_is_missing(void **state) {
     saccade_modifier *modifier = NULL;
     saccade_backend_report *report = NULL;
     saccade_request request;
-    refused(saccade_modifier_create(NULL, &modifier, &params), "ctx: is NULL");
-    refused(saccade_modifier_create(ctx, NULL, &params), "modifier: is NULL");
-    refused(saccade_modifier_create(ctx, &modifier, NULL), "params: is NULL");
-    refused(saccade_modifier_compile(ctx, NULL), "modifier: is NULL");
+    assert_invalid(saccade_modifier_create(NULL, &modifier, &params), "ctx: is NULL");
+    assert_invalid(saccade_modifier_create(ctx, NULL, &params), "modifier: is NULL");
+    assert_invalid(saccade_modifier_create(ctx, &modifier, NULL), "params: is NULL");
+    assert_invalid(saccade_modifier_compile(ctx, NULL), "modifier: is NULL");
     assert_string_equal(saccade_modifier_compiler(NULL), "");
     must(saccade_request_from_call(&request, TENSOR, TENSOR, TENSOR, NULL, NULL));
-    refused(saccade_request_from_call(NULL, TENSOR, TENSOR, TENSOR, NULL, NULL), "request: is NULL");
-    refused(saccade_request_from_call(&request, NULL, TENSOR, TENSOR, NULL, NULL), "q: is NULL");
-    refused(saccade_select_backend(NULL, &request, &report), "ctx: is NULL");
-    refused(saccade_select_backend(ctx, NULL, &report), "request: is NULL");
+    assert_invalid(saccade_request_from_call(NULL, TENSOR, TENSOR, TENSOR, NULL, NULL), "request: is NULL");
+    assert_invalid(saccade_request_from_call(&request, NULL, TENSOR, TENSOR, NULL, NULL), "q: is NULL");
+    assert_invalid(saccade_select_backend(NULL, &request, &report), "ctx: is NULL");
+    assert_invalid(saccade_select_backend(ctx, NULL, &report), "request: is NULL");
     assert_null(modifier);
     assert_null(report);
     saccade_modifier_destroy(NULL);

@@ -1,16 +1,11 @@
 /* mask_check.c - see mask_check.h. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "support/mask_check.h"
 
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "mask/block_mask.h"
-#include "support/mask_check.h"
+#include "support/cmocka_all.h"
 
 const char *shape_text(const saccade_mask_shape *shape) {
     static char text[160];
@@ -137,10 +132,4 @@ void assert_same_blocks(const saccade_block_mask *a, const saccade_block_mask *b
                     fail_msg("%s: block (%d, %d, %d, %d) is of kind %d and %d", shape_text(&info_a.shape),
                              batch, head, row, column, kind_a, kind_b);
             }
-}
-
-void assert_refused(saccade_status found, saccade_status wanted, const char *words) {
-    if (found != wanted || !strstr(saccade_last_error(), words))
-        fail_msg("status %d (wanted %d), message \"%s\" (wanted \"...%s...\")", (int)found, (int)wanted,
-                 saccade_last_error(), words);
 }

@@ -24,9 +24,6 @@ void assert_lists_are_consistent(const saccade_block_mask *mask);
 /* Both masks have the same shape and list the same blocks with the same kinds. */
 void assert_same_blocks(const saccade_block_mask *a, const saccade_block_mask *b);
 
-/* A call that must fail with this status and a message that contains `words`; the mask pointer must stay untouched. */
-void assert_refused(saccade_status found, saccade_status wanted, const char *words);
-
 /* "q 33 kv 130 blocks 16x8 batch 1 heads 1", valid until the next call. */
 const char *shape_text(const saccade_mask_shape *shape);
 

@@ -1,6 +1,8 @@
 /* test_context.c - the shared context. */
 #include "support/test_context.h"
 
+#include <string.h>
+
 #include "support/cmocka_all.h"
 
 saccade_context *ctx;
@@ -23,6 +25,16 @@ int end_context(void **state) {
 
 void must(saccade_status status) {
     if (status != SACCADE_OK) fail_msg("%s: %s", saccade_status_text(status), saccade_last_error());
+}
+
+void assert_refused(saccade_status found, saccade_status wanted, const char *words) {
+    if (found != wanted || !strstr(saccade_last_error(), words))
+        fail_msg("status %d (wanted %d), message \"%s\" (wanted \"...%s...\")", (int)found, (int)wanted,
+                 saccade_last_error(), words);
+}
+
+void assert_invalid(saccade_status found, const char *words) {
+    assert_refused(found, SACCADE_INVALID_ARGUMENT, words);
 }
 
 saccade_modifier *made(const saccade_modifier_params *params) {

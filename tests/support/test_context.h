@@ -15,6 +15,10 @@ int end_context(void **state);
 /* The call must succeed; else the test fails with the library's words. */
 void must(saccade_status status);
 
+/* The call must fail with this status, or with INVALID_ARGUMENT, in these words among others. */
+void assert_refused(saccade_status found, saccade_status wanted, const char *words);
+void assert_invalid(saccade_status found, const char *words);
+
 /* A modifier that must be accepted. */
 saccade_modifier *made(const saccade_modifier_params *params);
 
