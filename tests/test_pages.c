@@ -1,5 +1,5 @@
 /* test_pages.c - what a page of docs/ shows is what its example program says and prints: each block of C stands in
- * the program, each block of text in its output. */
+ * the program, each block of text in its output; and that the other examples find what they say. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -78,8 +78,14 @@ static void block_masks_page_shows_what_its_example_does(void **state) {
     check_page("block_masks");
 }
 
+static void decoding_over_a_cache_is_the_causal_call(void **state) {
+    (void)state;
+    free(run_example("decode"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decoding_over_a_cache_is_the_causal_call),
         cmocka_unit_test(modifiers_page_shows_what_its_example_does),
         cmocka_unit_test(block_masks_page_shows_what_its_example_does),
     };

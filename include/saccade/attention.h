@@ -22,7 +22,8 @@
  * and backward, where dscore passes score_mod, softcap and scale in turn (FlashAttention-2, arXiv 2307.08691):
  *   dv_j  = sum_i p_ij dout_i;  dscore_ij = p_ij (dout_i . v_j - delta_i);  delta_i = dout_i . out_i - dlse_i
  *   dq_i  = sum_j dscore_ij k_j;  dk_j = sum_i dscore_ij q_i;  dsink = -sum_i exp(sink - lse_i) delta_i
- * A row without a visible key gives out = 0, lse = -inf, with a sink too, and no gradient. Empty tensors are legal.
+ * A row without a visible key gives out = 0, lse = -inf, with a sink too, and no gradient; so does one that no sequence
+ * uses, whatever it holds. Empty tensors are legal.
  */
 #ifndef SACCADE_ATTENTION_H
 #define SACCADE_ATTENTION_H
@@ -65,7 +66,7 @@ typedef struct saccade_attention_params {
     const DLTensor *alibi_slopes; /* (H,) or (B, H) fp32: score -= slope * |i + Nk - Nq - j| */
     const DLTensor *cu_seqlens_q; /* (B + 1,) int32, monotone from 0: packed; both or neither */
     const DLTensor *cu_seqlens_k;
-    const DLTensor *seqused_q; /* (B,) int32: rows used of each sequence; NULL: all */
+    const DLTensor *seqused_q; /* (B,) int32: rows used of each sequence, its Nq and Nk; NULL: all */
     const DLTensor *seqused_k;
     int32_t max_seqlen_q; /* packed, lengths in device memory: a bound of the longest; else may be 0 */
     int32_t max_seqlen_k;
