@@ -15,6 +15,10 @@ static void calls_name_what_is_missing(void **state) {
     (void)state;
     size_t bytes;
     assert_invalid(saccade_context_create(NULL, NULL), "ctx: is NULL");
+    saccade_context *none = NULL;
+    assert_invalid(saccade_context_create(&none, &(saccade_context_params){.num_threads = 1 << 20}),
+                   "num_threads: 1048576, must lie in 0..4096");
+    assert_null(none);
     assert_invalid(saccade_context_set_stream(NULL, NULL), "ctx: is NULL");
     assert_invalid(saccade_attention_forward(NULL, TENSOR, TENSOR, TENSOR, TENSOR, NULL, NULL),
                    "ctx: is NULL");

@@ -27,7 +27,7 @@ typedef struct saccade_allocator {
 } saccade_allocator;
 
 typedef struct saccade_context_params {
-    int32_t num_threads;         /* CPU threads; 0: OpenMP's default */
+    int32_t num_threads;         /* CPU threads, at most 4096; 0: OpenMP's default */
     const char *isa;             /* "generic", "avx2", "avx512" or "amx"; NULL: the best here */
     const char *cache_dir;       /* of compiled code; NULL: $XDG_CACHE_HOME/saccade; "": no disk cache */
     const char *compiler;        /* of modifier texts: a C compiler, "libtcc"; NULL: see modifier.h */
@@ -35,8 +35,8 @@ typedef struct saccade_context_params {
     saccade_allocator allocator; /* all zero: malloc, and the driver's allocator on devices */
 } saccade_context_params;
 
-/* params may be NULL: every default. Errors: INVALID_ARGUMENT (isa unknown or not on this machine),
- * OUT_OF_MEMORY. */
+/* params may be NULL: every default. Errors: INVALID_ARGUMENT (num_threads; isa unknown or not on this
+ * machine; half an allocator), OUT_OF_MEMORY. */
 SACCADE_API saccade_status saccade_context_create(saccade_context **ctx,
                                                   const saccade_context_params *params);
 

@@ -10,6 +10,8 @@
 #include "base/error.h"
 #include "base/isa.h"
 
+enum { MOST_THREADS = 4096 }; /* OpenMP ends the process where it cannot make as many as it is asked for */
+
 /* "$XDG_CACHE_HOME/saccade", "$HOME/.cache/saccade", or NULL when neither is set: then nothing is kept on disk. */
 static char *default_cache_dir(void) {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -33,8 +35,9 @@ saccade_status saccade_context_create(saccade_context **result, const saccade_co
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (!result) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: is NULL");
     if (!params) params = &defaults;
-    if (params->num_threads < 0)
-        return sac_fail(SACCADE_INVALID_ARGUMENT, "num_threads: %d is negative", params->num_threads);
+    if (params->num_threads < 0 || params->num_threads > MOST_THREADS)
+        return sac_fail(SACCADE_INVALID_ARGUMENT, "num_threads: %d, must lie in 0..%d", params->num_threads,
+                        (int)MOST_THREADS);
     if (!params->allocator.alloc != !params->allocator.free)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "allocator: alloc and free must be given together");
     saccade_status status = sac_isa_check(params->isa);
