@@ -31,7 +31,9 @@ static int32_t heads_per_tile(const sac_attention_args *args) {
 static int32_t row_block(const sac_attention_args *args, const sac_cpu_plan *plan) {
     const sac_block_mask_args *mask = &args->blocks;
     if (!mask->by_query.offsets) return 0;
-    const int32_t lists = plan->kernels->lanes / (plan->heads_per_tile * mask->q_block);
+    const int64_t rows =
+        (int64_t)plan->heads_per_tile * mask->q_block; /* a block may be longer than any sequence */
+    const int32_t lists = (int32_t)(plan->kernels->lanes / rows);
     const bool together = lists > 1 && mask->kv_block >= MIN_MERGED && !mask->by_query.bits && !mask->period;
     return together ? lists * mask->q_block : mask->q_block;
 }

@@ -55,7 +55,8 @@ int32_t sac_portable_pack(const sac_attention_args *args, int32_t q_tile) {
     if (args->alibi_slopes || args->has_score_mod || args->has_mask_mod) return 1;
     const int32_t alike = blocks->num_heads == 1 ? args->group : blocks->heads_per_list;
     int32_t heads = sac_min(args->group, alike);
-    while (heads > 1 && (args->group % heads || alike % heads || heads * blocks->q_block > q_tile)) heads--;
+    while (heads > 1 && (args->group % heads || alike % heads || (int64_t)heads * blocks->q_block > q_tile))
+        heads--;
     return sac_max(heads, 1);
 }
 

@@ -29,9 +29,11 @@ enum { STRETCH_ROWS = 18 << 10, STRETCH_ROWS_A_THREAD = 9 << 10 };
 
 int32_t sac_nsa_queries_at_once(const saccade_context *ctx, const sac_nsa_call *call) {
     const sac_nsa_args *args = &call->args;
-    const int32_t heads = sac_max(1, args->batch * args->num_heads), tile = args->query_tile;
+    const int64_t heads = (int64_t)args->batch * args->num_heads;
+    const int32_t tile = args->query_tile;
     if (!takes_stretches(call)) return args->len.seqlen;
-    int32_t wanted = sac_max(STRETCH_ROWS, STRETCH_ROWS_A_THREAD * ctx->num_threads) / heads;
+    int32_t wanted = sac_max(STRETCH_ROWS, STRETCH_ROWS_A_THREAD * ctx->num_threads);
+    if (heads) wanted = (int32_t)(wanted / heads);
     if (call->queries_at_once) wanted = call->queries_at_once;
     return sac_min(sac_max(wanted / tile, 1) * tile, args->len.seqlen);
 }
