@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ._context import context
-from ._library import check, ffi, lib
-from ._tensor import Tensor
+from ._library import CData, check, ffi, lib
+from ._tensor import Array, Tensor
 from .block_mask import BlockMask
 from .modifier import Modifier, as_modifier
 
@@ -39,11 +40,11 @@ class AttentionOptions:
 
     _TENSORS = ("sink", "alibi_slopes", "cu_seqlens_q", "cu_seqlens_k", "seqused_q", "seqused_k")
 
-    def to_c(self, kept: list):
+    def to_c(self, kept: list[Any]) -> CData:
         """A saccade_attention_params; what it points to is appended to `kept`."""
         if self.causal not in CAUSAL:
             raise ValueError(f'causal: {self.causal!r} is none of False, True, "top_left", "bottom_right"')
-        fields = {
+        fields: dict[str, Any] = {
             "has_scale": self.scale is not None, "scale": self.scale or 0.0, "causal": CAUSAL[self.causal],
             "softcap": self.softcap, "max_seqlen_q": self.max_seqlen_q, "max_seqlen_k": self.max_seqlen_k,
             "deterministic": self.deterministic}  # fmt: skip
@@ -74,8 +75,8 @@ class AttentionOptions:
         return params
 
 
-def forward(q, k, v, out, lse, options: AttentionOptions) -> None:
+def forward(q: Array, k: Array, v: Array, out: Array, lse: Array, options: AttentionOptions) -> None:
     """Writes out and, unless None, lse."""
-    kept: list = []
+    kept: list[Any] = []
     tensors = [Tensor(t) for t in (q, k, v, out, lse)]
     check(lib.saccade_attention_forward(context(), *(t.pointer for t in tensors), options.to_c(kept)))

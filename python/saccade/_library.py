@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Any
 
-import cffi
+import cffi  # type: ignore[import-untyped]
+
+CData = Any  # what cffi makes: its types are in the C headers, which it reads at run time
 
 
 class SaccadeError(RuntimeError):
@@ -28,7 +31,7 @@ class ArgumentError(SaccadeError, ValueError):
     """An argument is wrong whatever the backend."""
 
 
-def _load():
+def _load() -> tuple[Any, Any]:
     folder = pathlib.Path(os.environ.get("SACCADE_LIBRARY_DIR", pathlib.Path(__file__).parent))
     declarations = folder / "saccade_declarations.h"
     if not declarations.exists():
@@ -57,5 +60,5 @@ def check(status: int, note: str = "") -> None:
         raise _ERRORS.get(status, SaccadeError)(text(lib.saccade_last_error()) + note)
 
 
-def text(pointer) -> str:
-    return ffi.string(pointer).decode()
+def text(pointer: CData) -> str:
+    return str(ffi.string(pointer), "utf-8")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any, Sequence
 
-from ._library import ffi
+from ._library import CData, ffi
+
+Array = Any  # of NumPy, PyTorch, or whatever speaks DLPack
 
 _CODES = {
     "float64": (2, 64),
@@ -33,9 +36,10 @@ class Tensor:
 
     __slots__ = ("pointer", "address", "dtype", "_kept")
 
-    def __init__(self, array):
+    def __init__(self, array: Array) -> None:
+        self.pointer: CData = ffi.NULL
+        self.address: CData = None
         if array is None:
-            self.pointer, self.address = ffi.NULL, None
             return
         self.dtype = dtype_name(array)
         if hasattr(array, "data_ptr"):
@@ -52,38 +56,38 @@ class Tensor:
         self.address = ffi.cast(_ADDRESS, self.pointer)
 
     @staticmethod
-    def of(array) -> "Tensor":
+    def of(array: Array) -> Tensor:
         return array if isinstance(array, Tensor) else Tensor(array)
 
-    def _take(self, capsule):
-        self._kept = capsule
+    def _take(self, capsule: object) -> None:
+        self._kept: object = capsule
         # A DLManagedTensor begins with its DLTensor.
         self.pointer = ffi.cast(_TENSOR, _capsule_pointer(capsule, b"dltensor"))
 
-    def _describe(self, address: int, device: tuple[str, int], shape, strides):
+    def _describe(self, address: int, device: tuple[str, int], shape: Sequence[int], strides: Sequence[int]) -> None:
         if device[0] not in _DEVICES:
             raise TypeError(f"tensors lie on {' or '.join(_DEVICES)}, not on {device[0]}")
-        self._kept = ffi.new("int64_t[]", (*shape, *strides))
+        extents = self._kept = ffi.new("int64_t[]", (*shape, *strides))
         self.pointer = ffi.new("DLTensor *", {
             "data": ffi.cast("void *", address), "device": (_DEVICES[device[0]], device[1]), "ndim": len(shape),
-            "dtype": dtype_code(self.dtype), "shape": self._kept, "strides": self._kept + len(shape)})  # fmt: skip
+            "dtype": dtype_code(self.dtype), "shape": extents, "strides": extents + len(shape)})  # fmt: skip
 
 
-def pointers(tensors: list[Tensor]):
+def pointers(tensors: list[Tensor]) -> CData:
     """An array of DLTensor pointers, NULL when empty."""
     return ffi.new("const DLTensor *[]", [t.pointer for t in tensors]) if tensors else ffi.NULL
 
 
-def writable(array) -> bool:
-    return getattr(getattr(array, "flags", None), "writeable", True)
+def writable(array: Array) -> bool:
+    return bool(getattr(getattr(array, "flags", None), "writeable", True))
 
 
-def dtype_name(array) -> str:
+def dtype_name(array: Array) -> str:
     """As PyTorch and NumPy alike call it; "" where the array does not say."""
     return str(getattr(array, "dtype", "")).removeprefix("torch.")
 
 
-def dtype_code(name: str):
+def dtype_code(name: str) -> tuple[int, int, int]:
     """A DLDataType's initialiser."""
     if name not in _CODES:
         raise TypeError(f"dtype {name} is none of {', '.join(_CODES)}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ._call import AttentionOptions
 from ._context import context
-from ._library import check, ffi, lib, text
-from ._tensor import Tensor
+from ._library import CData, check, ffi, lib, text
+from ._tensor import Array, Tensor
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ def in_general() -> list[Backend]:
     return sorted(found, key=lambda backend: not backend.usable)
 
 
-def _small_request(device):
+def _small_request(device: int) -> CData:
     return ffi.new("saccade_request *", {
         "device": (device, 0), "dtype": (lib.kDLBfloat, 16, 1), "batch": 1, "num_heads": 1, "num_kv_heads": 1,
         "seqlen_q": 128, "seqlen_k": 128, "head_dim": 64, "head_dim_v": 64})  # fmt: skip
 
 
-def explain(request) -> list[Backend]:
+def explain(request: CData) -> list[Backend]:
     """What a saccade_request can use: usable backends first, best first."""
     report = ffi.new("saccade_backend_report **")
     lib.saccade_select_backend(context(), request, report)
@@ -47,9 +48,9 @@ def explain(request) -> list[Backend]:
         lib.saccade_backend_report_destroy(report[0])
 
 
-def explain_call(q, k, v, options: AttentionOptions, *, training: bool = False) -> list[Backend]:
+def explain_call(q: Array, k: Array, v: Array, options: AttentionOptions, *, training: bool = False) -> list[Backend]:
     """The same for the call that these arguments would make."""
-    kept: list = []
+    kept: list[Any] = []
     tensors = [Tensor(t) for t in (q, k, v)]
     request = ffi.new("saccade_request *")
     grads = ffi.new("saccade_attention_grads *") if training else ffi.NULL

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional, ParamSpec, Sequence, Union
 
 from ._context import context
-from ._library import check, ffi, lib
+from ._library import CData, check, ffi, lib
 from ._tensor import Tensor
 from .modifier import Modifier, as_modifier
 
 BlockSize = Union[int, tuple[int, int]]  # queries and keys of a block, or one number for both
 DEFAULT_BLOCK = (128, 128)
 _P = ParamSpec("_P")
+_Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # a function, its arguments, its options
 # From a random one on, so that no number of another process, as exported programs hold it, is mistaken for one of ours.
 _numbers = itertools.count(1 + int.from_bytes(os.urandom(7), "little"))
-_by_number: "weakref.WeakValueDictionary[int, BlockMask]" = weakref.WeakValueDictionary()
+_by_number: weakref.WeakValueDictionary[int, BlockMask] = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,18 @@ class BlockMask:
     """Made by this module's functions; combined with & | ~. device: where its lists lie. Pickled as the call that made
     it, with what its arguments hold by then."""
 
-    device = "cpu"
+    device: Any = "cpu"
 
-    def __init__(self, pointer, kept=()):
+    def __init__(self, pointer: CData, kept: Any = ()) -> None:
         self.pointer = ffi.gc(pointer, lib.saccade_block_mask_destroy)
         self._kept = kept  # arrays that the mask's own mask_mod reads
-        self.mask_mod: Optional[Callable] = None  # the Python function that it was made from, where PyTorch knows one
-        self.made_by: Optional[tuple[Callable, tuple, dict]] = None
+        self.mask_mod: Optional[Callable[..., Any]] = None  # the Python function that it was made from, where PyTorch knows one
+        self.made_by: Optional[_Call] = None
         self.number = next(_numbers)  # how torch operators, which take no objects, know this mask
         _by_number[self.number] = self
 
     @staticmethod
-    def numbered(number: int) -> "BlockMask | None":
+    def numbered(number: int) -> BlockMask | None:
         """The living mask of that number; None for 0."""
         if not number:
             return None
@@ -86,7 +87,7 @@ class BlockMask:
         blocks = info.batch * info.num_heads * info.num_q_blocks * info.num_kv_blocks
         return 100 * (1 - (info.full + info.partial + info.diagonal) / blocks) if blocks else 0.0
 
-    def _read_info(self, info) -> None:
+    def _read_info(self, info: CData) -> None:
         lib.saccade_block_mask_get_info(self.pointer, info)
 
     def visible(self, b: int, h: int, q_idx: int, kv_idx: int) -> bool:
@@ -101,7 +102,7 @@ class BlockMask:
         out, _kept = exchange_tensors(tensors)
         self._export(out)
 
-    def _export(self, tensors) -> None:
+    def _export(self, tensors: CData) -> None:
         check(lib.saccade_block_mask_export(self.pointer, tensors))
 
     def __repr__(self) -> str:
@@ -110,31 +111,31 @@ class BlockMask:
                 f"{info.batch}, heads {info.num_heads}: {info.full} FULL, {info.partial} PARTIAL, {info.diagonal} "
                 "DIAGONAL>")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         if self.made_by is None:
             raise TypeError(f"a block mask that lies on {self.device} cannot be pickled: pickle what it is made of")
         return _call, self.made_by, {"mask_mod": self.mask_mod}
 
-    def __and__(self, other: "BlockMask") -> "BlockMask":
+    def __and__(self, other: BlockMask) -> BlockMask:
         if not isinstance(other, BlockMask):
             return NotImplemented
         return self._combined(lib.saccade_block_mask_and, operator.and_, other)
 
-    def __or__(self, other: "BlockMask") -> "BlockMask":
+    def __or__(self, other: BlockMask) -> BlockMask:
         if not isinstance(other, BlockMask):
             return NotImplemented
         return self._combined(lib.saccade_block_mask_or, operator.or_, other)
 
-    def __invert__(self) -> "BlockMask":
+    def __invert__(self) -> BlockMask:
         return self._combined(lib.saccade_block_mask_not, operator.invert)
 
-    def _combined(self, builder, operation: Callable, *others: "BlockMask") -> "BlockMask":
+    def _combined(self, builder: CData, operation: Callable[..., Any], *others: BlockMask) -> BlockMask:
         mask = _made(builder, self.pointer, *(other.pointer for other in others), kept=(self, *others))
         mask.made_by = operation, (self, *others), {}
         return mask
 
 
-def _call(function: Callable, args: tuple, options: dict) -> BlockMask:
+def _call(function: Callable[..., BlockMask], args: tuple[Any, ...], options: dict[str, Any]) -> BlockMask:
     return function(*args, **options)
 
 
@@ -150,7 +151,7 @@ def _builder(build: Callable[_P, BlockMask]) -> Callable[_P, BlockMask]:
     return making
 
 
-def _made(builder, *args, kept=()) -> BlockMask:
+def _made(builder: CData, *args: Any, kept: Any = ()) -> BlockMask:
     created = ffi.new("saccade_block_mask **")
     check(builder(context(), created, *args))
     return BlockMask(created[0], kept)
@@ -175,7 +176,7 @@ def from_mod(mask_mod: Modifier | str, q_len: int, kv_len: int, *, batch: int = 
              block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
     """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid. batch and num_heads of 1
     serve any. The arrays that the mask_mod reads are kept, and read again by every call with the mask."""
-    kept: list = []
+    kept: list[Any] = []
     mask_mod = as_modifier("mask", mask_mod)
     bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
     return _made(lib.saccade_block_mask_from_mod, mask_shape(q_len, kv_len, block_size, batch, num_heads), bound,

@@ -7,14 +7,14 @@ import numbers
 from typing import Any, Mapping
 
 from ._context import context
-from ._library import check, ffi, lib
+from ._library import CData, check, ffi, lib
 from ._tensor import Tensor, dtype_code, dtype_name, pointers
 
 _KINDS = {"score": lib.SACCADE_SCORE_KIND, "mask": lib.SACCADE_MASK_KIND}
 
 
 @functools.lru_cache(maxsize=1024)
-def handle(kind: str, text: str, grad_text: str, aux: tuple[tuple[str, str], ...], scalars: tuple[str, ...]):
+def handle(kind: str, text: str, grad_text: str, aux: tuple[tuple[str, str], ...], scalars: tuple[str, ...]) -> CData:
     """The saccade_modifier of a text; aux are (name, dtype) pairs. Equal texts share one, compiled once."""
     kept = [ffi.new("char[]", s.encode()) for s in (text, grad_text, *(n for n, _ in aux), *scalars)]
     c_text, c_grad_text, *names = kept
@@ -37,7 +37,7 @@ class Modifier:
     """
 
     def __init__(self, kind: str, text: str, *, grad_text: str = "", aux: Mapping[str, Any] | None = None,
-                 scalars: Mapping[str, float] | None = None):
+                 scalars: Mapping[str, float] | None = None) -> None:
         if kind not in _KINDS:
             raise ValueError(f'kind: "{kind}" is neither "score" nor "mask"')
         self.kind, self.text, self.grad_text = kind, text, grad_text
@@ -48,11 +48,11 @@ class Modifier:
         return Modifier(self.kind, self.text, grad_text=self.grad_text, aux={**self.aux, **(aux or {})},
                         scalars={**self.scalars, **(scalars or {})})
 
-    def handle(self):
+    def handle(self) -> CData:
         declared = tuple((name, dtype_name(array)) for name, array in self.aux.items())
         return handle(self.kind, self.text, self.grad_text, declared, tuple(self.scalars))
 
-    def bind(self, kept: list):
+    def bind(self, kept: list[Any]) -> dict[str, CData]:
         """A saccade_bound_modifier initialiser; what it points to is appended to `kept`."""
         tensors = [Tensor.of(array) for array in self.aux.values()]
         bound = {"modifier": self.handle(), "aux": pointers(tensors),

@@ -183,7 +183,8 @@ def test_operators_pass_torchs_own_checks():
     from saccade.torch._spec import Options, Spec, spec_text
 
     q, k, v = qkv("cpu", 5, 5)
-    torch.library.opcheck(attention_forward, (q, k, v, None, [], [], spec_text(Spec(Options(causal="top_left"))), [0, 0], 0))
+    spec = spec_text(Spec(Options(causal="top_left")))
+    torch.library.opcheck(attention_forward, (q, k, v, None, [], [], spec, [0, 0], 0))
 
 
 def test_python_functions_are_modifiers(device):

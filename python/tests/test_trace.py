@@ -53,7 +53,8 @@ def test_integer_arithmetic_is_pythons(left, right):
 
 def test_captured_values_are_no_part_of_the_text():
     def of(window, documents):
-        return trace_mask_mod(lambda b, h, q, kv: (documents[q] == documents[kv]) & (q - kv <= window), "cpu").program.text
+        traced = trace_mask_mod(lambda b, h, q, kv: (documents[q] == documents[kv]) & (q - kv <= window), "cpu")
+        return traced.program.text
 
     assert of(3, torch.zeros(8)) == of(5, torch.ones(9))
 
@@ -131,7 +132,7 @@ VOCABULARY = {
                                  torch.clamp(s, min=0.0)],
     "constants": lambda s, i, j: [s.masked_fill(i < j, -2.0), torch.full_like(s, 3.0), torch.ones_like(s) * i,
                                   s.new_full((), 0.5) * j, torch.zeros_like(s) + i, s.detach() * s],
-    "dtypes": lambda s, i, j: [(i - j).to(s.dtype), (i * 0.4).to("cpu", torch.int64), (s > 0).type(torch.float32),
+    "dtypes": lambda s, i, j: [(i - j).to(s.dtype), (i * 0.4).to(i.device, torch.int64), (s > 0).type(torch.float32),
                                (i - j).type_as(s), s.double().float(), +s.clone()],
 }  # fmt: skip
 

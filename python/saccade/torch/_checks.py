@@ -3,7 +3,7 @@ drop a derivative without a word or fail in words that do not help."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -18,13 +18,13 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, packed: bool, heads_first: boo
         _refuse_inputs((q, k, v), "(T, H, D)" if packed else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
 
 
-def check_numbers(*numbers) -> None:
+def check_numbers(*numbers: object) -> None:
     """scale and softcap, of which a tensor would lose its gradient."""
     if any(isinstance(number, Tensor) for number in numbers):
         raise TypeError("scale and softcap are numbers, not tensors: call .item(), they have no gradient")
 
 
-def _refuse_inputs(tensors, layout: str) -> None:
+def _refuse_inputs(tensors: Sequence[Any], layout: str) -> None:
     for name, tensor in zip("qkv", tensors):
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
@@ -47,6 +47,6 @@ def refuse_transforms(*tensors: Optional[Tensor]) -> None:
             raise NotImplementedError("torch.autograd.forward_ad: attention has no forward-mode derivatives")
 
 
-def no_second_gradients(ctx, *_):
+def no_second_gradients(ctx: Any, *_: Any) -> None:
     """The backward pass of a backward operator."""
     raise NotImplementedError("attention has no second derivatives: its gradients cannot be differentiated again")

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
 
 from .._context import context, device_context
-from .._library import ffi
+from .._library import CData, ffi
 
 # What torch.cuda has Python functions for, without the device and Stream objects that those make.
-_raw_stream = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # None: PyTorch without CUDA
-_current_device = getattr(torch._C, "_cuda_getDevice", None)
-_raw_alloc = getattr(torch._C, "_cuda_cudaCachingAllocator_raw_alloc", None)
+_raw_stream: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # None: PyTorch without CUDA
+_current_device: Any = getattr(torch._C, "_cuda_getDevice", None)
+_raw_alloc: Any = getattr(torch._C, "_cuda_cudaCachingAllocator_raw_alloc", None)
 
 
 # Addresses as integers on Python's side, which makes no cffi object of them.
 @ffi.callback("uintptr_t (size_t, int32_t, int32_t, void *)")
-def _alloc(size, device_type, device_id, user):
+def _alloc(size: int, device_type: int, device_id: int, user: CData) -> int:
     # Within a call, the current stream of the call's device is the call's.
     try:
         if device_id == _current_device():
@@ -29,7 +29,7 @@ def _alloc(size, device_type, device_id, user):
 
 
 @ffi.callback("void(uintptr_t, size_t, int32_t, int32_t, void *)")
-def _free(address, size, device_type, device_id, user):
+def _free(address: int, size: int, device_type: int, device_id: int, user: CData) -> None:
     torch.cuda.caching_allocator_delete(address)
 
 
@@ -39,11 +39,13 @@ _ALLOCATOR = {
 }
 
 
-def autocast(*tensors: Optional[Tensor]) -> tuple[Optional[Tensor], ...]:
-    """Inputs of attention as torch.autocast wants them: in its dtype, where it is on. The first is a tensor."""
-    if not torch._C._is_any_autocast_enabled():
-        return tensors
-    device_type = tensors[0].device.type
+autocast_anywhere = torch._C._is_any_autocast_enabled
+
+
+def autocast(q: Tensor, *others: Optional[Tensor]) -> tuple[Any, ...]:
+    """Inputs of attention as torch.autocast wants them: in its dtype, where it is on."""
+    tensors = (q, *others)
+    device_type = q.device.type
     if not torch.is_autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
@@ -58,13 +60,13 @@ def device_of(device: Device) -> torch.device:
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
 
 
-def context_of(device: torch.device):
+def context_of(device: torch.device) -> CData:
     """For calls on this device."""
     if device.type != "cuda":
         return context()
     return context_on(torch.cuda.current_device() if device.index is None else device.index)
 
 
-def context_on(index: int):
+def context_on(index: int) -> CData:
     """For calls on the GPU of this number; -1: on the host."""
     return context() if index < 0 else device_context(_raw_stream(index), _ALLOCATOR)

@@ -10,7 +10,7 @@ from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
 from ..modifier import Modifier
-from ._attend import attend, options
+from ._attend import NO_TENSORS, attend, options
 from ._checks import check_numbers
 from ._masks import from_torch_lists
 from ._modifiers import Mod
@@ -61,11 +61,11 @@ def flash_attn_func(
     if block_sparse_tensors is not None:
         block_mask = _block_mask(block_sparse_tensors, q, k, block_mask)
     spec = _spec(deterministic, softmax_scale, causal, window_size, softcap, backend)
-    tensors = {} if alibi_slopes is None else dict(alibi_slopes=_slopes(alibi_slopes))
+    tensors = NO_TENSORS if alibi_slopes is None else {"alibi_slopes": _slopes(alibi_slopes)}
     out, lse = attend(
         q, k, v, spec, return_lse, sink=_sink(learnable_sink), score_mod=score_mod, mask_mod=mask_mod,
-        block_mask=block_mask, **tensors)  # fmt: skip
-    return (out, lse) if return_lse else out
+        block_mask=block_mask, tensors=tensors)  # fmt: skip
+    return out if lse is None else (out, lse)
 
 
 def flash_attn_varlen_func(
@@ -87,23 +87,23 @@ def flash_attn_varlen_func(
     _refuse(num_splits, pack_gqa, not_served)
     if aux_tensors is not None:
         score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
-    batch_of_q, lengths = None, {}
+    batch_of_q, max_seqlens = None, (0, 0)
+    tensors = {"alibi_slopes": _slopes(alibi_slopes), "seqused_q": seqused_q, "seqused_k": seqused_k}
     if cu_seqlens_q is not None or cu_seqlens_k is not None:
         if cu_seqlens_q is None:
             batch_of_q = q.shape[:2]
             max_seqlen_q, cu_seqlens_q, q = _packed(("cu_seqlens_q", "q"), q)
         if cu_seqlens_k is None:
             max_seqlen_k, cu_seqlens_k, k, v = _packed(("cu_seqlens_k", "k", "v"), k, v)
-        lengths = dict(max_seqlens=(max_seqlen_q or 0, max_seqlen_k or 0), cu_seqlens_q=cu_seqlens_q,
-                       cu_seqlens_k=cu_seqlens_k)  # fmt: skip
+        tensors.update(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
+        max_seqlens = max_seqlen_q or 0, max_seqlen_k or 0
     spec = _spec(deterministic, softmax_scale, causal, window_size, softcap, backend)
     out, lse = attend(
         q, k, v, spec, return_lse, sink=_sink(learnable_sink), score_mod=score_mod, mask_mod=mask_mod,
-        block_mask=block_mask, alibi_slopes=_slopes(alibi_slopes), seqused_q=seqused_q, seqused_k=seqused_k,
-        **lengths)  # fmt: skip
+        block_mask=block_mask, tensors=tensors, max_seqlens=max_seqlens)  # fmt: skip
     if batch_of_q:
         out, lse = out.unflatten(0, batch_of_q), lse if lse is None else lse.unflatten(1, batch_of_q).transpose(0, 1)
-    return (out, lse) if return_lse else out
+    return out if lse is None else (out, lse)
 
 
 def _packed(names: Sequence[str], *tensors: Tensor) -> tuple[Any, ...]:
@@ -137,7 +137,7 @@ _NOT_SERVED = {
 }
 
 
-def _refuse(num_splits: int, pack_gqa: Optional[bool], others: dict) -> None:
+def _refuse(num_splits: int, pack_gqa: Optional[bool], others: dict[str, Any]) -> None:
     """Options of FlashAttention's that would change the result or that it alone needs, unless they are off."""
     for name, value in others.items():
         if name not in _NOT_SERVED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -11,18 +11,19 @@ from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from .. import block_mask as masks
 from .._call import AttentionOptions
-from .._library import check, ffi, lib
+from .._library import CData, check, ffi, lib
 from .._tensor import Tensor as CTensor
 from ..backends import Backend, explain_call
 from ..block_mask import BlockMask
 from ..modifier import Modifier
-from ._device import Device, context_of
+from ._device import context_of
 
 
 class DeviceBlockMask(BlockMask):
     """A block mask whose lists lie in a torch tensor on a GPU. Asking for its info waits for the device."""
 
-    def __init__(self, builder, shape, device: torch.device, *args, capacity: int = 0, kept=()):
+    def __init__(self, builder: CData, shape: CData, device: torch.device, *args: CData, capacity: int = 0,
+                 kept: object = ()) -> None:
         if device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
         ctx, size, created = context_of(device), ffi.new("size_t *"), ffi.new("saccade_block_mask **")
@@ -35,10 +36,10 @@ class DeviceBlockMask(BlockMask):
         super().__init__(created[0], (memory, kept))
         self.device = device
 
-    def _read_info(self, info) -> None:
+    def _read_info(self, info: CData) -> None:
         check(lib.saccade_device_mask_check(context_of(self.device), self.pointer, info))
 
-    def _export(self, tensors) -> None:
+    def _export(self, tensors: CData) -> None:
         check(lib.saccade_device_mask_export(context_of(self.device), self.pointer, tensors))
 
     def raise_what_the_device_found(self) -> None:
@@ -48,12 +49,12 @@ class DeviceBlockMask(BlockMask):
             self._read_info(ffi.NULL)
 
 
-def build_from_mod(mask_mod: Modifier, q_len: int, kv_len: int, batch: int, num_heads: int, block_size,
+def build_from_mod(mask_mod: Modifier, q_len: int, kv_len: int, batch: int, num_heads: int, block_size: masks.BlockSize,
                    device: torch.device, capacity: int) -> BlockMask:
     """A block mask on `device`, where the mask_mod's tensors lie."""
     if device.type != "cuda":
         return masks.from_mod(mask_mod, q_len, kv_len, batch=batch, num_heads=num_heads, block_size=block_size)
-    kept: list = []
+    kept: list[Any] = []
     bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
     shape = masks.mask_shape(q_len, kv_len, block_size, batch, num_heads)
     builder = lib.saccade_device_mask_from_mod
@@ -77,7 +78,7 @@ def new_lists(batch: int, num_heads: int, blocks: tuple[int, int], device: torch
     return lists
 
 
-def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: int, block_size) -> BlockMask:
+def from_torch_lists(tensors: Sequence[Any], q_len: int, kv_len: int, block_size: masks.BlockSize) -> BlockMask:
     """A block mask of counts and indices, PARTIAL ones and then, unless None, FULL ones, on their device."""
     batch, heads = tensors[0].shape[:2]
     device, lists = tensors[0].device, dict(zip(LISTS, tensors))
@@ -93,7 +94,7 @@ def from_torch_lists(tensors: Sequence[Optional[Tensor]], q_len: int, kv_len: in
 _NO_BLOCKS = (1 << 30, 1 << 30)  # the block size by which PyTorch says that there is no mask
 # By the id of the counts of PARTIAL blocks, while these live: what was imported, and the other lists, which are kept so
 # that nobody else gets their ids.
-_imported: dict[int, tuple[list, BlockMask, Sequence[Tensor]]] = {}
+_imported: dict[int, tuple[list[Any], BlockMask, Sequence[Tensor]]] = {}
 
 
 def torch_lists(block_mask: TorchBlockMask) -> list[Tensor]:
@@ -105,10 +106,10 @@ def torch_lists(block_mask: TorchBlockMask) -> list[Tensor]:
     return [t for t in (getattr(block_mask, name) for name in LISTS[:4]) if t is not None]
 
 
-def import_lists(lists: Sequence[Tensor], q_len: int, kv_len: int, block_size) -> BlockMask:
+def import_lists(lists: Sequence[Tensor], q_len: int, kv_len: int, block_size: masks.BlockSize) -> BlockMask:
     """from_torch_lists, made once for as long as the lists stay the same."""
     counts = lists[0]
-    state = [q_len, kv_len, block_size, *[(id(t), _version(t)) for t in lists]]
+    state: list[Any] = [q_len, kv_len, block_size, *[(id(t), _version(t)) for t in lists]]
     known = _imported.get(id(counts))
     if known is not None and known[0] == state:
         return known[1]
@@ -120,14 +121,14 @@ def import_lists(lists: Sequence[Tensor], q_len: int, kv_len: int, block_size) -
     return mask
 
 
-def _version(tensor: Tensor):
+def _version(tensor: Tensor) -> object:
     """Changes when the tensor is written to; torch does not count that of inference tensors."""
     return object() if tensor.is_inference() else tensor._version
 
 
 def eagle3_block_mask(
     q_len: int, kv_len: int, lengths: Optional[Tensor] = None, BLOCK_SIZE: masks.BlockSize = (128, 128),
-    device: Device = "cpu",
+    device: Union[torch.device, str, int] = "cpu",
 ) -> BlockMask:  # fmt: skip
     """Draft-model training with kv_len = rounds * q_len keys: causal over the first q_len keys, then one key a round.
 
@@ -155,7 +156,7 @@ class _Eagle3:
     def __init__(self, q_len: int, lengths: Optional[Tensor]):
         self.q_len, self.lengths = q_len, lengths
 
-    def __call__(self, b, h, q_idx, kv_idx):
+    def __call__(self, b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
         causal = (kv_idx < self.q_len) & (q_idx >= kv_idx)
         suffix = (kv_idx >= self.q_len) & ((kv_idx - q_idx) % self.q_len == 0)
         if self.lengths is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Callable, Union
+from typing import Any, Callable, Union
 
 import torch
 
@@ -13,14 +13,14 @@ from ._spec import NO_PROGRAM, Program
 from ._trace import TracedModifier, trace_mask_mod, trace_score_mod
 from ._trace_cache import trace_once
 
-Mod = Union[Modifier, str, Callable, None]
+Mod = Union[Modifier, str, Callable[..., Any], None]
 _TRACES = {"score": trace_score_mod, "mask": trace_mask_mod}
 
 
 NOTHING = TracedModifier(NO_PROGRAM)
 
 
-def bound(kind: str, function: Union[Modifier, str, Callable], device: torch.device) -> TracedModifier:
+def bound(kind: str, function: Union[Modifier, str, Callable[..., Any]], device: torch.device) -> TracedModifier:
     """A modifier as the operators take it. kind: "score" or "mask"."""
     if not isinstance(function, (Modifier, str)):
         return trace_once(_TRACES[kind], function, device)
@@ -43,7 +43,7 @@ def _check_arrays(modifier: Modifier) -> None:
                                       f"aux_grad({name}, ...); add it to grad_text, or detach the tensor")
 
 
-def as_modifier(kind: str, function: Union[Modifier, str, Callable], device: torch.device) -> Modifier:
+def as_modifier(kind: str, function: Union[Modifier, str, Callable[..., Any]], device: torch.device) -> Modifier:
     """A modifier as the library's own functions take it."""
     if isinstance(function, (Modifier, str)):
         return texts.as_modifier(kind, function)

@@ -12,6 +12,7 @@ from typing import Optional, Sequence
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 from torch.utils.flop_counter import register_flop_formula
 
 from .._call import AttentionOptions
@@ -307,12 +308,13 @@ _apply_eager = super(torch.autograd.Function, _Eager).apply
 
 def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool):
     """out and, if wanted, lse, by the shortest way that autograd, torch.compile and dispatch modes allow."""
-    compiling = torch.compiler.is_compiling()
+    compiling = is_compiling()
     if not compiling and (_transforms_active() or forward_ad._current_level >= 0):
         refuse_transforms(q, k, v, sink, *score_aux)
     if compiling or type(q) is not Tensor or q.is_meta or _num_dispatch_modes() or _jit_traces():
         number = mask.number if mask else 0
-        return attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
+        out, lse = attention_forward(q, k, v, sink, score_aux, others, spec_text(spec), max_seqlens, number)
+        return out, lse if with_lse else None
     if q.is_neg() or k.is_neg() or v.is_neg():  # views whose memory is not what they are; the dispatcher would know
         q, k, v = (t.resolve_neg() for t in (q, k, v))
     if torch.is_grad_enabled() and (

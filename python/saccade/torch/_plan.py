@@ -7,11 +7,11 @@ geometry (shape, strides, dtype, device) of its tensors, and a call only writes 
 from __future__ import annotations
 
 import threading
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from torch import Tensor
 
-from .._library import check, ffi
+from .._library import CData, check, ffi
 from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ._device import context_on
@@ -21,13 +21,13 @@ Shape = tuple[int, ...]
 
 
 class _ThreadsPlans(threading.local):
-    def __init__(self):
-        self.by_key: dict = {}
-        self.latest: dict = {}  # by what made it: the latest one's key, and it
+    def __init__(self) -> None:
+        self.by_key: dict[Any, Plan] = {}
+        self.latest: dict[Any, tuple[Any, Plan]] = {}  # by what made it: the latest one's key, and it
 
 
 _plans = _ThreadsPlans()
-_NONE = None, None
+_NONE: tuple[Any, Any] = None, None
 
 
 class Plan:
@@ -35,15 +35,15 @@ class Plan:
     is, in order. params: the saccade_attention_params among the arguments. kept: what all of these point to. shapes: of
     the outputs, as the caller allocates them. note: what to add to an error's text."""
 
-    def __init__(self, function: Callable, arguments: tuple, described: list[CTensor], params, kept,
-                 shapes: tuple[Optional[Shape], ...] = (), note: str = ""):
+    def __init__(self, function: CData, arguments: tuple[CData, ...], described: list[CTensor], params: CData,
+                 kept: object, shapes: tuple[Optional[Shape], ...] = (), note: str = "") -> None:
         self._function, self._arguments, self._params, self._kept = function, arguments, params, kept
         self._note = note
         self._mask_number = 0  # of the mask that the params point to, which may be gone meanwhile
         self._addresses = [t.address for t in described]
         self.shapes = shapes
 
-    def run(self, device: int, tensors: Sequence[Optional[Tensor]], mask: Optional[BlockMask]) -> None:
+    def run(self, device: int, tensors: Sequence[Any], mask: Optional[BlockMask]) -> None:
         """device: the number of a GPU, or -1. tensors: in the order of `described`; more are not looked at."""
         for address, tensor in zip(self._addresses, tensors):
             address[0] = tensor.data_ptr()
@@ -56,17 +56,17 @@ class Plan:
 
 
 def plan_of(make: Callable[..., Plan], q: Tensor, k: Tensor, v: Tensor, others: Sequence[Tensor], num_scalars: int,
-            constants: tuple) -> Plan:
+            constants: tuple[Any, ...]) -> Plan:
     """This thread's plan for a call: make(q, k, v, others, *constants), or one made earlier from the like of them. The
     last num_scalars of others are alike wherever the constants are the same."""
-    key = (constants, q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
+    key: tuple[Any, ...] = (constants, q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
            v.shape, v.stride(), v.dtype, v.device)  # fmt: skip
     if len(others) > num_scalars:
         tensors = others[:-num_scalars] if num_scalars else others
         key += tuple([(t.shape, t.stride(), t.dtype, t.device) for t in tensors])
-    latest_key, plan = _plans.latest.get(make, _NONE)
+    latest_key, latest = _plans.latest.get(make, _NONE)
     if key == latest_key:  # one layer calls as another did; and this takes no hash
-        return plan
+        return latest
     plans = _plans.by_key
     plan = plans.get((make, key))
     if plan is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 
@@ -42,7 +42,7 @@ class Spec(NamedTuple):
     list_blocks: tuple[int, ...] = ()  # the block size of PyTorch's lists, which then end the operator's `others`
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _dump(*values: object) -> str:
     return json.dumps(values)
 
@@ -51,13 +51,14 @@ def spec_text(spec: Spec) -> str:
     """A Spec as operators take it. Floats by their hex(): torch.compile may hold them as symbols, hex() makes
     constants of them."""
     scale, causal, window, softcap, *others = spec.options
-    scale = None if scale is None else float(scale).hex()
-    return _dump(scale, causal, window, float(softcap).hex(), *others, *spec.score, *spec.mask, *spec[3:])
+    scale_hex = None if scale is None else float(scale).hex()
+    text: str = _dump(scale_hex, causal, window, float(softcap).hex(), *others, *spec.score, *spec.mask, *spec[3:])
+    return text
 
 
 @functools.lru_cache(maxsize=1024)
 def load(text: str) -> Spec:
-    values = [tuple(value) if isinstance(value, list) else value for value in json.loads(text)]
-    options, score, mask = Options(*values[:7]), Program(*values[7:11]), Program(*values[11:15])
-    scale = None if options.scale is None else float.fromhex(options.scale)
-    return Spec(options._replace(scale=scale, softcap=float.fromhex(options.softcap)), score, mask, *values[15:])
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in json.loads(text)]
+    scale, causal, window, softcap, *others = values[:7]
+    options = Options(None if scale is None else float.fromhex(scale), causal, window, float.fromhex(softcap), *others)
+    return Spec(options, Program(*values[7:11]), Program(*values[11:15]), *values[15:])

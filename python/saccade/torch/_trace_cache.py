@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import math
 import types
-from typing import Callable, Hashable, Optional
+from typing import Any, Callable, Hashable, NamedTuple, Optional, Sequence
 
 import torch
+from torch.compiler import is_compiling
 
 from ._trace import TracedModifier, readable, row_major
 
@@ -22,10 +23,10 @@ _VALUES = (int, str, bytes, type(None), torch.dtype, torch.device)
 _known: dict[Hashable, tuple[TracedModifier, list[Optional[int]], bool]] = {}
 
 
-def trace_once(trace: Callable[..., TracedModifier], function: Callable, device: torch.device) -> TracedModifier:
+def trace_once(trace: Callable[..., TracedModifier], function: Callable[..., Any], device: torch.device) -> TracedModifier:
     """trace(function, device), or the same of an earlier like function over this one's tensors, which are given as the
     library takes them."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return _readable(trace(function, device))
     tensors: list[torch.Tensor] = []
     try:
@@ -59,7 +60,7 @@ class _Unknown(Exception):
     """The function reaches something that may change without our seeing it."""
 
 
-def _find(item, items: list) -> Optional[int]:
+def _find(item: object, items: Sequence[object]) -> Optional[int]:
     return next((i for i, other in enumerate(items) if other is item), None)
 
 
@@ -67,7 +68,7 @@ _MISSING = object()  # a name that is no global: a builtin, or an attribute of s
 _THEMSELVES = {id(value) for value in (torch, math, torch.Tensor, _MISSING)}
 
 
-def _key(value, tensors: list[torch.Tensor], places: dict[int, int]) -> Hashable:
+def _key(value: Any, tensors: list[torch.Tensor], places: dict[int, int]) -> Hashable:
     """What a value means to a trace. Tensors that it reaches for the first time are appended to `tensors`. places: of
     tensors and functions by id, how many were seen before."""
     if id(value) in _THEMSELVES:
@@ -98,7 +99,8 @@ def _function_key(function: types.FunctionType, tensors: list[torch.Tensor], pla
     if id(function) in places:
         return "function", places[id(function)]
     places[id(function)] = len(places)
-    known, reached = function.__globals__, []
+    known = function.__globals__
+    reached: list[Any] = []
     if closure:
         try:
             reached += [cell.cell_contents for cell in closure]
