@@ -63,7 +63,8 @@ def attention_forward(
     causal = is_causal and query.shape[2] > 1 and attention_mask is None
     spec = _spec(False, scaling, causal, softcap)
     out, _ = attend(
-        *(t.transpose(1, 2) for t in (query, key, value)), spec, False, sink=None if s_aux is None else s_aux.float(),
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), spec, False,
+        sink=None if s_aux is None else s_aux.float(),
         mask_mod=_mask_mod(attention_mask), score_mod=_score_mod(position_bias))  # fmt: skip
     return out, None
 

@@ -59,9 +59,10 @@ def attend(
     if score_mod is None and mask_mod is None and block_mask is None and not tensors:
         return attention(q, k, v, sink, (), (), spec, max_seqlens, None, with_lse)
     others = {name: _tensor(name, tensor) for name, tensor in tensors.items() if tensor is not None} if tensors else {}
-    mask, lists, list_blocks = block_mask, [], ()
-    if mask is not None and not isinstance(mask, BlockMask):
-        mask_mod, mask, lists, list_blocks = _of_torchs(mask, mask_mod)
+    lists: list[Tensor] = []
+    list_blocks = None
+    if block_mask is not None and not isinstance(block_mask, BlockMask):
+        mask_mod, block_mask, lists, list_blocks = _of_torchs(block_mask, mask_mod)
     score, hidden = NOTHING, NOTHING
     if score_mod is not None:
         score = bound("score", score_mod, q.device)
@@ -76,20 +77,20 @@ def attend(
         others["mask_scalars"] = hidden.scalars
     num_scalars = len(others) - num_tensors
     spec = Spec(spec.options, score.program, hidden.program, tuple(others), num_scalars, list_blocks)
-    return attention(q, k, v, sink, score.aux, [*others.values(), *lists], spec, max_seqlens, mask, with_lse)
+    return attention(q, k, v, sink, score.aux, [*others.values(), *lists], spec, max_seqlens, block_mask, with_lse)
 
 
 def _of_torchs(
     block_mask: TorchBlockMask, mask_mod: Mod
-) -> tuple[Mod, Optional[BlockMask], list[Tensor], tuple[int, ...]]:
+) -> tuple[Mod, Optional[BlockMask], list[Tensor], Optional[tuple[int, int]]]:
     """What PyTorch's block mask comes to: a mask_mod, and either our block mask or its lists and their block size."""
-    lists, list_blocks = torch_lists(block_mask), tuple(block_mask.BLOCK_SIZE)
+    lists, (q_block, kv_block) = torch_lists(block_mask), block_mask.BLOCK_SIZE
     if not lists:
-        return mask_mod, None, [], ()
+        return mask_mod, None, [], None
     mask_mod = mask_mod or block_mask.mask_mod
     if is_compiling():  # nothing is there to import yet: the operator does it
-        return mask_mod, None, lists, list_blocks
-    return mask_mod, import_lists(lists, *block_mask.seq_lengths, block_mask.BLOCK_SIZE), [], ()
+        return mask_mod, None, lists, (q_block, kv_block)
+    return mask_mod, import_lists(lists, *block_mask.seq_lengths, (q_block, kv_block)), [], None
 
 
 def _tensor(name: str, tensor: Any) -> Tensor:

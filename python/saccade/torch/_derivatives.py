@@ -111,9 +111,9 @@ def derivatives(graph: Graph, node: Node, grad: Node) -> list[tuple[Node, Node]]
     if node.op == "where":
         shares = [(args[1], args[0].where(d, 0)), (args[2], args[0].where(0, d))]
     elif node.op in _OF_ONE:
-        shares = [(args[0], _OF_ONE[node.op](*args, y, d))]
+        shares = [(args[0], _OF_ONE[node.op](args[0], y, d))]
     elif node.op in _OF_TWO:
-        shares = list(zip(args, _OF_TWO[node.op](*args, y, d)))
+        shares = list(zip(args, _OF_TWO[node.op](args[0], args[1], y, d)))
     else:
         return []
     return [(argument.node, share.node) for argument, share in shares if argument.node.kind == FLOAT]

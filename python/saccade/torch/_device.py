@@ -17,8 +17,8 @@ _raw_alloc: Any = getattr(torch._C, "_cuda_cudaCachingAllocator_raw_alloc", None
 
 
 # Addresses as integers on Python's side, which makes no cffi object of them.
-@ffi.callback("uintptr_t (size_t, int32_t, int32_t, void *)")
-def _alloc(size: int, device_type: int, device_id: int, user: CData) -> int:
+@ffi.callback("uintptr_t (size_t, int32_t, int32_t, void *)")  # type: ignore[untyped-decorator]
+def _alloc(size: int, device_type: int, device_id: int, user: CData) -> Any:
     # Within a call, the current stream of the call's device is the call's.
     try:
         if device_id == _current_device():
@@ -28,7 +28,7 @@ def _alloc(size: int, device_type: int, device_id: int, user: CData) -> int:
         return 0
 
 
-@ffi.callback("void(uintptr_t, size_t, int32_t, int32_t, void *)")
+@ffi.callback("void(uintptr_t, size_t, int32_t, int32_t, void *)")  # type: ignore[untyped-decorator]
 def _free(address: int, size: int, device_type: int, device_id: int, user: CData) -> None:
     torch.cuda.caching_allocator_delete(address)
 

@@ -194,8 +194,9 @@ def _with_aux(mod: Mod, aux_tensors: Sequence[Tensor]) -> Mod:
 
 
 def _block_mask(lists: BlockSparseTensors, q: Tensor, k: Tensor, other: Optional[AnyBlockMask]) -> BlockMask:
-    if other is not None or getattr(lists, "block_size", None) is None:
+    block_size = getattr(lists, "block_size", None)
+    if other is not None or block_size is None:
         raise ValueError("block_sparse_tensors: need their block_size, and no block_mask beside them")
     if any(getattr(lists, name, None) is not None for name in ("cu_total_m_blocks", "cu_block_idx_offsets")):
         raise NotImplementedError(f"block_sparse_tensors: {_NOT_SERVED['block_sparse_tensors']}")
-    return from_torch_lists(lists[:4], q.shape[1], k.shape[1], lists.block_size)
+    return from_torch_lists(lists[:4], q.shape[1], k.shape[1], block_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Union, cast
 
 import torch
 from torch import Tensor
@@ -80,7 +80,8 @@ def create_block_mask(
     batch, heads = (1 if n is None else n for n in (B, H))
     device = device_of(device)
     if torch.compiler.is_compiling():
-        return _compiled_block_mask(mask_mod, (batch, heads, Q_LEN, KV_LEN), device, BLOCK_SIZE, capacity)
+        mask = _compiled_block_mask(mask_mod, (batch, heads, Q_LEN, KV_LEN), device, BLOCK_SIZE, capacity)
+        return cast(BlockMask, mask)
     modifier = as_modifier("mask", mask_mod, device)
     mask = build_from_mod(modifier, Q_LEN, KV_LEN, batch, heads, BLOCK_SIZE, device, capacity)
     mask.mask_mod = mask_mod if callable(mask_mod) else None
@@ -88,14 +89,14 @@ def create_block_mask(
 
 
 def _compiled_block_mask(
-    mask_mod: Mod, shape: tuple[int, int, int, int], device: torch.device, block_size: BlockSize, capacity: int,
+    mask_mod: Any, shape: tuple[int, int, int, int], device: torch.device, block_size: BlockSize, capacity: int,
 ) -> TorchBlockMask:  # fmt: skip
     """A graph holds tensors, not our masks: the same as PyTorch's lists."""
     traced = bound("mask", mask_mod, device)
-    pair = (block_size, block_size) if isinstance(block_size, int) else tuple(block_size)
+    pair = (block_size, block_size) if isinstance(block_size, int) else block_size
     spec = spec_text(Spec(Options(), mask=traced.program))
     lists = block_mask_lists(traced.aux, traced.scalars, spec, shape, pair, device, capacity)
-    return TorchBlockMask(shape[2:], *lists, pair, mask_mod)
+    return _torch_block_mask(shape[2:], lists, pair, mask_mod)
 
 
 def to_torch_block_mask(
@@ -110,8 +111,14 @@ def to_torch_block_mask(
     lists = new_lists(info.batch, info.num_heads, (info.num_q_blocks, info.num_kv_blocks), torch.device(mask.device))
     mask.export(dict(zip(LISTS, lists)))
     lists = [t.to(device or mask.device) for t in lists]
-    return TorchBlockMask((info.q_len, info.kv_len), *lists, info.block_size, mask_mod or _always)
+    return _torch_block_mask((info.q_len, info.kv_len), lists, info.block_size, mask_mod or _always)
 
 
-def _always(b, h, q_idx, kv_idx):
+def _torch_block_mask(
+    lengths: tuple[int, int], lists: list[Tensor], block_size: tuple[int, int], mask_mod: Callable[..., Tensor]
+) -> TorchBlockMask:
+    return TorchBlockMask(seq_lengths=lengths, BLOCK_SIZE=block_size, mask_mod=mask_mod, **dict(zip(LISTS, lists)))
+
+
+def _always(b: Tensor, h: Tensor, q_idx: Tensor, kv_idx: Tensor) -> Tensor:
     return q_idx >= 0

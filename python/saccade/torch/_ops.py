@@ -7,7 +7,7 @@ integers, and a block mask as its number.
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.compiler import is_compiling
 from torch.utils.flop_counter import register_flop_formula
 
 from .._call import AttentionOptions
-from .._library import ffi, lib
+from .._library import CData, ffi, lib
 from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
 from ..modifier import Modifier
@@ -24,6 +24,9 @@ from ._checks import no_second_gradients, refuse_transforms
 from ._masks import LISTS, build_from_mod, import_lists, new_lists
 from ._plan import Plan, Shape, plan_of
 from ._spec import Program, Spec, load, spec_text
+
+Tensors = Sequence[Tensor]
+Lengths = tuple[int, int]
 
 
 def _modifier(kind: str, program: Program, aux: Sequence[CTensor]) -> Optional[Modifier]:
@@ -33,10 +36,11 @@ def _modifier(kind: str, program: Program, aux: Sequence[CTensor]) -> Optional[M
                     scalars=dict.fromkeys(program.scalars, 0.0))  # fmt: skip
 
 
-def _params(others: list[CTensor], has_sink: bool, num_aux: int, spec: Spec, max_seqlens, kept: list):
+def _params(others: list[CTensor], has_sink: bool, num_aux: int, spec: Spec, max_seqlens: Lengths,
+            kept: list[Any]) -> CData:
     """A saccade_attention_params; what it points to is appended to `kept`. others: see _plan_forward."""
     sink, score_aux = others[0] if has_sink else None, others[has_sink : has_sink + num_aux]
-    named = dict(zip(spec.others, others[has_sink + num_aux :]))
+    named: dict[str, Any] = dict(zip(spec.others, others[has_sink + num_aux :]))
     mask_aux = [named.pop(f"mask_aux.{name}") for name in spec.mask.aux]
     scalars = {kind: named.pop(f"{kind}_scalars", None) for kind in ("score", "mask")}
     o = spec.options
@@ -67,33 +71,35 @@ def _new_outputs(q: Tensor, out: Optional[Shape], lse: Optional[Shape]) -> tuple
             None if lse is None else q.new_empty(*lse, dtype=torch.float32))  # fmt: skip
 
 
-def _describe(tensors: Sequence[Optional[Tensor]], heads_first: bool) -> list[CTensor]:
+def _describe(tensors: Sequence[Tensor], heads_first: bool) -> list[CTensor]:
     """q, k, v and what has their shapes, as the library takes them."""
-    return [CTensor(t.transpose(1, 2) if heads_first and t is not None else t) for t in tensors]
+    return [CTensor(t.transpose(1, 2) if heads_first else t) for t in tensors]
 
 
-def _plan_forward(q, k, v, others, has_sink: bool, num_aux: int, spec: Spec, max_seqlens, with_lse: bool) -> Plan:
+def _plan_forward(q: Tensor, k: Tensor, v: Tensor, others: Tensors, has_sink: bool, num_aux: int, spec: Spec,
+                  max_seqlens: Lengths, with_lse: bool) -> Plan:
     """others: the sink if there is one, the score_aux, and what the operators call others."""
     heads_first = spec.options.heads_first
     out_shape, lse_shape = _output_shapes(q, v, heads_first)
     shapes = out_shape, lse_shape if with_lse else None
     out, lse = _new_outputs(q, *shapes)
-    inputs = _describe((q, k, v), heads_first)
-    c_out, c_lse = *_describe((out,), heads_first), CTensor(lse)
-    others = [CTensor(t) for t in others]
-    described = [*inputs, *others, c_out, c_lse][: None if with_lse else -1]
-    kept: list = [described]
-    params = _params(others, has_sink, num_aux, spec, max_seqlens, kept)
+    *inputs, c_out = _describe((q, k, v, out), heads_first)
+    rest, c_lse = [CTensor(t) for t in others], CTensor(lse)
+    described = [*inputs, *rest, c_out, c_lse][: None if with_lse else -1]
+    kept: list[Any] = [described]
+    params = _params(rest, has_sink, num_aux, spec, max_seqlens, kept)
     arguments = (*(t.pointer for t in (*inputs, c_out, c_lse)), params)
     note = " (tensors are (B, N, H, D) here)" if heads_first else ""
     return Plan(lib.saccade_attention_forward, arguments, described, params, kept, shapes, note)
 
 
-def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse=True):
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Tensors, others: Tensors, spec: Spec,
+    max_seqlens: Lengths, mask: Optional[BlockMask], with_lse: bool = True,
+) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
     """out and, if wanted, lse."""
-    has_sink = sink is not None
-    others = (sink, *score_aux, *others) if has_sink else (*score_aux, *others)
-    constants = has_sink, len(score_aux), spec, max_seqlens, with_lse
+    others = (*score_aux, *others) if sink is None else (sink, *score_aux, *others)
+    constants = sink is not None, len(score_aux), spec, max_seqlens, with_lse
     plan = plan_of(_plan_forward, q, k, v, others, spec.num_scalars, constants)
     out, lse = _new_outputs(q, *plan.shapes)
     plan.run(q.get_device(), (q, k, v, *others, out, lse), mask)
@@ -104,39 +110,41 @@ def _forward(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Op
 _NUM_QKV, _FIRST_AUX = 3, 4
 
 
-def _new_gradients(q, k, v, sink, score_aux, wanted) -> list[Tensor]:
-    tensors = (q, k, v, sink, *score_aux)
+def _new_gradients(q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Tensors,
+                   wanted: Sequence[int]) -> list[Tensor]:
+    tensors: tuple[Any, ...] = (q, k, v, sink, *score_aux)
     return [torch.empty_like(tensors[i], memory_format=torch.contiguous_format) if i < _FIRST_AUX
             else torch.empty(tensors[i].shape, dtype=torch.float32, device=q.device) for i in wanted]
 
 
-def _plan_backward(q, k, v, others, wanted, has_dlse: bool, has_sink: bool, num_aux: int, spec: Spec,
-                   max_seqlens) -> Plan:
+def _plan_backward(q: Tensor, k: Tensor, v: Tensor, others: Tensors, wanted: Sequence[int], has_dlse: bool,
+                   has_sink: bool, num_aux: int, spec: Spec, max_seqlens: Lengths) -> Plan:
     """others: dout, out, lse, dlse if there is one, and then those of the forward pass."""
-    dout, out, lse, *others = others
-    dlse = others.pop(0) if has_dlse else None
-    sink = others[0] if has_sink else None
-    outputs = _new_gradients(q, k, v, sink, others[has_sink : has_sink + num_aux], wanted)
+    first_aux = 3 + has_dlse + has_sink
+    sink = others[first_aux - 1] if has_sink else None
+    outputs = _new_gradients(q, k, v, sink, others[first_aux : first_aux + num_aux], wanted)
     num_dense = sum(i < _NUM_QKV for i in wanted)
-    heads_first = spec.options.heads_first
-    q, k, v, dout, out, *dense = _describe((q, k, v, dout, out, *outputs[:num_dense]), heads_first)
-    lse, dlse, *others = (CTensor(t) for t in (lse, dlse, *others))
-    gradients = dense + [CTensor(t) for t in outputs[num_dense:]]
+    dout, out, *inputs_and_dense = _describe((*others[:2], q, k, v, *outputs[:num_dense]), spec.options.heads_first)
+    inputs, gradients = inputs_and_dense[:3], inputs_and_dense[3:] + [CTensor(t) for t in outputs[num_dense:]]
+    lse, *rest = (CTensor(t) for t in others[2:])
     by_place = {place: gradient.pointer for place, gradient in zip(wanted, gradients)}
     fields = {name: by_place[i] for i, name in enumerate(("dq", "dk", "dv", "dsink")) if i in by_place}
-    fields.update(dout=dout.pointer, dlse=dlse.pointer)
+    fields.update(dout=dout.pointer, dlse=rest[0].pointer if has_dlse else ffi.NULL)
     if max(wanted, default=0) >= _FIRST_AUX:
         fields["daux"] = ffi.new("DLTensor *[]", [by_place.get(_FIRST_AUX + i, ffi.NULL) for i in range(num_aux)])
     grads = ffi.new("saccade_attention_grads *", fields)
-    described = [q, k, v, dout, out, lse, *([dlse] if has_dlse else []), *others, *gradients]
-    kept = [described, dlse, fields]
-    params = _params(others, has_sink, num_aux, spec, max_seqlens, kept)
-    arguments = (*(t.pointer for t in (q, k, v, out, lse)), grads, params)
+    described = [*inputs, dout, out, lse, *rest, *gradients]
+    kept: list[Any] = [described, fields]
+    params = _params(rest[has_dlse:], has_sink, num_aux, spec, max_seqlens, kept)
+    arguments = (*(t.pointer for t in (*inputs, out, lse)), grads, params)
     return Plan(lib.saccade_attention_backward, arguments, described, params, kept)
 
 
-def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, spec: Spec, max_seqlens,
-              mask: Optional[BlockMask]) -> list[Tensor]:
+def _backward(
+    dout: Tensor, dlse: Optional[Tensor], out: Tensor, lse: Tensor, wanted: Sequence[int], q: Tensor, k: Tensor,
+    v: Tensor, sink: Optional[Tensor], score_aux: Tensors, others: Tensors, spec: Spec, max_seqlens: Lengths,
+    mask: Optional[BlockMask],
+) -> list[Tensor]:  # fmt: skip
     """The gradients that are wanted, in the order of their places; those of score_aux are fp32."""
     outputs = _new_gradients(q, k, v, sink, score_aux, wanted)
     others = [dout, out, lse, *[t for t in (dlse, sink) if t is not None], *score_aux, *others]
@@ -149,8 +157,8 @@ def _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, sp
 # -- as operators --
 
 
-def _operators_mask(q: Tensor, k: Tensor, others: Sequence[Tensor], s: Spec, number: int) -> Optional[BlockMask]:
-    if not s.list_blocks:
+def _operators_mask(q: Tensor, k: Tensor, others: Tensors, s: Spec, number: int) -> Optional[BlockMask]:
+    if s.list_blocks is None:
         return BlockMask.numbered(number)
     rows = 2 if s.options.heads_first else 1
     return import_lists(others[len(s.others) :], q.shape[rows], k.shape[rows], s.list_blocks)
@@ -163,11 +171,15 @@ def attention_forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     s = load(spec)
     mask = _operators_mask(q, k, others, s, block_mask)
-    return _forward(q, k, v, sink, score_aux, others[: len(s.others)], s, tuple(max_seqlens), mask)
+    max_q, max_k = max_seqlens
+    out, lse = _forward(q, k, v, sink, score_aux, others[: len(s.others)], s, (max_q, max_k), mask)
+    assert lse is not None
+    return out, lse
 
 
 @attention_forward.register_fake
-def _(q, k, v, sink, score_aux, others, spec, *_):
+def _(q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Tensors, others: Tensors, spec: str,
+      *_: Any) -> tuple[Tensor, Optional[Tensor]]:
     return _new_outputs(q, *_output_shapes(q, v, load(spec).options.heads_first))
 
 
@@ -178,12 +190,14 @@ def attention_backward(
     spec: str, max_seqlens: Sequence[int], block_mask: int,
 ) -> list[Tensor]:  # fmt: skip
     s = load(spec)
-    constants = s, tuple(max_seqlens), _operators_mask(q, k, others, s, block_mask)
+    max_q, max_k = max_seqlens
+    constants = s, (max_q, max_k), _operators_mask(q, k, others, s, block_mask)
     return _backward(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others[: len(s.others)], *constants)
 
 
 @attention_backward.register_fake
-def _(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, *_):
+def _(dout: Tensor, dlse: Optional[Tensor], out: Tensor, lse: Tensor, wanted: Sequence[int], q: Tensor, k: Tensor,
+      v: Tensor, sink: Optional[Tensor], score_aux: Tensors, *_: Any) -> list[Tensor]:
     return _new_gradients(q, k, v, sink, score_aux, wanted)
 
 
@@ -198,22 +212,28 @@ def block_mask_lists(
     mask_mod = Modifier(
         "mask", program.text, aux=dict(zip(program.aux, aux)), scalars=dict(zip(program.scalars, values)))  # fmt: skip
     batch, heads, q_len, kv_len = shape
-    mask = build_from_mod(mask_mod, q_len, kv_len, batch, heads, tuple(block_size), device, capacity)
-    lists = _fake_lists(aux, scalars, spec, shape, block_size, device, capacity)
+    q_block, kv_block = block_size
+    mask = build_from_mod(mask_mod, q_len, kv_len, batch, heads, (q_block, kv_block), device, capacity)
+    lists = _lists_of(shape, block_size, device)
     mask.export(dict(zip(LISTS, lists)))
     return lists
 
 
-@block_mask_lists.register_fake
-def _fake_lists(aux, scalars, spec, shape, block_size, device, capacity):
+def _lists_of(shape: Sequence[int], block_size: Sequence[int], device: torch.device) -> list[Tensor]:
     q_blocks, kv_blocks = (-(-length // block) for length, block in zip(shape[2:], block_size))
-    return new_lists(*shape[:2], (q_blocks, kv_blocks), device)
+    return new_lists(shape[0], shape[1], (q_blocks, kv_blocks), device)
+
+
+@block_mask_lists.register_fake
+def _(aux: Tensors, scalars: Optional[Tensor], spec: str, shape: Sequence[int], block_size: Sequence[int],
+      device: torch.device, capacity: int) -> list[Tensor]:
+    return _lists_of(shape, block_size, device)
 
 
 # Floating point operations as torch.utils.flop_counter counts those of its own attention: every pair, masked or not.
 
 
-def _products(q, k, spec: str, max_seqlens) -> int:
+def _products(q: Shape, k: Shape, spec: str, max_seqlens: Lengths) -> int:
     """Multiplications and additions of a product over one dimension, for each pair of a query and a key."""
     *batch, rows, heads, _ = q
     if batch:
@@ -223,12 +243,14 @@ def _products(q, k, spec: str, max_seqlens) -> int:
 
 
 @register_flop_formula(torch.ops.saccade.attention_forward)
-def _(q, k, v, sink, score_aux, others, spec, max_seqlens, *_, **__) -> int:
+def _(q: Shape, k: Shape, v: Shape, sink: Any, score_aux: Any, others: Any, spec: str, max_seqlens: Lengths, *_: Any,
+      **__: Any) -> int:
     return _products(q, k, spec, max_seqlens) * (q[-1] + v[-1])
 
 
 @register_flop_formula(torch.ops.saccade.attention_backward)
-def _(dout, dlse, out, lse, wanted, q, k, v, sink, score_aux, others, spec, max_seqlens, *_, **__) -> int:
+def _(dout: Any, dlse: Any, out: Any, lse: Any, wanted: Any, q: Shape, k: Shape, v: Shape, sink: Any, score_aux: Any,
+      others: Any, spec: str, max_seqlens: Lengths, *_: Any, **__: Any) -> int:
     return _products(q, k, spec, max_seqlens) * (3 * q[-1] + 2 * v[-1])
 
 
@@ -240,7 +262,8 @@ def dense_rows(gradient: Tensor) -> Tensor:
     return gradient if gradient.stride(-1) == 1 else gradient.contiguous()
 
 
-def _gradients(ctx, constants, num_aux: int, wanted, dout, dlse, backward) -> list[Optional[Tensor]]:
+def _gradients(ctx: Any, constants: Sequence[Any], num_aux: int, wanted: Sequence[int], dout: Optional[Tensor],
+               dlse: Optional[Tensor], backward: Callable[..., list[Tensor]]) -> list[Optional[Tensor]]:
     """Of q, k, v, sink and the score_aux; None where not wanted."""
     q, k, v, sink, out, lse, *rest = ctx.saved_tensors
     score_aux, others = rest[:num_aux], rest[num_aux:]
@@ -253,7 +276,7 @@ def _gradients(ctx, constants, num_aux: int, wanted, dout, dlse, backward) -> li
     return results
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     q, k, v, sink, score_aux, others, *ctx.constants = inputs
     ctx.save_for_backward(q, k, v, sink, *output, *score_aux, *others)
     ctx.set_materialize_grads(False)
@@ -262,7 +285,7 @@ def _setup_context(ctx, inputs, output):
     ctx.mask = BlockMask.numbered(inputs[-1])  # alive until the backward pass
 
 
-def _operators_gradients(ctx, dout, dlse):
+def _operators_gradients(ctx: Any, dout: Optional[Tensor], dlse: Optional[Tensor]) -> tuple[Any, ...]:
     results = _gradients(ctx, ctx.constants, ctx.num_aux, ctx.wanted, dout, dlse, attention_backward)
     return *results[:_FIRST_AUX], results[_FIRST_AUX:], [None] * ctx.num_others, None, None, None
 
@@ -271,11 +294,16 @@ attention_forward.register_autograd(_operators_gradients, setup_context=_setup_c
 attention_backward.register_autograd(no_second_gradients)
 
 
+# What _Eager gets beside the tensors that may have gradients: others, spec, max_seqlens, mask, with_lse.
+_Call = tuple[Tensors, Spec, Lengths, Optional[BlockMask], bool]
+
+
 class _Eager(torch.autograd.Function):
     """The same without the dispatcher, which costs more than a small attention."""
 
     @staticmethod
-    def forward(ctx, q, k, v, sink, call, *score_aux):
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], call: _Call,
+                *score_aux: Tensor) -> Any:
         # In one piece: with a setup_context of its own, apply would bind the signature at every call. And what are no
         # inputs in one argument, since each costs.
         others, spec, max_seqlens, mask, with_lse = call
@@ -286,14 +314,14 @@ class _Eager(torch.autograd.Function):
         return (out, lse) if with_lse else out
 
     @staticmethod
-    def backward(ctx, dout, dlse=None):
+    def backward(ctx: Any, dout: Optional[Tensor], dlse: Optional[Tensor] = None) -> tuple[Any, ...]:
         _, spec, max_seqlens, mask, _ = ctx.call
         needed = ctx.needs_input_grad[:_FIRST_AUX] + ctx.needs_input_grad[_FIRST_AUX + 1 :]  # without that of `call`
         wanted = [i for i, needs in enumerate(needed) if needs]
+        backward: Callable[..., list[Tensor]] = _backward
+        constants: tuple[Any, ...] = spec, max_seqlens, mask
         if torch.is_grad_enabled():  # somebody wants to differentiate the gradients: the operator says that he cannot
             backward, constants = attention_backward, (spec_text(spec), max_seqlens, mask.number if mask else 0)
-        else:
-            backward, constants = _backward, (spec, max_seqlens, mask)
         results = _gradients(ctx, constants, len(spec.score.aux), wanted, dout, dlse, backward)
         return *results[:_FIRST_AUX], None, *results[_FIRST_AUX:]
 
@@ -303,10 +331,13 @@ _num_dispatch_modes = torch._C._len_torch_dispatch_stack
 _jit_traces = torch._C._is_tracing
 # Without torch's own apply, which looks for the wrappers of torch.func among the arguments: `attention` knows that
 # there are none.
-_apply_eager = super(torch.autograd.Function, _Eager).apply
+_apply_eager: Callable[..., Any] = super(torch.autograd.Function, _Eager).apply
 
 
-def attention(q, k, v, sink, score_aux, others, spec: Spec, max_seqlens, mask: Optional[BlockMask], with_lse: bool):
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, sink: Optional[Tensor], score_aux: Tensors, others: Tensors, spec: Spec,
+    max_seqlens: Lengths, mask: Optional[BlockMask], with_lse: bool,
+) -> tuple[Tensor, Optional[Tensor]]:  # fmt: skip
     """out and, if wanted, lse, by the shortest way that autograd, torch.compile and dispatch modes allow."""
     compiling = is_compiling()
     if not compiling and (_transforms_active() or forward_ad._current_level >= 0):

@@ -20,6 +20,8 @@ from ._trace import TracedModifier, readable, row_major
 
 MOST_TRACES = 1024
 _VALUES = (int, str, bytes, type(None), torch.dtype, torch.device)
+# A trace; of each of its tensors the place among those that its function reaches, None for one of its own, captured
+# integers and the like, which alone are kept; and whether all are row-major.
 _known: dict[Hashable, tuple[TracedModifier, list[Optional[int]], bool]] = {}
 
 
@@ -45,9 +47,8 @@ def trace_once(trace: Callable[..., TracedModifier], function: Callable[..., Any
     if traced.repeatable:
         if len(_known) >= MOST_TRACES:
             _known.clear()
-        # Only what the trace itself made, its captured integers, is kept; the function's tensors are its own.
         places = [_find(t, tensors) for t in traced.aux]
-        own = [t if place is None else None for t, place in zip(traced.aux, places)]
+        own = [t if place is None else _ELSEWHERE for t, place in zip(traced.aux, places)]
         _known[key] = traced._replace(aux=own), places, all(row_major(t) for t in traced.aux)
     return _readable(traced)
 
@@ -64,6 +65,7 @@ def _find(item: object, items: Sequence[object]) -> Optional[int]:
     return next((i for i, other in enumerate(items) if other is item), None)
 
 
+_ELSEWHERE = torch.empty(0)  # in the place of a tensor that is not kept
 _MISSING = object()  # a name that is no global: a builtin, or an attribute of something
 _THEMSELVES = {id(value) for value in (torch, math, torch.Tensor, _MISSING)}
 
