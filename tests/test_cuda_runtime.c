@@ -216,6 +216,23 @@ static void context_may_end_while_kernels_are_under_way(void **state) {
     assert_int_equal(count_files(f->dir), 0);
 }
 
+static void program_may_end_while_kernels_are_under_way(void **state) {
+    fixture *f = *state;
+    skip_without_compiler();
+    enum { PROGRAMS = 6 };
+    fflush(NULL); /* or each of them would say it again */
+    for (int i = 0; i < PROGRAMS; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            prefetch(f);
+            exit(0); /* as a program that forgets its context: what exit calls meets the compiler at work */
+        }
+        int status;
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+}
+
 /* ---- the compiler ---- */
 
 static void compile_error_carries_the_compilers_words(void **state) {
@@ -341,6 +358,7 @@ int main(void) {
         TEST(what_lies_on_the_disk_is_not_compiled_ahead),
         TEST(failure_ahead_is_reported_where_the_kernel_is_wanted),
         TEST(context_may_end_while_kernels_are_under_way),
+        TEST(program_may_end_while_kernels_are_under_way),
         TEST(compile_error_carries_the_compilers_words),
         TEST(every_refusal_names_what_was_found),
         cmocka_unit_test(few_queries_of_a_group_prefer_the_kernels_that_pack_them),
