@@ -46,8 +46,11 @@ static saccade_status compile(saccade_context *ctx, const sac_cuda_device *devic
     char *log = NULL;
     assert_true(num_ctas > 0);
     assert_true(spec->smem_bytes <= device->smem_bytes);
-    if (sac_kernel_compile(spec, now.target->architecture, &cubin, &size, &log) != SACCADE_OK)
-        fail_msg("%s, %s, %s: %s", spec->entry, now.target->architecture, now.what, saccade_last_error());
+    char architecture[16];
+    snprintf(architecture, sizeof architecture, "%s%s", now.target->architecture,
+             spec->arch_specific ? "a" : "");
+    if (sac_kernel_compile(spec, architecture, &cubin, &size, &log) != SACCADE_OK)
+        fail_msg("%s, %s, %s: %s", spec->entry, architecture, now.what, saccade_last_error());
     int bytes = spilled_bytes(log);
     int most = spec->modifiers ? MOST_SPILLED_WITH_TEXTS : MOST_SPILLED;
     if (bytes < 0 || bytes > most)
@@ -203,7 +206,8 @@ static void every_feature_compiles(void **state) { every_feature_compiles_for(*s
 static void selection_compiles_for(const target *t) {
     static const int32_t dims[] = {40, 128, 256}, query_tiles[] = {1, 256};
     static _Alignas(16) char memory[16];
-    const sac_cuda_device device = {.num_sms = 100, .smem_bytes = t->smem_bytes};
+    const sac_cuda_device device = {
+        .compute_capability = t->compute_capability, .num_sms = 100, .smem_bytes = t->smem_bytes};
     skip_without_compiler();
     for (int i = 0; i < 3 * 3 * 2 * 2; i++) {
         const sac_nsa_args args = {.q.data = memory,
@@ -213,7 +217,7 @@ static void selection_compiles_for(const target *t) {
                                    .score = 1 + i / 9 % 2,
                                    .batch = 1,
                                    .num_lists = 8,
-                                   .heads_per_list = 4,
+                                   .heads_per_list = i % 4 < 2 ? 4 : 16,
                                    .query_tile = query_tiles[i / 18],
                                    .max_tiles = 1 << 16,
                                    .indices.top_k = i % 7 == 6 ? 100 : 16,

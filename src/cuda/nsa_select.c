@@ -9,16 +9,17 @@ typedef struct select_tile {
     int32_t element_bytes, head_dim;
     bool means; /* their terms need room */
     int32_t rows, kv_tile;
+    bool warpgroup; /* one can multiply it whole, on Hopper */
 } select_tile;
 
 static const select_tile tiles[] = {
-    {2, 256, false, 64, 64}, /* 64 rows: two to four CTAs an SM hide each other's waits */
-    {2, 128, true, 64, 64},  /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
-    {2, 256, true, 32, 32},  /* likewise */
-    {4, 128, false, 64, 64}, /* likewise */
-    {4, 128, true, 64, 64},  /* likewise */
-    {4, 256, false, 32, 32}, /* likewise */
-    {4, 256, true, 32, 32},  /* likewise */
+    {2, 256, false, 64, 64, true},  /* 64 rows: two to four CTAs an SM hide each other's waits */
+    {2, 128, true, 64, 64, true},   /* 99 KiB of shared memory, all that sm_86, sm_89 and sm_120 have */
+    {2, 256, true, 32, 32, false},  /* likewise */
+    {4, 128, false, 64, 64, false}, /* likewise */
+    {4, 128, true, 64, 64, false},  /* likewise */
+    {4, 256, false, 32, 32, false}, /* likewise */
+    {4, 256, true, 32, 32, false},  /* likewise */
 };
 
 enum { WARP_ROWS = 16, MEANS_THREADS = 256, SMEM_BYTES = 99 << 10 };
@@ -36,11 +37,18 @@ static int32_t rows_a_tile(const sac_nsa_args *args) {
     return takes_means(args) ? 1 : args->query_tile * args->heads_per_list;
 }
 
+/* Are a query tile's rows those of one warp? Then they are summed in its registers. */
+static bool is_owned(const select_tile *t, const sac_nsa_args *args) {
+    return rows_a_tile(args) == WARP_ROWS && t->kv_tile == 64;
+}
+
 /* Shared memory of a CTA that takes no query tile yet: rows, keys, values. */
 static int32_t smem_of(const select_tile *t, const sac_nsa_args *args) {
-    const int32_t pitch = sac_ceil_div(args->head_dim, 16) * 16 + 8,
-                  terms = t->means && t->element_bytes == 2 ? 3 : 1;
-    return (terms * t->rows + t->kv_tile) * pitch * t->element_bytes + t->rows * (t->kv_tile + 8) * 4;
+    const int32_t pitch = t->warpgroup ? sac_ceil_div(args->head_dim, 64) * 64
+                                       : sac_ceil_div(args->head_dim, 16) * 16 + 8,
+                  terms = t->means && t->element_bytes == 2 ? 3 : 1,
+                  values = is_owned(t, args) ? 0 : t->rows * (t->kv_tile + 8) * 4;
+    return (terms * t->rows + t->kv_tile) * pitch * t->element_bytes + values;
 }
 
 static int32_t smem_of_tile(const sac_nsa_args *args) {
@@ -48,7 +56,7 @@ static int32_t smem_of_tile(const sac_nsa_args *args) {
            SAC_NSA_PLACE_BYTES * (args->indices.top_k + args->compressed_indices.top_k);
 }
 
-static select_tile choose_tile(const sac_nsa_args *args) {
+static select_tile choose_tile(const sac_nsa_args *args, const sac_cuda_device *device) {
     const select_tile *t = tiles;
     while (t->element_bytes != element_bytes(args) || t->head_dim < args->head_dim ||
            t->means != takes_means(args))
@@ -56,6 +64,7 @@ static select_tile choose_tile(const sac_nsa_args *args) {
     select_tile chosen = *t;
     while (chosen.rows > WARP_ROWS && smem_of(&chosen, args) + smem_of_tile(args) > SMEM_BYTES)
         chosen.rows /= 2;
+    chosen.warpgroup &= device->compute_capability == 90 && chosen.rows == 4 * WARP_ROWS;
     return chosen;
 }
 
@@ -79,7 +88,7 @@ static int32_t places_of(const sac_nsa_args *args) {
 
 void sac_nsa_select_spec(const sac_nsa_args *args, const sac_cuda_device *device, sac_kernel_spec *spec,
                          sac_nsa_select_plan *plan) {
-    const select_tile t = choose_tile(args);
+    const select_tile t = choose_tile(args, device);
     const int32_t each = tiles_a_cta(&t, args, device);
     *plan = (sac_nsa_select_plan){.rows_a_tile = rows_a_tile(args),
                                   .tiles_a_cta = each,
@@ -87,6 +96,7 @@ void sac_nsa_select_spec(const sac_nsa_args *args, const sac_cuda_device *device
                                   .ctas_a_list = sac_ceil_div(args->max_tiles, each)};
     *spec = (sac_kernel_spec){.source = "cuda/kernels/nsa_select.cu",
                               .entry = "nsa_select",
+                              .arch_specific = t.warpgroup,
                               .threads = t.rows / WARP_ROWS * 32,
                               .smem_bytes = smem_of(&t, args) + each * smem_of_tile(args)};
     sac_kernel_define(spec, "DTYPE", args->dtype);
@@ -96,6 +106,8 @@ void sac_nsa_select_spec(const sac_nsa_args *args, const sac_cuda_device *device
     sac_kernel_define(spec, "ALIGNED",
                       sac_view_is_aligned(&args->q, element_bytes(args)) &&
                           sac_view_is_aligned(&args->k_cmp, element_bytes(args)));
+    sac_kernel_define(spec, "WARPGROUP", t.warpgroup);
+    sac_kernel_define(spec, "OWNED", is_owned(&t, args));
     sac_kernel_define(spec, "PLACES", places_of(args));
     sac_kernel_define(spec, "PROBABILITIES", args->score == SAC_NSA_PROBABILITIES);
     sac_kernel_define(spec, "MEANS", takes_means(args));
@@ -112,7 +124,7 @@ void sac_nsa_means_spec(const sac_nsa_args *args, sac_kernel_spec *spec) {
 
 size_t sac_nsa_cuda_select_scratch(const sac_nsa_job *job) {
     const sac_nsa_args *args = &job->args;
-    const select_tile t = choose_tile(args);
+    const select_tile t = choose_tile(args, sac_nsa_cuda_device(job));
     int64_t floats = 0;
     if (takes_means(args)) floats = args->head_dim;
     if (args->score == SAC_NSA_PROBABILITIES && !args->lse_cmp.data && rows_a_tile(args) > t.rows)

@@ -8,8 +8,9 @@
  *     offer the scores to each query tile's best blocks, and their mean to its best blocks of compressed keys
  *   write what was chosen, ascending
  *
- * Needs, from nsa_select.c: DTYPE HEAD_DIM Q_TILE KV_TILE NUM_THREADS ALIGNED PLACES (see nsa_best.h) PROBABILITIES MEANS
- * HAS_LSE: the denominators are known, from the compressed branch of these queries.
+ * Needs, from nsa_select.c: DTYPE HEAD_DIM Q_TILE KV_TILE NUM_THREADS ALIGNED WARPGROUP (see nsa_select_operands.h) PLACES
+ * (see nsa_best.h) PROBABILITIES MEANS; HAS_LSE: the denominators are known, from the compressed branch of these queries;
+ * OWNED: the 16 rows of a warp are those of one query tile.
  *
  * A warp multiplies 16 rows, whole, so that row statistics never leave a quad of lanes; it sums and chooses for every
  * n-th query tile. Keys are loaded while values are summed. A mean query (MEANS) in 16 bits would lose what
@@ -19,24 +20,15 @@
  */
 #include "cuda/kernels/nsa_best.h"
 #include "cuda/kernels/nsa_select.h"
-#include "cuda/kernels/tile.h"
+#include "cuda/kernels/nsa_select_operands.h"
 
 enum {
     WARPS = NUM_THREADS / 32,
-    D_PADDED = round_up(HEAD_DIM, 16),
-    D_PITCH = pitch_of(D_PADDED),
-    TERMS = MEANS && DTYPE != 0 ? 3 : 1,
-    TERM_BYTES = tile_bytes(Q_TILE, D_PADDED),
-    ST = KV_TILE / 8,
     VALUE_PITCH = KV_TILE + 8,
-    CHUNK = 16 / sizeof(element),
-    CHUNKS = D_PADDED / CHUNK,
     COLUMNS = KV_TILE / LANES, /* of a tile's scores, a lane */
 };
 static_assert(Q_TILE == 16 * WARPS, "16 rows a warp");
 static_assert(SAC_NSA_COMPRESSED_BLOCK % KV_TILE == 0, "a tile of keys lies in one block of compressed keys");
-
-typedef float score_acc[1][ST][4];
 
 /* A tile of queries: what it may choose. Candidates outside [free_begin, free_end) are chosen whatever their score. */
 typedef struct chooser {
@@ -86,7 +78,7 @@ SAC_FN void load_rows(const cta_work *w, int32_t turn) {
         const element *from = (const element *)w->args->nsa.q.data;
         const bool present = r.tile >= 0 && column < HEAD_DIM;
         if (present) from = view_row(&w->args->nsa.q, w->b, r.head, w->first_query + r.query) + column;
-        chunk_load(w->rows + (row * D_PITCH + column) * sizeof(element), from, present);
+        chunk_load(w->rows + operand_at(Q_TILE, row, column), from, present);
     }
 }
 
@@ -96,7 +88,7 @@ SAC_FN void store_terms(const cta_work *w, int32_t row, int32_t column, float x,
     for (int term = 0; term < TERMS; term++) {
         const pair p = pair_make(x, y);
         const float2 stored = pair_floats(p);
-        pair_store_shared(w->rows + term * TERM_BYTES + (row * D_PITCH + column) * sizeof(element), p);
+        pair_store_shared(w->rows + term * operand_bytes(Q_TILE) + operand_at(Q_TILE, row, column), p);
         x -= stored.x;
         y -= stored.y;
     }
@@ -116,19 +108,9 @@ SAC_FN void load_means(const cta_work *w) {
 
 SAC_FN void load_keys(const cta_work *w, int32_t key) {
     const sac_view *k = &w->args->nsa.k_cmp;
-    tile_load<KV_TILE, HEAD_DIM, D_PADDED>(w->keys, view_row(k, w->b, w->kv_head, w->first_key + key),
-                                           k->row_stride, sac_min(KV_TILE, w->candidates - key));
+    load_operand<KV_TILE>(w->keys, view_row(k, w->b, w->kv_head, w->first_key + key), k->row_stride,
+                          w->candidates - key);
     ptx_cp_async_commit();
-}
-
-SAC_FN void multiply(const cta_work *w, score_acc &s) {
-    const ptx_smem a =
-        w->rows + threadIdx.x / 32 * 16 * D_PITCH * sizeof(element) + lane_offset_a<K_INNER, D_PITCH>();
-    const ptx_smem b = w->keys + lane_offset_b<K_INNER, D_PITCH>();
-    acc_clear(s);
-#pragma unroll 1
-    for (int term = 0; term < TERMS; term++)
-        gemm<K_INNER, D_PITCH, K_INNER, D_PITCH, D_PADDED / 16>(s, a + term * TERM_BYTES, b);
 }
 
 /* ---- what a lane holds: two rows of its warp's, and of each eight keys two ---- */
@@ -208,9 +190,8 @@ SAC_FN void find_lse(const cta_work *w, int32_t turn, lane_rows *rows, float to_
     load_keys(w, 0);
     for (int32_t key = 0; key < w->candidates; key += KV_TILE) {
         score_acc s;
-        ptx_cp_async_wait();
-        __syncthreads(); /* keys are here, and rows the first time */
-        multiply(w, s);
+        operands_arrive(); /* keys, and rows the first time */
+        multiply(s, w->rows, w->keys);
         __syncthreads(); /* nobody reads them any more */
         if (key + KV_TILE < w->candidates) load_keys(w, key + KV_TILE);
         for (int half = 0; half < 2; half++)
@@ -233,18 +214,48 @@ SAC_FN lane_rows find_denominators(const cta_work *w, float to_log2) {
 
 /* ---- pass 2: values, scores, choices ---- */
 
+/* What counts of a score of the lane's row `half`. */
+SAC_FN float value_of(float s, const lane_rows *rows, int half, float to_log2) {
+    if (rows->candidates[half] == 0) return 0;
+    return PROBABILITIES ? ptx_exp2(s * to_log2 - rows->lse[half]) : s;
+}
+
+#if OWNED
+/* sum[c] = the values of all rows of the warp, which are one tile's, in this lane's columns. Lanes with the same columns
+ * halve what each still adds up, until each has two columns of its own; then those go where their lanes are. */
+SAC_FN void sum_values(const score_acc &s, const lane_rows *rows, float to_log2, float (&sum)[COLUMNS]) {
+    static_assert(COLUMNS == 2, "two columns a lane");
+    float part[2 * ST];
+#pragma unroll
+    for (int i = 0; i < 2 * ST; i++)
+        part[i] = value_of(s[0][i / 2][i % 2], rows, 0, to_log2) +
+                  value_of(s[0][i / 2][2 + i % 2], rows, 1, to_log2);
+#pragma unroll
+    for (int kept = ST; kept >= COLUMNS; kept /= 2) {
+        const int step = 2 * kept; /* of the lanes: 16, 8, 4 */
+        const bool upper = lane_index() & step;
+#pragma unroll
+        for (int i = 0; i < kept; i++) {
+            const float mine = upper ? part[kept + i] : part[i], its = upper ? part[i] : part[kept + i];
+            part[i] = mine + __shfl_xor_sync(ALL_LANES, its, step);
+        }
+    }
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++) {
+        const int from = (c * LANES + lane_index()) / 2;
+        const float even = __shfl_sync(ALL_LANES, part[0], from), odd = __shfl_sync(ALL_LANES, part[1], from);
+        sum[c] = lane_index() % 2 ? odd : even;
+    }
+}
+#else
 SAC_FN void store_values(const cta_work *w, const score_acc &s, const lane_rows *rows, float to_log2) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        const float lse = rows->lse[half];
         float *to = w->values + lane_row(half) * VALUE_PITCH + lane_column();
 #pragma unroll
-        for (int n = 0; n < ST; n++) {
-            float2 v = make_float2(s[0][n][2 * half], s[0][n][2 * half + 1]);
-            if (PROBABILITIES) v = make_float2(ptx_exp2(v.x * to_log2 - lse), ptx_exp2(v.y * to_log2 - lse));
-            if (rows->candidates[half] == 0) v = make_float2(0, 0);
-            *(float2 *)(to + 8 * n) = v;
-        }
+        for (int n = 0; n < ST; n++)
+            *(float2 *)(to + 8 * n) = make_float2(value_of(s[0][n][2 * half], rows, half, to_log2),
+                                                  value_of(s[0][n][2 * half + 1], rows, half, to_log2));
     }
 }
 
@@ -255,6 +266,7 @@ SAC_FN void add_values(const cta_work *w, int32_t t, float (&sum)[COLUMNS]) {
 #pragma unroll
         for (int c = 0; c < COLUMNS; c++) sum[c] += w->values[row * VALUE_PITCH + c * LANES + lane_index()];
 }
+#endif
 
 SAC_FN float warp_sum(float x) {
     for (int step = 1; step < LANES; step *= 2) x += __shfl_xor_sync(ALL_LANES, x, step);
@@ -302,19 +314,31 @@ SAC_FN lane_rows next_rows(const cta_work *w, int32_t turn) {
     return rows;
 }
 
-SAC_FN void choose_all(const cta_work *w, float to_log2) {
+#if OWNED
+SAC_FN void choose_from(const cta_work *w, const lane_rows *of_one_turn, float to_log2) {
+    const int32_t warp = threadIdx.x / 32;
+    for (int32_t key = 0; key < w->candidates; key += KV_TILE) {
+        score_acc s;
+        float sum[COLUMNS];
+        operands_arrive();
+        multiply(s, w->rows, w->keys);
+        __syncthreads(); /* nobody reads the keys any more */
+        if (key + KV_TILE < w->candidates) load_keys(w, key + KV_TILE);
+        sum_values(s, of_one_turn, to_log2, sum);
+        if (warp < w->num_tiles) choose(w, warp, sum, key);
+    }
+}
+#else
+SAC_FN void choose_from(const cta_work *w, const lane_rows *of_first_turn, float to_log2) {
     const int32_t turns = w->args->plan.turns;
-    lane_rows rows = PROBABILITIES && !HAS_LSE ? find_denominators(w, to_log2) : lane_rows_of(w, 0);
+    lane_rows rows = *of_first_turn;
     float sum[COLUMNS] = {}; /* of a tile that takes several turns */
-    if (!PROBABILITIES || HAS_LSE) MEANS ? load_means(w) : load_rows(w, 0);
-    load_keys(w, 0);
     for (int32_t key = 0; key < w->candidates; key += KV_TILE)
         for (int32_t turn = 0; turn < turns; turn++) {
             score_acc s;
             if (turns > 1) rows = next_rows(w, turn);
-            ptx_cp_async_wait();
-            __syncthreads(); /* rows and keys are here, the old values were read */
-            multiply(w, s);
+            operands_arrive(); /* rows and keys; and the old values were read */
+            multiply(s, w->rows, w->keys);
             store_values(w, s, &rows, to_log2);
             __syncthreads(); /* values are whole, nobody reads rows and keys any more */
             const bool last_turn = turn + 1 == turns;
@@ -328,6 +352,14 @@ SAC_FN void choose_all(const cta_work *w, float to_log2) {
                 if (last_turn) choose(w, t, sum, key);
             }
         }
+}
+#endif
+
+SAC_FN void choose_all(const cta_work *w, float to_log2) {
+    const lane_rows rows = PROBABILITIES && !HAS_LSE ? find_denominators(w, to_log2) : lane_rows_of(w, 0);
+    if (!PROBABILITIES || HAS_LSE) MEANS ? load_means(w) : load_rows(w, 0);
+    load_keys(w, 0);
+    choose_from(w, &rows, to_log2);
     ptx_cp_async_wait();
 }
 
@@ -407,13 +439,13 @@ SAC_FN cta_work work_of(const sac_nsa_select_args *args) {
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     nsa_select(const __grid_constant__ sac_nsa_select_args args) {
-    extern __shared__ __align__(16) unsigned char memory[];
+    extern __shared__ __align__(OPERAND_ALIGNMENT) unsigned char memory[];
     cta_work w = work_of(&args);
     if (w.num_tiles <= 0) return;
     w.rows = ptx_smem_of(memory);
-    w.keys = w.rows + TERMS * TERM_BYTES;
-    w.values = (float *)(memory + TERMS * TERM_BYTES + tile_bytes(KV_TILE, D_PADDED));
-    w.tiles = (chooser *)(w.values + Q_TILE * VALUE_PITCH);
+    w.keys = w.rows + TERMS * operand_bytes(Q_TILE);
+    w.values = (float *)(memory + TERMS * operand_bytes(Q_TILE) + operand_bytes(KV_TILE));
+    w.tiles = (chooser *)(w.values + (OWNED ? 0 : Q_TILE * VALUE_PITCH));
     best_place *places = (best_place *)(w.tiles + args.plan.tiles_a_cta);
 
     for (int32_t t = threadIdx.x / 32; t < w.num_tiles; t += WARPS) begin_tile(&w, t, places);
