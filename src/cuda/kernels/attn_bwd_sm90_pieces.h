@@ -99,13 +99,22 @@ SAC_FN void load_gathered(const producer *w, const gathered_tile *t) {
     announce(&smem->dout_full[s], PANELS_V * row_bytes);
 }
 
-/* The pieces of the listed blocks, ascending. What the band hides is hidden pair by pair. */
+/* 32 entries of a list, one a lane: the block of queries, behind the list's end one that no stretch has, and its parts. */
+typedef struct entry_batch {
+    int32_t block;
+    uint32_t bits;
+} entry_batch;
+
+/* The pieces of the listed blocks, ascending. What the band hides is hidden pair by pair. The next batch of entries comes
+ * while this one is walked: asked for one by one, each would be waited for as long as a tile is multiplied. */
 typedef struct piece_walk {
-    const int32_t *entry;
+    const int32_t *entry; /* of the next batch, the first */
     const uint32_t *entry_bits;
-    int32_t entries_left; /* of the list */
-    int32_t first;        /* query of the block at hand */
-    uint32_t bits;        /* its parts that are left */
+    int32_t entries_left; /* of the list, from there on */
+    entry_batch now, next;
+    int32_t taken; /* of the batch at hand */
+    int32_t first; /* query of the block at hand */
+    uint32_t bits; /* its parts that are left */
 } piece_walk;
 
 /* Entries before the first that is of this block or a later one. Each lane looks at the last of one of 32 pieces of what is
@@ -122,6 +131,20 @@ SAC_FN int32_t entries_before(const int32_t *entries, int32_t count, int32_t blo
     return first;
 }
 
+SAC_FN void next_batch(piece_walk *walk) {
+    const entry_batch none = {SAC_FAR, 0};
+    walk->now = walk->next;
+    walk->next = none;
+    walk->taken = 0;
+    if (lane_id() < walk->entries_left) {
+        walk->next.block = SAC_ENTRY_INDEX(walk->entry[lane_id()]);
+        walk->next.bits = walk->entry_bits[lane_id()];
+    }
+    walk->entry += 32;
+    walk->entry_bits += 32;
+    walk->entries_left -= 32;
+}
+
 /* From the first block of the CTA's stretch on. */
 SAC_FN piece_walk walk_stretch(const producer *w, int32_t head) {
     const sac_block_mask_args *blocks = &w->params->args.blocks;
@@ -132,7 +155,9 @@ SAC_FN piece_walk walk_stretch(const producer *w, int32_t head) {
     const int32_t count = (int32_t)(list.entry_end - list.entry);
     const int32_t before =
         own->part ? entries_before(list.entry, count, own->part * w->params->part_blocks) : 0;
-    const piece_walk walk = {list.entry + before, list.bits + before, count - before, 0, 0};
+    piece_walk walk = {list.entry + before, list.bits + before, count - before};
+    next_batch(&walk);
+    next_batch(&walk);
     return walk;
 }
 
@@ -140,11 +165,13 @@ SAC_FN int next_piece(const producer *w, piece_walk *walk, int32_t *query, uint3
     const sac_query_pieces *pieces = &w->params->pieces;
     const sac_block_mask_args *blocks = &w->params->args.blocks;
     while (!walk->bits) {
-        if (walk->entries_left-- <= 0) return 0;
-        const int32_t block = SAC_ENTRY_INDEX(*walk->entry++);
+        if (walk->taken == 32) next_batch(walk);
+        const int32_t block = __shfl_sync(~0u, walk->now.block, walk->taken);
         if (block >= (w->smem->own.part + 1) * w->params->part_blocks) return 0;
         walk->first = block * blocks->q_block;
-        walk->bits = *walk->entry_bits++ & ~0u >> (32 - blocks->q_block / blocks->part);
+        walk->bits =
+            __shfl_sync(~0u, walk->now.bits, walk->taken) & ~0u >> (32 - blocks->q_block / blocks->part);
+        walk->taken++;
     }
     const int32_t piece = (__ffs(walk->bits) - 1) / pieces->parts, shift = piece * pieces->parts;
     const uint32_t own = ~0u >> (32 - pieces->parts) << shift;
