@@ -3,9 +3,10 @@
     python bench/gpu/bench_nsa.py [--ops forward,backward,stages] [--lengths 1024,...] [--svg FILE]
 
 B 1, H 32, Hkv 8, D 128, causal, bf16, random data, w_gate, and the defaults of saccade/nsa.h: 16 blocks of 64, a window
-of 512, tiles of 256 queries. "nsa" visits all compressed keys, "nsa sparse" the best 8 of their 128-wide blocks,
-"graph" is nsa replayed from a CUDA graph. Dense is the fastest of FlashAttention-4 (where it is installed), cuDNN and
-saccade. Sampled rows are held against fp64 (nsa_rows.py) first. A figure is the median over rounds in which all
+of 512, tiles of 256 queries. "nsa" visits all compressed keys, "nsa sparse" the best 8 of their 128-wide blocks, "nsa
+kept" keeps the branches' outputs for the backward, "graph" is nsa replayed from a CUDA graph. Dense is the fastest of
+FlashAttention-4 (where it is installed), cuDNN and saccade.
+Sampled rows are held against fp64 (nsa_rows.py) first. A figure is the median over rounds in which all
 contenders take turns; a call above 0.3 s is made once. "stages" is a breakdown by kernel, from the profiler.
 """
 import argparse
@@ -23,7 +24,8 @@ from protocols import machine
 from saccade_ctypes import Saccade
 
 HEADS, KV_HEADS, DIM = 32, 8, 128
-DENSE, SPARSE = ("FA4", "cuDNN", "saccade dense"), {"nsa": {}, "nsa sparse": dict(compressed_top_k=8)}
+DENSE = ("FA4", "cuDNN", "saccade dense")
+OURS = {"nsa": {}, "nsa sparse": dict(compressed_top_k=8), "nsa kept": dict(keep_outputs=True)}
 ROUNDS, LONG_MS = 5, 300
 GRAPH_TOKENS, LONG_TOKENS, BACKWARD_STAGES = 65536, 262144, 524288
 
@@ -69,7 +71,7 @@ def ours(saccade, name, tensors, backward):
     elif name == "graph":
         pair = [graph_of(saccade, f) for f in saccade.nsa(q, k, v, w_gate, training=backward)[:1 + backward]]
     else:
-        pair = saccade.nsa(q, k, v, w_gate, training=backward, **SPARSE[name])
+        pair = saccade.nsa(q, k, v, w_gate, training=backward, **OURS[name])
     if backward:
         pair[0]()
     return pair[backward]
@@ -165,7 +167,7 @@ def breakdown(f):
 
 def print_stages(saccade, n, backward):
     q, k, v, w_gate = inputs(n)
-    for name, options in SPARSE.items():
+    for name, options in OURS.items():
         pair = saccade.nsa(q, k, v, w_gate, training=backward, **options)
         for op, f in (("forward", pair[0]), ("backward", pair[1]))[:1 + backward]:
             f()
@@ -254,7 +256,7 @@ def print_both(rows):
     ms = {(row["op"], row["tokens"], row["contender"]): row["ms"] for row in rows}
     lengths = sorted({n for op, n, _ in ms if op == "backward"})
     for n in lengths:
-        sums = {name: ms["forward", n, name] + ms["backward", n, name] for name in (*DENSE, *SPARSE)
+        sums = {name: ms["forward", n, name] + ms["backward", n, name] for name in (*DENSE, *OURS)
                 if ("forward", n, name) in ms and ("backward", n, name) in ms}
         dense = min((x for name, x in sums.items() if name in DENSE), default=float("nan"))
         for name, x in sums.items():
@@ -272,7 +274,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ops", default="forward", help="of forward, backward, stages")
     parser.add_argument("--lengths", default="1024,2048,4096,8192,16384,32768,65536,131072,262144,524288,1048576")
-    parser.add_argument("--contenders", default=",".join((*DENSE, *SPARSE, "graph")))
+    parser.add_argument("--contenders", default=",".join((*DENSE, *OURS, "graph")))
     parser.add_argument("--longest", default="cuDNN=65536,saccade dense=262144",
                         help="NAME=TOKENS,...: the length at which a contender stops")
     parser.add_argument("--skip-check", action="store_true")
