@@ -62,9 +62,11 @@ static select_tile choose_tile(const sac_nsa_args *args, const sac_cuda_device *
            t->means != takes_means(args))
         t++;
     select_tile chosen = *t;
-    while (chosen.rows > WARP_ROWS && smem_of(&chosen, args) + smem_of_tile(args) > SMEM_BYTES)
+    chosen.warpgroup &= device->compute_capability == 90;
+    while (chosen.rows > WARP_ROWS && smem_of(&chosen, args) + smem_of_tile(args) > SMEM_BYTES) {
         chosen.rows /= 2;
-    chosen.warpgroup &= device->compute_capability == 90 && chosen.rows == 4 * WARP_ROWS;
+        chosen.warpgroup = false;
+    }
     return chosen;
 }
 
