@@ -20,12 +20,10 @@
  * slopes would have to cross too; HEAD_DIM above 128 and up to 192, HEAD_DIM_V up to 128; CONSUMER_REGS and SECOND_REGS for the two roles.
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
-#include "cuda/kernels/attn_bwd_sm90_diagonal.h"
-#include "cuda/kernels/attn_bwd_sm90_producer.h"
+#include "cuda/kernels/attn_bwd_sm90_cta.h"
 #include "cuda/kernels/attn_bwd_sm90_score.h"
 #include "cuda/kernels/attn_bwd_sm90_store.h"
 #include "cuda/kernels/attn_bwd_sm90_unfinite.h"
-#include "cuda/kernels/ptx/warpgroup.h"
 #include "cuda/kernels/ptx/wgmma.h"
 
 #define PANEL_BYTES (Q_TILE * ROW_BYTES) /* of what has a tile's queries as rows: q, dout, p, ds */
@@ -315,49 +313,9 @@ SAC_FN void consume_second(consumer *c) {
 
 /* ---- the kernel ---- */
 
-SAC_FN void init_barriers(smem_layout *smem) {
-    ptx_mbarrier_init(&smem->kv_full, 1);
-    for (int i = 0; i < Q_STAGES; i++) {
-        ptx_mbarrier_init(&smem->q_full[i], 1);
-        ptx_mbarrier_init(&smem->dout_full[i], 1);
-        ptx_mbarrier_init(&smem->q_empty[i], 4 * CONSUMERS); /* one arrival a warp */
-        ptx_mbarrier_init(&smem->dout_empty[i], 4 * CONSUMERS);
-    }
-    ptx_mbarrier_init(&smem->p_full, 4);
-    ptx_mbarrier_init(&smem->p_empty, 4);
-    for (int i = 0; i < DS_BUFFERS; i++) {
-        ptx_mbarrier_init(&smem->ds_full[i], 4);
-        ptx_mbarrier_init(&smem->ds_empty[i], 4 * CONSUMERS);
-    }
-    smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
-    ptx_mbarrier_fence_init();
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS, 1)
-    attn_bwd_by_query_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
-    extern __shared__ __align__(1024) uint8_t dynamic_smem[];
-    smem_layout *smem = (smem_layout *)dynamic_smem;
-    const key_tile own = key_tile_of(&params);
-    if (own.keys.begin >= own.keys.end) return;
-#if BLOCK_MASK && !PACK
-    if (only_diagonals(&params, &own)) {
-        attend_diagonals(&params, &own);
-        return;
-    }
-#endif
-    if (threadIdx.x == 0) {
-        smem->own = own;
-        smem->unfinite_keys = 0;
-        init_barriers(smem);
-    }
-    __syncthreads();
-    if (threadIdx.x < 128) {
-        ptx_give_registers(PRODUCER_REGS);
-        if (threadIdx.x < 32) produce(&params, smem, &own);
-        return;
-    }
+SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     consumer c;
-    start(&c, &params, smem);
+    start(&c, params, smem);
     prepare_keys(smem);
     if (threadIdx.x < 256) {
         ptx_take_registers(CONSUMER_REGS);
@@ -366,4 +324,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         ptx_take_registers(SECOND_REGS);
         consume_second(&c);
     }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    attn_bwd_by_query_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
+    run_cta(&params);
 }

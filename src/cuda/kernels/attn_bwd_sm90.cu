@@ -21,12 +21,10 @@
  * the last three, or a scale that is not positive), RAGGED (lengths come from device memory).
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
-#include "cuda/kernels/attn_bwd_sm90_diagonal.h"
-#include "cuda/kernels/attn_bwd_sm90_producer.h"
+#include "cuda/kernels/attn_bwd_sm90_cta.h"
 #include "cuda/kernels/attn_bwd_sm90_score.h"
 #include "cuda/kernels/attn_bwd_sm90_store.h"
 #include "cuda/kernels/attn_bwd_sm90_unfinite.h"
-#include "cuda/kernels/ptx/warpgroup.h"
 #include "cuda/kernels/ptx/wgmma.h"
 
 PTX_WGMMA_SS(mma_scores_set, Q_TILE, INPUT_TYPE, PTX_WGMMA_SET)
@@ -292,6 +290,7 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
 
 SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     consumer c;
+    ptx_take_registers(CONSUMER_REGS);
     note_seen_by(params, smem);
     prepare_keys(smem);
     start(&c, params, smem);
@@ -323,54 +322,7 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
 
 /* ---- the kernel ---- */
 
-SAC_FN void init_barriers(smem_layout *smem) {
-    const uint32_t warps = 4 * CONSUMERS; /* each arrives once where all have read, or written */
-    const uint32_t readers = SPLIT_QUERIES ? 4 : warps;
-    ptx_mbarrier_init(&smem->kv_full, 1);
-    for (int i = 0; i < Q_STAGES; i++) {
-        ptx_mbarrier_init(&smem->q_full[i], 1);
-        ptx_mbarrier_init(&smem->dout_full[i], 1);
-        ptx_mbarrier_init(&smem->q_empty[i], readers);
-        ptx_mbarrier_init(&smem->dout_empty[i], readers);
-    }
-#if SPLIT_ROLES
-    for (int i = 0; i < P_BUFFERS; i++) {
-        ptx_mbarrier_init(&smem->p_full[i], 4);
-        ptx_mbarrier_init(&smem->p_empty[i], 4);
-    }
-#endif
-#if DQ_LATE
-    for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_full[i], warps);
-    smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
-#endif
-    ptx_mbarrier_fence_init();
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     attn_bwd_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
-    extern __shared__ __align__(1024) uint8_t dynamic_smem[];
-    smem_layout *smem = (smem_layout *)dynamic_smem;
-    const key_tile own = key_tile_of(&params);
-    if (own.keys.begin >= own.keys.end) return;
-#if PACK
-    if (adds_nothing(&params, &own)) return;
-#elif BLOCK_MASK
-    if (only_diagonals(&params, &own)) {
-        attend_diagonals(&params, &own);
-        return;
-    }
-#endif
-    if (threadIdx.x == 0) {
-        smem->own = own;
-        smem->unfinite_keys = 0;
-        init_barriers(smem);
-    }
-    __syncthreads();
-    if (threadIdx.x < 128) {
-        ptx_give_registers(PRODUCER_REGS);
-        if (threadIdx.x < 32 * PRODUCER_WARPS) produce(&params, smem, &own);
-    } else {
-        ptx_take_registers(CONSUMER_REGS);
-        consume(&params, smem);
-    }
+    run_cta(&params);
 }

@@ -1,0 +1,67 @@
+/* attn_bwd_sm90_cta.h - a CTA of the kernels that own key tiles: its barriers, and who produces and who consumes. */
+#ifndef SAC_ATTN_BWD_SM90_CTA_H
+#define SAC_ATTN_BWD_SM90_CTA_H
+
+#include "cuda/kernels/attn_bwd_sm90_diagonal.h"
+#include "cuda/kernels/attn_bwd_sm90_producer.h"
+#include "cuda/kernels/ptx/warpgroup.h"
+
+/* What the including file does with two warpgroups: takes registers, walks the queries that the producer brings, and stores
+ * dK and dV. */
+SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem);
+
+/* One arrival a warp, where all have read, or written. */
+SAC_FN void init_barriers(smem_layout *smem) {
+    const uint32_t warps = 4 * CONSUMERS, readers = SPLIT_QUERIES ? 4 : warps;
+    ptx_mbarrier_init(&smem->kv_full, 1);
+    for (int i = 0; i < Q_STAGES; i++) {
+        ptx_mbarrier_init(&smem->q_full[i], 1);
+        ptx_mbarrier_init(&smem->dout_full[i], 1);
+        ptx_mbarrier_init(&smem->q_empty[i], readers);
+        ptx_mbarrier_init(&smem->dout_empty[i], readers);
+    }
+#if BY_QUERY
+    ptx_mbarrier_init(&smem->p_full, 4);
+    ptx_mbarrier_init(&smem->p_empty, 4);
+    for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_empty[i], warps);
+#elif SPLIT_ROLES
+    for (int i = 0; i < P_BUFFERS; i++) {
+        ptx_mbarrier_init(&smem->p_full[i], 4);
+        ptx_mbarrier_init(&smem->p_empty[i], 4);
+    }
+#endif
+#if DQ_LATE
+    for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_full[i], BY_QUERY ? 4 : warps);
+    smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
+#endif
+    ptx_mbarrier_fence_init();
+}
+
+SAC_FN void run_cta(const sac_attn_bwd_sm90_params *params) {
+    extern __shared__ __align__(1024) uint8_t dynamic_smem[];
+    smem_layout *smem = (smem_layout *)dynamic_smem;
+    const key_tile own = key_tile_of(params);
+    if (own.keys.begin >= own.keys.end) return;
+#if PACK
+    if (adds_nothing(params, &own)) return;
+#elif BLOCK_MASK
+    if (only_diagonals(params, &own)) {
+        attend_diagonals(params, &own);
+        return;
+    }
+#endif
+    if (threadIdx.x == 0) {
+        smem->own = own;
+        smem->unfinite_keys = 0;
+        init_barriers(smem);
+    }
+    __syncthreads();
+    if (threadIdx.x < 128) {
+        ptx_give_registers(PRODUCER_REGS);
+        if (threadIdx.x < 32 * PRODUCER_WARPS) produce(params, smem, &own);
+    } else {
+        consume(params, smem);
+    }
+}
+
+#endif
