@@ -175,12 +175,11 @@ def mask_shape(q_len: int, kv_len: int, block_size: BlockSize, batch: int = 1, n
 def from_mod(mask_mod: Modifier | str, q_len: int, kv_len: int, *, batch: int = 1, num_heads: int = 1,
              block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
     """Classifies every block by evaluating the mask_mod, in parallel, without a dense grid. batch and num_heads of 1
-    serve any. The arrays that the mask_mod reads are kept, and read again by every call with the mask."""
+    serve any. The mask has its own copy of the arrays that the mask_mod reads."""
     kept: list[Any] = []
     mask_mod = as_modifier("mask", mask_mod)
     bound = ffi.new("saccade_bound_modifier *", mask_mod.bind(kept))
-    return _made(lib.saccade_block_mask_from_mod, mask_shape(q_len, kv_len, block_size, batch, num_heads), bound,
-                 kept=(kept, mask_mod))
+    return _made(lib.saccade_block_mask_from_mod, mask_shape(q_len, kv_len, block_size, batch, num_heads), bound)
 
 
 @_builder
