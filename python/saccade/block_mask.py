@@ -50,7 +50,8 @@ class BlockMask:
     def __init__(self, pointer: CData, kept: Any = ()) -> None:
         self.pointer = ffi.gc(pointer, lib.saccade_block_mask_destroy)
         self._kept = kept  # arrays that the mask's own mask_mod reads
-        self.mask_mod: Optional[Callable[..., Any]] = None  # the Python function that it was made from, where PyTorch knows one
+        # The Python function that it was made from, where PyTorch knows one.
+        self.mask_mod: Optional[Callable[..., Any]] = None
         self.made_by: Optional[_Call] = None
         self.number = next(_numbers)  # how torch operators, which take no objects, know this mask
         _by_number[self.number] = self

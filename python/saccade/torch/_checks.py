@@ -43,7 +43,8 @@ def refuse_transforms(*tensors: Optional[Tensor]) -> None:
                     f"torch.func: attention has no rule for its {name.lower()} transform; torch.autograd and "
                     "torch.compile work")
     if forward_ad._current_level >= 0:
-        if any(t is not None and forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        unpack: Any = forward_ad.unpack_dual
+        if any(t is not None and unpack(t).tangent is not None for t in tensors):
             raise NotImplementedError("torch.autograd.forward_ad: attention has no forward-mode derivatives")
 
 

@@ -30,7 +30,7 @@ def _alloc(size: int, device_type: int, device_id: int, user: CData) -> Any:
 
 @ffi.callback("void(uintptr_t, size_t, int32_t, int32_t, void *)")  # type: ignore[untyped-decorator]
 def _free(address: int, size: int, device_type: int, device_id: int, user: CData) -> None:
-    torch.cuda.caching_allocator_delete(address)
+    torch.cuda.caching_allocator_delete(address)  # type: ignore[no-untyped-call]
 
 
 _ALLOCATOR = {

@@ -7,6 +7,7 @@ text is the list of nodes that its result needs, one C declaration each.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Optional, Sequence
 
 FLOAT, INT, BOOL = "float", "int64_t", "bool"
 
@@ -21,7 +22,7 @@ class Node:
     op: str
     args: tuple["Node", ...]
     kind: str
-    attribute: object = None  # slot or name of a leaf
+    attribute: Any = None  # slot or name of a leaf
     non_negative: bool = False  # integers known to be >= 0 divide as C does
 
 
@@ -72,10 +73,11 @@ READABLE = tuple(_READ)
 class Graph:
     """Builds interned nodes and prints them."""
 
-    def __init__(self):
-        self._nodes: dict[tuple, Node] = {}
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[Any, ...], Node] = {}
 
-    def _node(self, op, args=(), kind=FLOAT, attribute=None, non_negative=False) -> Node:
+    def _node(self, op: str, args: Sequence[Node] = (), kind: str = FLOAT, attribute: Any = None,
+              non_negative: bool = False) -> Node:
         key = (op, tuple(a.index for a in args), kind, attribute)
         if key not in self._nodes:
             self._nodes[key] = Node(len(self._nodes), op, tuple(args), kind, attribute, non_negative)
@@ -99,7 +101,7 @@ class Graph:
     def size(self, name: str, dimension: int) -> Node:
         return self._node("size", kind=INT, attribute=(name, dimension), non_negative=True)
 
-    def read(self, name: str, dtype: str, index: Node, non_negative=False) -> Node:
+    def read(self, name: str, dtype: str, index: Node, non_negative: bool = False) -> Node:
         kind = FLOAT if "float" in dtype else BOOL if dtype == "bool" else INT
         return self._node("read", (index,), kind, (name, dtype), non_negative)
 
@@ -118,7 +120,7 @@ class Graph:
         return self._node(op, args, kind, non_negative=non_negative)
 
     @staticmethod
-    def _common_kind(op, values):
+    def _common_kind(op: str, values: Sequence[Node]) -> str:
         kinds = {v.kind for v in values}
         if FLOAT in kinds or op == "div" and INT not in kinds:
             return FLOAT
@@ -135,9 +137,7 @@ class Graph:
 
     def _text_of(self, node: Node) -> str:
         names = [f"v{a.index}" for a in node.args]
-        if node.op == "argument":
-            return node.attribute
-        if node.op == "literal":
+        if node.op in ("argument", "literal"):
             return str(node.attribute)
         if node.op == "scalar":
             return f"scalar({node.attribute})"

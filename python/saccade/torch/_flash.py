@@ -102,7 +102,9 @@ def flash_attn_varlen_func(
         q, k, v, spec, return_lse, sink=_sink(learnable_sink), score_mod=score_mod, mask_mod=mask_mod,
         block_mask=block_mask, tensors=tensors, max_seqlens=max_seqlens)  # fmt: skip
     if batch_of_q:
-        out, lse = out.unflatten(0, batch_of_q), lse if lse is None else lse.unflatten(1, batch_of_q).transpose(0, 1)
+        batch, length = batch_of_q
+        out = out.view(batch, length, *out.shape[1:])
+        lse = None if lse is None else lse.view(-1, batch, length).transpose(0, 1)
     return out if lse is None else (out, lse)
 
 

@@ -80,8 +80,8 @@ def create_block_mask(
     batch, heads = (1 if n is None else n for n in (B, H))
     device = device_of(device)
     if torch.compiler.is_compiling():
-        mask = _compiled_block_mask(mask_mod, (batch, heads, Q_LEN, KV_LEN), device, BLOCK_SIZE, capacity)
-        return cast(BlockMask, mask)
+        return cast(BlockMask, _compiled_block_mask(
+            mask_mod, (batch, heads, Q_LEN, KV_LEN), device, BLOCK_SIZE, capacity))  # fmt: skip
     modifier = as_modifier("mask", mask_mod, device)
     mask = build_from_mod(modifier, Q_LEN, KV_LEN, batch, heads, BLOCK_SIZE, device, capacity)
     mask.mask_mod = mask_mod if callable(mask_mod) else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Optional, Sequence, Union
+from typing import Any, Optional, Sequence, Union, cast
 
 import torch
 from torch import Tensor
 
-from .._library import check, ffi, lib
+from .._library import CData, check, ffi, lib
 from .._tensor import Tensor as CTensor
 from ._checks import check_inputs, check_numbers, no_second_gradients, refuse_transforms
 from ._device import autocast, context_of
@@ -45,13 +45,14 @@ def nsa(
 
     Raises ValueError or TypeError for a wrong argument, NotImplementedError, with the reason, for what is not served.
     """
-    for name, value, known in (("score", score, _SCORES), ("select_per", select_per, _SELECT_PER),
-                               ("visibility", visibility, _VISIBILITY)):  # fmt: skip
+    words: tuple[tuple[str, Optional[str], Any], ...] = (
+        ("score", score, _SCORES), ("select_per", select_per, _SELECT_PER), ("visibility", visibility, _VISIBILITY))
+    for name, value, known in words:
         if value not in known:
             raise ValueError(f"{name}: {value!r} is none of {', '.join(repr(k) for k in known)}")
-    for name, value in (("block", block), ("top_k", top_k), ("window", window), ("query_tile", query_tile)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: {value!r}, must be a whole number and at least 1")
+    for name, number in (("block", block), ("top_k", top_k), ("window", window), ("query_tile", query_tile)):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name}: {number!r}, must be a whole number and at least 1")
     check_numbers(scale)
     check_inputs(q, k, v, cu_seqlens is not None)
     # The defaults written out, so that what is saved has a shape that Python knows.
@@ -71,21 +72,22 @@ def nsa(
 
 
 @functools.lru_cache(maxsize=256)
-def _dump(**fields) -> str:
+def _dump(**fields: Any) -> str:
     return json.dumps(fields)
 
 
-@torch.compiler.assume_constant_result
-def _spec_text(**fields) -> str:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _spec_text(**fields: Any) -> str:
     return _dump(**fields)
 
 
 @functools.lru_cache(maxsize=256)
-def _load(spec: str) -> dict:
-    return json.loads(spec)
+def _load(spec: str) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(spec)
+    return fields
 
 
-def _params(spec: str, cu_seqlens, max_seqlen: int, kept: list):
+def _params(spec: str, cu_seqlens: Optional[Tensor], max_seqlen: int, kept: list[Any]) -> CData:
     s = _load(spec)
     kept.append(CTensor(cu_seqlens))
     fields = {name: s[name] for name in ("block", "top_k", "window", "query_tile", "initial_blocks", "local_blocks",
@@ -99,7 +101,7 @@ def _params(spec: str, cu_seqlens, max_seqlen: int, kept: list):
     return ffi.new("saccade_nsa_params *", fields)
 
 
-def _tensors(kept: list, **tensors):
+def _tensors(kept: list[Any], **tensors: Optional[Tensor]) -> CData:
     fields = {name: CTensor(tensor) for name, tensor in tensors.items()}
     kept.append(fields)
     return ffi.new("saccade_nsa_tensors *", {name: t.pointer for name, t in fields.items()})
@@ -109,12 +111,10 @@ def _new_saved(q: Tensor, v: Tensor, k: Tensor, batch: int, spec: str) -> list[T
     """What _SAVED names, as saccade/nsa.h shapes it; without keep_outputs the three outputs are empty."""
     s = _load(spec)
     heads = q.shape[-2] if s["select_per"] == "head" else k.shape[-2]
-    if q.dim() == 3:
-        cmp, tiles, rows = (q.shape[0] // s["block"],), q.shape[0] // s["query_tile"] + batch, (q.shape[1], q.shape[0])
-        lists = (heads, tiles, s["top_k"])
-    else:
-        cmp, tiles = (q.shape[0], q.shape[1] // s["block"]), -(-q.shape[1] // s["query_tile"])
-        rows, lists = (q.shape[0], q.shape[2], q.shape[1]), (q.shape[0], heads, tiles, s["top_k"])
+    *leading, length, q_heads, _ = q.shape  # packed, nothing leads
+    tiles = -(-length // s["query_tile"]) if leading else length // s["query_tile"] + batch
+    cmp, rows = (*leading, length // s["block"]), (*leading, q_heads, length)
+    lists = (*leading, heads, tiles, s["top_k"])
     lse = [q.new_empty(rows, dtype=torch.float32) for _ in range(3)]
     # Packed, the places behind the last sequence's are nobody's.
     indices = q.new_full(lists, -1, dtype=torch.int32)
@@ -127,8 +127,12 @@ def _named(saved: Sequence[Tensor], spec: str) -> dict[str, Tensor]:
     return dict(zip(_SAVED if _load(spec)["keep_outputs"] else _SAVED[:-3], saved))
 
 
-def _batch(q: Tensor, cu_seqlens: Optional[Tensor]) -> int:
-    return q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+def _new_results(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Optional[Tensor], spec: str) -> tuple[Tensor, ...]:
+    batch = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    return q.new_empty((*q.shape[:-1], v.shape[-1])), *_new_saved(q, v, k, batch, spec)
+
+
+_Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op("saccade::nsa_forward", mutates_args=())
@@ -137,19 +141,21 @@ def nsa_forward(
     gates: Optional[Tensor], cu_seqlens: Optional[Tensor], spec: str, max_seqlen: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """out, then what the backward needs."""
-    out, saved, kept = q.new_empty((*q.shape[:-1], v.shape[-1])), _new_saved(q, v, k, _batch(q, cu_seqlens), spec), []
+    out, *saved = _new_results(q, k, v, cu_seqlens, spec)
+    kept: list[Any] = []
     tensors = _tensors(kept, q=q, k=k, v=v, w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates, **_named(saved, spec))
     c_out, params = CTensor(out), _params(spec, cu_seqlens, max_seqlen, kept)
     check(lib.saccade_nsa_forward(context_of(q.device), tensors, c_out.pointer, params))
-    return out, *saved
+    return cast(_Results, (out, *saved))
 
 
 @nsa_forward.register_fake
-def _(q, k, v, w_k, w_v, w_gate, gates, cu_seqlens, spec, max_seqlen):
-    return q.new_empty((*q.shape[:-1], v.shape[-1])), *_new_saved(q, v, k, _batch(q, cu_seqlens), spec)
+def _(q: Tensor, k: Tensor, v: Tensor, w_k: Any, w_v: Any, w_gate: Any, gates: Any, cu_seqlens: Optional[Tensor],
+      spec: str, max_seqlen: int) -> tuple[Tensor, ...]:
+    return _new_results(q, k, v, cu_seqlens, spec)
 
 
-def _new_gradients(q, k, v, *weights) -> list[Tensor]:
+def _new_gradients(q: Tensor, k: Tensor, v: Tensor, *weights: Optional[Tensor]) -> list[Tensor]:
     results = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v)]
     return results + [torch.empty(w.shape, dtype=torch.float32, device=q.device) for w in weights if w is not None]
 
@@ -162,7 +168,8 @@ def nsa_backward(
 ) -> list[Tensor]:  # fmt: skip
     """dq, dk, dv, then the fp32 gradients of those of w_k, w_v, w_gate, gates that there are."""
     weights = dict(w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates)
-    results, kept = _new_gradients(q, k, v, *weights.values()), []
+    results = _new_gradients(q, k, v, *weights.values())
+    kept: list[Any] = []
     tensors = _tensors(kept, q=q, k=k, v=v, **weights, **_named(saved, spec))
     names = ["dout", "dq", "dk", "dv", *(f"d{name}" for name, weight in weights.items() if weight is not None)]
     fields = {name: CTensor(t) for name, t in zip(names, [dout, *results])}
@@ -173,16 +180,17 @@ def nsa_backward(
 
 
 @nsa_backward.register_fake
-def _(dout, saved, q, k, v, w_k, w_v, w_gate, gates, *_):
+def _(dout: Tensor, saved: Sequence[Tensor], q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor],
+      w_v: Optional[Tensor], w_gate: Optional[Tensor], gates: Optional[Tensor], *_: Any) -> list[Tensor]:
     return _new_gradients(q, k, v, w_k, w_v, w_gate, gates)
 
 
-def _setup_context(ctx, inputs, output):
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.spec, ctx.max_seqlen = inputs
     ctx.save_for_backward(*tensors, *output[1:])
 
 
-def _backward(ctx, dout, *_):
+def _backward(ctx: Any, dout: Tensor, *_: Any) -> tuple[Any, ...]:
     tensors, saved = ctx.saved_tensors[:-len(_SAVED)], ctx.saved_tensors[-len(_SAVED):]
     dq, dk, dv, *rest = nsa_backward(dense_rows(dout), saved, *tensors, ctx.spec, ctx.max_seqlen)
     weights = [None if w is None else rest.pop(0).to(w.dtype) for w in tensors[3:7]]

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence
 
 import torch
 
 from ._expression import BOOL, FLOAT, FUNCTIONS, INT, TraceError
 
+if TYPE_CHECKING:
+    from ._trace import _Tracer
+
+Operand = Any  # a stand-in for an argument, or what the function captures; and what becomes of them
+Operation = Callable[..., Operand]
 MOST_FACTORS = 8  # a higher power is not multiplied out
 
 
-def operate(tracer, name: str, args, kwargs):
+def operate(tracer: _Tracer, name: str, args: Operand, kwargs: Operand) -> Operand:
     """The operation of that name."""
     name = name.removeprefix("special_")  # torch.special's
     if name.endswith("_") and name[:-1] in OPERATIONS:
@@ -38,28 +43,28 @@ def operate(tracer, name: str, args, kwargs):
 # -- one node each --
 
 
-def _unary(op, kind=None) -> Callable:
-    def operation(t, input):
+def _unary(op: str, kind: Optional[str] = None) -> Operation:
+    def operation(t: _Tracer, input: Operand) -> Operand:
         node = t.node(input)
         return t.value(t.graph.apply(op, t.graph.cast(node, kind) if kind else node))
 
     return operation
 
 
-def _binary(op, kind=None) -> Callable:
-    def operation(t, input, other):
+def _binary(op: str, kind: Optional[str] = None) -> Operation:
+    def operation(t: _Tracer, input: Operand, other: Operand) -> Operand:
         nodes = (t.node(input), t.node(other))
         return t.value(t.graph.apply(op, *(t.graph.cast(n, kind) if kind else n for n in nodes)))
 
     return operation
 
 
-def _swapped(operation) -> Callable:
+def _swapped(operation: Operation) -> Operation:
     return lambda t, input, other: operation(t, other, input)
 
 
-def _bitwise(op) -> Callable:
-    def operation(t, input, other):
+def _bitwise(op: str) -> Operation:
+    def operation(t: _Tracer, input: Operand, other: Operand) -> Operand:
         nodes = [t.node(input), t.node(other)]
         if any(n.kind == FLOAT for n in nodes):
             raise TraceError(f"{op} of numbers that are not integers or booleans")
@@ -69,19 +74,19 @@ def _bitwise(op) -> Callable:
     return operation
 
 
-def _invert(t, input):
+def _invert(t: _Tracer, input: Operand) -> Operand:
     node = t.node(input)
     if node.kind == FLOAT:
         raise TraceError("~ of a number that is no integer or boolean")
     return -t.value(node) - t.literal(1) if node.kind == INT else t.value(t.graph.apply("not", node))
 
 
-def _where(t, condition, input, other):
+def _where(t: _Tracer, condition: Operand, input: Operand, other: Operand) -> Operand:
     condition, *values = (t.node(x) for x in (condition, input, other))
     return t.value(t.graph.apply("where", t.graph.cast(condition, BOOL), *values))
 
 
-def _is_float(t, *values) -> bool:
+def _is_float(t: _Tracer, *values: Operand) -> bool:
     return any(t.node(x).kind == FLOAT for x in values)
 
 
@@ -90,15 +95,15 @@ def _is_float(t, *values) -> bool:
 _plus, _minus, _quotient = _binary("add"), _binary("sub"), _binary("div", FLOAT)
 
 
-def _add(t, input, other, alpha=1):
+def _add(t: _Tracer, input: Operand, other: Operand, alpha: Operand = 1) -> Operand:
     return _plus(t, input, other if alpha == 1 else t.value(t.node(other)) * alpha)
 
 
-def _sub(t, input, other, alpha=1):
+def _sub(t: _Tracer, input: Operand, other: Operand, alpha: Operand = 1) -> Operand:
     return _minus(t, input, other if alpha == 1 else t.value(t.node(other)) * alpha)
 
 
-def _div(t, input, other, rounding_mode=None):
+def _div(t: _Tracer, input: Operand, other: Operand, rounding_mode: Operand = None) -> Operand:
     if rounding_mode == "floor":
         return _floor_divide(t, input, other)
     if rounding_mode == "trunc":
@@ -110,7 +115,7 @@ def _div(t, input, other, rounding_mode=None):
     return _quotient(t, input, other)
 
 
-def _floor_divide(t, input, other):
+def _floor_divide(t: _Tracer, input: Operand, other: Operand) -> Operand:
     if _is_float(t, input, other):
         return t.call("floor", (_quotient(t, input, other),), {})
     a, b = (t.graph.cast(t.node(x), INT) for x in (input, other))
@@ -119,7 +124,7 @@ def _floor_divide(t, input, other):
     return t.value(t.graph.apply("div", a, b))
 
 
-def _remainder(t, input, other):
+def _remainder(t: _Tracer, input: Operand, other: Operand) -> Operand:
     """With the sign of `other`."""
     if _is_float(t, input, other):
         return input - _floor_divide(t, input, other) * other
@@ -127,13 +132,13 @@ def _remainder(t, input, other):
     return t.value(t.graph.apply("mod" if a.non_negative and b.non_negative else "floor_mod", a, b))
 
 
-def _fmod(t, input, other):
+def _fmod(t: _Tracer, input: Operand, other: Operand) -> Operand:
     """With the sign of `input`."""
     return _binary("fmod", FLOAT)(t, input, other) if _is_float(t, input, other) else _binary("mod", INT)(
         t, input, other)  # fmt: skip
 
 
-def _pow(t, input, exponent):
+def _pow(t: _Tracer, input: Operand, exponent: Operand) -> Operand:
     if isinstance(exponent, float) and exponent == 0.5:
         return t.call("sqrt", (input,), {})
     whole = isinstance(exponent, int) or isinstance(exponent, float) and exponent.is_integer()
@@ -153,8 +158,8 @@ def _pow(t, input, exponent):
     return _binary("pow", FLOAT)(t, input, exponent)
 
 
-def _shift(op) -> Callable:
-    def operation(t, input, other):
+def _shift(op: str) -> Operation:
+    def operation(t: _Tracer, input: Operand, other: Operand) -> Operand:
         if _is_float(t, input, other):
             raise TraceError("a shift of numbers that are no integers")
         return _binary(op, INT)(t, input, other)
@@ -162,11 +167,11 @@ def _shift(op) -> Callable:
     return operation
 
 
-def _abs(t, input):
+def _abs(t: _Tracer, input: Operand) -> Operand:
     return _unary("abs" if _is_float(t, input) else "abs_int")(t, input)
 
 
-def _sign(t, input):
+def _sign(t: _Tracer, input: Operand) -> Operand:
     x, zero, one = t.value(t.node(input)), t.literal(0), t.literal(1)
     sign = (x > zero) * one - (x < zero) * one
     return sign.float() if _is_float(t, input) else sign
@@ -175,13 +180,13 @@ def _sign(t, input):
 # -- bounds --
 
 
-def _relu(t, input, inplace=False):
+def _relu(t: _Tracer, input: Operand, inplace: bool = False) -> Operand:
     x, zero = t.value(t.node(input)), t.literal(0)
     result = x.where(x > zero, zero)
     return t.write(input, result) if inplace else result
 
 
-def _clamp(t, input, min=None, max=None):
+def _clamp(t: _Tracer, input: Operand, min: Operand = None, max: Operand = None) -> Operand:
     """By comparisons, through which the gradient passes on the bounds too, as in torch."""
     x = t.value(t.node(input))
     if min is not None:
@@ -194,17 +199,17 @@ def _clamp(t, input, min=None, max=None):
 # -- functions of one variable that C's are composed to --
 
 
-def _composed(formula) -> Callable:
+def _composed(formula: Callable[..., Operand]) -> Operation:
     """formula(x, number, parameters...) of a float, perhaps in place; number(2) is a 2 that is part of the text."""
 
-    def operation(t, input, *parameters, inplace=False, **named):
+    def operation(t: _Tracer, input: Operand, *parameters: Operand, inplace: bool = False, **named: Operand) -> Operand:
         result = formula(t.value(t.node(input)).float(), t.literal, *parameters, **named)
         return t.write(input, result) if inplace else result
 
     return operation
 
 
-def _gelu(x, number, approximate="none"):
+def _gelu(x: Operand, number: Operand, approximate: Operand = "none") -> Operand:
     if approximate not in ("none", "tanh"):
         raise TraceError(f"approximate: {approximate!r} is neither 'none' nor 'tanh'")
     if approximate == "none":
@@ -227,7 +232,8 @@ _KIND_OF = {torch.float32: FLOAT, torch.float64: FLOAT, torch.float16: FLOAT, to
             torch.int32: INT, torch.int64: INT}  # fmt: skip
 
 
-def _to(t, input, *what, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
+def _to(t: _Tracer, input: Operand, *what: Operand, dtype: Optional[torch.dtype] = None, device: object = None,
+        non_blocking: bool = False, copy: bool = False, memory_format: object = None) -> Operand:
     """To a dtype, or that of another; a device is no matter, since everything lives where the kernel runs."""
     for item in (dtype, *what):
         dtype = item if isinstance(item, torch.dtype) else getattr(item, "dtype", dtype)
@@ -241,37 +247,39 @@ def _kind_of(dtype: torch.dtype) -> str:
     return _KIND_OF[dtype]
 
 
-def _cast(dtype: torch.dtype) -> Callable:
+def _cast(dtype: torch.dtype) -> Operation:
     return lambda t, input: _to(t, input, dtype)
 
 
-def _same(t, input):
+def _same(t: _Tracer, input: Operand) -> Operand:
     return t.value(t.node(input))
 
 
-def _new(value: int) -> Callable:
+def _new(value: int) -> Operation:
     """new_ones, new_zeros: how and_masks and or_masks begin."""
     return lambda t, input, size=(), **options: _new_full(t, input, size, t.literal(value), **options)
 
 
-def _new_full(t, input, size, fill_value, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+def _new_full(t: _Tracer, input: Operand, size: Sequence[int], fill_value: Operand, dtype: Optional[torch.dtype] = None,
+              device: object = None, requires_grad: bool = False, layout: object = None,
+              pin_memory: bool = False) -> Operand:
     if tuple(size):
         raise TraceError("a modifier cannot make tensors that have dimensions")
     kind = _kind_of(input.dtype if dtype is None else dtype)
     return t.value(t.graph.cast(t.node(fill_value), kind))
 
 
-def _full_like(t, input, fill_value, **options):
+def _full_like(t: _Tracer, input: Operand, fill_value: Operand, **options: Operand) -> Operand:
     return _new_full(t, input, (), fill_value, **{name: value for name, value in options.items() if value is not None})
 
 
-def _like(value: int) -> Callable:
+def _like(value: int) -> Operation:
     return lambda t, input, **options: _full_like(t, input, t.literal(value), **options)
 
 
 # -- the vocabulary --
 
-OPERATIONS = {
+OPERATIONS: dict[str, Operation] = {
     "add": _add, "sub": _sub, "subtract": _sub, "rsub": lambda t, input, other, alpha=1: _sub(t, other, input, alpha),
     "mul": _binary("mul"), "multiply": _binary("mul"), "neg": _unary("neg"), "negative": _unary("neg"),
     "truediv": _quotient, "true_divide": _quotient, "div": _div, "divide": _div, "rdiv": _swapped(_quotient),

@@ -27,7 +27,7 @@ class _ThreadsPlans(threading.local):
 
 
 _plans = _ThreadsPlans()
-_NONE: tuple[Any, Any] = None, None
+_NONE = None, None
 
 
 class Plan:
@@ -64,9 +64,9 @@ def plan_of(make: Callable[..., Plan], q: Tensor, k: Tensor, v: Tensor, others: 
     if len(others) > num_scalars:
         tensors = others[:-num_scalars] if num_scalars else others
         key += tuple([(t.shape, t.stride(), t.dtype, t.device) for t in tensors])
-    latest = _plans.latest.get(make, _NONE)
-    if key == latest[0]:  # one layer calls as another did; and this takes no hash
-        return latest[1]
+    latest_key, plan = _plans.latest.get(make, _NONE)
+    if plan and key == latest_key:  # one layer calls as another did; and this takes no hash
+        return plan
     plans = _plans.by_key
     plan = plans.get((make, key))
     if plan is None:

@@ -39,7 +39,7 @@ class Spec(NamedTuple):
     mask: Program = NO_PROGRAM
     others: tuple[str, ...] = ()  # names of the operator's `others`, in order
     num_scalars: int = 0  # of these, at the end: lists of the programs' scalars
-    list_blocks: Optional[tuple[int, int]] = None  # the block size of PyTorch's lists, which then end the operator's `others`
+    list_blocks: Optional[tuple[int, int]] = None  # of PyTorch's lists, which then end the operator's `others`
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

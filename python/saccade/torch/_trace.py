@@ -6,14 +6,14 @@ one aux tensor of integers or scalars. So a captured value that changes gives th
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from ._derivatives import reverse
 from ._expression import BOOL, FLOAT, INT, READABLE, Graph, Node, TraceError
-from ._operations import OPERATIONS, operate
+from ._operations import OPERATIONS, Operand, operate
 from ._spec import Program
 
 # The aux tensors that hold captured integers, and floats for which there are no scalars left.
@@ -31,7 +31,7 @@ class TracedModifier(NamedTuple):
     repeatable: bool = True  # no torch function was computed meanwhile, whose result may differ the next time
 
 
-def trace_score_mod(function, device) -> TracedModifier:
+def trace_score_mod(function: Callable[..., Any], device: Union[torch.device, str]) -> TracedModifier:
     """score_mod(score, b, h, q_idx, kv_idx) -> score, with its backward text."""
     tracer = _Tracer(device)
     score = tracer.graph.argument("score", FLOAT)
@@ -40,7 +40,7 @@ def trace_score_mod(function, device) -> TracedModifier:
     return tracer.finish(text, tracer.backward_text(score, result))
 
 
-def trace_mask_mod(function, device) -> TracedModifier:
+def trace_mask_mod(function: Callable[..., Any], device: Union[torch.device, str]) -> TracedModifier:
     """mask_mod(b, h, q_idx, kv_idx) -> bool."""
     tracer = _Tracer(device)
     result = tracer.run(function)
@@ -50,7 +50,7 @@ def trace_mask_mod(function, device) -> TracedModifier:
 
 
 class _Tracer:
-    def __init__(self, device):
+    def __init__(self, device: Union[torch.device, str]) -> None:
         self.device = torch.device(device)
         self.graph = Graph()
         self.tensors: list[torch.Tensor] = []
@@ -58,7 +58,7 @@ class _Tracer:
         self.scalars: list[float] = []
         self.repeatable = True
 
-    def run(self, function, *leading: Node) -> Node:
+    def run(self, function: Callable[..., Any], *leading: Node) -> Node:
         indices = [self.graph.argument(name, INT) for name in ("b", "h", "q_idx", "kv_idx")]
         with _Interception(self):
             result = function(*(_Value(self, node) for node in (*leading, *indices)))
@@ -82,7 +82,8 @@ class _Tracer:
         """dL/d score, and aux_grad for every captured float tensor that asks for a gradient."""
         gradients = reverse(self.graph, result, self.graph.argument("grad", FLOAT))
         returned = gradients.get(score, self.graph.cast(self.graph.literal(0), FLOAT))
-        statements, needed = [], []
+        statements: list[str] = []
+        needed: list[Node] = []
         for node, grad in gradients.items():
             if node.op != "read" or not self.wants_grad(node):
                 continue
@@ -125,7 +126,7 @@ class _Tracer:
             return self.graph.scalar(index)
         return self.graph.read(FLOATS, "float32", self.graph.literal(index - MOST_SCALARS))
 
-    def node(self, value) -> Node:
+    def node(self, value: Any) -> Node:
         """Whatever the function may compute with, as a node."""
         if isinstance(value, _StandIn):
             return value.node or value.read()
@@ -148,14 +149,14 @@ class _Tracer:
         self.repeatable = False
         return self.node(tensor.item())
 
-    def value(self, node: Node) -> "_Value":
+    def value(self, node: Node) -> Operand:
         return _Value(self, node)
 
-    def literal(self, number: Union[int, float]) -> "_Value":
+    def literal(self, number: Union[int, float]) -> Operand:
         """A number that is part of the text, unlike those that the function captures."""
         return _Value(self, self.graph.literal(number) if isinstance(number, int) else self.graph.constant(number))
 
-    def write(self, target, result) -> "_StandIn":
+    def write(self, target: Any, result: Any) -> _StandIn:
         """What torch's in-place functions do: `target` itself becomes the result, in its own dtype."""
         if not isinstance(target, _StandIn):
             raise TraceError("a modifier cannot write to a tensor that it captures")
@@ -165,7 +166,7 @@ class _Tracer:
         target.node = self.graph.cast(node, kind)
         return target
 
-    def call(self, function, args, kwargs):
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a torch function, or a method or operator of that name, gives."""
         name = function if isinstance(function, str) else function.__name__
         if function is torch.Tensor.where:  # unlike torch.where, it begins with what is taken where the condition holds
@@ -180,19 +181,19 @@ class _Tracer:
 _RANDOM = ("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "normal",
            "multinomial", "uniform", "dropout")  # fmt: skip
 # What is the same for every tensor that the cache of traces takes for alike: see there.
-_OF_ANY_LIKE_TENSOR = (torch.Tensor.dim, torch.Tensor.dtype.__get__, torch.Tensor.requires_grad.__get__,
-                       torch.Tensor.is_contiguous)  # fmt: skip
-_OF_ANY_THAT_LIES_ALIKE = (torch.Tensor.shape.__get__, torch.Tensor.stride)
+_Tensor: Any = torch.Tensor
+_OF_ANY_LIKE_TENSOR = (_Tensor.dim, _Tensor.dtype.__get__, _Tensor.requires_grad.__get__, _Tensor.is_contiguous)
+_OF_ANY_THAT_LIES_ALIKE = (_Tensor.shape.__get__, _Tensor.stride)
 
 
 class _Interception(TorchFunctionMode):
     """Sends what torch functions get to see of our stand-ins, indices of real tensors included, to the tracer."""
 
-    def __init__(self, tracer: _Tracer):
+    def __init__(self, tracer: _Tracer) -> None:
         super().__init__()
         self.tracer = tracer
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not _mentions_stand_in((*args, *kwargs.values())):
             if getattr(func, "__name__", "").removesuffix("_") in _RANDOM:
@@ -203,7 +204,7 @@ class _Interception(TorchFunctionMode):
         return self.tracer.call(func, args, kwargs)
 
 
-def _mentions_stand_in(values) -> bool:
+def _mentions_stand_in(values: Iterable[Any]) -> bool:
     return any(isinstance(v, (_Value, _PartialRead)) or isinstance(v, (tuple, list)) and _mentions_stand_in(v)
                or isinstance(v, slice) and _mentions_stand_in((v.start, v.stop, v.step)) for v in values)
 
@@ -218,7 +219,7 @@ class _StandIn:
         raise NotImplementedError
 
     @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
+    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         tracer = next(a.tracer for a in args if isinstance(a, _StandIn))
         return tracer.call(func, args, kwargs or {})
 
@@ -230,28 +231,29 @@ class _StandIn:
     def shape(self) -> torch.Size:
         return torch.Size(())
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         raise TraceError("a modifier cannot branch in Python on its arguments: use torch.where, & and |")
 
-    def __index__(self):
+    def __index__(self) -> int:
         raise TraceError("a modifier cannot make Python numbers of its arguments: a list that they index must be a "
                          "tensor")
 
-    __int__ = __float__ = __index__
+    __int__ = __index__
+    __float__: Any = __index__
 
-    def __setitem__(self, index, value):
+    def __setitem__(self, index: Any, value: Any) -> None:
         raise TraceError("a modifier cannot write to a part of a tensor")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         raise TraceError("a modifier's arguments have no dimensions to iterate over")
 
-    def __pos__(self):
+    def __pos__(self) -> _StandIn:
         return self
 
-    def where(self, condition, other):
+    def where(self, condition: Any, other: Any) -> Any:
         return self.tracer.call("where", (condition, self, other), {})
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if name.removesuffix("_") not in OPERATIONS:
             raise TraceError(f"a modifier cannot use .{name}; it has {', '.join(sorted(OPERATIONS))}")
         return lambda *args, **kwargs: self.tracer.call(name, (self, *args), kwargs)
@@ -259,8 +261,8 @@ class _StandIn:
     __hash__ = object.__hash__
 
 
-def _operator(name, reflected=False):
-    def method(self, *others):
+def _operator(name: str, reflected: bool = False) -> Callable[..., Any]:
+    def method(self: _StandIn, *others: Any) -> Any:
         args = (*others, self) if reflected else (self, *others)
         return self.tracer.call(name, args, {})
 
@@ -276,14 +278,14 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "invert", "abs"):
 
 
 class _Value(_StandIn):
-    def __init__(self, tracer: _Tracer, node: Node):
+    def __init__(self, tracer: _Tracer, node: Node) -> None:
         self.tracer = tracer
         self.node = node
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the arguments as PyTorch has them; a modifier computes in float32 and 64 bits."""
-        return {FLOAT: torch.float32, INT: torch.int32, BOOL: torch.bool}[self.node.kind]
+        return {FLOAT: torch.float32, INT: torch.int32, BOOL: torch.bool}[self.tracer.node(self).kind]
 
 
 _OPEN = slice(None)
@@ -306,7 +308,7 @@ def readable(tensor: torch.Tensor) -> torch.Tensor:
 class _PartialRead(_StandIn):
     """A captured tensor, some of whose dimensions are indexed; the others are still open."""
 
-    def __init__(self, tracer: _Tracer, tensor: torch.Tensor, indices: Optional[tuple] = None):
+    def __init__(self, tracer: _Tracer, tensor: torch.Tensor, indices: Optional[tuple[Any, ...]] = None) -> None:
         self.tracer = tracer
         self.tensor = tensor
         self.indices = (_OPEN,) * tensor.dim() if indices is None else indices
@@ -315,7 +317,7 @@ class _PartialRead(_StandIn):
     def dtype(self) -> torch.dtype:
         return self.tensor.dtype
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> _PartialRead:
         given = list(index) if isinstance(index, tuple) else [index]
         places = [i for i, known in enumerate(self.indices) if known is _OPEN]
         dots = next((i for i, item in enumerate(given) if item is Ellipsis), None)
@@ -337,9 +339,8 @@ class _PartialRead(_StandIn):
             raise TraceError(f"a captured tensor of {self.tensor.dim()} dimensions is read with {known} indices")
         dtype = str(self.tensor.dtype).removeprefix("torch.")
         if dtype not in READABLE:
-            known = ", ".join(READABLE)
-            raise TraceError(f"a captured tensor is {dtype}, a modifier reads {known}: convert it outside of the "
-                             "function")
+            raise TraceError(f"a captured tensor is {dtype}, a modifier reads {', '.join(READABLE)}: convert it "
+                             "outside of the function")
         name = self.tracer.capture(self.tensor)
         return self.tracer.graph.read(name, dtype, self._row_major(name) if row_major(self.tensor) else self._strided())
 
@@ -359,7 +360,7 @@ class _PartialRead(_StandIn):
             flat = graph.apply("add", flat, graph.apply("mul", place, self.tracer.integer(stride)))
         return flat
 
-    def _place(self, index, size: Node) -> Node:
+    def _place(self, index: Any, size: Node) -> Node:
         graph, place = self.tracer.graph, self.tracer.node(index)
         if place.kind == FLOAT:
             raise TraceError("a captured tensor is read with an index that is not an integer")

@@ -25,7 +25,8 @@ _VALUES = (int, str, bytes, type(None), torch.dtype, torch.device)
 _known: dict[Hashable, tuple[TracedModifier, list[Optional[int]], bool]] = {}
 
 
-def trace_once(trace: Callable[..., TracedModifier], function: Callable[..., Any], device: torch.device) -> TracedModifier:
+def trace_once(trace: Callable[..., TracedModifier], function: Callable[..., Any],
+               device: torch.device) -> TracedModifier:
     """trace(function, device), or the same of an earlier like function over this one's tensors, which are given as the
     library takes them."""
     if is_compiling():
