@@ -86,7 +86,8 @@ SAC_FN void add_unfinite(consumer *c, int from) {
     for (int key = 0; key < KV_TILE; key++) {
         if (!warp_has(c->smem->unfinite[c->v.stage][key / 32] >> key % 32 & 1)) continue;
         const int64_t row = (int64_t)row_of(&args->len_k, b) + c->v_begin + key;
-        const uint32_t *pairs = (const uint32_t *)(v + row * args->v.row_stride); /* one address, and not one each */
+        /* One address, and not one each. */
+        const uint32_t *pairs = (const uint32_t *)(v + row * args->v.row_stride);
         const float p[2] = {probability(c, from, 0, key), probability(c, from, 1, key)};
 #pragma unroll
         for (int r = 0; r < 2; r++)
