@@ -263,6 +263,40 @@ static void every_band_is_walked_exactly(void **state) {
             }
 }
 
+static void check_back(const world *w, sac_range queries, int32_t step) {
+    const sac_band band = sac_band_make(&w->args.band, w->nq, w->nk);
+    sac_walk on = sac_walk_keys(&w->args, &band, 0, 0, queries, step), back = on;
+    sac_tile tiles[LONGEST], tile;
+    int count = 0;
+    while (sac_walk_next(&on, &tile)) tiles[count++] = tile;
+    const walked k = {w, true, queries, step};
+    while (sac_walk_back(&back, &tile)) {
+        if (--count < 0) fail_walk(&k, &tile, "one tile more than on the way forwards", queries.begin, 0);
+        const sac_tile *same = &tiles[count];
+        if (tile.begin != same->begin || tile.end != same->end || tile.kind != same->kind ||
+            tile.banded != same->banded || tile.bits != same->bits)
+            fail_walk(&k, &tile, "another tile than on the way forwards", queries.begin, count);
+    }
+    assert_int_equal(count, 0);
+}
+
+static void the_way_back_meets_the_same_tiles_the_last_one_first(void **state) {
+    (void)state;
+    sac_band_rule rule;
+    world w;
+    for (int index = 0; dense_band_rule(index, &rule); index++)
+        for (int32_t nq = 1; nq <= 9; nq++)
+            for (int32_t nk = 0; nk <= LONGEST; nk++) {
+                make_band(&w, &rule, nq, nk);
+                w.args.has_mask_mod = nk % 2;
+                for (int32_t step = 1; step <= 5; step++) {
+                    const sac_range all = {0, nq}, last = {nq - 1, nq};
+                    check_back(&w, all, step);
+                    check_back(&w, last, step);
+                }
+            }
+}
+
 static const int32_t block_sizes[][2] = {{1, 1}, {1, 4}, {4, 1}, {2, 2}, {2, 3},
                                          {3, 2}, {4, 4}, {6, 3}, {5, 16}};
 
@@ -463,6 +497,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_the_first_tile_is_short_where_that_is_asked),
         cmocka_unit_test(every_band_is_walked_exactly),
+        cmocka_unit_test(the_way_back_meets_the_same_tiles_the_last_one_first),
         cmocka_unit_test(every_block_size_is_walked_exactly_whatever_the_tile),
         cmocka_unit_test(every_small_length_is_walked_exactly_in_blocks),
         cmocka_unit_test(blocks_beyond_the_used_length_are_not_walked),

@@ -189,16 +189,31 @@ SAC_FN void sac_walk_extend(sac_walk *walk) {
     }
 }
 
-SAC_FN int sac_walk_next(sac_walk *walk, sac_tile *tile) {
-    if (walk->run.begin >= walk->run.end && !sac_walk_run(walk)) return 0;
-    sac_walk_extend(walk);
-    tile->begin = walk->run.begin;
-    tile->end = sac_min(tile->begin + walk->step, walk->run.end);
+/* What a tile [begin, end) of the current run is. */
+SAC_FN void sac_walk_tile(const sac_walk *walk, int32_t begin, int32_t end, sac_tile *tile) {
+    tile->begin = begin;
+    tile->end = end;
     tile->kind = walk->run_kind;
     tile->banded = tile->begin < walk->all.begin || tile->end > walk->all.end;
     tile->delta = walk->period < 0 ? -walk->delta : walk->delta;
     tile->bits = walk->run_bits;
-    walk->run.begin = tile->end;
+}
+
+SAC_FN int sac_walk_next(sac_walk *walk, sac_tile *tile) {
+    if (walk->run.begin >= walk->run.end && !sac_walk_run(walk)) return 0;
+    sac_walk_extend(walk);
+    const int32_t begin = walk->run.begin;
+    walk->run.begin = sac_min(begin + walk->step, walk->run.end);
+    sac_walk_tile(walk, begin, walk->run.begin, tile);
+    return 1;
+}
+
+/* The same tiles, the last one first, where there is no block mask. */
+SAC_FN int sac_walk_back(sac_walk *walk, sac_tile *tile) {
+    const int32_t end = walk->run.end, rest = end - walk->run.begin;
+    if (rest <= 0) return 0;
+    walk->run.end = walk->run.begin + (rest - 1) / walk->step * walk->step;
+    sac_walk_tile(walk, walk->run.end, end, tile);
     return 1;
 }
 

@@ -102,7 +102,7 @@ SAC_FN void attend(consumer *c) {
     c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][warpgroup()]));
     c->keys = keys_of(c->q);
     c->limits = row_limits_of(c->q);
-    c->straight_end = straight_end_of(c);
+    if (ALIBI) c->line = alibi_line_of(c);
     kv_record tile = wait_k(c);
     for (;;) {
         while (!warp_has(multiplies(c, &tile))) {

@@ -5,16 +5,27 @@
 #include "cuda/kernels/attn_fwd_sm90_products.h"
 #include "cuda/kernels/attn_fwd_sm90_softcap.h"
 
-/* ALiBi is linear in the columns where no key lies ahead of its query, or none that is seen: there one FMA a score does.
- * Where such keys end, for this warp. */
+/* ALiBi is linear in the columns where all keys lie behind the queries, or none that is seen lies ahead, and where
+ * all lie ahead: there one FMA a score does. Where keys that are ahead of none of this warp's queries end. */
+#define NOWHERE (-SAC_FAR)
 SAC_FN int32_t straight_end_of(const consumer *c) {
     const sac_band *band = &c->q->band;
     const int32_t first = query_at(c->q, warp_row()), shift = band->seqlen_k - band->seqlen_q;
-    if (!ALIBI || SOFTCAP || SCORE_MOD || !(c->args->scale > 1e-30f)) return 0;
+    if (SOFTCAP || SCORE_MOD || !(c->args->scale > 1e-30f)) return NOWHERE;
     return band->hi_off <= shift + 1 && band->hi_slope == 1 ? SAC_FAR : first + shift + 1;
 }
-SAC_FN int is_straight(const consumer *c, const kv_record *tile) {
-    return ALIBI && warp_has(tile->end <= c->straight_end);
+SAC_FN alibi_line alibi_line_of(const consumer *c) {
+    const sac_band *band = &c->q->band;
+    const alibi_line line = {c->q->slope * ptx_reciprocal(c->args->scale), c->q->slope * LOG2_E,
+                             query_at(c->q, thread_row()) + band->seqlen_k - band->seqlen_q - first_column(),
+                             straight_end_of(c)};
+    return line;
+}
+
+/* Does ALiBi raise the scores of this warp's 16 rows from column to column; does it lower them? */
+SAC_FN int is_rising(const consumer *c, const kv_record *tile) { return tile->end <= c->line.straight_end; }
+SAC_FN int is_falling(const consumer *c, const kv_record *tile) {
+    return c->line.straight_end != NOWHERE && tile->begin >= c->line.straight_end + 14;
 }
 
 /* By how many powers of 2 a new reference exceeds the maximum it is made of. ALiBi raises scores from tile to tile, and where
@@ -22,7 +33,8 @@ SAC_FN int is_straight(const consumer *c, const kv_record *tile) {
  * with small values vanish. */
 #define HEADROOM (ALIBI && DTYPE == 2 ? 48.0f : 0.0f)
 
-/* A probability is 2^(scale s - offset - ref). steep: the reference is outgrown in every second tile, or more often. */
+/* A probability is 2^(scale s - offset - ref). steep: the reference is outgrown in every second tile, or more often;
+ * where keys are walked from the last one back, it is not. */
 typedef struct exponent {
     float scale, offset[2];
     int steep;
@@ -32,17 +44,16 @@ typedef struct exponent {
  * product: ALiBi adds its part of the column to it, and leaves that of the row. */
 SAC_FN exponent modify(consumer *c, const kv_record *tile) {
     exponent e = {c->scale_log2, {0, 0}, 0};
-    if (is_straight(c, tile)) {
-        const sac_band *band = &c->q->band;
-        const int32_t distance =
-            query_at(c->q, thread_row()) + band->seqlen_k - band->seqlen_q - tile->begin - first_column();
-        const float slope = c->q->slope * ptx_reciprocal(c->args->scale);
+    if (ALIBI && warp_has(is_rising(c, tile) || is_falling(c, tile))) {
+        const alibi_line *line = &c->line;
+        const float sign = is_rising(c, tile) ? 1.0f : -1.0f, slope = sign * line->slope;
+        const float slope_log2 = sign * line->slope_log2, distance = (float)(line->distance - tile->begin);
 #pragma unroll
         for (int i = 0; i < KV_TILE / 2; i++) c->s[i] = fmaf(slope, COLUMN_OF(i), c->s[i]);
         e.scale = c->args->scale * LOG2_E;
-        e.offset[0] = c->q->slope * LOG2_E * (float)distance;
-        e.offset[1] = c->q->slope * LOG2_E * (float)(distance + 8);
-        e.steep = warp_has(c->q->slope * (LOG2_E * KV_TILE) > HEADROOM / 2 + 4);
+        e.offset[0] = slope_log2 * distance;
+        e.offset[1] = slope_log2 * (distance + 8);
+        e.steep = BLOCK_MASK && warp_has(slope_log2 * KV_TILE > HEADROOM / 2 + 4);
         return e;
     }
 #if SOFTCAP && !ALIBI && !SCORE_MOD

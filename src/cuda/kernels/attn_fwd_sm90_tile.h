@@ -12,6 +12,14 @@ typedef sac_attn_fwd_sm90_params kernel_params;
 
 #define MOST_ADDED 256.0f /* to a sum, by a thread, in a tile, before its reference is too low */
 
+/* What ALiBi needs of a query tile where it is linear in the columns (attn_fwd_sm90_softmax.h): its slope in products
+ * and in powers of 2, how far this thread's first column lies before its first row in a tile that begins with key 0, and
+ * where keys that are ahead of none of the warp's queries end. */
+typedef struct alibi_line {
+    float slope, slope_log2;
+    int32_t distance, straight_end;
+} alibi_line;
+
 typedef struct consumer {
     const kernel_params *params;
     const sac_attention_args *args;
@@ -23,7 +31,7 @@ typedef struct consumer {
     row_limits limits;                  /* and those that this thread's two see */
     int32_t v_begin, v_masked;          /* of the tile that p belongs to: its first key; are pairs hidden? */
     float scale_log2;                   /* what s is multiplied by in the exponent */
-    int32_t straight_end;               /* up to there ALiBi is linear in the columns */
+    alibi_line line;                    /* ALIBI */
     float s[KV_TILE / 2];               /* scores */
     uint32_t p[P_BUFFERS][KV_TILE / 4]; /* probabilities, packed as operands */
     float out[HEAD_DIM_V / 2];          /* these three hold what the invariant at the top says */

@@ -145,6 +145,14 @@ SAC_FN sac_walk walk_keys(const kernel_params *params, q_record *q) {
     return walk;
 }
 
+/* ALiBi makes the scores of the nearest keys the largest, and mostly a query sees only those before it: from the last
+ * one back, references are seldom outgrown. */
+#if !BACKWARD && ALIBI && !BLOCK_MASK
+#define walk_on sac_walk_back
+#else
+#define walk_on sac_walk_next
+#endif
+
 /* The walk's next tile; where tiles are classified, that has a visible pair. */
 SAC_FN int walk_next(const producer *w, sac_walk *walk, sac_tile *tile) {
 #if CLASSIFIED
@@ -153,12 +161,12 @@ SAC_FN int walk_next(const producer *w, sac_walk *walk, sac_tile *tile) {
     const int64_t row =
         ((int64_t)q->batch * tiles->q_tiles + sac_ceil_div(q->begin, Q_TILE)) * tiles->kv_tiles;
     do {
-        if (!sac_walk_next(walk, tile)) return 0;
+        if (!walk_on(walk, tile)) return 0;
         tile->kind = tiles->kinds[row + (tile->begin - walk->any.begin) / KV_TILE];
     } while (tile->kind == SAC_NONE);
     return 1;
 #else
-    return sac_walk_next(walk, tile);
+    return walk_on(walk, tile);
 #endif
 }
 
