@@ -7,7 +7,7 @@ text is the list of nodes that its result needs, one C declaration each.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence
+from typing import Any, Sequence
 
 FLOAT, INT, BOOL = "float", "int64_t", "bool"
 

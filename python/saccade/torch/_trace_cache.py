@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import types
-from typing import Any, Callable, Hashable, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Hashable, Optional, Sequence
 
 import torch
 from torch.compiler import is_compiling
