@@ -9,8 +9,8 @@ pytest.importorskip("torch")
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "python.md"]
 SECTIONS = [(page.name, *section.split("\n", 1)) for page in PAGES for section in page.read_text().split("\n## ")[1:]]
-EXAMPLES = {f"{page}: {title}": code for page, title, section in SECTIONS
-            for code in re.findall(r"```python\n(.*?)```", section, flags=re.S)}
+EXAMPLES = {f"{page}: {title}, example {i}": code for page, title, section in SECTIONS
+            for i, code in enumerate(re.findall(r"```python\n(.*?)```", section, flags=re.S), 1)}
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
