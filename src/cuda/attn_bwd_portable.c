@@ -23,6 +23,7 @@ static const bwd_tile tiles[] = {
     {2, 64, 64, 128, 2, 1, 8, 2, 4, 2, 1},  /* 99 KiB of shared memory */
     {2, 128, 64, 128, 2, 2, 8, 2, 4, 2, 1}, /* registers: 64 of dK and of dV a lane */
     {2, 128, 64, 128, 2, 1, 8, 2, 4, 2, 1}, /* 163 KiB of shared memory, sm_80's */
+    {2, 128, 64, 64, 2, 2, 8, 2, 4, 2, 1},  /* blocks of 64 keys */
     {2, 128, 64, 64, 1, 1, 8, 2, 4, 2, 1},  /* 99 KiB of shared memory */
     {2, 256, 64, 64, 2, 2, 8, 2, 2, 2, 1},  /* registers, as above; 216 KiB */
     {2, 256, 64, 64, 1, 1, 8, 2, 2, 2, 1},  /* 163 KiB of shared memory, sm_80's */
