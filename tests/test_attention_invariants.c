@@ -196,6 +196,19 @@ static void finite_unless_seen(const problem *p, const results *r, test_operand 
     }
 }
 
+/* Fails where the gradient of a poisoned key is a number though some query sees it. */
+static void not_finite_if_seen(const problem *p, const results *r, test_operand operand, int32_t dim,
+                               int32_t key) {
+    bool seen = false;
+    for (int32_t query = 0; query < p->c.seqlen_q; query++)
+        seen = seen || problem_visible(p, 0, 0, query, key);
+    const double *x = r->values[operand] + (int64_t)key * p->c.num_kv_heads * dim;
+    for (int32_t d = 0; d < dim && seen; d++)
+        if (isfinite(x[d]))
+            fail_msg("%s: %s of row %d is %g at %d, but some query sees NaN there", p->c.name,
+                     test_operand_name(operand), key, x[d], d);
+}
+
 static void poison_row(problem *p, test_operand operand, int32_t row, int32_t heads, int32_t dim) {
     for (int32_t d = 0; d < dim; d++) /* of head 0 */
         p->values[operand][(int64_t)row * heads * dim + d] = d % 2 ? NAN : INFINITY;
@@ -212,6 +225,8 @@ static void check_gradients_beside_nan(const char *backend, const attention_case
     attention_results(p, backend, &(run_options){0}, &r);
     finite_unless_seen(p, &r, OUT, is->head_dim_v, is->num_heads, 0, is->seqlen_q, true, key);
     finite_unless_seen(p, &r, DQ, is->head_dim, is->num_heads, 0, is->seqlen_q, true, key);
+    not_finite_if_seen(p, &r, DK, is->head_dim, key);
+    not_finite_if_seen(p, &r, DV, is->head_dim_v, key);
     results_free(&r);
     problem_free(p);
 
@@ -236,6 +251,20 @@ static void nan_stays_in_the_gradients_it_has_a_part_in(void **state) {
                 if (deterministic && c.score_mod && test_device_of(backend) != &test_host) continue;
                 check_gradients_beside_nan(backend, &c, dtypes[d]);
             }
+}
+
+/* Where dK and dV of a key tile are too many registers for one kernel, others take over. */
+static void nan_stays_in_the_gradients_of_wide_heads_too(void **state) {
+    static const int32_t dims[][2] = {{128, 128}, {192, 128}, {192, 192}, {256, 256}};
+    static const size_t some_cases[] = {0, 2, 4, 6}; /* causal, a window, blocks, a score_mod */
+    const char *backend = backend_of(state);
+    for (size_t i = 0; i < COUNT_OF(some_cases); i++)
+        for (size_t d = 0; d < COUNT_OF(dims); d++) {
+            attention_case c = causal_cases[some_cases[i]].c;
+            c.head_dim = dims[d][0];
+            c.head_dim_v = dims[d][1];
+            check_gradients_beside_nan(backend, &c, d % 2 ? SAC_BF16 : SAC_F16);
+        }
 }
 
 /* ---- the same again ---- */
@@ -448,6 +477,7 @@ int main(void) {
         {"nan_stays_in_the_rows_that_see_it", nan_stays_in_the_rows_that_see_it},
         {"nan_reaches_every_row_that_sees_it", nan_reaches_every_row_that_sees_it},
         {"nan_stays_in_the_gradients_it_has_a_part_in", nan_stays_in_the_gradients_it_has_a_part_in},
+        {"nan_stays_in_the_gradients_of_wide_heads_too", nan_stays_in_the_gradients_of_wide_heads_too},
         {"deterministic_runs_give_the_same_bits", deterministic_runs_give_the_same_bits},
         {"results_do_not_depend_on_which_are_asked_for", results_do_not_depend_on_which_are_asked_for},
         {"every_instruction_set_of_this_machine_stays_within_the_bound",

@@ -129,6 +129,52 @@ SAC_FN void publish(const consumer *c, uint64_t *full) {
     release(full);
 }
 
+/* ---- tiles with a query that is not finite ---- */
+
+/* Each warpgroup looks through what it multiplies: rows of dout; or gradients of scores, and rows of q. */
+SAC_FN int any_unfinite(const consumer *c, int found) {
+    return ptx_barrier_any(1 + c->warpgroup, 128, found);
+}
+
+/* Where a row's 16 bytes of a panel lie: the copy engine swaps them within their 128. */
+SAC_FN ptx_smem chunk_at(ptx_smem tile, int row, int chunk) {
+    return tile + chunk / 8 * PANEL_BYTES + row * ROW_BYTES + (chunk % 8 ^ row % 8) * 16;
+}
+
+SAC_FN int is_unfinite(ptx_smem queries, int row, int blocks) {
+    uint32_t words[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        if (lane_id() < 8 * blocks) words[i] = ptx_ld_u32(chunk_at(queries, row, lane_id()) + 4 * i);
+    return warp_has(has_unfinite_words(words, 4));
+}
+
+/* Rows that are not finite become zeros in the product that follows, which keys that do not see them are to take no part in;
+ * what other keys get of them is NaN, which is noted for the end. The other warpgroup has no more use for the rows. */
+SAC_FN void set_rows_aside(const consumer *c, const uint8_t *of_queries, int blocks,
+                           const uint8_t *of_weights, float *marks) {
+    const ptx_smem queries = ptx_smem_of(of_queries), weights = ptx_smem_of(of_weights);
+    const int thread = threadIdx.x % 128;
+#pragma unroll 1
+    for (int row = 0; row < Q_TILE; row++) {
+        if (!is_unfinite(queries, row, blocks)) continue;
+        ptx_barrier_sync(1 + c->warpgroup, 128);
+        if (thread < 32 * blocks) ptx_st_u32(chunk_at(queries, row, thread / 4) + thread % 4 * 4, 0);
+        if (thread < KV_TILE && ptx_ld_u16(chunk_at(weights, row, thread / 8) + thread % 8 * 2) & 0x7fff)
+            marks[thread] = NOT_A_NUMBER;
+    }
+    c->smem->unfinite_rows = 1;
+    ptx_fence_proxy_async_shared();
+    ptx_barrier_sync(1 + c->warpgroup, 128);
+}
+
+SAC_FN void add_marks(float (*sums)[KV_TILE / 2], int blocks, const float *marks) {
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++)
+#pragma unroll
+        for (int m = 0; m < blocks; m++) sums[m][i] += marks[first_column() + COLUMN_OF(i)];
+}
+
 /* ---- the first warpgroup: P and dV ---- */
 
 SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen, const float lse[2]) {
@@ -158,6 +204,17 @@ SAC_FN void add_first_dq(consumer *c, const dq_place *place) {
     ring_next(&c->ds, DS_BUFFERS);
 }
 
+/* Of a tile that hides pairs: rows of dout behind the last query, and those that are not finite. */
+SAC_FN void set_dout_aside(consumer *c, const q_record *tile) {
+    smem_layout *smem = c->smem;
+    uint8_t *dout = smem->dout[c->q.stage];
+    ptx_mbarrier_wait(&smem->dout_full[c->q.stage], c->q.parity);
+    clear_unused_queries(c, tile, dout, PANELS_V);
+    if (!any_unfinite(c, has_unfinite_bytes(dout, DOUT_BYTES))) return;
+    ptx_mbarrier_wait(&smem->p_empty, c->p_parity ^ 1); /* who has read P has multiplied dout */
+    set_rows_aside(c, dout, BLOCKS_V, smem->p, smem->marks[0]);
+}
+
 SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
@@ -167,10 +224,10 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_p(c, tile, &seen, lse);
     release(&smem->q_empty[stage]);
+    if (hides_some(c)) set_dout_aside(c, tile);
     ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
     issue_dq(c, c->ds.stage, 1);
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
-    clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
 #pragma unroll
     for (int m = 0; m < BLOCKS_V; m++) issue_keys(c->dv[m], smem->dout[stage] + m * PANEL_BYTES, smem->p);
     ptx_wgmma_commit();
@@ -187,9 +244,25 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
 
 /* ---- the second warpgroup: dS and dK ---- */
 
+/* A pair without weight has no gradient, whatever its dP is. */
+SAC_FN void hide_gradients(const consumer *c, uint8_t *ds) {
+#pragma unroll 1
+    for (int i = 0; i < KV_TILE / 16; i++) {
+        uint32_t weights[4], block[4];
+        ptx_ldmatrix(weights, block_at(c, c->smem->p, i));
+        ptx_ldmatrix(block, block_at(c, ds, i));
+#pragma unroll
+        for (int e = 0; e < 4; e++) block[e] = without_weightless(block[e], weights[e]);
+        ptx_stmatrix(block_at(c, ds, i), block);
+    }
+}
+
 SAC_FN void put_ds(consumer *c, const q_record *tile, const float delta[2]) {
     smem_layout *smem = c->smem;
     const uint32_t buffer = c->ds.stage;
+    if (hides_some(c) &&
+        any_unfinite(c, has_unfinite(c->s, KV_TILE / 2) | has_unfinite_bytes(smem->q[c->q.stage], Q_BYTES)))
+        c->flags = Q_UNFINITE;
     ptx_mbarrier_wait(&smem->p_full, c->p_parity);
     ptx_mbarrier_wait(&smem->ds_empty[buffer], c->ds.parity ^ 1);
     c->p_parity ^= 1;
@@ -205,6 +278,7 @@ SAC_FN void put_ds(consumer *c, const q_record *tile, const float delta[2]) {
         }
         ptx_stmatrix(block_at(c, smem->ds[buffer], i), block);
     }
+    if (warp_has(c->flags & Q_UNFINITE)) hide_gradients(c, smem->ds[buffer]);
     release(&smem->p_empty);
     if (threadIdx.x == 256) smem->dq_place[buffer] = dq_place_of(tile);
     publish(c, &smem->ds_full[buffer]);
@@ -218,6 +292,8 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile) {
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_ds(c, tile, delta);
     release(&smem->dout_empty[stage]);
+    if (warp_has(c->flags & Q_UNFINITE))
+        set_rows_aside(c, smem->q[stage], BLOCKS, smem->ds[buffer], smem->marks[1]);
 
     issue_dq(c, buffer, 0);
 #pragma unroll
@@ -240,6 +316,12 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile) {
 
 /* ---- the end ---- */
 
+/* This lane's offset in 16 x 16 blocks that are turned. */
+SAC_FN uint32_t lane_turned(void) {
+    const int lane = lane_id(), row = lane % 8, warp = threadIdx.x / 32 % 4;
+    return (row + lane / 16 * 8) * ROW_BYTES + ((warp * 2 + lane / 8 % 2) ^ row) * 16;
+}
+
 /* Turns sums of columns x keys into rows of keys, in shared memory that nobody needs any more, and stores those. */
 SAC_FN void store_turned(consumer *c, float (*sums)[KV_TILE / 2], int columns, uint8_t *tile,
                          const sac_view *view, int64_t part_stride, float scale) {
@@ -248,7 +330,7 @@ SAC_FN void store_turned(consumer *c, float (*sums)[KV_TILE / 2], int columns, u
     if (!view->data) return;
 #pragma unroll
     for (int m = 0; m < (columns + 63) / 64; m++) {
-        const ptx_smem to = ptx_smem_of(tile) + m * KEY_PANEL_BYTES + c->lane_turned;
+        const ptx_smem to = ptx_smem_of(tile) + m * KEY_PANEL_BYTES + lane_turned();
 #pragma unroll
         for (int i = 0; i < KV_TILE / 16; i++) {
             uint32_t block[4];
@@ -273,20 +355,33 @@ SAC_FN void store_turned(consumer *c, float (*sums)[KV_TILE / 2], int columns, u
 
 SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     const int lane = lane_id(), row = lane % 8, warp = threadIdx.x / 32 % 4;
-    const ring first = {0, 0}, before_first = {DS_BUFFERS - 1, 1}; /* a phase that counts as over */
+    const ring first = {0, 0};
     c->params = params;
     c->smem = smem;
     c->q = first;
     c->warpgroup = threadIdx.x / 128 - 1;
-    c->ds = c->warpgroup == 0 ? before_first : first;
+    c->ds = first;
     c->p_parity = 0;
     c->lane_block = (warp * 16 + row + lane / 8 % 2 * 8) * ROW_BYTES + ((lane / 16) ^ row) * 16;
-    c->lane_turned = (row + lane / 16 * 8) * ROW_BYTES + ((warp * 2 + lane / 8 % 2) ^ row) * 16;
     c->scale_log2 = score_to_log2(&params->args);
+    if (threadIdx.x % 128 < KV_TILE) smem->marks[c->warpgroup][threadIdx.x % 128] = 0;
+}
+
+/* dV of a key that was set aside and that some query sees is NaN, as its dK is, which the other warpgroup has. */
+SAC_FN void tell_of_dk(const consumer *c) {
+    float *marks = c->smem->marks[0] + first_column();
+    if (!warp_has(c->smem->unfinite_keys)) return;
+#pragma unroll
+    for (int i = 0; i < KV_TILE / 2; i++)
+        if (threadIdx.x % 128 < 4 && ROW_OF(i) == 0 && 0 * c->dk[0][i] != 0)
+            marks[COLUMN_OF(i)] = NOT_A_NUMBER;
+    if (threadIdx.x % 128 < 32) release(&c->smem->dk_told);
 }
 
 SAC_FN void consume_first(consumer *c) {
     smem_layout *smem = c->smem;
+    const ring before_first = {DS_BUFFERS - 1, 1}; /* a phase that counts as over */
+    c->ds = before_first;
 #pragma unroll
     for (int i = 0; i < BLOCKS_V * KV_TILE / 2; i++) c->dv[i / (KV_TILE / 2)][i % (KV_TILE / 2)] = 0;
     issue_s(c);
@@ -297,6 +392,8 @@ SAC_FN void consume_first(consumer *c) {
     issue_dq(c, c->ds.stage, 1);
     ptx_wgmma_wait(0);
     add_first_dq(c, &smem->dq_place[c->ds.stage]);
+    if (warp_has(smem->unfinite_keys)) ptx_mbarrier_wait(&smem->dk_told, 0);
+    if (warp_has(smem->unfinite_keys | smem->unfinite_rows)) add_marks(c->dv, BLOCKS_V, smem->marks[0]);
     store_turned(c, c->dv, HEAD_DIM_V, smem->dout[0], &c->params->args.dv, c->params->dv_part_stride, 1);
 }
 
@@ -307,6 +404,8 @@ SAC_FN void consume_second(consumer *c) {
     while (has_tile(c)) add_to_dk(c, &c->smem->q_tile[c->q.stage]);
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
+    tell_of_dk(c);
+    if (warp_has(c->smem->unfinite_rows)) add_marks(c->dk, BLOCKS, c->smem->marks[1]);
     store_turned(c, c->dk, HEAD_DIM, c->smem->q[0], &c->params->args.dk, c->params->dk_part_stride,
                  c->params->args.scale);
 }

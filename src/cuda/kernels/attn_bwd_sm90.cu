@@ -133,6 +133,11 @@ SAC_FN void meet_next(consumer *c, int turns) {
     meet_tile(c);
 }
 
+SAC_FN void release_queries(const consumer *c) {
+    release(&c->smem->dout_empty[c->q.stage]);
+    release(&c->smem->q_empty[c->q.stage]);
+}
+
 #if SPLIT_ROLES
 #include "cuda/kernels/attn_bwd_sm90_roles.h"
 #else
@@ -171,11 +176,6 @@ SAC_FN void multiply_by_hand(consumer *c) {
     hide_gradients(c);
     add_by_hand(c->dv, HEAD_DIM_V, c->p, c->smem->dout[c->q.stage], Q_TILE);
     add_by_hand(c->dk, HEAD_DIM, c->ds_packed, c->smem->q[c->q.stage], Q_TILE);
-}
-
-SAC_FN void release_queries(const consumer *c) {
-    release(&c->smem->dout_empty[c->q.stage]);
-    release(&c->smem->q_empty[c->q.stage]);
 }
 
 #if SPLIT_QUERIES

@@ -21,6 +21,7 @@ SAC_FN void init_barriers(smem_layout *smem) {
         ptx_mbarrier_init(&smem->dout_empty[i], readers);
     }
 #if BY_QUERY
+    ptx_mbarrier_init(&smem->dk_told, 1);
     ptx_mbarrier_init(&smem->p_full, 4);
     ptx_mbarrier_init(&smem->p_empty, 4);
     for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_empty[i], warps);
@@ -52,7 +53,7 @@ SAC_FN void run_cta(const sac_attn_bwd_sm90_params *params) {
 #endif
     if (threadIdx.x == 0) {
         smem->own = own;
-        smem->unfinite_keys = 0;
+        smem->unfinite_keys = smem->unfinite_rows = 0;
         init_barriers(smem);
     }
     __syncthreads();

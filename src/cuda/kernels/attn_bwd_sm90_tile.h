@@ -77,6 +77,7 @@ typedef struct __align__(16) q_record {
 }
 q_record;
 enum { Q_MASKED = 1, Q_PLACED = 2, Q_KIND = 2 };
+enum { Q_UNFINITE = 16 }; /* in their place, by consumers: some row is not finite */
 
 /* Gathering a tile takes long: then each stage has a warp. */
 #define PRODUCER_WARPS (PACK ? Q_STAGES : 1)
@@ -140,7 +141,7 @@ typedef struct smem_layout {
     uint64_t ds_full[DS_BUFFERS];
 #endif
 #if BY_QUERY
-    uint64_t p_full, p_empty, ds_empty[DS_BUFFERS];
+    uint64_t dk_told, p_full, p_empty, ds_empty[DS_BUFFERS];
 #elif SPLIT_ROLES
     uint4 p[P_BUFFERS][P_WORDS / 4][128]; /* P, as the threads that make it hold it */
     uint64_t p_full[P_BUFFERS], p_empty[P_BUFFERS];
@@ -163,6 +164,10 @@ typedef struct smem_layout {
     uint32_t parts_done[CONSUMERS];
 #endif
     uint32_t unfinite_keys; /* some were set aside: attn_bwd_sm90_unfinite.h */
+    uint32_t unfinite_rows; /* BY_QUERY: of q, or of dout, too */
+#if BY_QUERY
+    float marks[2][KV_TILE]; /* of dV, and of dK: 0, or NaN, which a key's gradients are to be */
+#endif
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
 } smem_layout;
 static_assert(!FOLDS_DELTA || Q_STAGES * LANE_ROWS % 2 == 0,
@@ -205,11 +210,11 @@ typedef struct consumer {
     ring ds;             /* the dS that dq is made of */
     uint32_t p_parity;
     uint32_t warpgroup;
-    uint32_t lane_block, lane_turned; /* offsets of this lane in 16 x 16 blocks as they are, and transposed */
-    float scale_log2;                 /* what s is multiplied by in the exponent */
-    float s[KV_TILE / 2];             /* scores, queries x keys; in the second warpgroup their gradients */
-    float dv[BLOCKS_V][KV_TILE / 2];  /* of the first warpgroup */
-    float dk[BLOCKS][KV_TILE / 2];    /* of the second */
+    uint32_t lane_block;             /* offset of this lane in 16 x 16 blocks */
+    float scale_log2;                /* what s is multiplied by in the exponent */
+    float s[KV_TILE / 2];            /* scores, queries x keys; in the second warpgroup their gradients */
+    float dv[BLOCKS_V][KV_TILE / 2]; /* of the first warpgroup */
+    float dk[BLOCKS][KV_TILE / 2];   /* of the second */
     float dq[64]; /* queries x columns: the first 128 in the first warpgroup, the others in the second */
 } consumer;
 #else

@@ -52,6 +52,21 @@ SAC_FN void prepare_keys(smem_layout *smem) {
     ptx_barrier_sync(CTA_BARRIER, 128 * CONSUMERS);
 }
 
+/* ---- queries ---- */
+
+/* Of rows in shared memory, all that a warpgroup is about to multiply, each thread looks through its share. */
+SAC_FN int has_unfinite_bytes(const uint8_t *rows, int bytes) {
+    const ptx_smem first = ptx_smem_of(rows) + threadIdx.x % 128 * 8;
+    uint32_t sum[2] = {0, 0};
+#pragma unroll 1
+    for (int i = 0; i < bytes; i += 128 * 8) {
+        const float2 x = ptx_ld_f32x2(first + i);
+        sum[0] = fma_pair((uint32_t)__float_as_int(x.x), 0, sum[0]);
+        sum[1] = fma_pair((uint32_t)__float_as_int(x.y), 0, sum[1]);
+    }
+    return (sum[0] | sum[1]) != 0;
+}
+
 #if !BY_QUERY
 /* dV of a key that was set aside and that some query sees is NaN, as its dK is. */
 SAC_FN void mark_dv(consumer *c) {
@@ -60,13 +75,10 @@ SAC_FN void mark_dv(consumer *c) {
     for (int i = 0; i < HEAD_DIM_V / 2; i++) c->dv[i] += 0 * c->dk[i / 2 % 2 * 2];
 }
 
-/* ---- queries ---- */
-
-/* A pair without weight has no gradient, whatever its dP is. Said without branches: with them every tile copies its operand. */
+/* A pair without weight has no gradient, whatever its dP is. */
 SAC_FN void hide_gradients(consumer *c) {
 #pragma unroll
-    for (int i = 0; i < Q_TILE / 4; i++)
-        c->ds_packed[i] &= (c->p[i] & 0x7fffu ? 0xffffu : 0) | (c->p[i] & 0x7fff0000u ? 0xffff0000u : 0);
+    for (int i = 0; i < Q_TILE / 4; i++) c->ds_packed[i] = without_weightless(c->ds_packed[i], c->p[i]);
 }
 #endif
 

@@ -17,6 +17,7 @@
 #define ROW_BYTES 128 /* of a panel: 64 columns */
 #define PANELS_OF(columns) (((columns) + 63) / 64)
 #define MINUS_INF __int_as_float(0xff800000)
+#define NOT_A_NUMBER __int_as_float(0x7fffffff)
 #define LOG2_E 1.44269504088896340736f
 #define LN_2 0.69314718055994530942f
 
