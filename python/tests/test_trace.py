@@ -210,6 +210,25 @@ def test_captured_tensors_are_read_where_they_lie():
             torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-3)
 
 
+def test_what_is_read_is_a_copy_that_may_be_written_to(device):
+    q, k, v = (torch.randn(1, 4, N, 16, device=device) for _ in range(3))
+    table = torch.randn(4, N, device=device, requires_grad=True)
+    half = torch.tensor(0.5, device=device, requires_grad=True)
+
+    def score_mod(score, b, h, i, j):
+        read = table[h, j]
+        same = read
+        same += score
+        return half.where(i > j, read) + table[h, j]
+
+    scores, i, j = q @ k.transpose(-1, -2) / 4, torch.arange(N, device=device)[:, None], torch.arange(N, device=device)
+    expected = (torch.where(i > j, half, scores + table[:, None]) + table[:, None]).softmax(-1) @ v
+    out = flex_attention(q, k, v, score_mod=score_mod)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-4)
+    mine, theirs = (torch.autograd.grad(o.square().sum(), (table, half)) for o in (out, expected))
+    torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=2e-3)
+
+
 @pytest.mark.parametrize("dtype", (torch.int8, torch.int16, torch.uint8, torch.float64), ids=str)
 def test_tensors_of_any_width_may_be_captured(dtype):
     q, k, v = (torch.randn(1, 2, N, 16) for _ in range(3))
