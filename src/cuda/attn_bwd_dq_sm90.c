@@ -89,7 +89,7 @@ void sac_attn_bwd_dq_sm90_spec(const sac_attention_call *call, bool only_delta, 
     sac_sm90_define(spec, call);
     sac_kernel_define(spec, "CONSUMERS", t->consumers);
     sac_kernel_define(spec, "KV_TILE", t->kv_tile);
-    sac_kernel_define(spec, "Q_STAGES", 1);
+    sac_kernel_define(spec, "Q_SLOTS", t->consumers);
     sac_kernel_define(spec, "K_STAGES", t->k_stages);
     sac_kernel_define(spec, "V_STAGES", t->v_stages);
     sac_kernel_define(spec, "CTAS_PER_SM", ctas_per_sm(t));

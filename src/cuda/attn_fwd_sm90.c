@@ -18,43 +18,45 @@
 typedef struct tile_row {
     int32_t head_dim, head_dim_v;
     int32_t consumers; /* warpgroups of 64 query rows */
-    int32_t kv_tile, q_stages, kv_stages;
+    int32_t kv_tile;
+    int32_t q_slots; /* of 64 rows of q; where there are more than consumers, out leaves from them: D 64 gains 5 % */
+    int32_t kv_stages;
     int32_t p_buffers; /* 2: exponentials run beside the product with the values of the tile before */
     int32_t producer_regs, consumer_regs;
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 64, 3, 128, 1, 4, 1, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
-    {96, 96, 3, 96, 1, 3, 1, 56, 152},   /* registers: 112 keys are slower */
-    {128, 128, 3, 80, 1, 4, 1, 56, 152}, /* registers: 96 keys spill */
-    {192, 128, 3, 80, 1, 3, 1, 56, 152}, /* registers */
-    {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
+    {64, 64, 3, 128, 4, 4, 1, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
+    {96, 96, 3, 96, 3, 3, 1, 56, 152},   /* registers: 112 keys are slower */
+    {128, 128, 3, 80, 3, 4, 1, 56, 152}, /* registers: 96 keys spill */
+    {192, 128, 3, 80, 3, 3, 1, 56, 152}, /* registers */
+    {256, 256, 2, 80, 2, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
 
 /* Modifying scores beside the product with the values takes registers. The producer misses them where it reads
  * lengths or cuts keys, once a query tile. */
 static const tile_row modified_tiles[] = {
-    {64, 64, 3, 128, 1, 4, 1, 32, 160},  {96, 96, 3, 96, 1, 3, 1, 32, 160},
-    {128, 128, 3, 80, 1, 4, 1, 32, 160}, {192, 128, 3, 80, 1, 3, 1, 32, 160},
-    {256, 256, 2, 80, 1, 2, 1, 40, 232}, /* shared memory */
+    {64, 64, 3, 128, 3, 4, 1, 32, 160},  {96, 96, 3, 96, 3, 3, 1, 32, 160},
+    {128, 128, 3, 80, 3, 4, 1, 32, 160}, {192, 128, 3, 80, 3, 3, 1, 32, 160},
+    {256, 256, 2, 80, 2, 2, 1, 40, 232}, /* shared memory */
 };
 
 /* For block masks, whose rows are mostly 128 or 256 queries, and for a score_mod and a mask_mod at once, which need
  * more registers. */
 static const tile_row roomy_tiles[] = {
-    {64, 64, 2, 128, 2, 4, 2, 56, 224},
-    {96, 96, 2, 128, 1, 2, 2, 56, 224},
-    {128, 128, 2, 128, 1, 2, 2, 56, 224},
-    {192, 128, 2, 128, 1, 2, 2, 56, 224}, /* shared memory: 208 of 227 KiB */
-    {256, 256, 2, 80, 1, 2, 1, 40, 232},  /* shared memory */
+    {64, 64, 2, 128, 4, 4, 2, 56, 224},
+    {96, 96, 2, 128, 2, 2, 2, 56, 224},
+    {128, 128, 2, 128, 2, 2, 2, 56, 224},
+    {192, 128, 2, 128, 2, 2, 2, 56, 224}, /* shared memory: 208 of 227 KiB */
+    {256, 256, 2, 80, 2, 2, 1, 40, 232},  /* shared memory */
 };
 
 /* For block masks of so few keys a block that a wider tile would stay partly empty, unless blocks adjoin. */
 enum { FEW_KEYS = 64 };
 static const tile_row narrow_tiles[] = {
-    {64, 64, 2, FEW_KEYS, 2, 8, 2, 56, 224},   {96, 96, 2, FEW_KEYS, 1, 6, 2, 56, 224},
-    {128, 128, 2, FEW_KEYS, 1, 6, 2, 56, 224}, {192, 128, 2, FEW_KEYS, 1, 4, 2, 56, 224},
-    {256, 256, 2, FEW_KEYS, 1, 2, 1, 40, 232},
+    {64, 64, 2, FEW_KEYS, 4, 7, 2, 56, 224},   {96, 96, 2, FEW_KEYS, 2, 6, 2, 56, 224},
+    {128, 128, 2, FEW_KEYS, 2, 6, 2, 56, 224}, {192, 128, 2, FEW_KEYS, 2, 4, 2, 56, 224},
+    {256, 256, 2, FEW_KEYS, 2, 2, 1, 40, 232},
 };
 
 /* For lists with bits: 64 rows share one, and where two CTAs of a warpgroup fit, they hide each other's waits. */
@@ -83,12 +85,18 @@ static const tile_row *choose_tile(const sac_attention_call *call) {
     return t;
 }
 
-/* One buffer of q, k and v each as often as it has stages, and 1 KiB for barriers and records. */
+/* As the kernel defines COPIES_OUT. */
+static bool copies_out(const tile_row *t, const sac_attention_args *args) {
+    return t->q_slots > t->consumers && !args->blocks.by_query.bits;
+}
+
+/* Slots of q for 64 rows each, which hold rows of out as well where out is copied from there; stages of k and v; and
+ * 1 KiB for barriers and records. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
     const int32_t columns = sac_ceil_div(args->head_dim, 64) * 64,
                   columns_v = sac_ceil_div(args->head_dim_v, 64) * 64;
-    return 2 * (t->q_stages * q_tile_of(t) * columns + t->kv_stages * t->kv_tile * (columns + columns_v)) +
-           1024;
+    const int32_t slot = copies_out(t, args) ? sac_max(columns, columns_v) : columns;
+    return 2 * (t->q_slots * 64 * slot + t->kv_stages * t->kv_tile * (columns + columns_v)) + 1024;
 }
 
 saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
@@ -103,7 +111,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
     sac_sm90_define(spec, call);
     sac_kernel_define(spec, "CONSUMERS", t->consumers);
     sac_kernel_define(spec, "KV_TILE", t->kv_tile);
-    sac_kernel_define(spec, "Q_STAGES", t->q_stages);
+    sac_kernel_define(spec, "Q_SLOTS", t->q_slots);
     sac_kernel_define(spec, "KV_STAGES", t->kv_stages);
     sac_kernel_define(spec, "P_BUFFERS", t->p_buffers);
     sac_kernel_define(spec, "CTAS_PER_SM", ctas_per_sm(t));
@@ -126,7 +134,11 @@ static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_atte
         sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim_v, args->num_kv_heads, t->kv_tile);
     saccade_status status = sac_tensor_map_make(&params->q, &args->q, &q);
     if (status == SACCADE_OK) status = sac_tensor_map_make(&params->k, &args->k, &k);
-    return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
+    if (status == SACCADE_OK) status = sac_tensor_map_make(&params->v, &args->v, &v);
+    const sac_tensor_extent out = sac_sm90_q_extent(args, call->total_q, args->head_dim_v);
+    if (status == SACCADE_OK && copies_out(t, args))
+        status = sac_tensor_map_make(&params->out, &args->out, &out);
+    return status;
 }
 
 /* Tiles of equal length leave the last round of CTAs partly idle, and few tiles of any length most of them. Cutting

@@ -13,7 +13,7 @@
  *
  * ONLY_DELTA stops at delta = rowsum(p dp), for where rowsum(out dout) is not exact enough (attn_bwd_portable.c says where).
  *
- * Needs from attn_bwd_dq_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
+ * Needs from attn_bwd_dq_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_SLOTS,
  * K_STAGES, V_STAGES, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, BLOCK_MASK, PACK,
  * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED (as in attn_fwd_sm90.cu) and ONLY_DELTA.
  */
@@ -83,14 +83,14 @@ SAC_FN void issue_scores(consumer *c, const kv_record *tile) {
     const int32_t num_keys = tile->end - tile->begin;
     if (RAGGED && !ONLY_DELTA && warp_has(num_keys < KV_TILE))
         clear_rows(smem->k[c->k.stage], num_keys, KV_TILE, PANELS);
-    issue_pairs(c->s, smem->q[c->q_ring.stage][warpgroup()], smem->k[c->k.stage], HEAD_DIM);
+    issue_pairs(c->s, smem->q[c->q_ring.stage], smem->k[c->k.stage], HEAD_DIM);
 }
 
 /* dp = dout v^T */
 SAC_FN void issue_dp(consumer *c) {
     smem_layout *smem = c->smem;
     ptx_mbarrier_wait(&smem->v_full[c->v.stage], c->v.parity);
-    issue_pairs(c->dp, smem->dout[c->q_ring.stage][warpgroup()], smem->v[c->v.stage], HEAD_DIM_V);
+    issue_pairs(c->dp, smem->dout[c->q_ring.stage], smem->v[c->v.stage], HEAD_DIM_V);
 }
 SAC_FN void dp_arrived(consumer *c) {
     ptx_wgmma_pin(c->dp, KV_TILE / 2);
@@ -292,10 +292,7 @@ SAC_FN void store(consumer *c, int32_t row_shift) {
     }
 }
 
-SAC_FN int finish_rows(consumer *c) {
-    (void)c;
-    return 1;
-}
+SAC_FN void finish_tile(consumer *c) { store(c, 0); }
 
 extern "C" __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
     attn_bwd_dq_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {

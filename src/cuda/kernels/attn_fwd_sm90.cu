@@ -17,7 +17,7 @@
  *   - only warps with a hidden pair in the tile run code for masking.
  * Infinities and NaN among the values of hidden pairs are kept from their rows (attn_fwd_sm90_unfinite.h).
  *
- * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_STAGES,
+ * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_SLOTS,
  * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a
  * variant computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD,
  * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that
@@ -99,7 +99,7 @@ SAC_FN void last_values(consumer *c, int from) {
 
 /* Tiles that this warpgroup multiplies come in runs; those between are diagonals, or for others. */
 SAC_FN void attend(consumer *c) {
-    c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage][warpgroup()]));
+    c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage]));
     c->keys = keys_of(c->q);
     c->limits = row_limits_of(c->q);
     if (ALIBI) c->line = alibi_line_of(c);
@@ -126,15 +126,6 @@ SAC_FN void attend(consumer *c) {
             last_values(c, 0);
         if (seen) return;
     }
-}
-
-SAC_FN int finish_rows(consumer *c) {
-#if SPLIT
-    return warp_has(c->q->tail < 0) || merge_parts(c);
-#else
-    (void)c;
-    return 1;
-#endif
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)

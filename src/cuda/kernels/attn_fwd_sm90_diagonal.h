@@ -15,16 +15,11 @@ SAC_FN int is_diagonal(const kv_record *tile) {
     return BLOCK_MASK && !PACK && tile->flags >> KV_KIND == SAC_DIAGONAL;
 }
 
-/* Where 16 bytes of a row lie: the copy engine swaps them within their 128. */
-SAC_FN const uint8_t *chunk_of(const uint8_t *tile, int rows, int row, int chunk) {
-    return tile + (chunk / 8 * rows + row) * ROW_BYTES + ((chunk ^ row) % 8) * 16;
-}
-
 /* q k of this thread's two rows, each with its own key. They are the diagonals of two products of the warp's 16 rows:
  * with the keys of its first eight rows, and with those of its last. In which order columns are summed is free, so
  * that lanes load whole chunks. */
 SAC_FN void products_of(const consumer *c, const int key[2], float product[2]) {
-    const uint8_t *q = c->smem->q[c->q_ring.stage][warpgroup()], *k = c->smem->k[c->k.stage];
+    const uint8_t *q = c->smem->q[c->q_ring.stage], *k = c->smem->k[c->k.stage];
     const int row = thread_row() % 64, of_eight = lane_id() / 4;
     float upper[4] = {0, 0, 0, 0}, lower[4] = {0, 0, 0, 0};
 #pragma unroll

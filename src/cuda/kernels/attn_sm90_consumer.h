@@ -11,11 +11,11 @@
 #include "cuda/kernels/attn_sm90_score.h"
 #include "cuda/kernels/ptx/warpgroup.h"
 
-/* This warpgroup's rows of a tile: their sums start, walk the tile's keys (and give q back), are done (0: another CTA
- * stores them) and go to memory, row_shift rows behind the tile's own. */
+/* This warpgroup's rows of a tile: their sums start, walk the tile's keys (and give q back) and go to memory; and
+ * what goes to rows that are row_shift behind them, and see nothing. */
 SAC_FN void start_rows(consumer *c);
 SAC_FN void attend(consumer *c);
-SAC_FN int finish_rows(consumer *c);
+SAC_FN void finish_tile(consumer *c);
 SAC_FN void store(consumer *c, int32_t row_shift);
 
 SAC_FN kv_record wait_k(const consumer *c) {
@@ -33,27 +33,31 @@ SAC_FN void pass_tile(consumer *c) {
     ring_next(&c->v, V_STAGES);
 }
 
-SAC_FN void q_read(const consumer *c) { release(&c->smem->q_empty[c->q_ring.stage][warpgroup()]); }
+/* The slot of q is free, unless out is to go there. */
+SAC_FN void q_read(const consumer *c) {
+    if (!COPIES_OUT) release(&c->smem->q_empty[c->q_ring.stage]);
+}
 
 /* Query tiles, until a record says that none is left. */
 SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
-    const ring start = {0, 0};
+    const ring start = {0, 0}, q_start = {(uint32_t)warpgroup(), 0};
     consumer c;
     c.params = params;
     c.args = &params->args;
     c.smem = smem;
-    c.q_ring = c.k = c.v = start;
+    c.q_ring = q_start;
+    c.k = c.v = start;
     c.scale_log2 = score_to_log2(c.args);
     for (c.q = smem->q_tile;; c.q = record_after(smem, c.q)) {
-        ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage][warpgroup()], c.q_ring.parity);
+        ptx_mbarrier_wait(&smem->q_full[c.q_ring.stage], c.q_ring.parity);
         if (warp_has(c.q->batch < 0)) break;
         start_rows(&c);
         if (warp_has(c.q->any))
             attend(&c);
         else
             q_read(&c);
-        ring_next(&c.q_ring, Q_STAGES);
-        if (finish_rows(&c)) store(&c, 0);
+        finish_tile(&c);
+        ring_skip(&c.q_ring, CONSUMERS, Q_SLOTS);
 #if RAGGED /* a call may have more packed rows behind its last sequence than a sequence has */
         const int32_t turn = rows_a_turn(params);
         if (c.q->batch == c.args->batch)
@@ -62,7 +66,8 @@ SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
     }
 }
 
-/* The first warpgroup has few registers: one thread produces, and forward two warps look through values. */
+/* The first warpgroup has few registers: one thread produces, and forward another stores and two warps look through
+ * values. */
 SAC_FN void run_cta(const kernel_params *params) {
     extern __shared__ __align__(1024) uint8_t dynamic_smem[];
     smem_layout *smem = (smem_layout *)dynamic_smem;
@@ -72,6 +77,9 @@ SAC_FN void run_cta(const kernel_params *params) {
         ptx_give_registers(PRODUCER_REGS);
         if (threadIdx.x == 0) produce(params, smem);
         if (threadIdx.x / 32 == 1) open_counter(params);
+#if COPIES_OUT
+        if (threadIdx.x == 32) copy_out(params, smem);
+#endif
 #if !BACKWARD
         if (threadIdx.x / 32 == 2 || threadIdx.x / 32 == 3) inspect_values(smem, threadIdx.x / 32 - 2);
 #endif

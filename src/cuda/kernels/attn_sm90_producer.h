@@ -24,20 +24,21 @@ SAC_FN void load_q(producer *w, int consumer) {
     const kernel_params *params = w->params;
     const q_record *q = &w->smem->q_tile[w->tile];
     const uint32_t s = w->q.stage;
-    uint64_t *full = &smem->q_full[s][consumer];
-    ptx_mbarrier_wait(&smem->q_empty[s][consumer], w->q.parity ^ 1);
+    uint64_t *full = &smem->q_full[s];
+    ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
     if (q->any) {
         const sac_lengths *len = &params->args.len_q;
         const int32_t batch = batch_of(len, q->batch), row = q->q_row + q->begin + 64 * consumer;
         ptx_mbarrier_arrive_expect(full, q_rows(params) * ROW_BYTES * (PANELS + BACKWARD * PANELS_V));
-        load_tile(smem->q[s][consumer], &params->q, full, 64, PANELS, PACK ? q->head : row,
-                  PACK ? row : q->head, batch);
+        load_tile(smem->q[s], &params->q, full, 64, PANELS, PACK ? q->head : row, PACK ? row : q->head,
+                  batch);
 #if BACKWARD
-        load_tile(smem->dout[s][consumer], &params->dout, full, 64, PANELS_V, PACK ? q->head : row,
+        load_tile(smem->dout[s], &params->dout, full, 64, PANELS_V, PACK ? q->head : row,
                   PACK ? row : q->head, batch);
 #endif
     } else
         ptx_mbarrier_arrive(full);
+    ring_next(&w->q, Q_SLOTS);
 }
 
 /* Is some pair of the tile hidden? */
@@ -191,7 +192,6 @@ SAC_FN void produce_tile(producer *w) {
         load_q(w, i);
         if (i == 0 && any) load_k(w, &tile, !more);
     }
-    ring_next(&w->q, Q_STAGES);
     while (more) {
         const int32_t begin = tile.begin, inspected = is_inspected(&tile);
         tile = next;

@@ -19,6 +19,12 @@
 #define K_BYTES (KV_TILE * PANELS * ROW_BYTES)
 #define V_BYTES (KV_TILE * PANELS_V * ROW_BYTES)
 
+/* Rows of q lie in a ring of slots, one for each warpgroup of each query tile in turn. Forward, where there is a slot
+ * more than warpgroups, out leaves from the slot that q lay in (attn_fwd_sm90_store.h), and the next tile's first q
+ * has come. */
+#define COPIES_OUT (!BACKWARD && !PACK && Q_SLOTS > CONSUMERS)
+#define Q_SLOT_BYTES (COPIES_OUT && PANELS_V > PANELS ? 64 * PANELS_V * ROW_BYTES : Q_BYTES)
+
 /* What the producer tells the consumers about a query tile and about a key tile. */
 typedef struct __align__(16) q_record {
     int32_t batch, head;     /* batch -1: no more work; head: the first, with PACK */
@@ -46,18 +52,22 @@ enum { KV_LAST = 1, KV_MASKED = 2, KV_KIND = 2 };
 enum { INSPECTORS = 2 };           /* forward: warps beside the producer; each has its own stages of v */
 enum { V_PASS, V_INSPECT, V_END }; /* forward: what attn_fwd_sm90_unfinite.h does with a tile of values */
 
-/* Records are read until a tile is stored, when its q is long free: while the producer writes one, warpgroups may still
- * be at the tile before, or at as many before that as q has stages. */
-#define Q_RECORDS (Q_STAGES + 2)
+/* Records are read until a tile is stored, when its q may long be free: while the producer writes one, warpgroups may
+ * still be at the tile before, or at as many before that as the slots of q hold. */
+#define Q_RECORDS ((Q_SLOTS + CONSUMERS - 1) / CONSUMERS + 2)
 
 typedef struct smem_layout {
-    uint8_t q[Q_STAGES][CONSUMERS][Q_BYTES];
+    uint8_t q[Q_SLOTS][Q_SLOT_BYTES];
 #if BACKWARD
-    uint8_t dout[Q_STAGES][CONSUMERS][DOUT_BYTES];
+    uint8_t dout[Q_SLOTS][DOUT_BYTES];
 #endif
     uint8_t k[K_STAGES][K_BYTES];
     uint8_t v[V_STAGES][V_BYTES];
-    uint64_t q_full[Q_STAGES][CONSUMERS], q_empty[Q_STAGES][CONSUMERS];
+    uint64_t q_full[Q_SLOTS], q_empty[Q_SLOTS];
+#if COPIES_OUT
+    uint64_t out_full[Q_SLOTS]; /* q is read, and out may lie in its place */
+    int32_t out_staged[Q_SLOTS];
+#endif
     uint64_t k_full[K_STAGES], k_empty[K_STAGES];
     uint64_t v_full[V_STAGES], v_empty[V_STAGES];
 #if !BACKWARD
@@ -69,6 +79,9 @@ typedef struct smem_layout {
     kv_record kv_tile[K_STAGES];
     uint32_t parts_done[CONSUMERS];
 } smem_layout;
+static_assert(sizeof(smem_layout) <= 1024 + Q_SLOTS * (Q_SLOT_BYTES + BACKWARD * DOUT_BYTES) +
+                                         K_STAGES * K_BYTES + V_STAGES * V_BYTES,
+              "hosts leave 1 KiB beside the tiles");
 
 SAC_FN q_record *record_after(smem_layout *smem, q_record *q) {
     return q + 1 == smem->q_tile + Q_RECORDS ? smem->q_tile : q + 1;
@@ -76,9 +89,12 @@ SAC_FN q_record *record_after(smem_layout *smem, q_record *q) {
 
 SAC_FN void init_barriers(smem_layout *smem) {
     const uint32_t warps = 4 * CONSUMERS; /* each arrives once it has read */
-    for (int i = 0; i < Q_STAGES * CONSUMERS; i++) {
-        ptx_mbarrier_init(&smem->q_full[0][i], 1);
-        ptx_mbarrier_init(&smem->q_empty[0][i], 4);
+    for (int i = 0; i < Q_SLOTS; i++) {
+        ptx_mbarrier_init(&smem->q_full[i], 1);
+        ptx_mbarrier_init(&smem->q_empty[i], COPIES_OUT ? 1 : 4);
+#if COPIES_OUT
+        ptx_mbarrier_init(&smem->out_full[i], 4);
+#endif
     }
     for (int i = 0; i < K_STAGES; i++) {
         ptx_mbarrier_init(&smem->k_full[i], 1);
