@@ -139,9 +139,9 @@ def check(saccade, n=4096, kv_heads=KV_HEADS, query_tile=256, keep_outputs=False
 
 # ---- breakdown ----
 
-def stage_of(kernel, attentions):
-    """A kernel's stage by its name, where branches follow each other."""
-    branch = ("cmp", "slc", "win")[max(attentions - 1, 0) % 3]
+def stage_of(kernel, attentions, gates):
+    """A kernel's stage by its name, where branches follow each other; going back, each begins at its gate."""
+    branch = ("cmp", "slc", "win")[max((gates if kernel.startswith("attn_bwd") else attentions) - 1, 0) % 3]
     known = (("nsa_compress", "compress"), ("nsa_weights", "compress"), ("nsa_offsets", "compress"),
              ("nsa_means", "query means"), ("nsa_select", "select"), ("mask_", "lists"), ("nsa_gate", "gate"),
              ("nsa_", "sum gradients"), ("attn_fwd", f"{branch} forward"), ("attn_bwd", f"{branch} backward"),
@@ -157,10 +157,11 @@ def breakdown(f):
         torch.cuda.synchronize()
     events = sorted((e for e in profiler.events() if e.device_type == torch.autograd.DeviceType.CUDA),
                     key=lambda e: e.time_range.start)
-    total, attentions = {}, 0
+    total, attentions, gates = {}, 0, 0
     for e in events:
         attentions += e.name.startswith("attn_fwd")
-        stage = stage_of(e.name, attentions)
+        gates += e.name.startswith("nsa_gate_bwd")
+        stage = stage_of(e.name, attentions, gates)
         total[stage] = total.get(stage, 0) + e.time_range.elapsed_us()
     return total, len(events)
 

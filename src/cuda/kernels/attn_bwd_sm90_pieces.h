@@ -99,22 +99,24 @@ SAC_FN void load_gathered(const producer *w, const gathered_tile *t) {
     announce(&smem->dout_full[s], PANELS_V * row_bytes);
 }
 
-/* 32 entries of a list, one a lane: the block of queries, behind the list's end one that no stretch has, and its parts. */
+/* 32 entries of a list, one a lane. */
 typedef struct entry_batch {
-    int32_t block;
-    uint32_t bits;
+    int32_t block;   /* of queries; behind the list's end one that no stretch has */
+    uint32_t bits;   /* the parts of it that chose the keys, */
+    uint32_t pieces; /* and the pieces that have such a part */
+    int32_t end;     /* pieces up to this entry's last */
 } entry_batch;
 
-/* The pieces of the listed blocks, ascending. What the band hides is hidden pair by pair. The next batch of entries comes
- * while this one is walked: asked for one by one, each would be waited for as long as a tile is multiplied. */
+/* The pieces of the listed blocks, ascending. What the band hides is hidden pair by pair. All lanes look at entries, and
+ * the next batch comes while this one is walked: one entry after the other, each waited for and taken apart alone, the
+ * walk takes longer than the products. */
 typedef struct piece_walk {
     const int32_t *entry; /* of the next batch, the first */
     const uint32_t *entry_bits;
     int32_t entries_left; /* of the list, from there on */
     entry_batch now, next;
-    int32_t taken; /* of the batch at hand */
-    int32_t first; /* query of the block at hand */
-    uint32_t bits; /* its parts that are left */
+    int32_t taken, total; /* pieces of the batch at hand */
+    int last;             /* is it the stretch's last? */
 } piece_walk;
 
 /* Entries before the first that is of this block or a later one. Each lane looks at the last of one of 32 pieces of what is
@@ -131,11 +133,22 @@ SAC_FN int32_t entries_before(const int32_t *entries, int32_t count, int32_t blo
     return first;
 }
 
-SAC_FN void next_batch(piece_walk *walk) {
-    const entry_batch none = {SAC_FAR, 0};
+/* The pieces of a block with these parts, as far as there are queries. */
+SAC_FN uint32_t pieces_with(const producer *w, int32_t block, uint32_t bits) {
+    const sac_query_pieces *pieces = &w->params->pieces;
+    const int32_t q_block = w->params->args.blocks.q_block;
+    const int32_t queries = sac_min(w->smem->own.sequence.q_len - block * q_block, q_block);
+    uint32_t found = 0;
+    for (int32_t i = 0; i * pieces->queries < queries; i++)
+        if (bits >> i * pieces->parts & ~0u >> (32 - pieces->parts)) found |= 1u << i;
+    return found;
+}
+
+SAC_FN void next_batch(const producer *w, piece_walk *walk) {
+    const sac_block_mask_args *blocks = &w->params->args.blocks;
+    const entry_batch none = {SAC_FAR, 0, 0, 0};
     walk->now = walk->next;
     walk->next = none;
-    walk->taken = 0;
     if (lane_id() < walk->entries_left) {
         walk->next.block = SAC_ENTRY_INDEX(walk->entry[lane_id()]);
         walk->next.bits = walk->entry_bits[lane_id()];
@@ -143,6 +156,19 @@ SAC_FN void next_batch(piece_walk *walk) {
     walk->entry += 32;
     walk->entry_bits += 32;
     walk->entries_left -= 32;
+
+    entry_batch *now = &walk->now;
+    const int own = now->block < (w->smem->own.part + 1) * w->params->part_blocks;
+    now->bits &= ~0u >> (32 - blocks->q_block / blocks->part);
+    now->pieces = own ? pieces_with(w, now->block, now->bits) : 0;
+    now->end = __popc(now->pieces);
+    for (int step = 1; step < 32; step *= 2) {
+        const int32_t before = __shfl_up_sync(~0u, now->end, step);
+        if (lane_id() >= step) now->end += before;
+    }
+    walk->taken = 0;
+    walk->total = __shfl_sync(~0u, now->end, 31);
+    walk->last = !__all_sync(~0u, own);
 }
 
 /* From the first block of the CTA's stretch on. */
@@ -156,46 +182,49 @@ SAC_FN piece_walk walk_stretch(const producer *w, int32_t head) {
     const int32_t before =
         own->part ? entries_before(list.entry, count, own->part * w->params->part_blocks) : 0;
     piece_walk walk = {list.entry + before, list.bits + before, count - before};
-    next_batch(&walk);
-    next_batch(&walk);
+    walk.next.block = SAC_FAR;
+    next_batch(w, &walk); /* asks for the first, */
+    next_batch(w, &walk); /* which now is at hand */
     return walk;
 }
 
-SAC_FN int next_piece(const producer *w, piece_walk *walk, int32_t *query, uint32_t *bits) {
+/* The next `count` pieces of the batch go behind those that the tile has, one a lane. */
+SAC_FN void take_pieces(const producer *w, const piece_walk *walk, gathered_tile *t, int32_t count) {
     const sac_query_pieces *pieces = &w->params->pieces;
-    const sac_block_mask_args *blocks = &w->params->args.blocks;
-    while (!walk->bits) {
-        if (walk->taken == 32) next_batch(walk);
-        const int32_t block = __shfl_sync(~0u, walk->now.block, walk->taken);
-        if (block >= (w->smem->own.part + 1) * w->params->part_blocks) return 0;
-        walk->first = block * blocks->q_block;
-        walk->bits =
-            __shfl_sync(~0u, walk->now.bits, walk->taken) & ~0u >> (32 - blocks->q_block / blocks->part);
-        walk->taken++;
-    }
-    const int32_t piece = (__ffs(walk->bits) - 1) / pieces->parts, shift = piece * pieces->parts;
-    const uint32_t own = ~0u >> (32 - pieces->parts) << shift;
-    *query = walk->first + piece * pieces->queries;
-    *bits = (walk->bits & own) >> shift;
-    walk->bits &= ~own;
-    return *query < w->smem->own.sequence.q_len; /* behind the end all parts seem to have chosen */
+    const entry_batch *now = &walk->now;
+    const int32_t lane = lane_id() - t->count, index = walk->taken + lane;
+    int32_t entry = 0; /* the first whose pieces end behind `index` */
+    for (int step = 16; step > 0; step /= 2)
+        if (__shfl_sync(~0u, now->end, entry + step - 1) <= index) entry += step;
+    const int32_t block = __shfl_sync(~0u, now->block, entry), end = __shfl_sync(~0u, now->end, entry);
+    const uint32_t bits = __shfl_sync(~0u, now->bits, entry);
+    uint32_t left = __shfl_sync(~0u, now->pieces, entry);
+    if (lane < 0 || lane >= count) return;
+    for (int32_t before = index - (end - __popc(left)); before > 0; before--) left &= left - 1;
+    const int32_t piece = __ffs(left) - 1;
+    t->query = block * w->params->args.blocks.q_block + piece * pieces->queries;
+    t->bits = bits >> piece * pieces->parts & ~0u >> (32 - pieces->parts);
 }
 
 /* All of the CTA's stretch that chose the keys, of the heads that share a list. A warp loads the tiles of its own stage: one
  * alone takes longer to gather a tile than two warpgroups to multiply it. */
 SAC_FN void load_list(producer *w, int32_t head) {
+    const int32_t a_tile = w->params->pieces.a_tile;
     gathered_tile t = {head, 0, 0, 0};
     piece_walk walk = walk_stretch(w, head);
     for (int32_t more = 1; more;) {
-        int32_t query;
-        uint32_t bits;
-        more = next_piece(w, &walk, &query, &bits);
-        if (more && lane_id() == t.count) t.query = query, t.bits = bits;
-        t.count += more;
-        if (t.count == 0 || (more && t.count < w->params->pieces.a_tile)) continue;
-        if (is_mine(w)) load_gathered(w, &t);
-        ring_next(&w->q, Q_STAGES);
-        t.count = 0;
+        const int32_t count = sac_min(a_tile - t.count, walk.total - walk.taken);
+        if (is_mine(w)) take_pieces(w, &walk, &t, count);
+        t.count += count;
+        walk.taken += count;
+        const int batch_ends = walk.taken == walk.total;
+        more = !batch_ends || !walk.last;
+        if (t.count == a_tile || (!more && t.count > 0)) {
+            if (is_mine(w)) load_gathered(w, &t);
+            ring_next(&w->q, Q_STAGES);
+            t.count = 0;
+        }
+        if (batch_ends && more) next_batch(w, &walk);
     }
 }
 
