@@ -26,6 +26,8 @@ enum {
     WARPS = NUM_THREADS / 32,
     VALUE_PITCH = KV_TILE + 8,
     COLUMNS = KV_TILE / LANES, /* of a tile's scores, a lane */
+    /* Choosing is a chain of exchanges between lanes: as many CTAs hide it as shared memory has room for. */
+    MIN_CTAS = WARPGROUP && OWNED && HEAD_DIM <= 128 ? 5 : 4,
 };
 static_assert(Q_TILE == 16 * WARPS, "16 rows a warp");
 static_assert(SAC_NSA_COMPRESSED_BLOCK % KV_TILE == 0, "a tile of keys lies in one block of compressed keys");
@@ -231,13 +233,14 @@ SAC_FN void sum_values(const score_acc &s, const lane_rows *rows, float to_log2,
         part[i] = value_of(s[0][i / 2][i % 2], rows, 0, to_log2) +
                   value_of(s[0][i / 2][2 + i % 2], rows, 1, to_log2);
 #pragma unroll
-    for (int kept = ST; kept >= COLUMNS; kept /= 2) {
-        const int step = 2 * kept; /* of the lanes: 16, 8, 4 */
+    for (int halving = 0; halving < 3; halving++) {
+        const int kept = ST >> halving, step = 16 >> halving; /* of the lanes */
         const bool upper = lane_index() & step;
 #pragma unroll
-        for (int i = 0; i < kept; i++) {
-            const float mine = upper ? part[kept + i] : part[i], its = upper ? part[i] : part[kept + i];
-            part[i] = mine + __shfl_xor_sync(ALL_LANES, its, step);
+        for (int i = 0; i < ST; i++) { /* a bound of its own: else this loop stays one, and part in memory */
+            if (i >= kept) continue;
+            const float low = part[i], high = part[kept + i];
+            part[i] = (upper ? high : low) + __shfl_xor_sync(ALL_LANES, upper ? low : high, step);
         }
     }
 #pragma unroll
@@ -437,7 +440,7 @@ SAC_FN cta_work work_of(const sac_nsa_select_args *args) {
     return w;
 }
 
-extern "C" __global__ void __launch_bounds__(NUM_THREADS)
+extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     nsa_select(const __grid_constant__ sac_nsa_select_args args) {
     extern __shared__ __align__(OPERAND_ALIGNMENT) unsigned char memory[];
     cta_work w = work_of(&args);
