@@ -27,7 +27,7 @@ enum {
     VALUE_PITCH = KV_TILE + 8,
     COLUMNS = KV_TILE / LANES, /* of a tile's scores, a lane */
     /* Choosing is a chain of exchanges between lanes: as many CTAs hide it as shared memory has room for. */
-    MIN_CTAS = WARPGROUP && OWNED && HEAD_DIM <= 128 ? 5 : 4,
+    MIN_CTAS = WARPGROUP && OWNED && HEAD_DIM <= 128 ? 5 : 0, /* 0: not said */
 };
 static_assert(Q_TILE == 16 * WARPS, "16 rows a warp");
 static_assert(SAC_NSA_COMPRESSED_BLOCK % KV_TILE == 0, "a tile of keys lies in one block of compressed keys");
