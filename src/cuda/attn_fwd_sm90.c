@@ -72,6 +72,15 @@ static int32_t ctas_per_sm(const tile_row *t) {
     return sac_sm90_ctas_per_sm(t->producer_regs + t->consumers * t->consumer_regs);
 }
 
+/* A softcap bounds the scores, and so the probabilities 2^score before any is known: by 2^MOST_LOG2 and from below, for
+ * which bf16 has room. Then no row needs a reference. */
+#define MOST_LOG2 96.0f
+static bool is_bounded(const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    return args->dtype == SAC_BF16 && args->softcap > 0 && args->softcap * 1.442695f <= MOST_LOG2 &&
+           !args->alibi_slopes && !call->score_mod && !args->blocks.by_query.offsets;
+}
+
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     const bool blocks = args->blocks.by_query.offsets, texts = call->score_mod && call->mask_mod;
@@ -117,6 +126,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
     sac_kernel_define(spec, "CTAS_PER_SM", ctas_per_sm(t));
     sac_kernel_define(spec, "PRODUCER_REGS", t->producer_regs);
     sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
+    sac_kernel_define(spec, "BOUNDED", is_bounded(call));
     sac_kernel_define(spec, "SPLIT", split);
     sac_kernel_define(spec, "CLASSIFIED", sac_mask_tiles_serve(call));
     saccade_status status = sac_cuda_modifier_text(call, modifiers);

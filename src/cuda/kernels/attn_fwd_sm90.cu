@@ -21,8 +21,9 @@
  * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a
  * variant computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD,
  * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that
- * is not positive), RAGGED (lengths come from device memory), SPLIT (the keys of the last query tiles are split),
- * CLASSIFIED (mask_tiles.cu has found which tiles the mask_mod hides, and which it leaves whole).
+ * is not positive), BOUNDED (a softcap keeps 2^score in the range of bf16), RAGGED (lengths come from device memory),
+ * SPLIT (the keys of the last query tiles are split), CLASSIFIED (mask_tiles.cu has found which tiles the mask_mod
+ * hides, and which it leaves whole).
  */
 #include "cuda/kernels/attn_fwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_fwd_sm90_products.h"

@@ -134,6 +134,18 @@ SAC_FN void scale_rows(consumer *c, const float factor[2]) {
     scale_out(c, 1, factor[1]);
 }
 
+#if BOUNDED
+/* Nothing outgrows a reference of 0. */
+SAC_FN void softmax(consumer *c, const kv_record *, const exponent *e, int to) {
+    const float ref[2] = {0, 0};
+    float added[2];
+    exponentials(c, e, ref, added, to);
+    c->sum[0] += added[0];
+    c->sum[1] += added[1];
+}
+SAC_FN void first_softmax(consumer *c, const exponent *e) { softmax(c, 0, e, 0); }
+#else
+
 /* Of a warp's first tile. */
 SAC_FN void first_softmax(consumer *c, const exponent *e) {
     const int outgrown[2] = {1, 1};
@@ -188,5 +200,7 @@ SAC_FN void softmax(consumer *c, const kv_record *tile, const exponent *e, int t
     values_arrived(c);
     if (raised) scale_rows(c, factor);
 }
+
+#endif
 
 #endif

@@ -36,7 +36,7 @@ typedef struct consumer {
     uint32_t p[P_BUFFERS][KV_TILE / 4]; /* probabilities, packed as operands */
     float out[HEAD_DIM_V / 2];          /* these three hold what the invariant at the top says */
     float sum[2];                       /* over this thread's columns */
-    float ref[2];                       /* -inf for a row that has seen nothing */
+    float ref[2];                       /* -inf for a row that has seen nothing; always 0 where BOUNDED */
 } consumer;
 
 SAC_FN void start_rows(consumer *c) {
@@ -45,7 +45,7 @@ SAC_FN void start_rows(consumer *c) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         c->sum[r] = 0;
-        c->ref[r] = MINUS_INF;
+        c->ref[r] = BOUNDED ? 0 : MINUS_INF;
     }
 }
 
