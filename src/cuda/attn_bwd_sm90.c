@@ -59,9 +59,9 @@ static const tile_row *choose_tile(const sac_attention_call *call, bool sum_dq) 
     return t;
 }
 
-/* Queries that chose narrow blocks (which no mask_mod explains), or see compressed keys, come from everywhere: sums that the
- * L2 does not hold are added at less than half its speed. dQ by a kernel of its own costs less then, though that
- * multiplies two products again; not where it would walk unions of what its queries chose. */
+/* Queries that chose narrow blocks (which no mask_mod explains), or see compressed keys, come from everywhere: sums
+ * that the L2 does not hold are added at less than half its speed. dQ by a kernel of its own costs less then, though
+ * that multiplies two products again; not where it would walk unions of what its queries chose. */
 static bool has_scattered_queries(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     if (args->blocks.by_query.bits || call->mask_mod || call->score_mod) return false;
@@ -100,8 +100,8 @@ static int32_t row_bytes(const tile_row *t, const sac_attention_call *call) {
     return loads || (splits_roles(t) && keeps_product(call)) ? 8 : 32;
 }
 
-/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; what the band
- * says of each key; and 1 KiB for the rest. */
+/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; what
+ * the band says of each key; and 1 KiB for the rest. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
@@ -184,10 +184,10 @@ static int64_t sum_rows_of(const sac_attention_call *call, const sac_query_piece
     return head_rows_of(&args->len_q, call->total_q, args->batch);
 }
 
-/* Queries that chose blocks one by one come from everywhere, and each is read, and its dQ added to, once a chosen block: at
- * half the speed where the L2 does not hold it. So all keys of a head walk one stretch of its queries before the next,
- * and the stretches' dK and dV are added up. A stretch is as long as the L2 has room for its rows of q, dout and the sums
- * of dQ; it costs a pass over dK and dV, which many query heads must share. */
+/* Queries that chose blocks one by one come from everywhere, and each is read, and its dQ added to, once a chosen
+ * block: at half the speed where the L2 does not hold it. So all keys of a head walk one stretch of its queries
+ * before the next, and the stretches' dK and dV are added up. A stretch is as long as the L2 has room for its rows of
+ * q, dout and the sums of dQ; it costs a pass over dK and dV, which many query heads must share. */
 enum { MOST_STRETCHES = 64, FEWEST_HEADS = 16 };
 
 static int32_t stretches_of(const sac_attention_call *call, const sac_cuda_device *device) {
@@ -227,10 +227,10 @@ static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
     return order;
 }
 
-/* Key tiles of equal length leave the last round of CTAs partly idle; and where there are fewer tiles than CTAs, or than twice
- * as many under a causal mask, whose first tile is twice as long as the average one, most of them. Such tiles are cut by
- * their queries. A part costs a pass over its dK and dV, counted as PART_COST of a round, and workspace; it has at
- * least MIN_PART tiles of the queries of each head. */
+/* Key tiles of equal length leave the last round of CTAs partly idle; and where there are fewer tiles than CTAs, or
+ * than twice as many under a causal mask, whose first tile is twice as long as the average one, most of them. Such
+ * tiles are cut by their queries. A part costs a pass over its dK and dV, counted as PART_COST of a round, and
+ * workspace; it has at least MIN_PART tiles of the queries of each head. */
 enum { MAX_PARTS = 8, MIN_PART = 2 };
 #define PART_COST 0.02f
 #define WORTH_IT 0.85f

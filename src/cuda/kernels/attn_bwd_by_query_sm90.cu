@@ -1,5 +1,5 @@
-/* attn_bwd_by_query_sm90.cu - attention backward on Hopper where dK and dV of 128 keys are too many registers: one CTA, 112
- * keys, and two warpgroups that share the work by what they make.
+/* attn_bwd_by_query_sm90.cu - attention backward on Hopper where dK and dV of 128 keys are too many registers: one
+ * CTA, 112 keys, and two warpgroups that share the work by what they make.
  *
  *   first: p, dv                                  second: ds, dk
  *   s = q(0) k^T                                  dp = dout(0) v^T
@@ -10,14 +10,15 @@
  *     add dq(i-1) to its sums                       add dq(i) to its sums
  *     s = q(i+1) k^T                                dp = dout(i+1) v^T
  *
- * The first product of the next tile is issued while the last of this one runs, so that the tensor cores have work of this
- * warpgroup but while it computes p, or ds.
- * Scores are queries x keys here, so that the number of keys need not be a multiple of 64: 112 is what registers hold. P
- * and dS are operands in shared memory; dK and dV are summed columns x keys and turned when they are stored. The sums
- * of dQ are those of attn_bwd_sm90.cu, which has the rest of the reasons, and the producer.
+ * The first product of the next tile is issued while the last of this one runs, so that the tensor cores have work of
+ * this warpgroup but while it computes p, or ds. Scores are queries x keys here, so that the number of keys need not
+ * be a multiple of 64: 112 is what registers hold. P and dS are operands in shared memory; dK and dV are summed
+ * columns x keys and turned when they are stored. The sums of dQ are those of attn_bwd_sm90.cu, which has the rest of
+ * the reasons, and the producer.
  *
- * Needs from attn_bwd_sm90.c what attn_bwd_sm90.cu needs, with KV_TILE 112, Q_TILE 64, SUM_DQ 1 and no SOFTCAP or SCORE_MOD, whose
- * slopes would have to cross too; HEAD_DIM above 128 and up to 192, HEAD_DIM_V up to 128; CONSUMER_REGS and SECOND_REGS for the two roles.
+ * Needs from attn_bwd_sm90.c what attn_bwd_sm90.cu needs, with KV_TILE 112, Q_TILE 64, SUM_DQ 1 and no SOFTCAP or
+ * SCORE_MOD, whose slopes would have to cross too; HEAD_DIM above 128 and up to 192, HEAD_DIM_V up to 128;
+ * CONSUMER_REGS and SECOND_REGS for the two roles.
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
 #include "cuda/kernels/attn_bwd_sm90_cta.h"
@@ -58,8 +59,8 @@ SAC_FN void issue_scores(consumer *c, const uint8_t *queries, const uint8_t *key
     ptx_wgmma_commit();
 }
 
-/* s of the tile at hand, once q is there; behind the last tile what lies there is multiplied for nothing, which costs less
- * than a branch around asynchronous products. */
+/* s of the tile at hand, once q is there; behind the last tile what lies there is multiplied for nothing, which costs
+ * less than a branch around asynchronous products. */
 SAC_FN void issue_s(consumer *c) {
     uint8_t *q = c->smem->q[c->q.stage];
     ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
@@ -149,8 +150,9 @@ SAC_FN int is_unfinite(ptx_smem queries, int row, int blocks) {
     return warp_has(has_unfinite_words(words, 4));
 }
 
-/* Rows that are not finite become zeros in the product that follows, which keys that do not see them are to take no part in;
- * what other keys get of them is NaN, which is noted for the end. The other warpgroup has no more use for the rows. */
+/* Rows that are not finite become zeros in the product that follows, which keys that do not see them are to take no
+ * part in; what other keys get of them is NaN, which is noted for the end. The other warpgroup has no more use for
+ * the rows. */
 SAC_FN void set_rows_aside(const consumer *c, const uint8_t *of_queries, int blocks,
                            const uint8_t *of_weights, float *marks) {
     const ptx_smem queries = ptx_smem_of(of_queries), weights = ptx_smem_of(of_weights);

@@ -1,5 +1,5 @@
-/* attn_bwd_sm90.cu - attention backward on Hopper: one CTA, the dK and dV of one key tile, while the queries of all heads
- * of the group walk by.
+/* attn_bwd_sm90.cu - attention backward on Hopper: one CTA, the dK and dV of one key tile, while the queries of all
+ * heads of the group walk by.
  *
  *   producer (one warp; PACK: four)      consumers (two warpgroups, 64 keys each)
  *   load k, v                            for each query tile i:
@@ -15,10 +15,10 @@
  * dS of its tile have long been written, and added while other products run. Scores are keys x queries so that P and
  * dS, as they lie in registers, are operands of dV and dK.
  *
- * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; KV_TILE, Q_TILE, Q_STAGES, DQ_COLUMNS,
- * PRODUCER_REGS, CONSUMER_REGS (its table of tiles); SMEM_BYTES, what a CTA gets; and, each 0 or 1, what a variant
- * computes: SUM_DQ, BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of
- * the last three, or a scale that is not positive), RAGGED (lengths come from device memory).
+ * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; KV_TILE, Q_TILE, Q_STAGES,
+ * DQ_COLUMNS, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); SMEM_BYTES, what a CTA gets; and, each 0 or 1, what
+ * a variant computes: SUM_DQ, BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before
+ * the softmax: any of the last three, or a scale that is not positive), RAGGED (lengths come from device memory).
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
 #include "cuda/kernels/attn_bwd_sm90_cta.h"
@@ -113,8 +113,8 @@ SAC_FN void issue_dq(consumer *c, const uint8_t *from, int half) {
 
 /* ---- one query tile ---- */
 
-/* Waits for the tile at hand. Where its rows lie is said to be uniform: otherwise the assembler takes every descriptor through
- * ordinary registers. */
+/* Waits for the tile at hand. Where its rows lie is said to be uniform: otherwise the assembler takes every
+ * descriptor through ordinary registers. */
 SAC_FN void meet_tile(consumer *c) {
     smem_layout *smem = c->smem;
     c->q_rows = ptx_warp_uniform(ptx_smem_of(smem->q[c->q.stage]));
@@ -197,8 +197,9 @@ SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
     meet_next(c, 1);
 }
 
-/* Where a tile has 128 queries the additions to dQ end last, and whoever needs a register that they read waits for them:
- * the next tile is met before. Where it has 64 the products end last. (3 % at head_dim 64, 2 % at 128, each its own way.) */
+/* Where a tile has 128 queries the additions to dQ end last, and whoever needs a register that they read waits for
+ * them: the next tile is met before. Where it has 64 the products end last. (3 % at head_dim 64, 2 % at 128, each its
+ * own way.) */
 #define ADDS_LAST DQ_BY_ROWS
 
 SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
@@ -279,8 +280,8 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
 #endif
 }
 
-/* What a consumer does with each tile. Code for hidden pairs is kept out of the way of tiles that have none, where it is
- * more than a branch. */
+/* What a consumer does with each tile. Code for hidden pairs is kept out of the way of tiles that have none, where it
+ * is more than a branch. */
 #define WALK(attend)                                                                                         \
     for (meet_tile(&c); has_tile(&c);)                                                                       \
         if (KEEPS_PRODUCT && hides_some(&c))                                                                 \

@@ -1,9 +1,9 @@
 /* attn_bwd_sm90.h - what crosses from attn_bwd_sm90.c to the Hopper backward kernels: attn_bwd_sm90.cu, which walks the
  * queries of a key tile, and attn_bwd_dq_sm90.cu, which walks the keys of a query tile.
  *
- * The sums of dQ lie in groups of 8 rows, and in a group by 16 columns: 512 bytes, which one warp adds to at once, 16 bytes
- * a lane. Lane 4g + t owns of row g the columns 2t, 2t + 1, 8 + 2t and 9 + 2t, as its accumulators do. Less than whole
- * lines at a time the L2 adds at half the speed.
+ * The sums of dQ lie in groups of 8 rows, and in a group by 16 columns: 512 bytes, which one warp adds to at once, 16
+ * bytes a lane. Lane 4g + t owns of row g the columns 2t, 2t + 1, 8 + 2t and 9 + 2t, as its accumulators do. Less
+ * than whole lines at a time the L2 adds at half the speed.
  */
 #ifndef SAC_ATTN_BWD_SM90_H
 #define SAC_ATTN_BWD_SM90_H
@@ -16,9 +16,9 @@
 
 enum { SAC_SUM_ROWS = 8, SAC_SUM_COLUMNS = 16 }; /* of one group */
 
-/* PACK: lists with bits. Which queries chose a key block is known part by part, so a tile of 64 rows is gathered from pieces:
- * some neighbouring parts, as few as make whole groups of rows with the heads that share the list, or, if no number does,
- * all of a query block. Row r of a piece is query r / heads of head r % heads. */
+/* PACK: lists with bits. Which queries chose a key block is known part by part, so a tile of 64 rows is gathered from
+ * pieces: some neighbouring parts, as few as make whole groups of rows with the heads that share the list, or, if no
+ * number does, all of a query block. Row r of a piece is query r / heads of head r % heads. */
 typedef struct sac_query_pieces {
     int32_t heads;                  /* that share a list; 1 without PACK */
     int32_t parts, queries, rows;   /* of a piece */

@@ -1,5 +1,6 @@
-/* attn_bwd_sm90_by_hand.h - a product of the backward pass without the tensor cores, which would carry NaN to rows that have
- * no part in it: a hidden pair has weight 0, but 0 times NaN is NaN. Slow, and only run where something is not finite. */
+/* attn_bwd_sm90_by_hand.h - a product of the backward pass without the tensor cores, which would carry NaN to rows
+ * that have no part in it: a hidden pair has weight 0, but 0 times NaN is NaN. Slow, and only run where something is
+ * not finite. */
 #ifndef SAC_ATTN_BWD_SM90_BY_HAND_H
 #define SAC_ATTN_BWD_SM90_BY_HAND_H
 
@@ -30,8 +31,8 @@ SAC_FN uint32_t without_weightless(uint32_t both, uint32_t weights) {
     return both & ((weights & 0x7fffu ? 0xffffu : 0) | (weights & 0x7fff0000u ? 0xffff0000u : 0));
 }
 
-/* Of weights packed as an operand, 4 words for each 16 columns: those of the thread's two rows at a column, which some lane
- * of its quad holds. */
+/* Of weights packed as an operand, 4 words for each 16 columns: those of the thread's two rows at a column, which
+ * some lane of its quad holds. */
 SAC_FN float2 weights_at(const uint32_t *words, int columns, int column) {
     uint32_t both[2] = {0, 0};
 #pragma unroll

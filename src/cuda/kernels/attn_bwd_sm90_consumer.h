@@ -15,8 +15,8 @@ SAC_FN void clear_unused_queries(const consumer *c, const q_record *tile, uint8_
 }
 
 #if !BY_QUERY
-/* What the band says of each of a warp's keys: it is asked for in every tile that hides some pair. A key behind the last
- * is seen by none. */
+/* What the band says of each of a warp's keys: it is asked for in every tile that hides some pair. A key behind the
+ * last is seen by none. */
 SAC_FN void note_seen_by(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     const key_tile *own = &smem->own;
     const sac_band band = sac_band_make(&params->args.band, own->sequence.q_len, own->sequence.k_len);

@@ -6,8 +6,8 @@
 #include "cuda/kernels/attn_bwd_sm90_producer.h"
 #include "cuda/kernels/ptx/warpgroup.h"
 
-/* What the including file does with two warpgroups: takes registers, walks the queries that the producer brings, and stores
- * dK and dV. */
+/* What the including file does with two warpgroups: takes registers, walks the queries that the producer brings, and
+ * stores dK and dV. */
 SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem);
 
 /* One arrival a warp, where all have read, or written. */

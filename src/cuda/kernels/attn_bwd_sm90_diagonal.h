@@ -1,9 +1,10 @@
-/* attn_bwd_sm90_diagonal.h - key tiles that are seen along diagonals only, as in the later rounds of an Eagle3: a query sees
- * one key there, so that the five products of a tile are five of rows.
+/* attn_bwd_sm90_diagonal.h - key tiles that are seen along diagonals only, as in the later rounds of an Eagle3: a
+ * query sees one key there, so that the five products of a tile are five of rows.
  *
- * As tiles they would be a few products between two waits for memory, one CTA an SM. By hand they are what memory gives: a
- * few lanes share a key, so that the rows of as many keys as a warp has quads are on their way at once; the query that sees
- * it is read for it, and its dQ added. All threads of the CTA take part, and neither shared memory nor a barrier is used.
+ * As tiles they would be a few products between two waits for memory, one CTA an SM. By hand they are what memory
+ * gives: a few lanes share a key, so that the rows of as many keys as a warp has quads are on their way at once; the
+ * query that sees it is read for it, and its dQ added. All threads of the CTA take part, and neither shared memory
+ * nor a barrier is used.
  */
 #ifndef SAC_ATTN_BWD_SM90_DIAGONAL_H
 #define SAC_ATTN_BWD_SM90_DIAGONAL_H

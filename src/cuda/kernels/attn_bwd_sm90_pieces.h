@@ -1,6 +1,6 @@
-/* attn_bwd_sm90_pieces.h - tiles of queries gathered from those that chose the CTA's keys (PACK): the transposed list says
- * block by block which parts did, and as many pieces with such a part as fill a tile are loaded side by side. So a tile
- * is as full as its queries are many, however far apart they lie. Included by attn_bwd_sm90_producer.h. */
+/* attn_bwd_sm90_pieces.h - tiles of queries gathered from those that chose the CTA's keys (PACK): the transposed list
+ * says block by block which parts did, and as many pieces with such a part as fill a tile are loaded side by side. So
+ * a tile is as full as its queries are many, however far apart they lie. Included by attn_bwd_sm90_producer.h. */
 #ifndef SAC_ATTN_BWD_SM90_PIECES_H
 #define SAC_ATTN_BWD_SM90_PIECES_H
 
@@ -107,9 +107,9 @@ typedef struct entry_batch {
     int32_t end;     /* pieces up to this entry's last */
 } entry_batch;
 
-/* The pieces of the listed blocks, ascending. What the band hides is hidden pair by pair. All lanes look at entries, and
- * the next batch comes while this one is walked: one entry after the other, each waited for and taken apart alone, the
- * walk takes longer than the products. */
+/* The pieces of the listed blocks, ascending. What the band hides is hidden pair by pair. All lanes look at entries,
+ * and the next batch comes while this one is walked: one entry after the other, each waited for and taken apart
+ * alone, the walk takes longer than the products. */
 typedef struct piece_walk {
     const int32_t *entry; /* of the next batch, the first */
     const uint32_t *entry_bits;
@@ -119,8 +119,8 @@ typedef struct piece_walk {
     int last;             /* is it the stretch's last? */
 } piece_walk;
 
-/* Entries before the first that is of this block or a later one. Each lane looks at the last of one of 32 pieces of what is
- * left, so that few loads wait for each other. */
+/* Entries before the first that is of this block or a later one. Each lane looks at the last of one of 32 pieces of
+ * what is left, so that few loads wait for each other. */
 SAC_FN int32_t entries_before(const int32_t *entries, int32_t count, int32_t block) {
     int32_t first = 0;
     while (count > 0) {
@@ -206,8 +206,8 @@ SAC_FN void take_pieces(const producer *w, const piece_walk *walk, gathered_tile
     t->bits = bits >> piece * pieces->parts & ~0u >> (32 - pieces->parts);
 }
 
-/* All of the CTA's stretch that chose the keys, of the heads that share a list. A warp loads the tiles of its own stage: one
- * alone takes longer to gather a tile than two warpgroups to multiply it. */
+/* All of the CTA's stretch that chose the keys, of the heads that share a list. A warp loads the tiles of its own
+ * stage: one alone takes longer to gather a tile than two warpgroups to multiply it. */
 SAC_FN void load_list(producer *w, int32_t head) {
     const int32_t a_tile = w->params->pieces.a_tile;
     gathered_tile t = {head, 0, 0, 0};
@@ -233,7 +233,8 @@ SAC_FN void produce_queries(producer *w) {
     for (int32_t head = first; head < end; head += w->params->pieces.heads) load_list(w, head);
 }
 
-/* Does the stretch end before the first query that sees the keys? Where stretches are summed that leaves nothing to do. */
+/* Does the stretch end before the first query that sees the keys? Where stretches are summed that leaves nothing to
+ * do. */
 SAC_FN int adds_nothing(const sac_attn_bwd_sm90_params *params, const key_tile *own) {
     const sac_band band = sac_band_make(&params->args.band, own->sequence.q_len, own->sequence.k_len);
     const int64_t end = (int64_t)(own->part + 1) * params->part_blocks * params->args.blocks.q_block;

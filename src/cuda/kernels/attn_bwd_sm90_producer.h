@@ -16,8 +16,9 @@ typedef struct producer {
 /* P of a score that this is added to is 0, or infinite; and the sum is finite. */
 #define MOST_LSE 1e30f
 
-/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. One that sees NaN has lse
- * NaN, which would be P of hidden pairs too: far below all scores, it makes P infinite where they are seen, else 0. */
+/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. One that sees NaN
+ * has lse NaN, which would be P of hidden pairs too: far below all scores, it makes P infinite where they are seen,
+ * else 0. */
 SAC_FN float lse_log2(float lse) { return lse != lse ? -3e38f : lse == MINUS_INF ? 0 : lse * LOG2_E; }
 
 SAC_FN row_pieces pieces_of(float x) {
@@ -44,7 +45,8 @@ SAC_FN void put_delta(const producer *w, uint32_t stage, int row, float delta) {
 #endif
 }
 
-/* What all lanes have written is there, and bytes are on their way, or have come already: a barrier counts them either way. */
+/* What all lanes have written is there, and bytes are on their way, or have come already: a barrier counts them
+ * either way. */
 SAC_FN void announce(uint64_t *full, uint32_t bytes) {
     if (FOLDS_DELTA) ptx_fence_proxy_async_shared();
     __syncwarp();

@@ -1,13 +1,13 @@
-/* attn_bwd_sm90_queries.h - where blocks of keys have no 128 keys to share: both warpgroups have the same 64 keys, and each
- * walks every other query tile. They meet only at the end, when their dK and dV are added. dQ needs nobody else's dS, so
- * that it is not late; it leaves in halves, whose registers are free while other products run. Included by
- * attn_bwd_sm90.cu. */
+/* attn_bwd_sm90_queries.h - where blocks of keys have no 128 keys to share: both warpgroups have the same 64 keys,
+ * and each walks every other query tile. They meet only at the end, when their dK and dV are added. dQ needs nobody
+ * else's dS, so that it is not late; it leaves in halves, whose registers are free while other products run. Included
+ * by attn_bwd_sm90.cu. */
 #ifndef SAC_ATTN_BWD_SM90_QUERIES_H
 #define SAC_ATTN_BWD_SM90_QUERIES_H
 
 #if SUM_DQ
-/* A buffer comes back after two turns of this warpgroup: whoever has met the others in between knows that their products
- * with what was in it are over. */
+/* A buffer comes back after two turns of this warpgroup: whoever has met the others in between knows that their
+ * products with what was in it are over. */
 SAC_FN void share_ds(consumer *c) {
     store_ds(c, c->smem->ds[c->q.stage]);
     ptx_fence_proxy_async_shared();

@@ -1,5 +1,6 @@
-/* attn_bwd_sm90_roles.h - where dK and dV of 128 keys are too many registers: both warpgroups have the same 64 keys, the first
- * makes P and dV, the second dS and dK. P, or what it is made of, crosses through shared memory. Included by attn_bwd_sm90.cu. */
+/* attn_bwd_sm90_roles.h - where dK and dV of 128 keys are too many registers: both warpgroups have the same 64 keys,
+ * the first makes P and dV, the second dS and dK. P, or what it is made of, crosses through shared memory. Included
+ * by attn_bwd_sm90.cu. */
 #ifndef SAC_ATTN_BWD_SM90_ROLES_H
 #define SAC_ATTN_BWD_SM90_ROLES_H
 

@@ -15,8 +15,8 @@ SAC_FN int64_t sum_of(const dq_place *place, int row_group) {
 #endif
 }
 
-/* Where a lane adds its part of a warp's 16 rows of dQ: known before the products are, since whoever computes it between
- * additions waits for those that read the same registers. */
+/* Where a lane adds its part of a warp's 16 rows of dQ: known before the products are, since whoever computes it
+ * between additions waits for those that read the same registers. */
 typedef struct dq_target {
     float *to[2];         /* in the groups of its first 8 rows, and of the others */
     int32_t rows, groups; /* groups of rows and of columns that there are */
@@ -53,8 +53,8 @@ SAC_FN dq_place dq_place_of(const q_record *tile) {
 }
 
 #if !BY_QUERY
-/* Where a lane's address of a 16 x 16 block of dS lies, in the swizzled panel of this warpgroup's keys: matrices 0 and 1
- * hold the first 8 queries, 0 and 2 the first 8 keys. */
+/* Where a lane's address of a 16 x 16 block of dS lies, in the swizzled panel of this warpgroup's keys: matrices 0
+ * and 1 hold the first 8 queries, 0 and 2 the first 8 keys. */
 SAC_FN uint32_t ds_lane_offset(void) {
     const int lane = lane_id(), row = lane % 8, key_chunk = threadIdx.x / 32 % 4 * 2 + lane / 8 % 2;
     const int panel = KV_TILE == 64 ? 0 : threadIdx.x / 128 - 1;
@@ -70,8 +70,8 @@ SAC_FN void store_ds(const consumer *c, const uint8_t *buffer) {
 #endif
 
 #if DQ_LATE && !BY_QUERY
-/* dS for the products of dQ, which need the keys of all warpgroups. Whoever has waited for the dS of the tile before knows
- * that all are done with that of three tiles ago, and may write over it. */
+/* dS for the products of dQ, which need the keys of all warpgroups. Whoever has waited for the dS of the tile before
+ * knows that all are done with that of three tiles ago, and may write over it. */
 SAC_FN void put_ds(const consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t buffer = c->ds.stage + 1 == DS_BUFFERS ? 0 : c->ds.stage + 1;

@@ -7,23 +7,23 @@
 #include "shared/tile_walk.h"
 
 #define CONSUMERS 2
-/* How they share the work. 128 keys: each has 64 of them. 64: both have the same; either the first makes P and dV, the second
- * dS and dK, or each has every other query tile. 112: split roles again, with scores of queries x keys
+/* How they share the work. 128 keys: each has 64 of them. 64: both have the same; either the first makes P and dV,
+ * the second dS and dK, or each has every other query tile. 112: split roles again, with scores of queries x keys
  * (attn_bwd_by_query_sm90.cu). */
 #define SPLIT_QUERIES (KV_TILE == 64 && HEAD_DIM <= 128 && HEAD_DIM_V <= 128)
 #define SPLIT_ROLES (KV_TILE == 64 && !SPLIT_QUERIES)
 #define BY_QUERY (KV_TILE == 112)
 
-/* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything else
- * is done to them; that leaves one path for all tiles. */
+/* The way back needs the product itself. Otherwise scores are modified, and hidden, in their place, before anything
+ * else is done to them; that leaves one path for all tiles. */
 #define KEEPS_PRODUCT (SCORE_MOD || (SOFTCAP && ALIBI))
 
-/* Where queries are columns, lse and delta are taken off by the products of the scores themselves, which have eight more
- * columns for it: ones beside the keys, and beside the queries the number in three pieces that bf16 holds. A thread would
- * otherwise load them, for all its columns, out of a shared memory that has nothing but operands to spare time for. lse
- * only where scores are not modified between their product and the exponential. Not where shared memory is full (scores
- * that cross between the warpgroups), nor where registers are and the assembler would serialise all products: rows that
- * are gathered, and a dK and dV of five panels in one warpgroup. */
+/* Where queries are columns, lse and delta are taken off by the products of the scores themselves, which have eight
+ * more columns for it: ones beside the keys, and beside the queries the number in three pieces that bf16 holds. A
+ * thread would otherwise load them, for all its columns, out of a shared memory that has nothing but operands to
+ * spare time for. lse only where scores are not modified between their product and the exponential. Not where shared
+ * memory is full (scores that cross between the warpgroups), nor where registers are and the assembler would
+ * serialise all products: rows that are gathered, and a dK and dV of five panels in one warpgroup. */
 #define FIVE_PANELS (KV_TILE == 128 && HEAD_DIM + HEAD_DIM_V > 256)
 #define FOLDS_DELTA (!BY_QUERY && !PACK && !(SPLIT_ROLES && KEEPS_PRODUCT) && !FIVE_PANELS)
 #define FOLDS_LSE (FOLDS_DELTA && !PRESCALED)
@@ -40,7 +40,8 @@ enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each 
 
 /* dQ is one tile late where it needs the dS of both warpgroups. */
 #define DQ_LATE (SUM_DQ && !SPLIT_QUERIES)
-/* Of dS: a warpgroup may be one tile ahead of the other, and dQ is one tile late. By query, one warpgroup makes all dS. */
+/* Of dS: a warpgroup may be one tile ahead of the other, and dQ is one tile late. By query, one warpgroup makes all
+ * dS. */
 #define DS_BUFFERS (BY_QUERY ? 2 : SPLIT_QUERIES ? Q_STAGES : 3)
 /* Of what crosses where roles are split, and the words that do from each thread to its counterpart. */
 #define P_BUFFERS 2
@@ -62,7 +63,8 @@ enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each 
 #define LANE_ROWS ((Q_TILE + 31) / 32)
 
 /* What the producer tells the consumers about a query tile. It lies in Q_TILE rows from origin on; the sums of dQ want
- * that to be a multiple of 8. With PACK it lies in pieces, one after the other, and smem_layout.query says where from. */
+ * that to be a multiple of 8. With PACK it lies in pieces, one after the other, and smem_layout.query says where
+ * from. */
 typedef struct __align__(16) q_record {
     int32_t head; /* -1: no more queries */
     int32_t origin, begin, end;
@@ -174,8 +176,8 @@ static_assert(!FOLDS_DELTA || Q_STAGES * LANE_ROWS % 2 == 0,
               "rows in pieces leave tiles where swizzle wants them");
 static_assert(sizeof(smem_layout) <= SMEM_BYTES, "attn_bwd_sm90.c asks for less than lies there");
 
-/* Of an Eagle3 the first round's tiles, then those of the later rounds by turns: tiles that the same queries see run at the
- * same time, so that the L2 holds these and their sums of dQ. */
+/* Of an Eagle3 the first round's tiles, then those of the later rounds by turns: tiles that the same queries see run
+ * at the same time, so that the L2 holds these and their sums of dQ. */
 SAC_FN int32_t tile_index(const sac_attn_bwd_sm90_params *params, int32_t at) {
     const int32_t period = BLOCK_MASK ? params->args.blocks.period : 0, a_round = period / KV_TILE;
     if (a_round == 0 || period % KV_TILE > 0 || params->order.num_tiles % a_round > 0 || at < a_round)
@@ -258,8 +260,8 @@ typedef struct consumer {
 } consumer;
 #endif
 
-/* A thread holds two lines of 64 and, of each eight columns of a tile, two: s[i] is the score of line ROW_OF(i) and column
- * COLUMN_OF(i) from its first. Lines are keys and columns queries, or the other way round. */
+/* A thread holds two lines of 64 and, of each eight columns of a tile, two: s[i] is the score of line ROW_OF(i) and
+ * column COLUMN_OF(i) from its first. Lines are keys and columns queries, or the other way round. */
 #define ROW_OF(i) ((i) / 2 % 2 * 8)
 #define COLUMN_OF(i) ((i) / 4 * 8 + (i) % 2)
 #define QUERY_OF(i) (BY_QUERY ? ROW_OF(i) : COLUMN_OF(i))

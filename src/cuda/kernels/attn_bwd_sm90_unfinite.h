@@ -1,10 +1,11 @@
 /* attn_bwd_sm90_unfinite.h - infinities and NaN must not reach the gradients of rows that have no part in them.
  *
- * A hidden pair has P = 0 and dS = 0, but 0 times NaN is NaN. Three products carry rows of their second operand to others:
+ * A hidden pair has P = 0 and dS = 0, but 0 times NaN is NaN. Three products carry rows of their second operand to
+ * others:
  *   dq = ds k      Looked for once, when a CTA's keys have come: such a key becomes 0, and its value NaN, so that the
- *                  gradients of all pairs that see it are NaN; dv, which has no part in the value, gets its NaN at the end.
- *   dv += p dout,  dk += ds q      Such a query shows in its scores, or in their gradients. Where a tile hides pairs those
- *                  are looked through, and if need be the tile is multiplied by hand, without the pairs whose weight is 0.
+ * gradients of all pairs that see it are NaN; dv, which has no part in the value, gets its NaN at the end.
+ * dv += p dout, dk += ds q Such a query shows in its scores, or in their gradients. Where a tile hides pairs those
+ * are looked through, and if need be the tile is multiplied by hand, without the pairs whose weight is 0.
  */
 #ifndef SAC_ATTN_BWD_SM90_UNFINITE_H
 #define SAC_ATTN_BWD_SM90_UNFINITE_H
