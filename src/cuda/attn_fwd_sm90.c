@@ -19,7 +19,7 @@ typedef struct tile_row {
     int32_t head_dim, head_dim_v;
     int32_t consumers; /* warpgroups of 64 query rows */
     int32_t kv_tile;
-    int32_t q_slots; /* of 64 rows of q; where there are more than consumers, out leaves from them: D 64 gains 5 % */
+    int32_t q_slots; /* of 64 rows of q; with one more than consumers out leaves from them: D 64 gains */
     int32_t kv_stages;
     int32_t p_buffers; /* 2: exponentials run beside the product with the values of the tile before */
     int32_t producer_regs, consumer_regs;
