@@ -59,8 +59,9 @@ def plan_of(make: Callable[..., Plan], q: Tensor, k: Tensor, v: Tensor, others: 
             constants: tuple[Any, ...]) -> Plan:
     """This thread's plan for a call: make(q, k, v, others, *constants), or one made earlier from the like of them. The
     last num_scalars of others are alike wherever the constants are the same."""
-    key: tuple[Any, ...] = (constants, q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
-           v.shape, v.stride(), v.dtype, v.device)  # fmt: skip
+    key: tuple[Any, ...] = (
+        constants, q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device,
+        v.shape, v.stride(), v.dtype, v.device)  # fmt: skip
     if len(others) > num_scalars:
         tensors = others[:-num_scalars] if num_scalars else others
         key += tuple([(t.shape, t.stride(), t.dtype, t.device) for t in tensors])

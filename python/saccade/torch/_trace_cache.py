@@ -66,7 +66,7 @@ def _find(item: object, items: Sequence[object]) -> Optional[int]:
     return next((i for i, other in enumerate(items) if other is item), None)
 
 
-_ELSEWHERE = torch.empty(0)  # in the place of a tensor that is not kept
+_ELSEWHERE = torch.empty(0, device="cpu")  # in the place of a tensor that is not kept
 _MISSING = object()  # a name that is no global: a builtin, or an attribute of something
 _THEMSELVES = {id(value) for value in (torch, math, torch.Tensor, _MISSING)}
 
