@@ -55,7 +55,7 @@ typedef struct saccade_window {
     saccade_align align;
 } saccade_window;
 
-/* Zero is the default of every field. All masks given must hold. */
+/* Zero is the default of every field, and NULL, where a call takes params, all of them. All masks given must hold. */
 typedef struct saccade_attention_params {
     bool has_scale; /* false: scale = 1 / sqrt(D) */
     float scale;

@@ -61,7 +61,7 @@ typedef enum saccade_nsa_visibility {
     SACCADE_NSA_STARTED = 1,  /* iff j l <= i */
 } saccade_nsa_visibility;
 
-/* Zero is the default of every field. */
+/* Zero is the default of every field, and NULL, where a call takes params, all of them. */
 typedef struct saccade_nsa_params {
     bool has_scale; /* false: 1 / sqrt(D) */
     float scale;
