@@ -82,13 +82,16 @@ static void cuda_free(void *pointer) {
     cuda_end(driver);
 }
 
-/* Copies are ordered after everything on the legacy default stream, and a failed kernel shows here at the latest. */
+/* Copies are ordered after everything on the legacy default stream, and a failed kernel shows here at the latest. They
+ * are waited for: the driver returns while its own copy of the host's bytes is on its way, and a stream that does not
+ * wait for the default one would meet it. */
 static void cuda_copy(void *to, const void *from, size_t bytes) {
     const sac_driver *driver = cuda_begin();
     if (!driver) abort();
-    if (bytes &&
-        sac_driver_check(driver->copy((CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from, bytes),
-                         "copying test data") != SACCADE_OK) {
+    CUresult result =
+        bytes ? driver->copy((CUdeviceptr)(uintptr_t)to, (CUdeviceptr)(uintptr_t)from, bytes) : 0;
+    if (bytes && result == 0) result = driver->stream_sync(NULL);
+    if (sac_driver_check(result, "copying test data") != SACCADE_OK) {
         fprintf(stderr, "%s\n", saccade_last_error());
         abort();
     }
