@@ -160,8 +160,8 @@ static bool on_lattice(const void *rule, int32_t b, int32_t h, int64_t i, int64_
 }
 
 static void try_dilated(const saccade_mask_shape *shape) {
-    static const int32_t rules[][2] = {{0, 1},  {4, 1},  {0, 3},           {2, 3},
-                                       {3, 17}, {1, 40}, {100000, 100000}, {9, 33}};
+    static const int32_t rules[][2] = {{0, 1},  {4, 1},           {0, 3},  {2, 3},        {3, 17},
+                                       {1, 40}, {100000, 100000}, {9, 33}, {2, INT32_MAX}};
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         saccade_block_mask *mask;
         must(saccade_block_mask_dilated(ctx, &mask, shape, rules[i][0], rules[i][1]));
@@ -189,6 +189,10 @@ static void far_apart_diagonals_make_diagonal_blocks(void **state) {
     saccade_block_mask_get_info(mask, &info);
     assert_int_equal(info.period, 0);
     assert_int_equal(info.diagonal, 0);
+    saccade_block_mask_destroy(mask);
+    must(saccade_block_mask_dilated(ctx, &mask, &shape, 3, INT32_MAX));
+    saccade_block_mask_get_info(mask, &info);
+    assert_int_equal(info.period, SAC_MAX_SEQLEN); /* so that walks add positions to it without overflow */
     saccade_block_mask_destroy(mask);
 }
 

@@ -56,6 +56,7 @@ saccade_status saccade_block_mask_dilated(saccade_context *ctx, saccade_block_ma
                                           const saccade_mask_shape *shape, int32_t reach, int32_t step) {
     if (reach < 0) return sac_fail(SACCADE_INVALID_ARGUMENT, "reach: %d is negative", reach);
     if (step < 1) return sac_fail(SACCADE_INVALID_ARGUMENT, "step: %d is below 1", step);
+    step = sac_min(step, SAC_FAR); /* the other diagonals are beyond any length either way */
     int64_t far = (int64_t)reach * step;
     int32_t distance = far < SAC_FAR ? (int32_t)far : SAC_FAR;
     if (step == 1) return saccade_block_mask_window(ctx, result, shape, distance, distance, false);
