@@ -271,8 +271,9 @@ static size_t plan(const sac_attention_call *call, const sac_cuda_device *device
     params->total_q = call->total_q;
     params->num_parts = sac_max(stretches, call->grad_parts);
     params->part_blocks = sac_ceil_div(args->blocks.num_q_blocks, params->num_parts);
-    params->dk_part_stride = call->dk_part_stride;
-    params->dv_part_stride = call->dv_part_stride;
+    /* The parts of a cut tail are merged: whoever comes last stores them where the one part of the call lies. */
+    params->dk_part_stride = call->grad_parts > 1 ? call->dk_part_stride : 0;
+    params->dv_part_stride = call->grad_parts > 1 ? call->dv_part_stride : 0;
     const int64_t sum_rows = args->num_heads / params->pieces.heads * params->sum_rows;
     params->tail = tail_of(call, choose_tile(call, sums_dq), device);
     const size_t merges = (size_t)params->tail.tiles * CONSUMERS;
