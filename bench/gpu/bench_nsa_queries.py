@@ -1,12 +1,13 @@
 """Native sparse attention whose blocks each query chooses for itself, beside one choice for 256 queries, on one GPU.
 
-    python bench/gpu/bench_nsa_queries.py [--lengths 16384,65536] [--kv-heads 8,2] [--backward [--keep-outputs]]
-                                            [--window 1] [--inputs alike,random] [--activations FILE]
+    python bench/gpu/bench_nsa_queries.py [--lengths 16384,65536] [--kv-heads 8,2] [--backward] [--window 1]
+                                            [--inputs alike,random] [--activations FILE]
 
 B 1, H 32, D 128, causal, bf16, w_gate, the other defaults of saccade/nsa.h. Inputs "random" choose blocks at random;
 "alike" are a slow walk (correlation 0.98 from a query to the next), so that neighbours choose much the same, as
-queries of trained models do. "x keys" is what neighbouring queries visit together over what each visits. Then the
-microseconds of a call by stage. Sampled rows of a shorter call are held against fp64 (nsa_rows.py) first.
+queries of trained models do. "x keys" is what neighbouring queries visit together over what each visits. "kept": a
+backward that is given the branches' outputs. Then the microseconds of a call by stage. Sampled rows of a shorter call
+are held against fp64 (nsa_rows.py) first.
 """
 import argparse
 import json
@@ -67,16 +68,19 @@ def run(saccade, kind, q, k, v, args):
     w_gate = torch.randn(heads, 3, dim, dtype=torch.bfloat16, device="cuda") / dim**0.5
     before = None
     for tile in (256, 1):
-        forward, backward, r, _ = saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile,
-                                              window=args.window, keep_outputs=args.keep_outputs)
-        passes = (("forward", forward), ("backward", backward))[:1 + args.backward]
-        forward()
-        ms = [min(milliseconds(f) for _ in range(5)) for _, f in passes]
+        calls = [saccade.nsa(q, k, v, w_gate, training=args.backward, query_tile=tile, window=args.window,
+                             keep_outputs=kept)[:3] for kept in (False, True)[:1 + args.backward]]
+        for forward, _, r in calls:
+            forward()
+        passes = {"forward": calls[0][0]}
+        if args.backward:
+            passes |= {"backward": calls[0][1], "kept": calls[1][1]}
+        ms = [min(milliseconds(f) for _ in range(5)) for f in passes.values()]
         keys = shared_keys(r["indices"], ROWS * k.shape[2] // heads) if tile == 1 else 1
         over = "" if before is None else "  " + ", ".join(f"{x / y:.2f}" for x, y in zip(ms, before)) + " times"
         print(f"{n:<8} {k.shape[2]:3} {kind:7} {tile:10}  {keys:6.2f}" + "".join(f"  {x:10.2f}" for x in ms) + over,
               flush=True)
-        for op, f in passes:
+        for op, f in passes.items():
             total, _ = breakdown(f)
             parts = ", ".join(f"{stage} {us:.0f}" for stage, us in sorted(total.items(), key=lambda x: -x[1]))
             print(f"#   {op}: {parts}", flush=True)
@@ -88,7 +92,6 @@ def main():
     parser.add_argument("--lengths", default="16384,65536")
     parser.add_argument("--kv-heads", default="8,2")
     parser.add_argument("--backward", action="store_true")
-    parser.add_argument("--keep-outputs", action="store_true", help="of the branches, so that none is made again")
     parser.add_argument("--inputs", default="alike,random")
     parser.add_argument("--window", type=int, default=0, help="1: next to none, as peers without that branch")
     parser.add_argument("--activations", help="a safetensors file with q, k, v: these instead, in a batch of --batch")
@@ -98,14 +101,14 @@ def main():
     torch.manual_seed(0)
     saccade = Saccade(args.library)
     print(f"{machine()}; bf16")
-    print("tokens   Hkv inputs  query_tile  x keys  forward ms  backward ms", flush=True)
+    print("tokens   Hkv inputs  query_tile  x keys  forward ms  backward ms     kept ms", flush=True)
     if args.activations:
         run(saccade, "real", *activations(args.activations, args.batch), args)
         return
     for n in map(int, args.lengths.split(",")):
         for kv_heads in map(int, args.kv_heads.split(",")):
             new = dict(dtype=torch.bfloat16, device="cuda")
-            check(saccade, kv_heads=kv_heads, query_tile=1, keep_outputs=args.keep_outputs)
+            check(saccade, kv_heads=kv_heads, query_tile=1, keep_outputs=args.backward)
             k, v = (torch.randn(1, n, kv_heads, DIM, **new) for _ in range(2))
             for kind in args.inputs.split(","):
                 q = walk(n) if kind == "alike" else torch.randn(1, n, HEADS, DIM, **new)
