@@ -4,8 +4,8 @@
 #include "cuda/attn_sm90.h"
 #include "shared/tile_walk.h"
 
-/* A row serves head dims up to its own. Registers a thread: producer + consumers * consumer is at most 512, and 504 with
- * two consumers, which is what the CTA is launched with. Last column: what stops the next larger tile. */
+/* A row serves head dims up to its own. Registers a thread: producer + consumers * consumer is at most 512, and 504
+ * with two consumers, which is what the CTA is launched with. Last column: what stops the next larger tile. */
 typedef struct tile_row {
     int32_t head_dim, head_dim_v;
     int32_t consumers; /* warpgroups of 64 query rows */
@@ -22,8 +22,8 @@ static const tile_row tiles[] = {
     {256, 256, 2, 48, 3, 1, 40, 232},  /* shared memory: 225 of 227 KiB */
 };
 
-/* For what is beside the plain products: a score that is modified on its way; a producer that reads block lists, or, with
- * the 32 registers that three consumers leave it, lengths. */
+/* For what is beside the plain products: a score that is modified on its way; a producer that reads block lists, or,
+ * with the 32 registers that three consumers leave it, lengths. */
 static const tile_row roomy_tiles[] = {
     {64, 64, 2, 128, 3, 3, 56, 224},  /* registers: 192 of 224 */
     {128, 128, 2, 96, 3, 3, 56, 224}, /* registers: 184 of 224 */

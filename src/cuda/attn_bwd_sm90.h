@@ -20,11 +20,13 @@ int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *
 
 saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call *call);
 
-/* Beside a forward call with modifiers: starts to compile what its backward call will take. modifiers: as device text. */
+/* Beside a forward call with modifiers: starts to compile what its backward call will take. modifiers: as device
+ * text. */
 void sac_attn_bwd_sm90_prefetch(saccade_context *ctx, const sac_cuda_device *device,
                                 const sac_attention_call *forward, const char *modifiers);
 
-/* The variant over key tiles that serves a call; sum_dq: dQ is summed there too, if its tile can. spec->modifiers is left to the caller. */
+/* The variant over key tiles that serves a call; sum_dq: dQ is summed there too, if its tile can. spec->modifiers is
+ * left to the caller. */
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq);
 
 /* Is dQ summed over key tiles, if it is wanted? */

@@ -1,5 +1,5 @@
-/* kernel_prefetch.c - one thread a kernel; every kernel is looked at once in a context's life. A process that ends waits for
- * its threads first: NVRTC would otherwise be taken down under them. */
+/* kernel_prefetch.c - one thread a kernel; every kernel is looked at once in a context's life. A process that ends
+ * waits for its threads first: NVRTC would otherwise be taken down under them. */
 #include "cuda/kernel_prefetch.h"
 
 #include <pthread.h>

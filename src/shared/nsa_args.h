@@ -59,8 +59,8 @@ SAC_FN int32_t sac_nsa_candidates(const sac_nsa_args *args, int32_t last, int32_
     return sac_min(seqlen / args->block, args->started ? last / args->block + 1 : (last + 1) / args->block);
 }
 
-/* Are the denominators of the scores those of the compressed branch, once it has been computed? Only where each query is
- * scored by itself: its candidates are then what it sees. */
+/* Are the denominators of the scores those of the compressed branch, once it has been computed? Only where each query
+ * is scored by itself: its candidates are then what it sees. */
 SAC_FN int sac_nsa_lse_serves(const sac_nsa_args *args) {
     return args->score == SAC_NSA_PROBABILITIES && args->query_tile == 1 && !args->compressed_indices.top_k;
 }

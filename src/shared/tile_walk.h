@@ -66,8 +66,8 @@ SAC_FN sac_range sac_tile_rows(int32_t index, int32_t len, int32_t tile, int32_t
     return r;
 }
 
-/* Tiles without blocks, of which the first may be short instead of the last. Under a causal mask that one has the fewest
- * keys to go through, and a tile takes as long for a few rows as for all of them. */
+/* Tiles without blocks, of which the first may be short instead of the last. Under a causal mask that one has the
+ * fewest keys to go through, and a tile takes as long for a few rows as for all of them. */
 SAC_FN sac_range sac_tile_rows_short_first(int32_t index, int32_t len, int32_t tile) {
     const int32_t end = len - (sac_ceil_div(len, tile) - 1 - index) * tile;
     const sac_range r = {sac_max(end - tile, 0), sac_min(end, len)};

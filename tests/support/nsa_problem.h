@@ -43,7 +43,8 @@ typedef struct nsa_case {
     uint64_t seed;
 } nsa_case;
 
-/* A query tile of the sample's 2,048 tokens, or with per_query each query by itself, chooses among blocks of so many. */
+/* A query tile of the sample's 2,048 tokens, or with per_query each query by itself, chooses among blocks of so
+ * many. */
 nsa_case nsa_case_of_sample(int32_t block, bool per_query);
 
 typedef enum nsa_operand {

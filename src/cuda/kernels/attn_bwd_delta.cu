@@ -1,10 +1,10 @@
 /* attn_bwd_delta.cu - before the backward pass: delta = rowsum(out * dout) - dlse of each row and head, zeroes for
  * the sums of dQ, and each part's share of dsink = -sum over rows of exp(sink - lse) delta.
  *
- * One CTA, ROWS_PER_CTA rows of one head; as many lanes a row as it has chunks of 16 bytes, and the loads of some rows are on
- * their way together. Grid: heads x parts, heads fastest.
- * Needs DTYPE HEAD_DIM HEAD_DIM_V ROWS_PER_CTA ALIGNED NUM_THREADS, and DELTA_IS_THERE: the row sums have been left in
- * delta by attn_bwd_dq_portable.cu, out is not looked at.
+ * One CTA, ROWS_PER_CTA rows of one head; as many lanes a row as it has chunks of 16 bytes, and the loads of some
+ * rows are on their way together. Grid: heads x parts, heads fastest. Needs DTYPE HEAD_DIM HEAD_DIM_V ROWS_PER_CTA
+ * ALIGNED NUM_THREADS, and DELTA_IS_THERE: the row sums have been left in delta by attn_bwd_dq_portable.cu, out is
+ * not looked at.
  */
 #include "cuda/kernels/schedule.h"
 #include "cuda/kernels/dq_sum.h"

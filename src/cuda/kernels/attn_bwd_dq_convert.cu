@@ -1,5 +1,6 @@
-/* attn_bwd_dq_convert.cu - the fp32 sums of dQ, times scale, into dq: every row, also those that no sequence uses (their
- * sums are zero). One warp, one row of one head. Grid: ceil(H * total_q / warps). Needs DTYPE HEAD_DIM ALIGNED. */
+/* attn_bwd_dq_convert.cu - the fp32 sums of dQ, times scale, into dq: every row, also those that no sequence uses
+ * (their sums are zero). One warp, one row of one head. Grid: ceil(H * total_q / warps). Needs DTYPE HEAD_DIM
+ * ALIGNED. */
 #include "cuda/kernels/schedule.h"
 #include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/element.h"

@@ -1,6 +1,6 @@
-/* attn_bwd_dq_convert_sm90.cu - the fp32 sums of dQ, times scale, into the rows of dq that a sequence uses. One warp, 8 rows
- * of one head, or (PACK) of the heads that share a list. Grid: ceil(H / heads * sum_rows / 8 / warps). Needs DTYPE HEAD_DIM
- * RAGGED PACK NUM_THREADS. */
+/* attn_bwd_dq_convert_sm90.cu - the fp32 sums of dQ, times scale, into the rows of dq that a sequence uses. One warp,
+ * 8 rows of one head, or (PACK) of the heads that share a list. Grid: ceil(H / heads * sum_rows / 8 / warps). Needs
+ * DTYPE HEAD_DIM RAGGED PACK NUM_THREADS. */
 #include "cuda/kernels/attn_bwd_sm90.h"
 #include "cuda/kernels/attn_sm90.h"
 

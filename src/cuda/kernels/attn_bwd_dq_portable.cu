@@ -3,7 +3,8 @@
  * summation is the walk's.
  *
  * Needs, from attn_bwd_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS ALIGNED TRANSFORM HAS_SOFTCAP
- * HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK HAS_PARTS PACK ONLY_DELTA: not dQ, but delta = rowsum(P * dP) before it.
+ * HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK HAS_PARTS PACK ONLY_DELTA: not dQ, but delta = rowsum(P * dP)
+ * before it.
  *
  * Each warp owns Q_TILE / warps rows, so that dS goes from accumulator to operand without leaving its lane.
  */

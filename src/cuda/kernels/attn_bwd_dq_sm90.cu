@@ -7,15 +7,16 @@
  *       load k(j), v(j)                               p = exp2(s - lse),  ds = p (dp - delta)  beside the last of them
  *                                                   dq += ds k(last);  store dq
  *
- * The walk is the forward's. The maxima of a softmax, and their way through the warp, are not needed here: lse is known.
- * So all arithmetic of a tile runs beside a product of its own warpgroup but for packing ds, whose registers that product
- * reads to its end.
+ * The walk is the forward's. The maxima of a softmax, and their way through the warp, are not needed here: lse is
+ * known. So all arithmetic of a tile runs beside a product of its own warpgroup but for packing ds, whose registers
+ * that product reads to its end.
  *
- * ONLY_DELTA stops at delta = rowsum(p dp), for where rowsum(out dout) is not exact enough (attn_bwd_portable.c says where).
+ * ONLY_DELTA stops at delta = rowsum(p dp), for where rowsum(out dout) is not exact enough (attn_bwd_portable.c says
+ * where).
  *
- * Needs from attn_bwd_dq_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_SLOTS,
- * K_STAGES, V_STAGES, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, BLOCK_MASK, PACK,
- * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED (as in attn_fwd_sm90.cu) and ONLY_DELTA.
+ * Needs from attn_bwd_dq_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE,
+ * Q_SLOTS, K_STAGES, V_STAGES, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1,
+ * BLOCK_MASK, PACK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED, RAGGED (as in attn_fwd_sm90.cu) and ONLY_DELTA.
  */
 #include "cuda/kernels/attn_bwd_sm90.h"
 
@@ -116,8 +117,8 @@ SAC_FN void dq_arrived(consumer *c) {
 
 /* ---- a tile's arithmetic ---- */
 
-/* In the scores' place, unless the way back needs the products. With a softcap p already has the factor that its gradient
- * is multiplied by on the way back: 1 - tanh^2. */
+/* In the scores' place, unless the way back needs the products. With a softcap p already has the factor that its
+ * gradient is multiplied by on the way back: 1 - tanh^2. */
 SAC_FN void probabilities(consumer *c, const kv_record *tile) {
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     if (KEEPS_PRODUCT) return;
@@ -221,8 +222,8 @@ SAC_FN int sees(const consumer *c, const kv_record *tile) {
     return tile->begin < keys.end && tile->end > keys.begin;
 }
 
-/* Tiles that this warpgroup sees come in runs; those between are for others. A run also ends with a tile whose product must
- * be made by hand. */
+/* Tiles that this warpgroup sees come in runs; those between are for others. A run also ends with a tile whose
+ * product must be made by hand. */
 SAC_FN void attend(consumer *c) {
     c->limits = row_limits_of(c->q);
     kv_record tile = wait_k(c);

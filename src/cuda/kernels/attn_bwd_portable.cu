@@ -1,8 +1,8 @@
 /* attn_bwd_portable.cu - attention backward on any GPU from sm_80: one CTA, the dK and dV of one key tile.
  *
- * Needs, from attn_bwd_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS Q_STAGES DOUT_STAGES S_WARPS_Q
- * DKV_WARPS_K DQ_WARPS_Q MIN_CTAS SUM_DQ ALIGNED TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK
- * HAS_PARTS PACK.
+ * Needs, from attn_bwd_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE NUM_THREADS Q_STAGES DOUT_STAGES
+ * S_WARPS_Q DKV_WARPS_K DQ_WARPS_Q MIN_CTAS SUM_DQ ALIGNED TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD
+ * HAS_BLOCK_MASK HAS_PARTS PACK.
  *
  * K and V stay in shared memory, dK and dV in registers, while the queries of all heads of the group walk by; so
  * dK and dV need no second pass and no atomics. Each of the five products divides its output among the warps
@@ -363,7 +363,8 @@ SAC_FN void no_scores(const tiles *t) {
             }
 }
 
-/* S and dP of a tile to P and dS in shared memory. Returns whether one of the factors is poisoned and some pair hidden. */
+/* S and dP of a tile to P and dS in shared memory. Returns whether one of the factors is poisoned and some pair
+ * hidden. */
 SAC_FN bool scores(const tiles *t, const sac_attention_args *args, const sac_portable_plan *plan,
                    const cta_work *cta, const queries *now) {
     const score_place at = score_place_of(args, cta->piece.b, now->h, cta->seq);
@@ -407,8 +408,8 @@ SAC_FN bool scores(const tiles *t, const sac_attention_args *args, const sac_por
 }
 
 #if HAS_BLOCK_MASK && !PACK
-/* A DIAGONAL tile has one query a key: two dot products of rows instead of tiles. A quad of lanes makes P and dS of a key,
- * and leaves them, unrounded, where otherwise the tile of P lies. */
+/* A DIAGONAL tile has one query a key: two dot products of rows instead of tiles. A quad of lanes makes P and dS of a
+ * key, and leaves them, unrounded, where otherwise the tile of P lies. */
 SAC_FN void diagonal_scores(const tiles *t, const sac_attention_args *args, const sac_portable_plan *plan,
                             const cta_work *cta, const queries *now) {
     const score_place at = score_place_of(args, cta->piece.b, now->h, cta->seq);

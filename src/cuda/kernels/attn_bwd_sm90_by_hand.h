@@ -26,7 +26,8 @@ SAC_FN int has_unfinite_words(const uint32_t *x, int count) {
     return (sum[0] | sum[1]) != 0;
 }
 
-/* Of two packed numbers, those whose weight is not 0. Said without branches: with them every tile copies its operand. */
+/* Of two packed numbers, those whose weight is not 0. Said without branches: with them every tile copies its
+ * operand. */
 SAC_FN uint32_t without_weightless(uint32_t both, uint32_t weights) {
     return both & ((weights & 0x7fffu ? 0xffffu : 0) | (weights & 0x7fff0000u ? 0xffff0000u : 0));
 }

@@ -55,7 +55,8 @@ SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, in
     score_grads(c, tile, seen, masked);
 }
 #else
-/* P crosses, packed, times the slope of the softcap. hide: a pair without weight has no gradient, whatever its dP is. */
+/* P crosses, packed, times the slope of the softcap. hide: a pair without weight has no gradient, whatever its dP
+ * is. */
 SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
     prepare_scores(c, tile, seen);

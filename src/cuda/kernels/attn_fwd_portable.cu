@@ -1,5 +1,5 @@
-/* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head, or (PACK) of some
- * heads that share a key head.
+/* attn_fwd_portable.cu - attention forward on any GPU from sm_80: one CTA, one query tile of one head, or (PACK) of
+ * some heads that share a key head.
  *
  * Needs, from attn_portable.c: DTYPE HEAD_DIM HEAD_DIM_V Q_TILE KV_TILE Q_KEPT NUM_THREADS MIN_CTAS ALIGNED
  * TRANSFORM HAS_SOFTCAP HAS_ALIBI HAS_SCORE_MOD HAS_MASK_MOD HAS_BLOCK_MASK HAS_PARTS SPLIT PACK.
@@ -272,8 +272,8 @@ SAC_FN cta_work find_work(const sac_attention_args *args, const sac_portable_pla
     return work;
 }
 
-/* The first Q_KEPT steps of 16 columns of Q stay in registers, where there is room: a warp of few rows reads shared memory
- * more than it multiplies. */
+/* The first Q_KEPT steps of 16 columns of Q stay in registers, where there is room: a warp of few rows reads shared
+ * memory more than it multiplies. */
 SAC_FN void keep_q(kept_q &kept, ptx_smem q_lane) {
 #pragma unroll
     for (int k = 0; k < Q_KEPT; k++)

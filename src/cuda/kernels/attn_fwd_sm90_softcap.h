@@ -1,10 +1,10 @@
 /* attn_fwd_sm90_softcap.h - scores become tanh(scale s / softcap), at small head dims half of them by a polynomial.
  *
- * At head dims up to 64 a tanh and an exponential for every score are more than their pipe can do beside the products;
- * all of the tanh as multiplications are more than can be issued. So neighbouring groups of columns take turns. The
- * polynomial serves small arguments, which is what a softcap mostly sees; a warp that has a larger one asks the hardware for it as
- * well. What a score becomes depends on itself and its column alone. At larger head dims instructions are scarcer than
- * the pipe, and the hardware's tanh takes the fewest.
+ * At head dims up to 64 a tanh and an exponential for every score are more than their pipe can do beside the
+ * products; all of the tanh as multiplications are more than can be issued. So neighbouring groups of columns take
+ * turns. The polynomial serves small arguments, which is what a softcap mostly sees; a warp that has a larger one
+ * asks the hardware for it as well. What a score becomes depends on itself and its column alone. At larger head dims
+ * instructions are scarcer than the pipe, and the hardware's tanh takes the fewest.
  */
 #ifndef SAC_ATTN_FWD_SM90_SOFTCAP_H
 #define SAC_ATTN_FWD_SM90_SOFTCAP_H

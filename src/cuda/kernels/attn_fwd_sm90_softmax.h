@@ -28,9 +28,9 @@ SAC_FN int is_falling(const consumer *c, const kv_record *tile) {
     return c->line.straight_end != NOWHERE && tile->begin >= c->line.straight_end + 14;
 }
 
-/* By how many powers of 2 a new reference exceeds the maximum it is made of. ALiBi raises scores from tile to tile, and where
- * probabilities are stored with the exponents of fp32 they may as well be small; but not so small that their products
- * with small values vanish. */
+/* By how many powers of 2 a new reference exceeds the maximum it is made of. ALiBi raises scores from tile to tile,
+ * and where probabilities are stored with the exponents of fp32 they may as well be small; but not so small that
+ * their products with small values vanish. */
 #define HEADROOM (ALIBI && DTYPE == 2 ? 48.0f : 0.0f)
 
 /* A probability is 2^(scale s - offset - ref). steep: the reference is outgrown in every second tile, or more often;
@@ -82,7 +82,8 @@ SAC_FN void scale_out(consumer *c, int r, float factor) {
     }
 }
 
-/* Raises a row's reference to `top` if that is higher. What its sums are multiplied by for it: sum here, out by who calls. */
+/* Raises a row's reference to `top` if that is higher. What its sums are multiplied by for it: sum here, out by who
+ * calls. */
 SAC_FN float raise(consumer *c, int r, float top) {
     const float old = c->ref[r];
     c->ref[r] = fmaxf(old, top);
@@ -118,8 +119,8 @@ SAC_FN void exponentials(consumer *c, const exponent *e, const float ref[2], flo
     }
 }
 
-/* The tile's probabilities, after raising the references that it outgrew; and what out is to be multiplied by for that. A row
- * that has seen nothing subtracts 0, not its -inf: otherwise NaN. */
+/* The tile's probabilities, after raising the references that it outgrew; and what out is to be multiplied by for
+ * that. A row that has seen nothing subtracts 0, not its -inf: otherwise NaN. */
 SAC_FN void softmax_anew(consumer *c, const exponent *e, const int outgrown[2], float factor[2], int to) {
     raise_references(c, e, outgrown, factor);
     const float ref[2] = {c->ref[0] == MINUS_INF ? 0 : c->ref[0], c->ref[1] == MINUS_INF ? 0 : c->ref[1]};
@@ -160,10 +161,11 @@ SAC_FN void no_probabilities(consumer *c, int to) {
     for (int i = 0; i < KV_TILE / 4; i++) c->p[to][i] = 0;
 }
 
-/* Probabilities under the references that stand. No maximum is taken: probabilities are positive, so a small sum says that
- * none of them is large. A large one, an infinity or a NaN (which a row that has seen nothing makes: its reference is
- * -inf) sends the warp back to do it anew. After the first tiles of a row that is rare. 1 if out is left to be scaled.
- * A row that the tile is not for adds nothing under any reference, also under the 0 it gets while it has none. */
+/* Probabilities under the references that stand. No maximum is taken: probabilities are positive, so a small sum says
+ * that none of them is large. A large one, an infinity or a NaN (which a row that has seen nothing makes: its
+ * reference is -inf) sends the warp back to do it anew. After the first tiles of a row that is rare. 1 if out is left
+ * to be scaled. A row that the tile is not for adds nothing under any reference, also under the 0 it gets while it
+ * has none. */
 SAC_FN int softmax_under_references(consumer *c, const kv_record *tile, const exponent *e, float factor[2],
                                     int to) {
     const int listed[2] = {is_listed(c->q, tile, 0), is_listed(c->q, tile, 1)};
@@ -190,9 +192,9 @@ SAC_FN int softmax_under_references(consumer *c, const kv_record *tile, const ex
     return 0;
 }
 
-/* With two buffers the products of the other one run beside the exponentials. The wait for them stands outside of what a
- * warp decides: the four warps of a warpgroup must come to the same one. The assembler moves waits up, but not over the
- * branch that does exponentials anew. */
+/* With two buffers the products of the other one run beside the exponentials. The wait for them stands outside of
+ * what a warp decides: the four warps of a warpgroup must come to the same one. The assembler moves waits up, but not
+ * over the branch that does exponentials anew. */
 SAC_FN void softmax(consumer *c, const kv_record *tile, const exponent *e, int to) {
     float factor[2];
     const int raised = softmax_under_references(c, tile, e, factor, to);

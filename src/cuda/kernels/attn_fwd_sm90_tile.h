@@ -13,8 +13,8 @@ typedef sac_attn_fwd_sm90_params kernel_params;
 #define MOST_ADDED 256.0f /* to a sum, by a thread, in a tile, before its reference is too low */
 
 /* What ALiBi needs of a query tile where it is linear in the columns (attn_fwd_sm90_softmax.h): its slope in products
- * and in powers of 2, how far this thread's first column lies before its first row in a tile that begins with key 0, and
- * where keys that are ahead of none of the warp's queries end. */
+ * and in powers of 2, how far this thread's first column lies before its first row in a tile that begins with key 0,
+ * and where keys that are ahead of none of the warp's queries end. */
 typedef struct alibi_line {
     float slope, slope_log2;
     int32_t distance, straight_end;

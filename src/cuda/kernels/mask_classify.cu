@@ -1,5 +1,5 @@
-/* mask_classify.cu - the kind of every block, by asking its mask_mod. One warp, one block; a lane asks about its own key
- * for one query after the other, so that what the mask_mod reads by key stays in registers. */
+/* mask_classify.cu - the kind of every block, by asking its mask_mod. One warp, one block; a lane asks about its own
+ * key for one query after the other, so that what the mask_mod reads by key stays in registers. */
 #include <modifiers.h>
 
 #include "cuda/kernels/mask_args.h"

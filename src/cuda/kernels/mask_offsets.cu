@@ -1,6 +1,6 @@
-/* mask_offsets.cu - counts to offsets, in place: offsets[i] becomes the sum of what stands before it, offsets[n] that of
- * all. One CTA; each warp adds up a stretch of its own, then walks it again from where it starts.
- * Where something is wrong with the mask all become 0: it lists nothing. */
+/* mask_offsets.cu - counts to offsets, in place: offsets[i] becomes the sum of what stands before it, offsets[n] that
+ * of all. One CTA; each warp adds up a stretch of its own, then walks it again from where it starts. Where something
+ * is wrong with the mask all become 0: it lists nothing. */
 #include "cuda/kernels/mask_args.h"
 #include "cuda/kernels/warp.h"
 

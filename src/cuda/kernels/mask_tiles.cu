@@ -1,5 +1,5 @@
-/* mask_tiles.cu - asks a mask_mod that is the same for every head, once for all of them, which tiles it hides, and which it
- * leaves whole. One warp, one tile; a lane asks about its own key for one query after the other. */
+/* mask_tiles.cu - asks a mask_mod that is the same for every head, once for all of them, which tiles it hides, and
+ * which it leaves whole. One warp, one tile; a lane asks about its own key for one query after the other. */
 #include <modifiers.h>
 
 #include "cuda/kernels/mask_tiles.h"

@@ -1,10 +1,11 @@
-/* nsa_best.h - the best so far of a stream of candidates, kept by one warp: in shared memory, and in registers while some
- * are added.
+/* nsa_best.h - the best so far of a stream of candidates, kept by one warp: in shared memory, and in registers while
+ * some are added.
  *
- * Places are sorted, best first; free ones hold -inf, and so does nothing else. Candidates come in ascending order and
- * go behind equal scores, so ties go to the lower index; NaN and -inf never compare greater and never enter. After the
- * first few tiles hardly anything passes the last place, so a whole tile is tested against it first. What passes is not
- * tested again as the place rises: a few more insertions, each a third of what one with a test in between takes.
+ * Places are sorted, best first; free ones hold -inf, and so does nothing else. Candidates come in ascending order
+ * and go behind equal scores, so ties go to the lower index; NaN and -inf never compare greater and never enter.
+ * After the first few tiles hardly anything passes the last place, so a whole tile is tested against it first. What
+ * passes is not tested again as the place rises: a few more insertions, each a third of what one with a test in
+ * between takes.
  *
  * Needs PLACES: 32 times so many are held, at least as many as any list has room for. What is pushed behind the room
  * takes part no longer, but does no harm.

@@ -1,5 +1,6 @@
-/* nsa_join.cu - parts of dk_cmp and dv_cmp to the whole, in their order, in fp32. A thread takes eight elements. Grid: those
- * of both sides, ceil each to whole CTAs, keys first. Needs DTYPE HEAD_DIM HEAD_DIM_V ALIGNED NUM_THREADS. */
+/* nsa_join.cu - parts of dk_cmp and dv_cmp to the whole, in their order, in fp32. A thread takes eight elements.
+ * Grid: those of both sides, ceil each to whole CTAs, keys first. Needs DTYPE HEAD_DIM HEAD_DIM_V ALIGNED
+ * NUM_THREADS. */
 #include "cuda/kernels/row_chunk.h"
 #include "cuda/kernels/nsa_work.h"
 

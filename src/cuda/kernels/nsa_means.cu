@@ -3,8 +3,8 @@
  *
  * Needs, from nsa_select.c: DTYPE HEAD_DIM NUM_THREADS ALIGNED.
  *
- * A thread adds up 8 columns of every ROWS_AT_ONCE-th row; those sums are added in the order of the threads. So the order
- * depends on the tile alone, never on what follows it. */
+ * A thread adds up 8 columns of every ROWS_AT_ONCE-th row; those sums are added in the order of the threads. So the
+ * order depends on the tile alone, never on what follows it. */
 #include "cuda/kernels/element.h"
 #include "cuda/kernels/nsa_select.h"
 

@@ -1,4 +1,5 @@
-/* nsa_offsets.cu - cu_cmp and cu_tiles of packed sequences: the running sums of their blocks and their tiles. One CTA. */
+/* nsa_offsets.cu - cu_cmp and cu_tiles of packed sequences: the running sums of their blocks and their tiles. One
+ * CTA. */
 #include "shared/types.h" /* first: NVRTC has no stdint.h */
 #include "cuda/kernels/warp.h"
 #include "shared/nsa_args.h"

@@ -8,9 +8,9 @@
  *     offer the scores to each query tile's best blocks, and their mean to its best blocks of compressed keys
  *   write what was chosen, ascending
  *
- * Needs, from nsa_select.c: DTYPE HEAD_DIM Q_TILE KV_TILE NUM_THREADS ALIGNED WARPGROUP (see nsa_select_operands.h) PLACES
- * (see nsa_best.h) PROBABILITIES MEANS; HAS_LSE: the denominators are known, from the compressed branch of these queries;
- * OWNED: the 16 rows of a warp are those of one query tile.
+ * Needs, from nsa_select.c: DTYPE HEAD_DIM Q_TILE KV_TILE NUM_THREADS ALIGNED WARPGROUP (see nsa_select_operands.h)
+ * PLACES (see nsa_best.h) PROBABILITIES MEANS; HAS_LSE: the denominators are known, from the compressed branch of
+ * these queries; OWNED: the 16 rows of a warp are those of one query tile.
  *
  * A warp multiplies 16 rows, whole, so that row statistics never leave a quad of lanes; it sums and chooses for every
  * n-th query tile. Keys are loaded while values are summed. A mean query (MEANS) in 16 bits would lose what
@@ -223,8 +223,8 @@ SAC_FN float value_of(float s, const lane_rows *rows, int half, float to_log2) {
 }
 
 #if OWNED
-/* sum[c] = the values of all rows of the warp, which are one tile's, in this lane's columns. Lanes with the same columns
- * halve what each still adds up, until each has two columns of its own; then those go where their lanes are. */
+/* sum[c] = the values of all rows of the warp, which are one tile's, in this lane's columns. Lanes with the same
+ * columns halve what each still adds up, until each has two columns of its own; then those go where their lanes are. */
 SAC_FN void sum_values(const score_acc &s, const lane_rows *rows, float to_log2, float (&sum)[COLUMNS]) {
     static_assert(COLUMNS == 2, "two columns a lane");
     float part[2 * ST];

@@ -93,7 +93,8 @@ SAC_FN void operands_arrive(void) {
 }
 #endif
 
-/* Starts copying rows [0, num_rows), row_stride elements apart, of HEAD_DIM columns; what the source lacks becomes 0. */
+/* Starts copying rows [0, num_rows), row_stride elements apart, of HEAD_DIM columns; what the source lacks becomes
+ * 0. */
 template <int ROWS>
 SAC_FN void load_operand(ptx_smem to, const element *from, int64_t row_stride, int32_t num_rows) {
 #pragma unroll 8

@@ -1,5 +1,5 @@
-/* nsa_sum_parts.cu - parts of a gradient to the whole, in a fixed order. One CTA, LANES elements: its warps share out the
- * parts. Grid: ceil(size / LANES). */
+/* nsa_sum_parts.cu - parts of a gradient to the whole, in a fixed order. One CTA, LANES elements: its warps share out
+ * the parts. Grid: ceil(size / LANES). */
 #include "shared/types.h" /* first: NVRTC has no stdint.h */
 #include "cuda/kernels/nsa_work.h"
 #include "cuda/kernels/warp.h"

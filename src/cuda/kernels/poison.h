@@ -1,10 +1,10 @@
 /* poison.h - NaN and Inf stay where they are seen.
  *
- * A hidden pair has weight 0, and 0 * NaN is NaN: in a masked tile the tensor core would carry what lies in one row to
- * others that do not see it. Where a factor is poisoned, either the product leaves out what has weight 0 (gemm_weighted),
- * or the poison goes ahead of the product to the rows that see it (add_poison) and zeros take its place
- * (tile_make_finite). Both are slow, and nothing but poisoned inputs comes here. What later tokens hold must not change a
- * bit of earlier outputs: out and dQ keep the arithmetic of clean inputs.
+ * A hidden pair has weight 0, and 0 * NaN is NaN: in a masked tile the tensor core would carry what lies in one row
+ * to others that do not see it. Where a factor is poisoned, either the product leaves out what has weight 0
+ * (gemm_weighted), or the poison goes ahead of the product to the rows that see it (add_poison) and zeros take its
+ * place (tile_make_finite). Both are slow, and nothing but poisoned inputs comes here. What later tokens hold must
+ * not change a bit of earlier outputs: out and dQ keep the arithmetic of clean inputs.
  */
 #ifndef SAC_KERNELS_POISON_H
 #define SAC_KERNELS_POISON_H
@@ -40,8 +40,8 @@ SAC_FN void gemm_weighted(float (&acc)[MT][NT][4], ptx_smem a, ptx_smem b) {
     }
 }
 
-/* What is NaN or Inf in B (keys, columns) is added to the rows of acc that see it: those whose score is not -inf. To the
- * others -0 is, which changes no bit. */
+/* What is NaN or Inf in B (keys, columns) is added to the rows of acc that see it: those whose score is not -inf. To
+ * the others -0 is, which changes no bit. */
 template <int B_PITCH, int MT, int NT, int ST>
 SAC_FN void add_poison(float (&acc)[MT][NT][4], const float (&score)[MT][ST][4], ptx_smem b) {
     static_assert(2 * ST <= 32, "a bit for each of a lane's columns");

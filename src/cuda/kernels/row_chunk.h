@@ -108,9 +108,9 @@ SAC_FN float row_dot(const chunk *a, const chunk *b) {
 
 /* ---- who takes which rows ---- */
 
-/* The lanes of one row keep to one head, so that what belongs to a head stays in registers, while neighbouring ones take
- * its neighbours: together they read rows of all heads from end to end. The number of CTAs is such that it works out.
- * Every lane goes the same number of rounds; past the end it reads the last row again, and must not write. */
+/* The lanes of one row keep to one head, so that what belongs to a head stays in registers, while neighbouring ones
+ * take its neighbours: together they read rows of all heads from end to end. The number of CTAs is such that it works
+ * out. Every lane goes the same number of rounds; past the end it reads the last row again, and must not write. */
 typedef struct head_walk {
     int64_t next, step, rows;
     int32_t head;

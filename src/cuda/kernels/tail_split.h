@@ -1,5 +1,6 @@
-/* tail_split.h - tiles that are cut into parts, where there are too few of them for all CTAs. Each part leaves what it has
- * summed in memory, and who finishes a tile's last part merges them, in their order, so that no bit depends on who it was. */
+/* tail_split.h - tiles that are cut into parts, where there are too few of them for all CTAs. Each part leaves what
+ * it has summed in memory, and who finishes a tile's last part merges them, in their order, so that no bit depends on
+ * who it was. */
 #ifndef SAC_TAIL_SPLIT_H
 #define SAC_TAIL_SPLIT_H
 

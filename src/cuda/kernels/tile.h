@@ -224,7 +224,8 @@ template <int NT> SAC_FN void frag_of_acc(frag_a *a, const float (&acc)[NT][4], 
     a->p[3] = pair_make(acc[2 * k + 1][2], acc[2 * k + 1][3]);
 }
 
-/* acc += P B with P in registers, as the accumulator of an earlier product. FINITE: what is NaN or Inf in B counts 0. */
+/* acc += P B with P in registers, as the accumulator of an earlier product. FINITE: what is NaN or Inf in B counts
+ * 0. */
 template <operand_layout B, int B_PITCH, int KT, bool FINITE = false, int MT, int NT, int PT>
 SAC_FN void gemm_from_acc(float (&acc)[MT][NT][4], const float (&p)[MT][PT][4], ptx_smem b) {
     constexpr int BLOCK = 16 * sizeof(element);
