@@ -4,7 +4,8 @@
  * products; all of the tanh as multiplications are more than can be issued. So neighbouring groups of columns take
  * turns. The polynomial serves small arguments, which is what a softcap mostly sees; a warp that has a larger one
  * asks the hardware for it as well. What a score becomes depends on itself and its column alone. At larger head dims
- * instructions are scarcer than the pipe, and the hardware's tanh takes the fewest.
+ * instructions are scarcer than the pipe, and the hardware's tanh takes the fewest. Where references are kept (no
+ * BOUNDED: fp16, large softcaps, block masks) half of it stays with the polynomial at all head dims.
  */
 #ifndef SAC_ATTN_FWD_SM90_SOFTCAP_H
 #define SAC_ATTN_FWD_SM90_SOFTCAP_H
