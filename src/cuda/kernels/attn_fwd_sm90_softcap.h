@@ -1,11 +1,10 @@
-/* attn_fwd_sm90_softcap.h - scores become tanh(scale s / softcap), at small head dims half of them by a polynomial.
+/* attn_fwd_sm90_softcap.h - scores become tanh(scale s / softcap), some of them by a polynomial.
  *
- * At head dims up to 64 a tanh and an exponential for every score are more than their pipe can do beside the
- * products; all of the tanh as multiplications are more than can be issued. So neighbouring groups of columns take
- * turns. The polynomial serves small arguments, which is what a softcap mostly sees; a warp that has a larger one
- * asks the hardware for it as well. What a score becomes depends on itself and its column alone. At larger head dims
- * instructions are scarcer than the pipe, and the hardware's tanh takes the fewest. Where references are kept (no
- * BOUNDED: fp16, large softcaps, block masks) half of it stays with the polynomial at all head dims.
+ * At head dim 64 a tanh and an exponential for every score are more than their pipe can do beside the products; all of
+ * the tanh as multiplications are more than can be issued. So neighbouring groups of columns take turns. The polynomial
+ * serves small arguments, which is what a softcap mostly sees; a warp that has a larger one asks the hardware for it as
+ * well. What a score becomes depends on itself and its column alone. At larger head dims instructions are scarcer than
+ * the pipe: where no references are kept (BOUNDED) the hardware's tanh, which takes the fewest, does all.
  */
 #ifndef SAC_ATTN_FWD_SM90_SOFTCAP_H
 #define SAC_ATTN_FWD_SM90_SOFTCAP_H
@@ -19,7 +18,7 @@
 #define T1 -0.33262572f
 #define T2 0.12127639f
 
-SAC_FN int by_polynomial(int i) { return (HEAD_DIM <= 64 || !BOUNDED) && i / 4 % 2; }
+SAC_FN int by_polynomial(int i) { return !BOUNDED && i / 4 % 2; }
 
 /* The polynomial of x = factor s, in s. Factors whose powers might leave the range of fp32 have none. */
 typedef struct small_tanh {
