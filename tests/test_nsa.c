@@ -155,16 +155,8 @@ static void nothing_to_do_is_fine(void **state) {
 
 static void activations_of_a_trained_model(void **state) {
     (void)state;
-    nsa_case c = {.name = "sample, per tile",
-                  .seqlen = 700,
-                  .num_heads = 8,
-                  .num_kv_heads = 2,
-                  .head_dim = 64,
-                  .inputs = NSA_REAL,
-                  .block = 32,
-                  .top_k = 6,
-                  .window = 64,
-                  .query_tile = 64};
+    nsa_case c = nsa_case_of_sample(32, false);
+    c.name = "sample, per tile", c.seqlen = 700, c.top_k = 6, c.window = 64, c.query_tile = 64;
     nsa_verify(&c, SAC_BF16, false);
     c.name = "sample, per query", c.query_tile = 1, c.initial_blocks = 1, c.local_blocks = 2;
     nsa_verify(&c, SAC_BF16, false);

@@ -73,17 +73,9 @@ static void few_compressed_keys_are_seen_by_many_queries(void **state) {
 
 static void activations_of_a_trained_model(void **state) {
     (void)state;
-    nsa_case c = {.name = "sample, per query",
-                  .seqlen = 400,
-                  .num_heads = 8,
-                  .num_kv_heads = 2,
-                  .head_dim = 64,
-                  .inputs = NSA_REAL,
-                  .block = 32,
-                  .top_k = 4,
-                  .window = 64,
-                  .query_tile = 1,
-                  .gate = NSA_GATE_WEIGHTS};
+    nsa_case c = nsa_case_of_sample(32, false);
+    c.name = "sample, per query", c.seqlen = 400, c.top_k = 4, c.window = 64, c.query_tile = 1;
+    c.gate = NSA_GATE_WEIGHTS;
     nsa_verify(&c, SAC_BF16, true);
 }
 
