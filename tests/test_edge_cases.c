@@ -286,6 +286,22 @@ static const attention_case cases[] = {
     HEAD_DIM(192),
     HEAD_DIM(248),
 
+/* Values narrower than keys. What a GPU shares out of their gradients, and how, depends on whether dq may be summed in
+ * any order, on what becomes of a score, and on how many columns dk and dv have together. */
+#define NARROW_VALUES(dv, what, ...)                                                                         \
+    {                                                                                                        \
+        .name = "head_dim_192_values_of_" #dv "_" what, .seqlen_q = 150, .seqlen_k = 210, .num_heads = 2,    \
+        .num_kv_heads = 1, .head_dim = 192, .head_dim_v = dv, .lse_grad = true, CAUSAL_BR, __VA_ARGS__       \
+    }
+    NARROW_VALUES(128, "summed", .deterministic = false),
+    NARROW_VALUES(128, "deterministic", .deterministic = true),
+    NARROW_VALUES(128, "softcap", .softcap = 3),
+    NARROW_VALUES(128, "softcap_alibi", .softcap = 3, .alibi = ALIBI_PER_HEAD),
+    NARROW_VALUES(128, "score_mod_deterministic", .score_mod = &test_smooth_cap, .deterministic = true),
+    NARROW_VALUES(64, "summed", .deterministic = false),
+    NARROW_VALUES(64, "deterministic", .deterministic = true),
+    NARROW_VALUES(64, "softcap", .softcap = 3),
+
     /* Few queries, many keys: the work must be split along the keys. */
     {.name = "decode_one_query_5000_keys",
      .batch = 2,
