@@ -4,6 +4,7 @@
  *   out = g_cmp * O_cmp + g_slc * O_slc + g_win * O_win
  *
  * Causal self-attention: q (B, N, H, D), k (B, N, Hkv, D), v (B, N, Hkv, Dv), or packed (T, H, D) with cu_seqlens.
+ * Packed rows behind the last sequence may hold anything: they get out = 0, lse = -inf and no gradient.
  *   compress  K_cmp, V_cmp: the mean of each whole block of l tokens (floor(N / l) a sequence), summed in fp32, then
  *             times w_k (Hkv, D, D), w_v (Hkv, Dv, Dv) when given: K_cmp[h] w_k[h]
  *   score     each compressed block for each tile of query_tile queries:

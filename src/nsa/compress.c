@@ -123,6 +123,13 @@ static void side_grads(const sac_nsa_args *args, const side *s, const sac_nsa_ke
     }
 }
 
+/* Of rows behind the last sequence. */
+static void clear_unused(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads, int32_t h) {
+    const float zeros[SAC_NSA_MOST_DIMS] = {0};
+    for (int64_t row = sac_nsa_used_rows(args); grads->sum.data && row < args->rows; row++)
+        sac_row_store(grads->sum.data, sac_view_offset(&grads->sum, 0, row, h), zeros, s->dim, args->dtype);
+}
+
 static void clear_dw(const sac_nsa_args *args, const side *s, const sac_nsa_key_grads *grads) {
     if (grads->dw)
         memset(grads->dw, 0, (size_t)args->num_kv_heads * (size_t)s->dim * (size_t)s->dim * sizeof(float));
@@ -139,10 +146,13 @@ saccade_status sac_nsa_host_key_grads(const sac_nsa_job *job, const sac_nsa_key_
     /* A thread takes whole heads, so that nobody else adds to its w. */
     const int64_t elements = args->rows * args->num_kv_heads * args->head_dim;
 #pragma omp parallel for num_threads(sac_nsa_threads(job, elements)) schedule(dynamic)
-    for (int32_t h = 0; h < args->num_kv_heads; h++)
+    for (int32_t h = 0; h < args->num_kv_heads; h++) {
         for (int32_t b = 0; b < args->batch; b++) {
             side_grads(args, &key_side, keys, b, h);
             side_grads(args, &value_side, values, b, h);
         }
+        clear_unused(args, &key_side, keys, h);
+        clear_unused(args, &value_side, values, h);
+    }
     return SACCADE_OK;
 }

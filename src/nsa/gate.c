@@ -45,48 +45,60 @@ static void *row_at(const sac_view *view, row_place p, int32_t h, size_t element
     return (char *)view->data + sac_view_offset(view, p.b, p.row, h) * (int64_t)element_bytes;
 }
 
+static void gate_row(const sac_nsa_args *args, const sac_view branch_out[SAC_NSA_NUM_BRANCHES],
+                     const sac_view *out, int64_t index, int32_t h) {
+    const size_t element_bytes = sac_dtype_bytes(args->dtype);
+    const row_place p = row_of(args, index);
+    void *to = row_at(out, p, h, element_bytes);
+    float room[SAC_NSA_MOST_DIMS], gate[3];
+    const void *rows[SAC_NSA_NUM_BRANCHES];
+    if (index >= sac_nsa_used_rows(args)) {
+        memset(to, 0, (size_t)args->head_dim_v * element_bytes);
+        return;
+    }
+    gates_of(args, p, h, q_of(args, p, h, room), gate);
+    for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) rows[c] = row_at(&branch_out[c], p, h, element_bytes);
+    sac_row_mix(to, rows, gate, args->head_dim_v, args->dtype);
+}
+
 saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_out[SAC_NSA_NUM_BRANCHES],
                                  const sac_view *out) {
     const sac_nsa_args *args = &job->args;
-    const size_t element_bytes = sac_dtype_bytes(args->dtype);
 #pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim_v))  \
     schedule(static)
     for (int64_t i = 0; i < args->rows; i++)
-        for (int32_t h = 0; h < args->num_heads; h++) {
-            float room[SAC_NSA_MOST_DIMS], gate[3];
-            const void *rows[SAC_NSA_NUM_BRANCHES];
-            const row_place p = row_of(args, i);
-            gates_of(args, p, h, q_of(args, p, h, room), gate);
-            for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++)
-                rows[c] = row_at(&branch_out[c], p, h, element_bytes);
-            sac_row_mix(row_at(out, p, h, element_bytes), rows, gate, args->head_dim_v, args->dtype);
-        }
+        for (int32_t h = 0; h < args->num_heads; h++) gate_row(args, branch_out, out, i, h);
     return SACCADE_OK;
 }
 
 /* ---- backward ---- */
 
-saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_gate_grads *g) {
+static void gate_row_backward(const sac_nsa_args *args, const sac_nsa_gate_grads *g, int64_t index,
+                              int32_t h) {
+    float room[SAC_NSA_MOST_DIMS], dout[SAC_NSA_MOST_DIMS] = {0}, row[SAC_NSA_MOST_DIMS], gate[3];
+    const row_place p = row_of(args, index);
+    float dgate = 0;
+    if (index < sac_nsa_used_rows(args)) {
+        gates_of(args, p, h, q_of(args, p, h, room), gate);
+        const float mine = gate[g->branch], slope = args->w_gate ? mine * (1 - mine) : 1;
+        sac_row_load(dout, g->dout.data, sac_view_offset(&g->dout, p.b, p.row, h), args->head_dim_v,
+                     args->dtype);
+        sac_row_load(row, g->branch_out.data, sac_view_offset(&g->branch_out, p.b, p.row, h),
+                     args->head_dim_v, args->dtype);
+        dgate = slope * sac_row_dot(dout, row, args->head_dim_v);
+        for (int32_t d = 0; d < args->head_dim_v; d++) dout[d] *= mine;
+    }
+    if (g->dgates.data) g->dgates.data[index * g->dgates.row_stride + h * 3 + g->branch] = dgate;
+    sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout,
+                  args->head_dim_v, args->dtype);
+}
+
+saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_gate_grads *grads) {
     const sac_nsa_args *args = &job->args;
 #pragma omp parallel for num_threads(sac_nsa_threads(job, args->rows * args->num_heads * args->head_dim_v))  \
     schedule(static)
     for (int64_t i = 0; i < args->rows; i++)
-        for (int32_t h = 0; h < args->num_heads; h++) {
-            float room[SAC_NSA_MOST_DIMS], dout[SAC_NSA_MOST_DIMS], row[SAC_NSA_MOST_DIMS], gate[3];
-            const row_place p = row_of(args, i);
-            gates_of(args, p, h, q_of(args, p, h, room), gate);
-            const float mine = gate[g->branch], slope = args->w_gate ? mine * (1 - mine) : 1;
-            sac_row_load(dout, g->dout.data, sac_view_offset(&g->dout, p.b, p.row, h), args->head_dim_v,
-                         args->dtype);
-            sac_row_load(row, g->branch_out.data, sac_view_offset(&g->branch_out, p.b, p.row, h),
-                         args->head_dim_v, args->dtype);
-            if (g->dgates.data)
-                g->dgates.data[i * g->dgates.row_stride + h * 3 + g->branch] =
-                    slope * sac_row_dot(dout, row, args->head_dim_v);
-            for (int32_t d = 0; d < args->head_dim_v; d++) dout[d] *= mine;
-            sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout,
-                          args->head_dim_v, args->dtype);
-        }
+        for (int32_t h = 0; h < args->num_heads; h++) gate_row_backward(args, grads, i, h);
     return SACCADE_OK;
 }
 
@@ -99,7 +111,7 @@ static void query_row_grads(const sac_nsa_args *args, const sac_nsa_query_grads 
     for (int32_t c = 0; c < SAC_NSA_NUM_BRANCHES; c++) {
         const sac_view *dq = &g->branch_dq[c];
         sac_row_add_from(sum, 1, dq->data, sac_view_offset(dq, p.b, p.row, h), args->head_dim, args->dtype);
-        if (!args->w_gate) continue;
+        if (!args->w_gate || index >= sac_nsa_used_rows(args)) continue;
         const int64_t w = ((int64_t)h * 3 + c) * args->head_dim;
         const float dlogit = g->dgates.data[index * g->dgates.row_stride + h * 3 + c];
         sac_row_add_from(sum, dlogit, args->w_gate, w, args->head_dim, args->dtype);

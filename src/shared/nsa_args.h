@@ -54,6 +54,11 @@ SAC_FN int32_t *sac_nsa_slots(const sac_nsa_args *args, const sac_nsa_indices *i
     return indices->data + b * indices->batch_stride + list * indices->list_stride + t * indices->top_k;
 }
 
+/* Of all rows, those that sequences have: packed ones behind the last sequence may hold anything. */
+SAC_FN int64_t sac_nsa_used_rows(const sac_nsa_args *args) {
+    return args->len.cu_seqlens ? args->len.cu_seqlens[args->batch] : args->rows;
+}
+
 /* Blocks [0, n) are candidates of a tile whose last query is `last`: they have a score. */
 SAC_FN int32_t sac_nsa_candidates(const sac_nsa_args *args, int32_t last, int32_t seqlen) {
     return sac_min(seqlen / args->block, args->started ? last / args->block + 1 : (last + 1) / args->block);

@@ -15,9 +15,10 @@ SAC_FN chunk gate_weights(const sac_nsa_args *args, int32_t h, int32_t c) {
     return chunk_zero();
 }
 
-/* This lane's columns of a row. */
+/* This lane's columns of a row; zeroes of one that no sequence uses. */
 SAC_FN chunk chunk_of(const sac_view *view, nsa_place p, int32_t h, int32_t dim) {
-    return chunk_column() < dim ? chunk_load(view_row(view, p.b, h, p.row) + chunk_column()) : chunk_zero();
+    return p.used && chunk_column() < dim ? chunk_load(view_row(view, p.b, h, p.row) + chunk_column())
+                                          : chunk_zero();
 }
 
 /* The gate of branch c. All lanes of the warp take part. */
@@ -26,7 +27,7 @@ SAC_FN float gate_of(const sac_nsa_args *args, const chunk *w, const chunk *q, n
 #if GATE == SAC_NSA_GATE_WEIGHTS
     return ptx_reciprocal(1 + ptx_exp2(-LOG2_E * row_dot(q, w)));
 #elif GATE == SAC_NSA_GATE_GIVEN
-    return element_load(view_row(&args->gates, p.b, h, p.row) + c);
+    return p.used ? element_load(view_row(&args->gates, p.b, h, p.row) + c) : 0;
 #else
     return 1.0f / 3;
 #endif

@@ -5,25 +5,27 @@
 #include "shared/nsa_args.h"
 
 typedef struct nsa_place {
-    int32_t b;   /* batch entry of the views */
-    int64_t row; /* in it */
+    int32_t b;    /* batch entry of the views */
+    int32_t used; /* of tokens: a sequence has it; behind the last one may lie anything */
+    int64_t row;  /* in the batch entry */
 } nsa_place;
 
 /* Row `index` through all batch entries of `len` rows each. */
 SAC_FN nsa_place nsa_place_dense(int64_t index, int32_t len) {
     nsa_place p;
     p.b = (int32_t)(index / len);
+    p.used = 1;
     p.row = index - (int64_t)p.b * len;
     return p;
 }
 
 SAC_FN nsa_place nsa_token_place(const sac_nsa_args *args, int64_t index) {
-    nsa_place p = {0, index};
+    const nsa_place p = {0, index < sac_nsa_used_rows(args), index};
     return args->len.cu_seqlens || args->batch == 1 ? p : nsa_place_dense(index, args->len.seqlen);
 }
 
 SAC_FN nsa_place nsa_cmp_place(const sac_nsa_args *args, int64_t index) {
-    nsa_place p = {0, index};
+    const nsa_place p = {0, 1, index};
     return args->len.cu_seqlens || args->batch == 1 ? p : nsa_place_dense(index, args->max_cmp);
 }
 
