@@ -189,7 +189,7 @@ static saccade_status check_lengths(const length_inputs *in, sac_attention_call 
                             .without_data = shapes_only};
     if (in->cu_seqlens) {
         SAC_TRY(sac_tensor_check(in->cu_seqlens, &spec));
-        len->cu_seqlens = sac_tensor_data(in->cu_seqlens);
+        len->cu_seqlens = sac_tensor_place(in->cu_seqlens, shapes_only);
         len->seqlen = in->max_seqlen;
         if (readable) SAC_TRY(check_cu_seqlens(in, len->cu_seqlens, batch, &len->seqlen));
         if (!on_host(call->device) && in->max_seqlen <= 0 && in->tokens > 0)
@@ -204,7 +204,7 @@ static saccade_status check_lengths(const length_inputs *in, sac_attention_call 
         spec.name = in->used_name;
         spec.extent[0] = batch;
         SAC_TRY(sac_tensor_check(in->seqused, &spec));
-        len->seqused = sac_tensor_data(in->seqused);
+        len->seqused = sac_tensor_place(in->seqused, shapes_only);
         if (readable && batch) SAC_TRY(check_seqused(in, len, batch));
     }
     return SACCADE_OK;
@@ -335,7 +335,7 @@ static saccade_status check_scores(const sac_attention_inputs *in, sac_attention
     args->softcap = p->softcap;
     if (p->sink) {
         SAC_TRY(check_vector(p->sink, "sink", in, args->num_heads, false));
-        args->sink = sac_tensor_data(p->sink);
+        args->sink = sac_tensor_place(p->sink, in->shapes_only);
     }
     if (p->alibi_slopes && p->alibi_slopes->ndim == 2) {
         sac_tensor_spec spec = {.name = "alibi_slopes",
@@ -349,7 +349,7 @@ static saccade_status check_scores(const sac_attention_inputs *in, sac_attention
     } else if (p->alibi_slopes) {
         SAC_TRY(check_vector(p->alibi_slopes, "alibi_slopes", in, args->num_heads, false));
     }
-    args->alibi_slopes = sac_tensor_data(p->alibi_slopes);
+    args->alibi_slopes = sac_tensor_place(p->alibi_slopes, in->shapes_only);
     return SACCADE_OK;
 }
 

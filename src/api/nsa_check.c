@@ -146,9 +146,9 @@ static saccade_status check_weights(const sac_nsa_inputs *in, sac_nsa_call *call
         const int64_t extent[] = {t->q->shape[0], t->q->shape[1], packed ? 3 : t->q->shape[2], 3};
         SAC_TRY(check(in, t->gates, "gates", dtype, packed ? 3 : 4, extent, false));
     }
-    args->w_k = sac_tensor_data(t->w_k);
-    args->w_v = sac_tensor_data(t->w_v);
-    args->w_gate = sac_tensor_data(t->w_gate);
+    args->w_k = sac_tensor_place(t->w_k, in->shapes_only);
+    args->w_v = sac_tensor_place(t->w_v, in->shapes_only);
+    args->w_gate = sac_tensor_place(t->w_gate, in->shapes_only);
     args->gates = sac_view_of(t->gates);
     return SACCADE_OK;
 }

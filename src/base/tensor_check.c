@@ -16,6 +16,12 @@ void *sac_tensor_data(const DLTensor *tensor) {
     return tensor && tensor->data ? (char *)tensor->data + tensor->byte_offset : NULL;
 }
 
+void *sac_tensor_place(const DLTensor *tensor, bool shapes_only) {
+    static char nowhere[64] __attribute__((aligned(64)));
+    void *data = sac_tensor_data(tensor);
+    return data || !tensor || !shapes_only ? data : nowhere;
+}
+
 int64_t sac_tensor_stride(const DLTensor *tensor, int dimension) {
     if (tensor->strides) return tensor->strides[dimension];
     int64_t stride = 1;

@@ -28,6 +28,10 @@ saccade_status sac_tensor_check(const DLTensor *tensor, const sac_tensor_spec *s
 /* First element; NULL stays NULL. */
 void *sac_tensor_data(const DLTensor *tensor);
 
+/* The same for options that decide what a call takes. shapes_only: one that has no data yet is given all the same, and
+ * gets an address that nobody may touch. */
+void *sac_tensor_place(const DLTensor *tensor, bool shapes_only);
+
 /* Stride of a dimension in elements, whether or not strides are given. */
 int64_t sac_tensor_stride(const DLTensor *tensor, int dimension);
 

@@ -101,6 +101,13 @@ void test_tensor_free(test_tensor *t) {
 
 DLTensor *test_tensor_or_null(test_tensor *t) { return t->memory ? &t->tensor : NULL; }
 
+DLTensor *test_tensor_without_data(DLTensor *to, const DLTensor *tensor) {
+    if (!tensor) return NULL;
+    *to = *tensor;
+    to->data = NULL;
+    return to;
+}
+
 static int64_t count_of(const test_tensor *t) {
     int64_t count = t->memory != NULL;
     for (int d = 0; d < t->tensor.ndim; d++) count *= t->shape[d];

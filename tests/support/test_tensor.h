@@ -51,6 +51,9 @@ void test_tensor_free(test_tensor *t);
 /* NULL where there is no tensor: as parameters take it. */
 DLTensor *test_tensor_or_null(test_tensor *t);
 
+/* The tensor as it is known before there is memory for it, in *to; NULL where there is none. */
+DLTensor *test_tensor_without_data(DLTensor *to, const DLTensor *tensor);
+
 /* Elements in row-major order, rounded to the dtype. */
 void test_tensor_write(test_tensor *t, const double *values);
 /* The same back. Fails the test where a byte outside the elements has changed. */
