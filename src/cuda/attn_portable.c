@@ -111,8 +111,8 @@ saccade_status sac_portable_fill(const sac_portable_job *job, const sac_view *vi
     if (lse) fill.lse = *lse;
     sac_kernel_spec spec = {
         .source = "cuda/kernels/attn_fill.cu", .entry = "attn_fill", .threads = FILL_THREADS};
-    int64_t warps = FILL_THREADS / 32;
-    return job->launch(job->ctx, job->device, &spec, (fill.total + warps - 1) / warps, (void *[]){&fill});
+    const int64_t rows = FILL_THREADS / 32 * SAC_FILL_ROWS;
+    return job->launch(job->ctx, job->device, &spec, (fill.total + rows - 1) / rows, (void *[]){&fill});
 }
 
 void *sac_carve(void *workspace, size_t *used, size_t bytes) {

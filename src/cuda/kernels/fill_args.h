@@ -5,6 +5,8 @@
 #include "shared/types.h" /* first: NVRTC has no stdint.h */
 #include "shared/attention_args.h"
 
+enum { SAC_FILL_ROWS = 4 }; /* a warp */
+
 typedef struct sac_fill_args {
     sac_view view;
     sac_row_view lse; /* these rows' -inf; data NULL: none */
