@@ -25,6 +25,18 @@ static bool eagle3_visible(const void *rule, int32_t b, int32_t h, int64_t q, in
     return (first && kv < e->lengths[b] && q < e->lengths[b]) || (later && kv % e->q_len < e->lengths[b]);
 }
 
+/* What the mask says of its key blocks, beside the kinds of all blocks. */
+static void assert_knows_where_diagonals_are_alone(const saccade_block_mask *mask) {
+    int32_t expected = mask->period ? 0 : mask->num_kv_blocks;
+    for (int32_t b = 0; b < mask->list_batch; b++)
+        for (int32_t row = 0; row < mask->num_q_blocks; row++)
+            for (int32_t column = expected; column < mask->num_kv_blocks; column++) {
+                const int32_t kind = saccade_block_mask_kind(mask, b, 0, row, column);
+                if (kind == SACCADE_FULL || kind == SACCADE_PARTIAL) expected = column + 1;
+            }
+    assert_int_equal(mask->diagonals_from, expected);
+}
+
 static void try_eagle3(const saccade_mask_shape *shape, const int32_t *lengths, bool analytic) {
     saccade_block_mask *mask;
     saccade_block_mask_info info;
@@ -36,6 +48,7 @@ static void try_eagle3(const saccade_mask_shape *shape, const int32_t *lengths, 
     bool has_later = shape->kv_len > shape->q_len, pairs = shape->q_block == 1 && shape->kv_block == 1;
     if (!lengths && analytic && has_later && !pairs) assert_int_equal(info.period, shape->q_len);
     if (!analytic) assert_int_equal(info.diagonal, 0);
+    assert_knows_where_diagonals_are_alone(mask);
     saccade_block_mask_destroy(mask);
 }
 

@@ -32,7 +32,13 @@ static saccade_status by_queries(const sac_attention_call *call, bool only_delta
     return sac_cuda_modifier_text(call, modifiers);
 }
 
-enum { FORWARD = 1, BY_KEYS = 2, BY_QUERIES = 4, ALL = FORWARD | BY_KEYS | BY_QUERIES };
+static saccade_status by_diagonals(const sac_attention_call *call, bool dq_by_another, sac_kernel_spec *spec,
+                                   char **modifiers) {
+    *spec = sac_attn_bwd_diagonal_sm90_spec(call, !dq_by_another);
+    return sac_cuda_modifier_text(call, modifiers);
+}
+
+enum { FORWARD = 1, BY_KEYS = 2, BY_QUERIES = 4, BY_DIAGONALS = 8, ALL = FORWARD | BY_KEYS | BY_QUERIES };
 static const struct kernel {
     int bit;
     const char *name, *second; /* what the second form is */
@@ -40,7 +46,8 @@ static const struct kernel {
                            char **modifiers);
 } kernels[] = {{FORWARD, "attn_fwd_sm90", "split keys", forward},
                {BY_KEYS, "attn_bwd_sm90", "dq left to another kernel", by_keys},
-               {BY_QUERIES, "attn_bwd_dq_sm90", "only delta", by_queries}};
+               {BY_QUERIES, "attn_bwd_dq_sm90", "only delta", by_queries},
+               {BY_DIAGONALS, "attn_bwd_diagonal_sm90", "dq left to another kernel", by_diagonals}};
 
 /* ---- the variants ---- */
 
@@ -89,6 +96,10 @@ static const variant variants[] = {
     {"mask_mod", ALL, MASK_MOD, .dims = {NARROW, WIDE}},
     {"mask_mod of few pairs", FORWARD, MASK_MOD, .seqlen = 256, .dims = {{128, 128}}},
     {"mask_mod asked beforehand", FORWARD, MASK_MOD, .seqlen = 1024, .dims = {{128, 128}}},
+    {"mask_mod", BY_DIAGONALS, MASK_MOD, .kv_block = 128, .dims = {NARROW, WIDE}},
+    {"mask_mod", BY_DIAGONALS, MASK_MOD | SECOND, .kv_block = 128, .dims = {NARROW, WIDE}},
+    {"all modifiers", BY_DIAGONALS, MASK_MOD | SCORE_MOD | SOFTCAP | SLOPES, .kv_block = 128,
+     .dims = {NARROW, WIDE}},
     {"score_mod and mask_mod", FORWARD | BY_QUERIES, SCORE_MOD | MASK_MOD, .dims = {NARROW, WIDE}},
     {"score_mod and mask_mod", BY_KEYS, SCORE_MOD | MASK_MOD, .dims = {NARROW, WIDE}, .most_spilled = 40},
 };

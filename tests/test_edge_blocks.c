@@ -27,6 +27,14 @@
         }                                                                                                    \
     }
 
+/* Rounds whose keys a query sees one of each, of more tiles than one of a kernel that takes them row by row. */
+#define EAGLE3_OF(dim, dim_v, kv_heads, ...)                                                                 \
+    {                                                                                                        \
+        .name = "eagle3_of_head_dims_" #dim "_and_" #dim_v "_of_4_heads_by_" #kv_heads #__VA_ARGS__,         \
+        .batch = 2, .seqlen_q = 160, .seqlen_k = 640, .num_heads = 4, .num_kv_heads = kv_heads,              \
+        .head_dim = dim, .head_dim_v = dim_v, .blocks = {BLOCKS_EAGLE3, 80, 40}, __VA_ARGS__                 \
+    }
+
 static const attention_case cases[] = {
     CAUSAL_AS_BLOCKS_OF_EVERY_SIZE(64, 64),
     CAUSAL_AS_BLOCKS_OF_EVERY_SIZE(128, 128),
@@ -87,6 +95,13 @@ static const attention_case cases[] = {
      .blocks = {BLOCKS_EAGLE3, 32, 32},
      .window = {true, -1, 200},
      .sink = true},
+    EAGLE3_OF(64, 64, 2),
+    EAGLE3_OF(128, 128, 2),
+    EAGLE3_OF(192, 128, 2),
+    EAGLE3_OF(256, 256, 2),
+    EAGLE3_OF(128, 128, 4),
+    EAGLE3_OF(128, 128, 4, .deterministic = true),
+    EAGLE3_OF(64, 64, 1, .softcap = 3, .alibi = ALIBI_PER_HEAD),
     {.name = "broadcast_batch_and_heads",
      .batch = 3,
      .seqlen_q = 70,

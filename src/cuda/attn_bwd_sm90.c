@@ -14,6 +14,7 @@
 #include "cuda/kernels/attn_bwd_sm90.h"
 #include "cuda/kernel_prefetch.h"
 #include "cuda/modifier_text.h"
+#include "mask/block_mask.h"
 #include "shared/tile_walk.h"
 
 enum { CONSUMERS = 2, MOST_KEYS = 64 * CONSUMERS, DS_BUFFERS = 3, P_BUFFERS = 2, CONVERT_THREADS = 256 };
@@ -208,14 +209,30 @@ static void plan_key_sums(const sac_attention_call *call, size_t *used, sac_attn
     params->dv_sum = sac_carve(call->workspace, used, sum_bytes(rows, args->head_dim_v));
 }
 
+/* Key blocks from here on are seen along diagonals only: a kernel of their own takes them. */
+static int32_t diagonals_from(const sac_attention_call *call) {
+    const bool has_some = call->args.blocks.period && call->grad_parts <= 1;
+    return has_some ? call->block_mask->diagonals_from : call->args.blocks.num_kv_blocks;
+}
+static bool has_diagonals(const sac_attention_call *call) {
+    return diagonals_from(call) < call->args.blocks.num_kv_blocks;
+}
+
+/* Those that are walked tile by tile. */
+static int32_t walked_keys(const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    return has_diagonals(call) ? diagonals_from(call) * args->blocks.kv_block : args->len_k.seqlen;
+}
+
 /* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
  * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. Block masks count as
  * causal: nearly all are, and their short tiles, an Eagle3's diagonals, then fill the end of a section. */
-static sac_tile_order key_order(const sac_attention_args *args, int32_t kv_tile,
+static sac_tile_order key_order(const sac_attention_call *call, int32_t kv_tile,
                                 const sac_cuda_device *device) {
+    const sac_attention_args *args = &call->args;
     const int32_t kv_block = args->blocks.by_query.offsets ? args->blocks.kv_block : 0;
     const int32_t num_heads = args->batch * args->num_kv_heads;
-    const int32_t num_tiles = sac_num_tiles(args->len_k.seqlen, kv_tile, kv_block);
+    const int32_t num_tiles = sac_num_tiles(walked_keys(call), kv_tile, kv_block);
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
     if ((!args->band.causal && !args->band.compress && !kv_block) || num_heads == 0) return order;
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
@@ -239,7 +256,7 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
                               const sac_cuda_device *device) {
     const sac_attention_args *args = &call->args;
     const sac_band_rule *band = &args->band;
-    const int32_t total = key_order(args, t->kv_tile, device).total;
+    const int32_t total = key_order(call, t->kv_tile, device).total;
     const bool banded = band->causal || band->compress || band->window_left >= 0 || band->window_right >= 0;
     const bool cut = t->kv_tile == MOST_KEYS && !args->blocks.by_query.offsets && !sac_sm90_ragged(args) &&
                      call->grad_parts <= 1;
@@ -328,7 +345,7 @@ int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *
     const sac_attention_args *args = &call->args;
     const sac_cuda_device *device = sac_cuda_facts_of(ctx, call->device)->device;
     const int32_t kv_tile = choose_tile(call, !args->deterministic)->kv_tile;
-    const int64_t ctas = key_order(args, kv_tile, device).total;
+    const int64_t ctas = key_order(call, kv_tile, device).total;
     const int64_t wanted = ctas ? (int64_t)CTAS_AN_SM * device->num_sms / ctas : 1;
     const int32_t most = sac_min(MOST_PARTS, args->len_q.seqlen / FEWEST_QUERIES);
     return sac_max(1, wanted < most ? (int32_t)wanted : most);
@@ -365,7 +382,7 @@ static saccade_status launch_keys(backward_job *job) {
     const tile_row *t = choose_tile(job->call, params->dq_sum != NULL);
     if (status == SACCADE_OK) status = make_maps(job, t);
     if (status != SACCADE_OK) return status;
-    params->order = key_order(args, t->kv_tile, portable->device);
+    params->order = key_order(job->call, t->kv_tile, portable->device);
     const sac_tail_split *tail = &params->tail;
     const int64_t num_ctas =
         (int64_t)(params->order.total - tail->tiles) * params->num_parts + (int64_t)tail->tiles * tail->parts;
@@ -374,6 +391,39 @@ static saccade_status launch_keys(backward_job *job) {
     sac_kernel_spec spec = sac_attn_bwd_sm90_spec(job->call, params->dq_sum != NULL);
     spec.modifiers = portable->modifiers;
     return portable->launch(portable->ctx, portable->device, &spec, num_ctas, (void *[]){params});
+}
+
+/* The lanes that share a key hold 16 columns each. */
+enum { DIAGONAL_THREADS = 128, DIAGONAL_CTAS = 3 };
+static int32_t key_lanes_of(const sac_attention_args *args) {
+    const int32_t panels = sac_ceil_div(sac_max(args->head_dim, args->head_dim_v), 64);
+    return panels == 1 ? 4 : panels == 2 ? 8 : 16;
+}
+
+sac_kernel_spec sac_attn_bwd_diagonal_sm90_spec(const sac_attention_call *call, bool sum_dq) {
+    sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_diagonal_sm90.cu",
+                            .entry = "attn_bwd_diagonal_sm90",
+                            .arch_specific = true,
+                            .threads = DIAGONAL_THREADS};
+    sac_sm90_define(&spec, call);
+    sac_kernel_define(&spec, "KEY_LANES", key_lanes_of(&call->args));
+    sac_kernel_define(&spec, "NUM_THREADS", DIAGONAL_THREADS);
+    sac_kernel_define(&spec, "MIN_CTAS", DIAGONAL_CTAS);
+    sac_kernel_define(&spec, "SUM_DQ", sum_dq);
+    return spec;
+}
+
+static saccade_status launch_diagonals(backward_job *job) {
+    sac_portable_job *portable = &job->portable;
+    const sac_attention_args *args = &portable->args;
+    const int32_t rows = DIAGONAL_THREADS / key_lanes_of(args), from = diagonals_from(job->call);
+    const int32_t blocks = sac_min(sac_blocks_a_period(&args->blocks), args->blocks.num_kv_blocks - from);
+    const int64_t tiles_a_period = (int64_t)blocks * sac_ceil_div(args->blocks.kv_block, rows);
+    job->params.diagonals_from = from;
+    sac_kernel_spec spec = sac_attn_bwd_diagonal_sm90_spec(job->call, job->params.dq_sum != NULL);
+    spec.modifiers = portable->modifiers;
+    return portable->launch(portable->ctx, portable->device, &spec,
+                            tiles_a_period * args->num_kv_heads * args->batch, (void *[]){&job->params});
 }
 
 sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_args *args) {
@@ -439,6 +489,8 @@ static saccade_status launch(backward_job *job) {
     saccade_status status = sac_portable_clear_daux(portable);
     if (status == SACCADE_OK) status = launch_delta(job);
     if (status == SACCADE_OK && sac_portable_walks_queries(args)) status = launch_keys(job);
+    if (status == SACCADE_OK && sac_portable_walks_queries(args) && has_diagonals(job->call))
+        status = launch_diagonals(job);
     if (status == SACCADE_OK) status = launch_key_converts(job);
     if (status == SACCADE_OK && args->dq.data)
         status = job->params.dq_sum ? launch_convert(portable, &job->params) : launch_queries(job, false);
@@ -468,6 +520,11 @@ void sac_attn_bwd_sm90_prefetch(saccade_context *ctx, const sac_cuda_device *dev
     sac_kernel_spec keys = sac_attn_bwd_sm90_spec(forward, sums_dq), queries;
     keys.modifiers = modifiers;
     sac_kernel_prefetch(ctx, device, &keys, 1, NULL);
+    if (has_diagonals(forward)) {
+        sac_kernel_spec diagonals = sac_attn_bwd_diagonal_sm90_spec(forward, sums_dq);
+        diagonals.modifiers = modifiers;
+        sac_kernel_prefetch(ctx, device, &diagonals, 1, NULL);
+    }
     if (sums_dq) return;
     sac_attn_bwd_dq_sm90_spec(forward, false, &queries);
     queries.modifiers = modifiers;

@@ -238,10 +238,12 @@ saccade_status saccade_device_mask_eagle3(saccade_context *ctx, saccade_block_ma
         job.mask->list_batch = shape->batch;
         job.args.tensor = bounds.data;
     }
-    if (sac_eagle3_is_regular(shape->q_len, shape->kv_len, shape->q_block, shape->kv_block))
-        job.mask->period = shape->kv_len > shape->q_len && shape->q_block > 1 ? shape->q_len : 0;
-    else
+    if (!sac_eagle3_is_regular(shape->q_len, shape->kv_len, shape->q_block, shape->kv_block)) {
         job.args.source = SAC_MASK_KINDS;
+    } else if (shape->kv_len > shape->q_len && shape->q_block > 1) {
+        job.mask->period = shape->q_len;
+        job.mask->diagonals_from = shape->q_len / shape->kv_block;
+    }
     if (status == SACCADE_OK) status = take_memory(&job);
     if (status == SACCADE_OK) {
         sac_predicate_value values[] = {{job.args.values, 1, SAC_BORROWED},

@@ -57,6 +57,7 @@ saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **res
     if (shape->kv_block == 0) mask->shape.kv_block = DEFAULT_BLOCK;
     mask->num_q_blocks = sac_ceil_div(shape->q_len, mask->shape.q_block);
     mask->num_kv_blocks = sac_ceil_div(shape->kv_len, mask->shape.kv_block);
+    mask->diagonals_from = mask->num_kv_blocks;
     mask->list_batch = mask->list_heads = 1;
     mask->device = (DLDevice){kDLCPU, 0};
     return sac_mask_finish(result, mask, check_size(mask));

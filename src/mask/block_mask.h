@@ -20,8 +20,9 @@ struct saccade_block_mask {
     int32_t num_q_blocks, num_kv_blocks;
     int32_t list_batch, list_heads; /* each 1, shared by all, or the shape's */
     int32_t period;
-    DLDevice device;    /* where the lists lie; not the host: in memory of the caller's */
-    void *device_state; /* what building found there (saccade/device_mask.h); NULL on the host */
+    int32_t diagonals_from; /* key blocks from this one on are listed as DIAGONAL, or not at all */
+    DLDevice device;        /* where the lists lie; not the host: in memory of the caller's */
+    void *device_state;     /* what building found there (saccade/device_mask.h); NULL on the host */
     int64_t count[SAC_NUM_BLOCK_KINDS]; /* listed blocks by kind; -1: known to the device alone */
     int64_t *row_offsets, *col_offsets; /* (list_batch * list_heads * rows + 1); buffers, as the next */
     int32_t *row_entries, *col_entries; /* by query block; by key block */

@@ -158,6 +158,13 @@ static void count_kinds(saccade_block_mask *mask, int64_t num_entries) {
     if (mask->count[SACCADE_DIAGONAL] == 0) mask->period = 0;
 }
 
+static void find_diagonals(saccade_block_mask *mask, int64_t num_entries) {
+    mask->diagonals_from = mask->period ? 0 : mask->num_kv_blocks;
+    for (int64_t i = 0; mask->period && i < num_entries; i++)
+        if (SAC_ENTRY_KIND(mask->row_entries[i]) != SACCADE_DIAGONAL)
+            mask->diagonals_from = sac_max(mask->diagonals_from, SAC_ENTRY_INDEX(mask->row_entries[i]) + 1);
+}
+
 /* A few long rows are cut, so that every thread has work. */
 static int32_t choose_splits(const saccade_block_mask *mask, int64_t rows, int32_t threads) {
     enum { PIECES_A_THREAD = 8 };
@@ -223,5 +230,6 @@ saccade_status sac_mask_list(saccade_context *ctx, saccade_block_mask *mask, con
     saccade_status status = lister->arithmetic ? list_twice(&job) : list_pieces(&job, threads);
     if (status != SACCADE_OK) return status;
     count_kinds(mask, mask->row_offsets[rows]);
+    find_diagonals(mask, mask->row_offsets[rows]);
     return transpose(ctx, mask);
 }

@@ -44,6 +44,7 @@ typedef struct sac_attn_bwd_sm90_params {
     float *dk_sum,
         *dv_sum; /* PACK: the parts' dK and dV are added here, as dQ is, a key head a list; or NULL */
     int64_t key_sum_rows;      /* of a key head */
+    int32_t diagonals_from;    /* key blocks from here on are left to attn_bwd_diagonal_sm90.cu */
     sac_tile_counter *counter; /* of query tiles */
 } sac_attn_bwd_sm90_params;
 
@@ -52,6 +53,12 @@ SAC_FN int64_t sac_sum_row(const sac_lengths *len, int32_t b) {
     if (len->cu_seqlens)
         return ((int64_t)len->cu_seqlens[b] + (int64_t)SAC_SUM_ROWS * b) / SAC_SUM_ROWS * SAC_SUM_ROWS;
     return ((int64_t)len->seqlen + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS * SAC_SUM_ROWS * b;
+}
+
+/* Blocks of keys between two that the same queries see, each along a diagonal; all, where blocks do not repeat with
+ * the period. */
+SAC_FN int32_t sac_blocks_a_period(const sac_block_mask_args *blocks) {
+    return blocks->period % blocks->kv_block ? blocks->num_kv_blocks : blocks->period / blocks->kv_block;
 }
 
 /* PACK: the piece where sequence b starts. */

@@ -2,7 +2,6 @@
 #ifndef SAC_ATTN_BWD_SM90_CTA_H
 #define SAC_ATTN_BWD_SM90_CTA_H
 
-#include "cuda/kernels/attn_bwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_bwd_sm90_producer.h"
 #include "cuda/kernels/ptx/warpgroup.h"
 
@@ -45,11 +44,6 @@ SAC_FN void run_cta(const sac_attn_bwd_sm90_params *params) {
     if (own.keys.begin >= own.keys.end) return;
 #if PACK
     if (adds_nothing(params, &own)) return;
-#elif BLOCK_MASK
-    if (only_diagonals(params, &own)) {
-        attend_diagonals(params, &own);
-        return;
-    }
 #endif
     if (threadIdx.x == 0) {
         smem->own = own;

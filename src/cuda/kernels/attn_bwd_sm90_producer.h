@@ -16,11 +16,6 @@ typedef struct producer {
 /* P of a score that this is added to is 0, or infinite; and the sum is finite. */
 #define MOST_LSE 1e30f
 
-/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. One that sees NaN
- * has lse NaN, which would be P of hidden pairs too: far below all scores, it makes P infinite where they are seen,
- * else 0. */
-SAC_FN float lse_log2(float lse) { return lse != lse ? -3e38f : lse == MINUS_INF ? 0 : lse * LOG2_E; }
-
 SAC_FN row_pieces pieces_of(float x) {
     const float first = ptx_unpack_bf16(ptx_pack_bf16(x, 0)).x;
     const float second = ptx_unpack_bf16(ptx_pack_bf16(x - first, 0)).x;

@@ -176,16 +176,6 @@ static_assert(!FOLDS_DELTA || Q_STAGES * LANE_ROWS % 2 == 0,
               "rows in pieces leave tiles where swizzle wants them");
 static_assert(sizeof(smem_layout) <= SMEM_BYTES, "attn_bwd_sm90.c asks for less than lies there");
 
-/* Of an Eagle3 the first round's tiles, then those of the later rounds by turns: tiles that the same queries see run
- * at the same time, so that the L2 holds these and their sums of dQ. */
-SAC_FN int32_t tile_index(const sac_attn_bwd_sm90_params *params, int32_t at) {
-    const int32_t period = BLOCK_MASK ? params->args.blocks.period : 0, a_round = period / KV_TILE;
-    if (a_round == 0 || period % KV_TILE > 0 || params->order.num_tiles % a_round > 0 || at < a_round)
-        return at;
-    const int32_t later = params->order.num_tiles / a_round - 1, rest = at - a_round;
-    return a_round + rest % later * a_round + rest / later;
-}
-
 /* Long tiles first: under a causal mask those of the first keys. With PACK one stretch of a head's queries follows the
  * other, and all its keys walk that before the next: its rows and their sums of dQ are at work together, in the L2. */
 SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
@@ -200,7 +190,7 @@ SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
         at = whole + t.cut;
     }
     const sac_tile_place place = sac_tile_place_of(&params->order, at);
-    const int32_t index = tile_index(params, params->order.num_tiles - 1 - place.tile),
+    const int32_t index = params->order.num_tiles - 1 - place.tile,
                   head = PACK ? place.head / parts : place.head;
     if (PACK) t.part = place.head % parts;
     t.batch = head / params->args.num_kv_heads;

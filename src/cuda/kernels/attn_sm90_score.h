@@ -57,4 +57,11 @@ SAC_FN float score_to_log2(const sac_attention_args *args) {
     return LOG2_E * (!PRESCALED ? args->scale : SOFTCAP && !ALIBI && !SCORE_MOD ? args->softcap : 1);
 }
 
+#if BACKWARD
+/* A row that sees nothing has lse -inf, and all its pairs are masked: any finite number will do. One that sees NaN
+ * has lse NaN, which would be P of hidden pairs too: far below all scores, it makes P infinite where they are seen,
+ * else 0. */
+SAC_FN float lse_log2(float lse) { return lse != lse ? -3e38f : lse == MINUS_INF ? 0 : lse * LOG2_E; }
+#endif
+
 #endif
