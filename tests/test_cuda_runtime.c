@@ -1,4 +1,4 @@
-/* test_cuda_runtime.c - the GPU runtime as far as it shows without a GPU: refusals in words, compilation, the disk
+/* test_cuda_runtime.c - the GPU runtime as far as it shows without a GPU: an absent GPU, compilation, the disk
  * cache. What needs NVRTC says so and skips where there is none. */
 #include <saccade/backend.h>
 #include <dirent.h>
@@ -272,46 +272,6 @@ static void refuses(fixture *f, const saccade_request *request, const char *reas
         fail_msg("\"%s\" does not say \"%s\"", saccade_last_error(), reason);
 }
 
-static void every_refusal_names_what_was_found(void **state) {
-    fixture *f = *state;
-    const saccade_request good = {.device = {kDLCUDA, 0},
-                                  .compute_capability = 120,
-                                  .dtype = SACCADE_BF16,
-                                  .batch = 1,
-                                  .num_heads = 2,
-                                  .num_kv_heads = 2,
-                                  .seqlen_q = 64,
-                                  .seqlen_k = 64,
-                                  .head_dim = 64,
-                                  .head_dim_v = 64,
-                                  .backend = "cuda-portable"};
-    saccade_request r = good;
-    r.device.device_type = kDLCPU;
-    refuses(f, &r, "tensors are on cpu");
-    r = good, r.compute_capability = 75;
-    refuses(f, &r, "compute capability 7.5 is below 8.0");
-    r = good, r.dtype = SACCADE_F64;
-    refuses(f, &r, "dtype fp64");
-    r = good, r.head_dim = 59;
-    refuses(f, &r, "head_dim 59");
-    r = good, r.head_dim_v = 264;
-    refuses(f, &r, "head_dim_v 264");
-    r = good, r.dtype = SACCADE_F32, r.head_dim = r.head_dim_v = 256, r.training = true;
-    refuses(f, &r, "shared memory");
-    r = good, r.training = r.score_mod = true;
-    refuses(f, &r, "no backward text");
-    r = good, r.deterministic = r.aux_grad = true;
-    refuses(f, &r, "deterministic forbids");
-    r = good, r.dropout = true;
-    refuses(f, &r, "dropout");
-    r = good, r.paged_kv = true;
-    refuses(f, &r, "pages");
-    r = good, r.context_parallel = true;
-    refuses(f, &r, "split over devices");
-    r = good, r.fp8 = true;
-    refuses(f, &r, "fp8");
-}
-
 static void few_queries_of_a_group_prefer_the_kernels_that_pack_them(void **state) {
     (void)state;
     saccade_request r = {.seqlen_q = 8, .seqlen_k = 4096, .num_heads = 32, .num_kv_heads = 4};
@@ -360,7 +320,6 @@ int main(void) {
         TEST(context_may_end_while_kernels_are_under_way),
         TEST(program_may_end_while_kernels_are_under_way),
         TEST(compile_error_carries_the_compilers_words),
-        TEST(every_refusal_names_what_was_found),
         cmocka_unit_test(few_queries_of_a_group_prefer_the_kernels_that_pack_them),
         TEST(absent_gpu_is_a_reason),
     };

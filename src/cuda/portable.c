@@ -26,6 +26,7 @@ static int32_t smem_bytes(const saccade_request *request, const sac_cuda_facts *
 
 static bool shared_memory(const saccade_request *request, const void *facts, char *text, size_t size) {
     int32_t bytes = smem_bytes(request, facts), dtype = request->dtype.bits == 32 ? SAC_F32 : SAC_BF16;
+    if (sac_max(request->head_dim, request->head_dim_v) > 256) return false; /* refused by another rule */
     if (sac_portable_serves_forward(dtype, request->head_dim, request->head_dim_v, bytes) &&
         (!request->training ||
          sac_portable_serves_backward(dtype, request->head_dim, request->head_dim_v, bytes)))
