@@ -18,7 +18,7 @@ enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2 };
 
 typedef struct setting {
     const char *backend;
-    int32_t head_dim;
+    int32_t head_dim, head_dim_v;
 } setting;
 
 /* Entry points that only this test needs. */
@@ -68,12 +68,14 @@ static void make_tensor(fixture *f, int i, DLDataType dtype, int64_t a, int64_t 
     free(values);
 }
 
-static void make_operand(fixture *f, test_operand i, int32_t head_dim) {
+static void make_operand(fixture *f, test_operand i, const setting *s) {
     const bool of_keys = i == K || i == V || i == DK || i == DV;
+    const bool of_values = i == V || i == DV || i == OUT || i == DOUT;
     if (i == LSE)
         make_tensor(f, i, SACCADE_F32, BATCH, HEADS, SEQLEN, 0);
     else
-        make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS, head_dim);
+        make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS,
+                    of_values ? s->head_dim_v : s->head_dim);
 }
 
 /* *state is a setting, and becomes the fixture. */
@@ -92,8 +94,8 @@ static int set_up(void **state) {
     CU(f->driver->primary_retain(&f->primary, 0));
     assert_int_equal(saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir}),
                      SACCADE_OK);
-    for (size_t i = 0; i < COUNT_OF(inputs); i++) make_operand(f, inputs[i], s->head_dim);
-    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(f, outputs[i], s->head_dim);
+    for (size_t i = 0; i < COUNT_OF(inputs); i++) make_operand(f, inputs[i], s);
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(f, outputs[i], s);
     f->params = (saccade_attention_params){.causal = SACCADE_CAUSAL_TOP_LEFT, .backend = s->backend};
     f->grads = (saccade_attention_grads){
         .dout = &f->tensor[DOUT], .dq = &f->tensor[DQ], .dk = &f->tensor[DK], .dv = &f->tensor[DV]};
@@ -165,9 +167,11 @@ static char *all_results(fixture *f, size_t *size) {
 }
 
 static void poison(fixture *f) {
-    char *bytes = malloc(f->bytes[OUT]);
+    const size_t most =
+        f->bytes[DQ] > f->bytes[OUT] ? f->bytes[DQ] : f->bytes[OUT]; /* both have query heads */
+    char *bytes = malloc(most);
     assert_non_null(bytes);
-    memset(bytes, 0xff, f->bytes[OUT]);
+    memset(bytes, 0xff, most);
     for (size_t i = 0; i < COUNT_OF(outputs); i++)
         test_device_of("cuda")->upload(f->tensor[outputs[i]].data, bytes, f->bytes[outputs[i]]);
     free(bytes);
@@ -398,19 +402,22 @@ int main(void) {
     static const struct {
         const char *name;
         CMUnitTestFunction run;
-        int32_t head_dim;
+        int32_t head_dim, head_dim_v;
     } all[] = {
-#define TEST(name, head_dim) {#name, name, head_dim}
-        TEST(graph_replay_gives_the_same_bits, 64),
-        TEST(replay_serves_the_lengths_that_the_tensor_then_holds, 64),
-        TEST(kernels_may_be_compiled_during_capture, 64),
-        TEST(callers_context_is_current_afterwards, 64),
-        TEST(deterministic_gradients_are_the_same_a_thousand_times, 64),
-        TEST(deterministic_gradients_are_the_same_a_thousand_times, 128),
-        TEST(deterministic_gradients_are_the_same_a_thousand_times, 256),
-        TEST(kernels_beyond_the_bound_are_unloaded_and_come_back, 64),
-        TEST(new_lengths_and_scales_compile_nothing, 64),
-        TEST(hundred_thousand_calls_leave_memory_as_it_was, 64), /* last: it takes the longest */
+#define TEST(name, head_dim, head_dim_v) {#name, name, head_dim, head_dim_v}
+        TEST(graph_replay_gives_the_same_bits, 64, 64),
+        TEST(graph_replay_gives_the_same_bits, 128, 128),
+        TEST(graph_replay_gives_the_same_bits, 192, 128),
+        TEST(replay_serves_the_lengths_that_the_tensor_then_holds, 64, 64),
+        TEST(kernels_may_be_compiled_during_capture, 64, 64),
+        TEST(callers_context_is_current_afterwards, 64, 64),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times, 64, 64),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times, 128, 128),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times, 192, 128),
+        TEST(deterministic_gradients_are_the_same_a_thousand_times, 256, 256),
+        TEST(kernels_beyond_the_bound_are_unloaded_and_come_back, 64, 64),
+        TEST(new_lengths_and_scales_compile_nothing, 64, 64),
+        TEST(hundred_thousand_calls_leave_memory_as_it_was, 64, 64), /* last: it takes the longest */
     };
     static struct CMUnitTest tests[COUNT_OF(all) * TEST_MAX_BACKENDS];
     static char names[COUNT_OF(all) * TEST_MAX_BACKENDS][96];
@@ -419,9 +426,9 @@ int main(void) {
     for (const char *const *backend = test_backends(); *backend; backend++) {
         if (strncmp(*backend, "cuda-", 5) != 0) continue;
         for (size_t i = 0; i < COUNT_OF(all); i++, count++) {
-            settings[count] = (setting){*backend, all[i].head_dim};
-            snprintf(names[count], sizeof names[count], "%s, D %d [%s]", all[i].name, all[i].head_dim,
-                     *backend);
+            settings[count] = (setting){*backend, all[i].head_dim, all[i].head_dim_v};
+            snprintf(names[count], sizeof names[count], "%s, D %d/%d [%s]", all[i].name, all[i].head_dim,
+                     all[i].head_dim_v, *backend);
             tests[count] = (struct CMUnitTest){names[count], all[i].run, set_up, tear_down, &settings[count]};
         }
     }

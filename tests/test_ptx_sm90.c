@@ -19,8 +19,21 @@
 
 /* a (M x D) and p (M x BOX) times b (ROWS x D), which is loaded in a box of BOX rows: the last ones lie outside; and
  * the first M columns of p, stored transposed, times the first M rows of b; and a panel of p copied to a tensor that
- * ends within it. D is two panels, BOX no power of two. */
-enum { M = 64, D = 128, ROWS = 70, BOX = 80, PANEL = 64, THREADS = 128, STORED_ROWS = 60 };
+ * ends within it. D is two panels, BOX no power of two.
+ *
+ * The second kernel: the first panel of a, turned, times the first M rows of b; the first 16 columns of p times rows of
+ * half as many, which are each read twice; and b once more, as HEADS heads of PANEL columns that share a box. */
+enum {
+    M = 64,
+    D = 128,
+    ROWS = 70,
+    BOX = 80,
+    PANEL = 64,
+    THREADS = 128,
+    STORED_ROWS = 60,
+    HEADS = 2,
+    HALF = 8
+};
 
 static const char source[] =
     "#include \"cuda/kernels/ptx/fence.h\"\n"
@@ -113,10 +126,65 @@ static const char source[] =
     "    }\n"
     "}\n";
 
+static const char second_source[] =
+    "PTX_WGMMA_SS_MN_MN(crossed_set, 128, \"bf16\", PTX_WGMMA_SET)\n"
+    "PTX_WGMMA_SS_MN_MN(crossed_add, 128, \"bf16\", PTX_WGMMA_ADD)\n"
+    "PTX_WGMMA_RS(halves_set, 80, \"bf16\", PTX_WGMMA_SET)\n"
+    "extern \"C\" __global__ void __launch_bounds__(128)\n"
+    "second_probe(const __grid_constant__ sac_tensor_map map_a, const __grid_constant__ sac_tensor_map "
+    "map_b,\n"
+    "             const __grid_constant__ sac_tensor_map map_heads, const uint32_t *p, const uint4 *rows,\n"
+    "             float *crossed, float *halves, uint8_t *boxed) {\n"
+    "    extern __shared__ __align__(1024) uint8_t a[];\n"
+    "    uint8_t *b = a + 64 * 256, *heads = b + 80 * 256;\n"
+    "    uint4 *half_rows = (uint4 *)(heads + 80 * 128);\n"
+    "    uint64_t *full = (uint64_t *)(half_rows + 80);\n"
+    "    if (threadIdx.x == 0) {\n"
+    "        ptx_mbarrier_init(full, 1);\n"
+    "        ptx_mbarrier_fence_init();\n"
+    "    }\n"
+    "    if (threadIdx.x < 80) half_rows[threadIdx.x] = rows[threadIdx.x];\n"
+    "    ptx_fence_proxy_async_shared();\n"
+    "    __syncthreads();\n"
+    "    if (threadIdx.x == 0) {\n"
+    "        ptx_mbarrier_arrive_expect(full, (64 + 80) * 256 + 80 * 128);\n"
+    "        for (int i = 0; i < 2; i++) {\n"
+    "            ptx_tma_load(a + i * 64 * 128, &map_a, full, 64 * i, 0, 0, 0);\n"
+    "            ptx_tma_load(b + i * 80 * 128, &map_b, full, 64 * i, 0, 0, 0);\n"
+    "        }\n"
+    "        ptx_tma_load(heads, &map_heads, full, 0, 0, 0, 0);\n"
+    "    }\n"
+    "    ptx_mbarrier_wait(full, 0);\n"
+    "    for (int i = threadIdx.x; i < 80 * 128; i += 128) boxed[i] = heads[i];\n"
+    "    uint64_t da = ptx_wgmma_desc_mn_major(ptx_smem_of(a), 64 * 128);\n"
+    "    uint64_t db = ptx_wgmma_desc_mn_major(ptx_smem_of(b), 80 * 128);\n"
+    "    float o[64], s[40];\n"
+    "    ptx_wgmma_fence();\n"
+    "#pragma unroll\n"
+    "    for (int i = 0; i < 4; i++) {\n"
+    "        uint64_t x = da + PTX_WGMMA_ADVANCE(i * 16 * 128), y = db + PTX_WGMMA_ADVANCE(i * 16 * 128);\n"
+    "        if (i == 0) crossed_set(o, x, y); else crossed_add(o, x, y);\n"
+    "    }\n"
+    "    ptx_wgmma_commit();\n"
+    "    ptx_wgmma_wait(0);\n"
+    "    ptx_wgmma_pin(o, 64);\n"
+    "    for (int i = 0; i < 64; i++) crossed[64 * threadIdx.x + i] = o[i];\n"
+    "    uint32_t mine[4];\n"
+    "    for (int i = 0; i < 4; i++) mine[i] = p[20 * threadIdx.x + i];\n"
+    "    ptx_wgmma_fence();\n"
+    "    halves_set(s, mine, ptx_wgmma_desc_half_rows(ptx_smem_of(half_rows)));\n"
+    "    ptx_wgmma_commit();\n"
+    "    ptx_wgmma_wait(0);\n"
+    "    ptx_wgmma_pin(s, 40);\n"
+    "    for (int i = 0; i < 40; i++) halves[40 * threadIdx.x + i] = s[i];\n"
+    "}\n";
+
 static int a[M][D], b[BOX][D], p[M][BOX]; /* b: rows from ROWS on are 0 */
 static uint16_t a_bf16[M][D], b_bf16[ROWS][D], raw[BOX * D], stored[M][D];
 static uint32_t p_regs[THREADS][BOX / 4];
+static uint16_t half_rows[BOX][HALF], boxed[BOX * PANEL];
 static float scores[THREADS][BOX / 2], values[THREADS][D / 2], turned[THREADS][D / 2];
+static float crossed[THREADS][D / 2], halves[THREADS][BOX / 2];
 static const char *not_run; /* why the results are not there; NULL: they are */
 
 static uint16_t bf16_of(int small) {
@@ -136,6 +204,8 @@ static void fill(void) {
         for (int j = 0; j < D; j++) a_bf16[i][j] = bf16_of(a[i][j] = rand() % 7 - 3);
     for (int i = 0; i < ROWS; i++)
         for (int j = 0; j < D; j++) b_bf16[i][j] = bf16_of(b[i][j] = rand() % 7 - 3);
+    for (int i = 0; i < BOX; i++) /* the same columns of b, as a tensor of their own */
+        for (int j = 0; j < HALF; j++) half_rows[i][j] = bf16_of(b[i][j]);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < BOX; j++) p[i][j] = rand() % 7 - 3;
     for (int t = 0; t < THREADS; t++)
@@ -146,11 +216,13 @@ static void fill(void) {
 
 static void compile(void **cubin) {
     enum { MOST_TEXTS = 256 };
+    static char both[sizeof source + sizeof second_source];
     const char *reason, *names[MOST_TEXTS], *texts[MOST_TEXTS],
         *options[] = {"--gpu-architecture=sm_90a", "--std=c++17"};
+    snprintf(both, sizeof both, "%s%s", source, second_source);
     const sac_nvrtc *nvrtc = sac_nvrtc_get(&reason);
     sac_nvrtc_source program = {.name = "probe.cu",
-                                .text = source,
+                                .text = both,
                                 .header_names = names,
                                 .header_texts = texts,
                                 .num_options = 2,
@@ -187,21 +259,43 @@ static void download(void *data, CUdeviceptr from, size_t bytes) {
     must(driver->free(from), "free");
 }
 
+static void map_extent(sac_tensor_map *map, CUdeviceptr data, const sac_tensor_extent *extent) {
+    const sac_view view = {.data = (void *)(uintptr_t)data, .row_stride = D, .head_stride = PANEL};
+    if (sac_tensor_map_make(map, &view, extent) != SACCADE_OK) fail_msg("%s", saccade_last_error());
+}
+
 static void map_of(sac_tensor_map *map, CUdeviceptr data, int64_t rows, int32_t box_rows) {
-    sac_view view = {.data = (void *)(uintptr_t)data, .row_stride = D};
-    if (sac_tensor_map_make(map, &view, &(sac_tensor_extent){D, rows, 1, 1, box_rows, 0}) != SACCADE_OK)
-        fail_msg("%s", saccade_last_error());
+    map_extent(map, data, &(sac_tensor_extent){D, rows, 1, 1, box_rows, 0});
+}
+
+static void launch(CUmodule module, const char *name, void **params) {
+    const sac_driver *driver = sac_driver_get(NULL);
+    const int smem_bytes = (M + BOX) * D * 2 + BOX * PANEL * 2 + BOX * HALF * 2 + 1024;
+    CUfunction probe;
+    must(driver->module_function(&probe, module, name), name);
+    must(driver->function_set(probe, SAC_CU_FUNCTION_DYNAMIC_SMEM, smem_bytes), "shared memory");
+    must(driver->launch(probe, 1, 1, 1, THREADS, 1, 1, (unsigned)smem_bytes, NULL, params, NULL), "launch");
+}
+
+static void run_second(CUmodule module, CUdeviceptr da, CUdeviceptr db, CUdeviceptr dp) {
+    sac_tensor_map map_a, map_b, map_heads;
+    CUdeviceptr dr = upload(half_rows, sizeof half_rows), dc = upload(crossed, sizeof crossed),
+                dh = upload(halves, sizeof halves), dx = upload(boxed, sizeof boxed);
+    map_of(&map_a, da, M, M);
+    map_of(&map_b, db, ROWS, BOX);
+    map_extent(&map_heads, db, &(sac_tensor_extent){PANEL, ROWS / HEADS, HEADS, 1, BOX / HEADS, HEADS});
+    launch(module, "second_probe", (void *[]){&map_a, &map_b, &map_heads, &dp, &dr, &dc, &dh, &dx});
+    download(crossed, dc, sizeof crossed);
+    download(halves, dh, sizeof halves);
+    download(boxed, dx, sizeof boxed);
+    must(sac_driver_get(NULL)->free(dr), "free");
 }
 
 static void run(const void *cubin) {
     const sac_driver *driver = sac_driver_get(NULL);
-    const int smem_bytes = (M + BOX) * D * 2 + 1024 + BOX * PANEL * 2;
     CUmodule module;
-    CUfunction probe;
     sac_tensor_map map_a, map_b, map_stored;
     must(driver->module_load(&module, cubin), "module");
-    must(driver->module_function(&probe, module, "probe"), "probe");
-    must(driver->function_set(probe, SAC_CU_FUNCTION_DYNAMIC_SMEM, smem_bytes), "shared memory");
     CUdeviceptr da = upload(a_bf16, sizeof a_bf16), db = upload(b_bf16, sizeof b_bf16),
                 dp = upload(p_regs, sizeof p_regs), ds = upload(scores, sizeof scores),
                 dv = upload(values, sizeof values), dt = upload(turned, sizeof turned),
@@ -209,9 +303,8 @@ static void run(const void *cubin) {
     map_of(&map_a, da, M, M);
     map_of(&map_b, db, ROWS, BOX);
     map_of(&map_stored, dc, STORED_ROWS, M);
-    must(driver->launch(probe, 1, 1, 1, THREADS, 1, 1, (unsigned)smem_bytes, NULL,
-                        (void *[]){&map_a, &map_b, &map_stored, &dp, &ds, &dv, &dt, &dr}, NULL),
-         "launch");
+    launch(module, "probe", (void *[]){&map_a, &map_b, &map_stored, &dp, &ds, &dv, &dt, &dr});
+    run_second(module, da, db, dp);
     download(scores, ds, sizeof scores);
     download(values, dv, sizeof values);
     download(turned, dt, sizeof turned);
@@ -233,6 +326,9 @@ static int set_up(void **state) {
     memset(turned, 0xff, sizeof turned);
     memset(raw, 0xff, sizeof raw);
     memset(stored, 0xff, sizeof stored);
+    memset(crossed, 0xff, sizeof crossed);
+    memset(halves, 0xff, sizeof halves);
+    memset(boxed, 0xff, sizeof boxed);
     fill();
     compile(&cubin);
     if (saccade_context_create(&ctx, NULL) != SACCADE_OK) return 1;
@@ -315,6 +411,44 @@ static void staged_rows_are_copied_and_those_outside_left_out(void **state) {
         }
 }
 
+static void both_operands_may_be_mn_major(void **state) {
+    (void)state;
+    skip_unless_run();
+    for (int t = 0; t < THREADS; t++)
+        for (int i = 0; i < D / 2; i++) {
+            int row = row_of(t, i), column = column_of(t, i), sum = 0;
+            for (int k = 0; k < M; k++) sum += a[k][row] * b[k][column];
+            if (crossed[t][i] != (float)sum)
+                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)crossed[t][i], sum);
+        }
+}
+
+static void half_rows_are_read_twice(void **state) {
+    (void)state;
+    skip_unless_run();
+    for (int t = 0; t < THREADS; t++)
+        for (int i = 0; i < BOX / 2; i++) {
+            int row = row_of(t, i), column = column_of(t, i), sum = 0;
+            for (int k = 0; k < 2 * HALF; k++) sum += p[row][k] * b[column][k % HALF];
+            if (halves[t][i] != (float)sum)
+                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)halves[t][i], sum);
+        }
+}
+
+/* Row i of the box is row i / HEADS of head i % HEADS. */
+static void heads_may_share_a_box(void **state) {
+    (void)state;
+    skip_unless_run();
+    for (int i = 0; i < BOX; i++)
+        for (int column = 0; column < PANEL; column++) {
+            const int at = i * PANEL + (column / 8 ^ (i & 7)) * 8 + column % 8;
+            const int row = i / HEADS, of_row = i % HEADS * PANEL + column;
+            const uint16_t expected = row < ROWS / HEADS ? bf16_of(b[row][of_row]) : 0;
+            if (boxed[at] != expected)
+                fail_msg("(%d, %d) is %04x, expected %04x", i, column, boxed[at], expected);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(boxes_arrive_swizzled_with_zeros_outside),
@@ -322,6 +456,9 @@ int main(void) {
         cmocka_unit_test(registers_times_mn_major_give_p_times_b),
         cmocka_unit_test(transposed_stores_times_mn_major_give_p_transposed_times_b),
         cmocka_unit_test(staged_rows_are_copied_and_those_outside_left_out),
+        cmocka_unit_test(both_operands_may_be_mn_major),
+        cmocka_unit_test(half_rows_are_read_twice),
+        cmocka_unit_test(heads_may_share_a_box),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
