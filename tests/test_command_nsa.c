@@ -1,5 +1,6 @@
 /* test_command_nsa.c - `saccade nsa`: what it computes, saves, prints, draws and refuses. */
 #include <math.h>
+#include <saccade/nsa.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,9 @@
 
 #define SAMPLE SACCADE_TEST_DATA "/sample.safetensors"
 
-/* In the folder: dense.safetensors with weights and w_gate, packed.safetensors with gates. */
-enum { B = 2, N = 40, H = 4, HKV = 2, D = 16, T = B * N };
+/* In the folder: dense.safetensors with weights and w_gate, packed.safetensors with gates; long.safetensors, whose
+ * compressed keys are more than a block of them. */
+enum { B = 2, N = 40, H = 4, HKV = 2, D = 16, T = B * N, LONG = 300 };
 
 static void fill(float *values, size_t count, uint64_t seed) {
     test_random random = {seed};
@@ -26,12 +28,12 @@ static bool write_inputs(const char *name, const safetensors_entry *entries, siz
 
 static int make_inputs(void **state) {
     (void)state;
-    static float q[T * H * D], k[T * HKV * D], v[T * HKV * D], w[HKV * D * D], w_gate[H * 3 * D],
+    static float q[LONG * H * D], k[LONG * HKV * D], v[LONG * HKV * D], w[HKV * D * D], w_gate[H * 3 * D],
         gates[T * H * 3], sink[H];
     static int32_t cu[] = {0, 17, 17, T}, other[] = {0, 16, 17, T};
-    fill(q, T * H * D, 1);
-    fill(k, T * HKV * D, 2);
-    fill(v, T * HKV * D, 3);
+    fill(q, LONG * H * D, 1);
+    fill(k, LONG * HKV * D, 2);
+    fill(v, LONG * HKV * D, 3);
     fill(w, HKV * D * D, 4);
     fill(w_gate, H * 3 * D, 5);
     fill(gates, T * H * 3, 6);
@@ -48,8 +50,12 @@ static int make_inputs(void **state) {
                                   {"cu_seqlens_q", SACCADE_TENSOR(cu, SACCADE_I32, 4)},
                                   {"cu_seqlens_k", SACCADE_TENSOR(cu, SACCADE_I32, 4)},
                                   {"gates", SACCADE_TENSOR(gates, SACCADE_F32, T, H, 3)}};
+    const safetensors_entry longer[] = {{"q", SACCADE_TENSOR(q, SACCADE_F32, 1, LONG, H, D)},
+                                        {"k", SACCADE_TENSOR(k, SACCADE_F32, 1, LONG, HKV, D)},
+                                        {"v", SACCADE_TENSOR(v, SACCADE_F32, 1, LONG, HKV, D)}};
     bool good = make_folder() && write_inputs("dense.safetensors", dense, 6) &&
-                write_inputs("sink.safetensors", dense, 7) && write_inputs("packed.safetensors", packed, 6);
+                write_inputs("long.safetensors", longer, 3) && write_inputs("sink.safetensors", dense, 7) &&
+                write_inputs("packed.safetensors", packed, 6);
     packed[4].tensor = SACCADE_TENSOR(other, SACCADE_I32, 4);
     return good && write_inputs("differ.safetensors", packed, 6) ? 0 : -1;
 }
@@ -123,6 +129,69 @@ static void options_reach_the_selection(void **state) {
     assert_true(element(complete, "lse_cmp", 2) == -INFINITY && isfinite(element(complete, "lse_cmp", 3)));
     safetensors_close(started);
     safetensors_close(complete);
+}
+
+#define BASE_OPTIONS " --threads 1 --block 1 --top-k 4 --window 6 --query-tile 16 "
+
+/* out of the library, called with these params, or where they are 0 those of BASE_OPTIONS. */
+static void out_of_call(saccade_nsa_params p, float *out) {
+    p.block = p.block ? p.block : 1;
+    p.top_k = p.top_k ? p.top_k : 4;
+    p.window = p.window ? p.window : 6;
+    p.query_tile = p.query_tile ? p.query_tile : 16;
+    saccade_context *ctx;
+    safetensors_file *in = opened("long.safetensors");
+    assert_int_equal(saccade_context_create(&ctx, &(saccade_context_params){.num_threads = 1}), SACCADE_OK);
+    const saccade_nsa_tensors t = {
+        .q = safetensors_find(in, "q"), .k = safetensors_find(in, "k"), .v = safetensors_find(in, "v")};
+    if (saccade_nsa_forward(ctx, &t, SACCADE_TENSOR(out, SACCADE_F32, 1, LONG, H, D), &p) != SACCADE_OK)
+        fail_msg("%s", saccade_last_error());
+    saccade_context_destroy(ctx);
+    safetensors_close(in);
+}
+
+static void out_of_command(const char *options, float *out) {
+    char arguments[256];
+    snprintf(arguments, sizeof arguments, "nsa long.safetensors -o long.out.safetensors" BASE_OPTIONS "%s",
+             options);
+    succeeds(arguments);
+    safetensors_file *file = opened("long.out.safetensors");
+    memcpy(out, safetensors_find(file, "out")->data, LONG * H * D * sizeof *out);
+    safetensors_close(file);
+}
+
+/* The last of two equal options counts, so each of these changes one parameter. */
+static void an_option_is_the_parameter_of_its_name(void **state) {
+    (void)state;
+    static const struct {
+        const char *option;
+        saccade_nsa_params params;
+    } cases[] = {
+        {"--block 2", {.block = 2}},
+        {"--top-k 7", {.top_k = 7}},
+        {"--window 9", {.window = 9}},
+        {"--query-tile 5", {.query_tile = 5}},
+        {"--scale 0.6", {.has_scale = true, .scale = 0.6f}},
+        {"--initial-blocks 2", {.initial_blocks = 2}},
+        {"--local-blocks 3", {.local_blocks = 3}},
+        {"--selection-score probabilities", {.score = SACCADE_NSA_PROBABILITIES}},
+        {"--select-per group", {.select_per = SACCADE_NSA_PER_GROUP}},
+        {"--block 4 --visibility started", {.block = 4, .visibility = SACCADE_NSA_STARTED}},
+        {"--compressed-top-k 1", {.compressed_top_k = 1}},
+    };
+    static float base[LONG * H * D], found[LONG * H * D], expected[LONG * H * D];
+    out_of_command("", base);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        out_of_command(cases[i].option, found);
+        out_of_call(cases[i].params, expected);
+        if (memcmp(found, expected, sizeof found) != 0) fail_msg("%s is another parameter", cases[i].option);
+        if (memcmp(found, base, sizeof found) == 0) fail_msg("%s changes nothing", cases[i].option);
+    }
+    static const char *const no_change[] = {"--deterministic", "--backend cpu"};
+    for (size_t i = 0; i < sizeof no_change / sizeof *no_change; i++) {
+        out_of_command(no_change[i], found);
+        if (memcmp(found, base, sizeof found) != 0) fail_msg("%s changes out", no_change[i]);
+    }
 }
 
 /* The fields of the line that begins with this name. */
@@ -218,6 +287,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(out_gets_what_is_asked_for),
         cmocka_unit_test(a_window_over_everything_and_every_block_is_dense_attention),
+        cmocka_unit_test(an_option_is_the_parameter_of_its_name),
         cmocka_unit_test(options_reach_the_selection),
         cmocka_unit_test(stats_say_what_the_selection_keeps),
         cmocka_unit_test(what_is_kept_is_drawn),
