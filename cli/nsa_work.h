@@ -29,8 +29,7 @@ typedef enum nsa_result {
 const char *nsa_result_name(nsa_result result);
 
 typedef struct nsa_work {
-    workload
-        dense; /* the same q, k, v, causal: the file, the context, dout, and what --stats compares with */
+    workload dense; /* the same q, k, v, causal; the file, the context, dout; --stats compares with it */
     saccade_nsa_params params;
     const DLTensor *w_k, *w_v, *w_gate, *gates;
     DLTensor *result[NSA_NUM_RESULTS]; /* NULL: not wanted */

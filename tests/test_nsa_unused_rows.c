@@ -10,25 +10,10 @@
 
 enum { UNUSED = 29 }; /* rows; more than a block and a tile */
 
-static bool has_rows(nsa_operand operand) {
-    switch (operand) {
-    case NSA_Q:
-    case NSA_K:
-    case NSA_V:
-    case NSA_GATES:
-    case NSA_DOUT:
-    case NSA_OUT:
-    case NSA_OUT_CMP:
-    case NSA_OUT_SLC:
-    case NSA_OUT_WIN:
-    case NSA_DQ:
-    case NSA_DK:
-    case NSA_DV:
-    case NSA_DGATES:
-        return true;
-    default:
-        return false;
-    }
+/* Packed, what has rows of tokens has three dimensions, and nothing else so long a one. */
+static bool has_rows(const nsa_problem *p, nsa_operand operand) {
+    const test_shape shape = nsa_problem_shape(p, operand);
+    return shape.ndim == 3 && shape.extent[0] == p->rows;
 }
 
 static bool is_lse(nsa_operand operand) { return operand >= NSA_LSE_CMP && operand <= NSA_LSE_WIN; }
@@ -54,7 +39,7 @@ static void run(const nsa_problem *p, nsa_results *r) {
         nsa_workspace_free(p->c.name, s->params.workspace, bytes);
     }
     for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++)
-        if (has_rows(operand) || is_lse(operand) || is_weight_grad(operand))
+        if (has_rows(p, operand) || is_lse(operand) || is_weight_grad(operand))
             test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
     nsa_session_free(s);
 }
@@ -66,7 +51,7 @@ static void cut_last_sequence(nsa_problem *p) {
     p->len[last] -= UNUSED;
     p->values[NSA_CU_SEQLENS][p->c.batch] = (double)used;
     for (nsa_operand operand = 0; operand < NSA_NUM_INPUTS; operand++) {
-        const int64_t size = has_rows(operand) ? row_size(p, operand) : 0;
+        const int64_t size = has_rows(p, operand) ? row_size(p, operand) : 0;
         for (int64_t e = used * size; e < p->rows * size; e++) p->values[operand][e] = NAN;
     }
 }
@@ -100,7 +85,7 @@ static void compare(const nsa_problem *p, const nsa_problem *alone, nsa_operand 
             else
                 expect_unused(p, operand, e, got[e], -INFINITY);
         }
-    } else if (has_rows(operand)) {
+    } else if (has_rows(p, operand)) {
         for (int64_t e = 0; e < used * size; e++) expect_near(p, operand, e, got[e], want[e]);
         for (int64_t e = used * size; e < p->rows * size; e++) expect_unused(p, operand, e, got[e], 0);
     }

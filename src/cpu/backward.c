@@ -21,11 +21,11 @@ typedef struct backward_work {
     sac_cpu_plan plan;
     int32_t shares;
     int together; /* tiles in a call of `backward` */
-    int64_t units,
-        strands;    /* units u with the same u % strands run one after the other and share aux gradients */
-    float *dk, *dv; /* (shares, num_kv_heads, total_k, padded head_dim); (.., head_dim_v) */
-    float *dsink;   /* (units, group): of the unit's own query heads */
-    float *aux;     /* (strands, aux_size) */
+    int64_t units;
+    int64_t strands; /* units that are the same modulo it run one after the other and share aux gradients */
+    float *dk, *dv;  /* (shares, num_kv_heads, total_k, padded head_dim); (.., head_dim_v) */
+    float *dsink;    /* (units, group): of the unit's own query heads */
+    float *aux;      /* (strands, aux_size) */
     size_t aux_size;
     char *scratch;
     size_t scratch_bytes;

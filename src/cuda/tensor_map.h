@@ -9,9 +9,8 @@
 /* What a map needs to know beside the view: extents, and the rows of one box (64 columns wide). */
 typedef struct sac_tensor_extent {
     int64_t columns, rows, heads, batch;
-    int32_t box_rows; /* at most 256 */
-    int32_t
-        box_heads; /* 0: one. Otherwise neighbouring heads lie beside each other in the box, of each row */
+    int32_t box_rows;  /* at most 256 */
+    int32_t box_heads; /* 0: one. Else so many neighbours lie beside each other in the box, of each row */
 } sac_tensor_extent;
 
 /* (column, row, head, batch) coordinates, or with box_heads (column, head, row, batch), over 16-bit elements, 128-byte

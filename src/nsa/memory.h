@@ -8,12 +8,11 @@
 typedef struct sac_nsa_memory {
     sac_nsa_job job; /* the call's args, with nothing left without data */
     int32_t *cu_cmp, *cu_tiles;
-    void *scratch;                     /* of the stages, one after the other */
-    void *lists[SAC_NSA_NUM_BRANCHES]; /* of a sparse one; backward: all the same, like the next */
-    sac_view branch_out
-        [SAC_NSA_NUM_BRANCHES]; /* the call's; else, backward, the same one branch after the other */
-    int32_t queries_at_once;    /* of each sequence; so many rows branch_out has that is not the call's */
-    sac_view branch_dout;       /* likewise */
+    void *scratch;                             /* of the stages, one after the other */
+    void *lists[SAC_NSA_NUM_BRANCHES];         /* of a sparse one; backward: all the same, like the next */
+    sac_view branch_out[SAC_NSA_NUM_BRANCHES]; /* the call's; else, backward, one for all in turn */
+    int32_t queries_at_once; /* of each sequence; so many rows branch_out has that is not the call's */
+    sac_view branch_dout;    /* likewise */
     sac_nsa_gate_values dgates;
     sac_nsa_query_grads queries;
     sac_nsa_key_grads keys, values;

@@ -23,18 +23,16 @@ typedef struct sac_nsa_indices {
 
 typedef struct sac_nsa_args {
     sac_view q, k, v;
-    sac_view k_cmp, v_cmp; /* (B, Nc, Hkv, D or Dv), or packed (Tc, Hkv, ...) */
-    const void *w_k, *w_v; /* (Hkv, D, D), (Hkv, Dv, Dv), contiguous; or NULL */
-    const void *w_gate;    /* (H, 3, D), contiguous; or NULL */
-    sac_view gates;        /* (B, N, H, 3); data NULL: w_gate, or 1/3 each */
-    sac_row_view
-        lse_cmp; /* the compressed branch's, where scoring may read it (sac_nsa_lse_serves); else no data */
+    sac_view k_cmp, v_cmp;   /* (B, Nc, Hkv, D or Dv), or packed (Tc, Hkv, ...) */
+    const void *w_k, *w_v;   /* (Hkv, D, D), (Hkv, Dv, Dv), contiguous; or NULL */
+    const void *w_gate;      /* (H, 3, D), contiguous; or NULL */
+    sac_view gates;          /* (B, N, H, 3); data NULL: w_gate, or 1/3 each */
+    sac_row_view lse_cmp;    /* the compressed branch's, for scoring where sac_nsa_lse_serves; else no data */
     sac_nsa_indices indices; /* blocks of tokens that the selected branch visits */
-    sac_nsa_indices
-        compressed_indices;  /* blocks of compressed keys; top_k 0: the compressed branch visits all */
-    sac_lengths len;         /* of q, k and v alike */
-    const int32_t *cu_cmp;   /* (B + 1) packed, else NULL */
-    const int32_t *cu_tiles; /* (B + 1) packed, else NULL */
+    sac_nsa_indices compressed_indices; /* blocks of compressed keys; top_k 0: that branch visits all */
+    sac_lengths len;                    /* of q, k and v alike */
+    const int32_t *cu_cmp;              /* (B + 1) packed, else NULL */
+    const int32_t *cu_tiles;            /* (B + 1) packed, else NULL */
     int32_t dtype, batch, num_heads, num_kv_heads, group, head_dim, head_dim_v;
     int32_t block, window, query_tile;
     int32_t score; /* sac_nsa_score */
@@ -42,9 +40,9 @@ typedef struct sac_nsa_args {
     int32_t started; /* a compressed key is visible once its first token is, not its last */
     int32_t initial_blocks, local_blocks;
     int32_t max_cmp, max_tiles; /* of the longest sequence */
-    int64_t rows, cmp_rows,
-        tiles; /* q, k and v, k_cmp and v_cmp, and a list of indices have this many, through all
-                                    * batch entries and with those that no sequence uses */
+    /* Of q, k and v, of k_cmp and v_cmp, and of a list of indices: through all batch entries, and with those that no
+     * sequence uses. */
+    int64_t rows, cmp_rows, tiles;
     float scale;
 } sac_nsa_args;
 

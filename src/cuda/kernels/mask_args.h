@@ -49,16 +49,15 @@ typedef struct sac_mask_args {
     int64_t *row_offsets, *col_offsets; /* as in sac_block_list, but not const */
     int32_t *row_entries, *col_entries; /* (capacity) */
     uint32_t *row_bits, *col_bits;      /* (capacity), beside the entries; or NULL: no bits */
-    uint32_t
-        *seen; /* (heads, row groups, columns): bit r of group g: row 32 g + r lists the column; NULL: nobody
-                     * wants the lists by column */
-    int32_t *before; /* likewise: how many rows of earlier groups do */
+    /* (heads, row groups, columns): bit r of group g: row 32 g + r lists the column; and how many rows of earlier
+     * groups do. NULL: nobody wants the lists by column. */
+    uint32_t *seen;
+    int32_t *before;
     uint32_t *kinds; /* (heads * rows, columns / 16): two bits a block; SAC_MASK_KINDS */
     int32_t *values; /* what the mask_mod reads */
     int64_t capacity;
-    const int32_t *tensor; /* cu_seqlens, lengths (NULL: none) or indices */
-    int64_t batch_stride, head_stride,
-        row_stride;             /* of indices; SAC_MASK_CHOSEN: a row of them is a tile's */
+    const int32_t *tensor;                         /* cu_seqlens, lengths (NULL: none) or indices */
+    int64_t batch_stride, head_stride, row_stride; /* of indices; SAC_MASK_CHOSEN: a row is a tile's */
     const int32_t *cu_tiles;    /* (B + 1) where each sequence's tiles start, or NULL: all have */
     int32_t tiles, tiles_a_row; /* so many; at most 32 a row */
     int32_t tensor_size;        /* documents, or top_k */

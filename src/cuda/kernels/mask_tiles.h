@@ -5,9 +5,9 @@
 #include "shared/attention_args.h"
 
 typedef struct sac_mask_tiles {
-    uint8_t *
-        kinds; /* (batch, q_tiles, kv_tiles): sac_tile_kind; a tile is FULL where no pair that the band lets through is
-                       hidden, and the first begins where the band does */
+    /* (batch, q_tiles, kv_tiles): sac_tile_kind. A tile is FULL where no pair that the band lets through is hidden, and
+     * the first of a row begins where the band does. */
+    uint8_t *kinds;
     int32_t q_tile, kv_tile, q_tiles, kv_tiles;
 } sac_mask_tiles;
 

@@ -16,10 +16,10 @@ typedef struct sac_nsa_select_plan {
 typedef struct sac_nsa_select_args {
     sac_nsa_args nsa;
     sac_nsa_select_plan plan;
-    float *
-        means; /* (lists of all batch entries, tiles, D): each tile's mean query, summed over the list's heads */
-    float *lse;    /* (lists of all batch entries, tiles, rows_a_tile): where rows come in several turns */
-    float *scores; /* (.., max_cmp), tiles as in means; NULL: nobody asks for them */
+    /* Of the lists of all batch entries, one behind the other: */
+    float *means;  /* (tiles, D): each tile's mean query, summed over the list's heads */
+    float *lse;    /* (tiles, rows_a_tile): where rows come in several turns */
+    float *scores; /* (tiles, max_cmp); NULL: nobody asks for them */
 } sac_nsa_select_args;
 
 /* In shared memory, of each query tile of a CTA; beside it the places of its best blocks. */

@@ -7,10 +7,9 @@
 #include "shared/types.h"
 
 typedef struct sac_tail_split {
-    int32_t tiles,
-        parts; /* the last so many tiles, each in so many parts of about equal length; 0: none is cut */
-    uint32_t *arrived; /* (tiles, consumers): parts that are done; 0 at first */
-    float *partial;    /* (tiles, consumers, parts, values of a thread, 128) */
+    int32_t tiles, parts; /* the last so many, each in so many of about equal length; tiles 0: none is cut */
+    uint32_t *arrived;    /* (tiles, consumers): parts that are done; 0 at first */
+    float *partial;       /* (tiles, consumers, parts, values of a thread, 128) */
 } sac_tail_split;
 
 #endif
