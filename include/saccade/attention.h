@@ -105,8 +105,9 @@ SACCADE_API saccade_status saccade_attention_backward(saccade_context *ctx, cons
                                                       const saccade_attention_grads *grads,
                                                       const saccade_attention_params *params);
 
-/* Bytes of workspace that the same call needs. grads NULL: the forward. Data pointers of tensors are not looked at, but
- * those that modifiers read; so max_seqlen, or else the number of tokens, stands for the longest packed sequence.
+/* Bytes of workspace that the same call needs. grads NULL: the forward. Tensors may be without data (then taken for
+ * aligned to 16 bytes), but those that modifiers read; so max_seqlen, or else the number of tokens, stands for the
+ * longest packed sequence.
  * Errors: INVALID_ARGUMENT, UNSUPPORTED. */
 SACCADE_API saccade_status saccade_attention_workspace(saccade_context *ctx, const DLTensor *q,
                                                        const DLTensor *k, const DLTensor *v,

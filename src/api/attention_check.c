@@ -318,7 +318,7 @@ static saccade_status check_grads(const sac_attention_inputs *in, sac_attention_
     args->dq = sac_view_of(g->dq);
     args->dk = sac_view_of(g->dk);
     args->dv = sac_view_of(g->dv);
-    args->dsink = sac_tensor_data(g->dsink);
+    args->dsink = sac_tensor_place(g->dsink, in->shapes_only);
     return SACCADE_OK;
 }
 
@@ -393,7 +393,7 @@ static saccade_status check_daux(const sac_attention_inputs *in, sac_attention_c
                                 .without_data = in->shapes_only};
         for (int d = 0; d < aux->ndim; d++) spec.extent[d] = aux->shape[d];
         SAC_TRY(sac_tensor_check(daux, &spec));
-        call->args.score_aux.tensor[i].grad = sac_tensor_data(daux);
+        call->args.score_aux.tensor[i].grad = sac_tensor_place(daux, in->shapes_only);
     }
     return SACCADE_OK;
 }

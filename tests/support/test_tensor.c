@@ -101,11 +101,15 @@ void test_tensor_free(test_tensor *t) {
 
 DLTensor *test_tensor_or_null(test_tensor *t) { return t->memory ? &t->tensor : NULL; }
 
-DLTensor *test_tensor_without_data(DLTensor *to, const DLTensor *tensor) {
-    if (!tensor) return NULL;
-    *to = *tensor;
-    to->data = NULL;
-    return to;
+void test_tensors_take_data(test_tensor *tensors, int count, void **data) {
+    for (int i = 0; i < count; i++) {
+        data[i] = tensors[i].tensor.data;
+        tensors[i].tensor.data = NULL;
+    }
+}
+
+void test_tensors_give_data(test_tensor *tensors, int count, void *const *data) {
+    for (int i = 0; i < count; i++) tensors[i].tensor.data = data[i];
 }
 
 static int64_t count_of(const test_tensor *t) {

@@ -51,8 +51,10 @@ void test_tensor_free(test_tensor *t);
 /* NULL where there is no tensor: as parameters take it. */
 DLTensor *test_tensor_or_null(test_tensor *t);
 
-/* The tensor as it is known before there is memory for it, in *to; NULL where there is none. */
-DLTensor *test_tensor_without_data(DLTensor *to, const DLTensor *tensor);
+/* Takes the data pointers of tensors away, so that they are what is known before there is memory for them; and gives
+ * them back. */
+void test_tensors_take_data(test_tensor *tensors, int count, void **data);
+void test_tensors_give_data(test_tensor *tensors, int count, void *const *data);
 
 /* Elements in row-major order, rounded to the dtype. */
 void test_tensor_write(test_tensor *t, const double *values);
