@@ -188,9 +188,9 @@ static void both_passes(void *f) {
 static void graph_replay_gives_the_same_bits(void **state) {
     fixture *f = *state;
     skip_without_gpu(f);
-    void *workspace = give_workspace(f);
     size_t size;
     f->params.deterministic = true;
+    void *workspace = give_workspace(f);
     both_passes(f);
     char *expected = all_results(f, &size);
     test_graph *graph = test_graph_capture(f->ctx, both_passes, f);
