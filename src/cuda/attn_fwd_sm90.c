@@ -19,14 +19,14 @@ typedef struct tile_row {
     int32_t head_dim, head_dim_v;
     int32_t consumers; /* warpgroups of 64 query rows */
     int32_t kv_tile;
-    int32_t q_slots; /* of 64 rows of q; with one more than consumers out leaves from them: D 64 gains */
+    int32_t q_slots; /* of 64 rows of q, as many for each consumer */
     int32_t kv_stages;
     int32_t p_buffers; /* 2: exponentials run beside the product with the values of the tile before */
     int32_t producer_regs, consumer_regs;
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 64, 3, 128, 4, 4, 1, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
+    {64, 64, 3, 128, 3, 4, 1, 32, 160},  /* registers: scores, probabilities and out are 128 of 160 */
     {96, 96, 3, 96, 3, 3, 1, 56, 152},   /* registers: 112 keys are slower */
     {128, 128, 3, 80, 3, 4, 1, 56, 152}, /* registers: 96 keys spill */
     {192, 128, 3, 80, 3, 3, 1, 56, 152}, /* registers */
@@ -95,18 +95,11 @@ static const tile_row *choose_tile(const sac_attention_call *call) {
     return t;
 }
 
-/* As the kernel defines COPIES_OUT. */
-static bool copies_out(const tile_row *t, const sac_attention_args *args) {
-    return t->q_slots > t->consumers && !args->blocks.by_query.bits;
-}
-
-/* Slots of q for 64 rows each, which hold rows of out as well where out is copied from there; stages of k and v; and
- * 1 KiB for barriers and records. */
+/* Slots of q for 64 rows each, stages of k and v, and 1 KiB for barriers and records. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
     const int32_t columns = sac_ceil_div(args->head_dim, 64) * 64,
                   columns_v = sac_ceil_div(args->head_dim_v, 64) * 64;
-    const int32_t slot = copies_out(t, args) ? sac_max(columns, columns_v) : columns;
-    return 2 * (t->q_slots * 64 * slot + t->kv_stages * t->kv_tile * (columns + columns_v)) + 1024;
+    return 2 * (t->q_slots * 64 * columns + t->kv_stages * t->kv_tile * (columns + columns_v)) + 1024;
 }
 
 saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
@@ -145,11 +138,7 @@ static saccade_status make_maps(sac_attn_fwd_sm90_params *params, const sac_atte
         sac_sm90_extent(args, &args->len_k, call->total_k, args->head_dim_v, args->num_kv_heads, t->kv_tile);
     saccade_status status = sac_tensor_map_make(&params->q, &args->q, &q);
     if (status == SACCADE_OK) status = sac_tensor_map_make(&params->k, &args->k, &k);
-    if (status == SACCADE_OK) status = sac_tensor_map_make(&params->v, &args->v, &v);
-    const sac_tensor_extent out = sac_sm90_q_extent(args, call->total_q, args->head_dim_v);
-    if (status == SACCADE_OK && copies_out(t, args))
-        status = sac_tensor_map_make(&params->out, &args->out, &out);
-    return status;
+    return status == SACCADE_OK ? sac_tensor_map_make(&params->v, &args->v, &v) : status;
 }
 
 /* Tiles of equal length leave the last round of CTAs partly idle, and few tiles of any length most of them. Cutting

@@ -13,7 +13,7 @@
 #define SAC_PARTIAL_VALUES(head_dim_v) ((head_dim_v) / 2 + 4)
 
 typedef struct sac_attn_fwd_sm90_params {
-    sac_tensor_map q, k, v, out; /* boxes: 64 columns x 64, of k and v KV_TILE, rows */
+    sac_tensor_map q, k, v; /* boxes: 64 columns x 64, of k and v KV_TILE, rows */
     sac_attention_args args;
     sac_tile_order order;
     sac_tail_split tail;  /* cut by keys; arrived is cleared with the counter of tiles */

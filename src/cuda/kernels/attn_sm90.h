@@ -83,14 +83,6 @@ SAC_FN void load_tile(uint8_t *to, const sac_tensor_map *map, uint64_t *full, in
         ptx_tma_load(to + p * rows * ROW_BYTES, map, full, p * 64, row, head, batch);
 }
 
-/* Stores one, on its way when this returns. */
-SAC_FN void store_tile(const sac_tensor_map *map, const uint8_t *from, int rows, int panels, int32_t row,
-                       int32_t head, int32_t batch) {
-    for (int p = 0; p < panels; p++)
-        ptx_tma_store(map, from + p * rows * ROW_BYTES, p * 64, row, head, batch);
-    ptx_tma_store_commit();
-}
-
 /* Where 16 bytes of a row lie: the copy engine swaps them within their 128. */
 SAC_FN const uint8_t *chunk_of(const uint8_t *tile, int rows, int row, int chunk) {
     return tile + (chunk / 8 * rows + row) * ROW_BYTES + ((chunk ^ row) % 8) * 16;

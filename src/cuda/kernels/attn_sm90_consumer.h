@@ -33,10 +33,8 @@ SAC_FN void pass_tile(consumer *c) {
     ring_next(&c->v, V_STAGES);
 }
 
-/* The slot of q is free, unless out is to go there. */
-SAC_FN void q_read(const consumer *c) {
-    if (!COPIES_OUT) release(&c->smem->q_empty[c->q_ring.stage]);
-}
+/* The slot of q is free. */
+SAC_FN void q_read(const consumer *c) { release(&c->smem->q_empty[c->q_ring.stage]); }
 
 /* Query tiles, until a record says that none is left. */
 SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
@@ -66,8 +64,7 @@ SAC_FN void consume(const kernel_params *params, smem_layout *smem) {
     }
 }
 
-/* The first warpgroup has few registers: one thread produces, and forward another stores and two warps look through
- * values. */
+/* The first warpgroup has few registers: one thread produces, and forward two warps look through values. */
 SAC_FN void run_cta(const kernel_params *params) {
     extern __shared__ __align__(1024) uint8_t dynamic_smem[];
     smem_layout *smem = (smem_layout *)dynamic_smem;
@@ -77,9 +74,6 @@ SAC_FN void run_cta(const kernel_params *params) {
         ptx_give_registers(PRODUCER_REGS);
         if (threadIdx.x == 0) produce(params, smem);
         if (threadIdx.x / 32 == 1) open_counter(params);
-#if COPIES_OUT
-        if (threadIdx.x == 32) copy_out(params, smem);
-#endif
 #if !BACKWARD
         if (threadIdx.x / 32 == 2 || threadIdx.x / 32 == 3) inspect_values(smem, threadIdx.x / 32 - 2);
 #endif

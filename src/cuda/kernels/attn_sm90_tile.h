@@ -19,12 +19,6 @@
 #define K_BYTES (KV_TILE * PANELS * ROW_BYTES)
 #define V_BYTES (KV_TILE * PANELS_V * ROW_BYTES)
 
-/* Rows of q lie in a ring of slots, one for each warpgroup of each query tile in turn. Forward, where there is a slot
- * more than warpgroups, out leaves from the slot that q lay in (attn_fwd_sm90_store.h), and the next tile's first q
- * has come. */
-#define COPIES_OUT (!BACKWARD && !PACK && Q_SLOTS > CONSUMERS)
-#define Q_SLOT_BYTES (COPIES_OUT && PANELS_V > PANELS ? 64 * PANELS_V * ROW_BYTES : Q_BYTES)
-
 /* What the producer tells the consumers about a query tile and about a key tile. */
 typedef struct __align__(16) q_record {
     int32_t batch, head;     /* batch -1: no more work; head: the first, with PACK */
@@ -57,17 +51,13 @@ enum { V_PASS, V_INSPECT, V_END }; /* forward: what attn_fwd_sm90_unfinite.h doe
 #define Q_RECORDS ((Q_SLOTS + CONSUMERS - 1) / CONSUMERS + 2)
 
 typedef struct smem_layout {
-    uint8_t q[Q_SLOTS][Q_SLOT_BYTES];
+    uint8_t q[Q_SLOTS][Q_BYTES]; /* a ring: of each query tile, the rows of each warpgroup in turn */
 #if BACKWARD
     uint8_t dout[Q_SLOTS][DOUT_BYTES];
 #endif
     uint8_t k[K_STAGES][K_BYTES];
     uint8_t v[V_STAGES][V_BYTES];
     uint64_t q_full[Q_SLOTS], q_empty[Q_SLOTS];
-#if COPIES_OUT
-    uint64_t out_full[Q_SLOTS]; /* q is read, and out may lie in its place */
-    int32_t out_staged[Q_SLOTS];
-#endif
     uint64_t k_full[K_STAGES], k_empty[K_STAGES];
     uint64_t v_full[V_STAGES], v_empty[V_STAGES];
 #if !BACKWARD
@@ -79,8 +69,8 @@ typedef struct smem_layout {
     kv_record kv_tile[K_STAGES];
     uint32_t parts_done[CONSUMERS];
 } smem_layout;
-static_assert(sizeof(smem_layout) <= 1024 + Q_SLOTS * (Q_SLOT_BYTES + BACKWARD * DOUT_BYTES) +
-                                         K_STAGES * K_BYTES + V_STAGES * V_BYTES,
+static_assert(sizeof(smem_layout) <= 1024 + Q_SLOTS * (Q_BYTES + BACKWARD * DOUT_BYTES) + K_STAGES * K_BYTES +
+                                         V_STAGES * V_BYTES,
               "hosts leave 1 KiB beside the tiles");
 
 SAC_FN q_record *record_after(smem_layout *smem, q_record *q) {
@@ -91,10 +81,7 @@ SAC_FN void init_barriers(smem_layout *smem) {
     const uint32_t warps = 4 * CONSUMERS; /* each arrives once it has read */
     for (int i = 0; i < Q_SLOTS; i++) {
         ptx_mbarrier_init(&smem->q_full[i], 1);
-        ptx_mbarrier_init(&smem->q_empty[i], COPIES_OUT ? 1 : 4);
-#if COPIES_OUT
-        ptx_mbarrier_init(&smem->out_full[i], 4);
-#endif
+        ptx_mbarrier_init(&smem->q_empty[i], 4);
     }
     for (int i = 0; i < K_STAGES; i++) {
         ptx_mbarrier_init(&smem->k_full[i], 1);
