@@ -54,6 +54,42 @@ static void fp16_and_unequal_head_dims(void **state) {
     nsa_verify(&c, SAC_F16, true);
 }
 
+/* A GPU fills tiles of 64 rows with the queries and heads that share a choice, and gathers them in groups of 8: few of
+ * these make whole ones. */
+static void groups_and_tiles_that_divide_nothing(void **state) {
+    (void)state;
+#define GROUP(heads, tile, dim, ...)                                                                         \
+    {                                                                                                        \
+        .name = "group of " #heads ", tiles of " #tile ", head_dim " #dim ", " #__VA_ARGS__,                 \
+        .num_heads = 2 * (heads), .num_kv_heads = 2, .head_dim = dim, .query_tile = tile,                    \
+        .select_per = SACCADE_NSA_PER_GROUP, .gate = NSA_GATE_TENSOR, __VA_ARGS__                            \
+    }
+    const nsa_case cases[] = {
+        GROUP(3, 1, 64, .seed = 1),
+        GROUP(5, 1, 128, .seed = 2),
+        GROUP(6, 1, 64, .head_dim_v = 128),
+        GROUP(7, 1, 96, .seed = 4),
+        GROUP(12, 1, 40, .seed = 5),
+        GROUP(33, 1, 16, .seed = 6),
+        GROUP(65, 1, 16, .seqlen = 70),
+        GROUP(3, 5, 64, .score = SACCADE_NSA_PROBABILITIES),
+        GROUP(5, 2, 128, .block = 20),
+        GROUP(1, 1, 64, .seed = 7),
+        GROUP(1, 20, 64, .seed = 8),
+        GROUP(1, 24, 128, .head_dim_v = 64),
+        GROUP(3, 1, 192, .head_dim_v = 128),
+        GROUP(7, 1, 64, .packed = true, .batch = 4, .lens = {50, 0, 9, 83}),
+        GROUP(3, 7, 128, .packed = true, .batch = 4, .lens = {50, 0, 9, 83}),
+        GROUP(6, 1, 64, .block = 1, .compressed_top_k = 1, .top_k = 7, .seqlen = 300),
+    };
+#undef GROUP
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        nsa_case c = cases[i];
+        if (!c.seqlen) c.seqlen = 141;
+        if (nsa_product_taken((int)i)) nsa_verify(&c, i % 3 ? SAC_BF16 : SAC_F16, true);
+    }
+}
+
 /* Where a backend may take the queries of a compressed key in parts. */
 static void few_compressed_keys_are_seen_by_many_queries(void **state) {
     (void)state;
@@ -280,6 +316,7 @@ int main(void) {
         cmocka_unit_test(every_option_meets_every_other),
         cmocka_unit_test(short_and_empty_sequences_have_gradients_too),
         cmocka_unit_test(fp16_and_unequal_head_dims),
+        cmocka_unit_test(groups_and_tiles_that_divide_nothing),
         cmocka_unit_test(few_compressed_keys_are_seen_by_many_queries),
         cmocka_unit_test(activations_of_a_trained_model),
         cmocka_unit_test(each_gradient_may_be_wanted_alone),
