@@ -1,11 +1,11 @@
 /* bench_nsa.c - native sparse attention on the CPU beside dense causal attention of the same tensors.
  *
- *     bench_nsa [TOKENS [THREADS [cpu]]]      (default 32768 2)
+ *     bench_nsa [TOKENS [THREADS [cpu] [forward]]]      (default 32768 2)
  *
  * B 1, H 8, Hkv 2, D 64, random data, the parameters' defaults (block 64, top_k 16, window 512, query_tile 256). The
  * two take turns. ratio: dense to sparse, of the medians; best: of the fastest calls. pairs: how many fewer pairs of
  * query and key the sparse one computes, which is what the ratio could be at most. `cpu`: the processor's time on all
- * threads instead of the clock's, for a machine that others use too.
+ * threads instead of the clock's, for a machine that others use too. `forward`: that pass alone.
  */
 #include <saccade/attention.h>
 #include <saccade/nsa.h>
@@ -101,7 +101,7 @@ static void time_pass(const problem *p, int64_t n, const char *dtype, bool backw
     fflush(stdout);
 }
 
-static void run(saccade_context *ctx, int64_t n, bool bf16) {
+static void run(saccade_context *ctx, int64_t n, bool bf16, int passes) {
     const DLDataType dtype = bf16 ? SACCADE_BF16 : SACCADE_F32;
     const int64_t blocks = n / BLOCK, tiles = (n + TILE - 1) / TILE;
     problem p = {.ctx = ctx,
@@ -125,7 +125,7 @@ static void run(saccade_context *ctx, int64_t n, bool bf16) {
         .lse_cmp = SACCADE_TENSOR(allocated(n * H, 4), SACCADE_F32, 1, H, n),
         .lse_slc = SACCADE_TENSOR(allocated(n * H, 4), SACCADE_F32, 1, H, n),
         .lse_win = SACCADE_TENSOR(allocated(n * H, 4), SACCADE_F32, 1, H, n)};
-    for (int backward = 0; backward < 2; backward++) time_pass(&p, n, bf16 ? "bf16" : "fp32", backward);
+    for (int backward = 0; backward < passes; backward++) time_pass(&p, n, bf16 ? "bf16" : "fp32", backward);
     DLTensor *const owners[] = {p.sparse_out,  p.q,           p.k,           p.v,
                                 p.dout,        p.out,         p.dq,          p.dk,
                                 p.dv,          p.lse,         p.nsa.k_cmp,   p.nsa.v_cmp,
@@ -136,9 +136,18 @@ static void run(saccade_context *ctx, int64_t n, bool bf16) {
 int main(int argc, char **argv) {
     const int64_t n = argc > 1 ? atoll(argv[1]) : 32768;
     const int threads = argc > 2 ? atoi(argv[2]) : 2;
-    if (argc > 3 && strcmp(argv[3], "cpu") == 0) clock_id = CLOCK_PROCESS_CPUTIME_ID;
-    if (n < 1 || threads < 1) {
-        fprintf(stderr, "usage: bench_nsa [TOKENS [THREADS [cpu]]]\n");
+    int passes = 2;
+    bool known = true;
+    for (int i = 3; i < argc; i++) {
+        if (strcmp(argv[i], "cpu") == 0)
+            clock_id = CLOCK_PROCESS_CPUTIME_ID;
+        else if (strcmp(argv[i], "forward") == 0)
+            passes = 1;
+        else
+            known = false;
+    }
+    if (n < 1 || threads < 1 || !known) {
+        fprintf(stderr, "usage: bench_nsa [TOKENS [THREADS [cpu] [forward]]]\n");
         return EXIT_FAILURE;
     }
     saccade_context *ctx;
@@ -146,8 +155,8 @@ int main(int argc, char **argv) {
     print_machine(threads);
     printf("%-8s %7s %4s %10s %10s %7s %7s %7s\n", "pass", "tokens", "", "dense ms", "sparse ms", "ratio",
            "best", "pairs");
-    run(ctx, n, false);
-    run(ctx, n, true);
+    run(ctx, n, false, passes);
+    run(ctx, n, true, passes);
     saccade_context_destroy(ctx);
     return 0;
 }
