@@ -1,5 +1,5 @@
-/* test_nsa_heads.c - native sparse attention over a few key/value heads, or a few queries, at a time: how many does not
- * matter but to the order of sums. */
+/* test_nsa_heads.c - native sparse attention over a few key/value heads at a time, and on some threads: how many heads
+ * does not matter but to the order of sums, and how many threads not even to that. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +11,7 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-typedef struct portion {
-    int32_t kv_heads, queries;
-} portion;
-
-static void call(nsa_session *s, bool backward, portion at_once) {
+static void call(nsa_session *s, bool backward, int32_t kv_heads) {
     const sac_nsa_inputs in = {.t = &s->t,
                                .out = backward ? NULL : &s->tensor[NSA_OUT].tensor,
                                .grads = backward ? &s->grads : NULL,
@@ -23,18 +19,17 @@ static void call(nsa_session *s, bool backward, portion at_once) {
                                .purpose = backward ? SAC_NSA_FOR_BACKWARD : SAC_NSA_FOR_FORWARD};
     sac_nsa_call c;
     assert_int_equal(sac_nsa_prepare(s->ctx, &in, &c), SACCADE_OK);
-    c.kv_heads_at_once = at_once.kv_heads;
-    c.queries_at_once = at_once.queries;
+    c.kv_heads_at_once = kv_heads;
     const size_t bytes = sac_nsa_workspace(s->ctx, &c);
     c.workspace = nsa_workspace_create(bytes);
     assert_int_equal(backward ? sac_nsa_backward(s->ctx, &c) : sac_nsa_forward(s->ctx, &c), SACCADE_OK);
     nsa_workspace_free(s->p->c.name, c.workspace, bytes);
 }
 
-static void run(const nsa_problem *p, portion at_once, nsa_results *r) {
+static void run(const nsa_problem *p, int32_t kv_heads, nsa_results *r) {
     nsa_session *s = nsa_session_create(p, 0);
-    call(s, false, at_once);
-    call(s, true, at_once);
+    call(s, false, kv_heads);
+    call(s, true, kv_heads);
     for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++)
         if (operand != NSA_SCORES)
             test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
@@ -56,24 +51,22 @@ static bool close(double a, double b, double largest, sac_dtype dtype) {
 }
 
 static void expect_same(const nsa_case *c, sac_dtype dtype) {
-    static const portion portions[] = {{1, 0}, {2, 0}, {3, 1}, {3, 100}, {2, 129}};
     nsa_problem *p = nsa_problem_create(c, dtype);
     nsa_results whole, parts;
     nsa_results_create(p, &whole);
-    run(p, (portion){3, 1 << 20}, &whole);
-    for (size_t i = 0; i < COUNT_OF(portions); i++) {
+    run(p, 3, &whole);
+    for (int32_t kv_heads = 1; kv_heads < 3; kv_heads++) {
         nsa_results_create(p, &parts);
-        run(p, portions[i], &parts);
+        run(p, kv_heads, &parts);
         for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++) {
             test_shape shape = nsa_problem_shape(p, operand);
             const int64_t count = shape.ndim ? test_shape_size(&shape) : 0;
             const double largest = largest_of(whole.values[operand], count);
             for (int64_t e = 0; e < count; e++)
                 if (!close(parts.values[operand][e], whole.values[operand][e], largest, dtype))
-                    fail_msg("%s: %d heads, %d queries at once: element %lld of %s is %.9g, with all at "
-                             "once %.9g",
-                             c->name, portions[i].kv_heads, portions[i].queries, (long long)e,
-                             nsa_operand_name(operand), parts.values[operand][e], whole.values[operand][e]);
+                    fail_msg("%s: %d heads at once: element %lld of %s is %.9g, with all at once %.9g",
+                             c->name, kv_heads, (long long)e, nsa_operand_name(operand),
+                             parts.values[operand][e], whole.values[operand][e]);
         }
         nsa_results_free(&parts);
     }
@@ -81,7 +74,7 @@ static void expect_same(const nsa_case *c, sac_dtype dtype) {
     nsa_problem_free(p);
 }
 
-static void any_number_of_heads_and_queries_at_once_gives_the_same(void **state) {
+static void any_number_of_heads_at_once_gives_the_same(void **state) {
     (void)state;
     const nsa_case cases[] = {
         {.name = "dense, per head", .batch = 2, .seqlen = 130, .weights = true, .gate = NSA_GATE_WEIGHTS},
@@ -107,8 +100,65 @@ static void any_number_of_heads_and_queries_at_once_gives_the_same(void **state)
     }
 }
 
+/* ---- threads ---- */
+
+static void expect_same_bits(const nsa_case *c, sac_dtype dtype) {
+    static const int32_t num_threads[] = {2, 3, 16};
+    nsa_problem *p = nsa_problem_create(c, dtype);
+    nsa_results one, many;
+    nsa_results_create(p, &one);
+    nsa_run(p, &(nsa_run_options){.forward_only = true, .num_threads = 1}, &one);
+    for (size_t i = 0; i < COUNT_OF(num_threads); i++) {
+        nsa_results_create(p, &many);
+        nsa_run(p, &(nsa_run_options){.forward_only = true, .num_threads = num_threads[i]}, &many);
+        test_shape shape = nsa_problem_shape(p, NSA_OUT);
+        const double *a = one.values[NSA_OUT], *b = many.values[NSA_OUT];
+        for (int64_t e = 0; e < test_shape_size(&shape); e++)
+            if (a[e] != b[e] && !(isnan(a[e]) && isnan(b[e])))
+                fail_msg("%s, %s: element %lld of out is %.9g with %d threads, %.9g with one", c->name,
+                         dtype == SAC_F32 ? "fp32" : "bf16", (long long)e, b[e], num_threads[i], a[e]);
+        nsa_results_free(&many);
+    }
+    nsa_results_free(&one);
+    nsa_problem_free(p);
+}
+
+/* How many rows and heads are worked on together depends on the threads: how a row is summed must not. */
+static void any_number_of_threads_gives_the_same_bits(void **state) {
+    (void)state;
+    if (nsa_here()->device != &test_host) skip();
+    const nsa_case cases[] = {
+        {.name = "tiles of 256",
+         .seqlen = 1700,
+         .block = 64,
+         .window = 300,
+         .query_tile = 256,
+         .gate = NSA_GATE_WEIGHTS},
+        {.name = "a query each",
+         .seqlen = 700,
+         .block = 16,
+         .window = 70,
+         .query_tile = 1,
+         .gate = NSA_GATE_TENSOR},
+        {.name = "tiles of 40", .batch = 2, .seqlen = 500, .block = 16, .window = 128, .query_tile = 40},
+        {.name = "packed",
+         .packed = true,
+         .batch = 3,
+         .lens = {613, 1, 390},
+         .block = 32,
+         .window = 150,
+         .query_tile = 128},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        nsa_case c = cases[i];
+        c.num_heads = 8, c.num_kv_heads = 2;
+        expect_same_bits(&c, i % 2 ? SAC_F32 : SAC_BF16);
+        expect_same_bits(&c, i % 2 ? SAC_BF16 : SAC_F32);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(any_number_of_heads_and_queries_at_once_gives_the_same)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_heads_at_once_gives_the_same),
+                                       cmocka_unit_test(any_number_of_threads_gives_the_same_bits)};
     return nsa_suite(tests, COUNT_OF(tests));
 }

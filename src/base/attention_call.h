@@ -19,9 +19,6 @@ typedef struct sac_attention_call {
      * unless it was built on the device. */
     const saccade_block_mask *block_mask;
     int64_t total_q, total_k; /* rows of the packed tensors; batch * seqlen when not packed */
-    /* Forward on the host: only these queries of each sequence, whose rows of out and lse alone are written; total_q
-     * counts no others. end 0: all. */
-    sac_range queries;
     /* Backward: dk and dv come in parts, as many as a backend's grad_parts has asked for, the p-th p * stride elements
      * behind the first; their sum is the gradient. 0: in one. */
     int32_t grad_parts;
@@ -29,5 +26,19 @@ typedef struct sac_attention_call {
     void *workspace; /* at least what the backend asked for, 64-byte aligned */
     size_t workspace_bytes;
 } sac_attention_call;
+
+enum { SAC_MAX_SUMMED = 4 };
+
+/* out = the sum over forward calls of weight times output. The calls have the same queries, and lists, if any, for the
+ * same blocks of queries; one whose own out has no data does not keep it. */
+typedef struct sac_attention_sum {
+    sac_attention_call calls[SAC_MAX_SUMMED];
+    int num_calls;
+    sac_view out;
+    /* The calls' weights of so many rows from `row` of q on, of head h: (count, num_calls). */
+    void (*weights)(const void *data, int32_t b, int64_t row, int32_t count, int32_t h, float *weights);
+    const void *weights_data;
+    void *workspace; /* as of a call */
+} sac_attention_sum;
 
 #endif

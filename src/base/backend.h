@@ -1,4 +1,4 @@
-/* backend.h - what a backend is: a row in the table, its rules, and three entry points.
+/* backend.h - what a backend is: a row in the table, its rules, and its entry points.
  *
  * A rule says once, in one place, what the backend does not serve; choosing, validating and explaining all read
  * the same rule. Backends never check again what a rule has checked.
@@ -32,6 +32,9 @@ typedef struct sac_backend {
     int32_t (*grad_parts)(saccade_context *ctx, const sac_attention_call *call);
     saccade_status (*forward)(saccade_context *ctx, const sac_attention_call *call);
     saccade_status (*backward)(saccade_context *ctx, const sac_attention_call *call);
+    /* Several forward calls at once; NULL: not offered. */
+    size_t (*sum_workspace)(saccade_context *ctx, const sac_attention_sum *sum);
+    saccade_status (*forward_sum)(saccade_context *ctx, const sac_attention_sum *sum);
 } sac_backend;
 
 /* Fills a rule's reason; always true, so that a rule ends with `return sac_reason(...)`. */

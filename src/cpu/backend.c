@@ -45,6 +45,14 @@ static saccade_status backward(saccade_context *ctx, const sac_attention_call *c
     return status == SACCADE_OK ? sac_cpu_backward(ctx, call) : status;
 }
 
+static saccade_status forward_sum(saccade_context *ctx, const sac_attention_sum *sum) {
+    for (int i = 0; i < sum->num_calls; i++) {
+        saccade_status status = ready(ctx, &sum->calls[i], false);
+        if (status != SACCADE_OK) return status;
+    }
+    return sac_cpu_forward_sum(ctx, sum);
+}
+
 const sac_backend sac_cpu_backend = {
     .name = "cpu",
     .title = title,
@@ -53,4 +61,6 @@ const sac_backend sac_cpu_backend = {
     .workspace = workspace,
     .forward = forward,
     .backward = backward,
+    .sum_workspace = sac_cpu_sum_workspace,
+    .forward_sum = forward_sum,
 };

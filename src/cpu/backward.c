@@ -11,7 +11,7 @@
 #include "cpu/parallel.h"
 #include "cpu/plan.h"
 
-enum { MAX_SHARES = 64, DETERMINISTIC_THREADS = 8, REDUCED_ROWS = 64 };
+enum { MAX_SHARES = 64, BUNDLES_PER_SHARE = 8, DETERMINISTIC_THREADS = 8, REDUCED_ROWS = 64 };
 
 /* Memory that may be spent on more shares, and on more copies of the aux gradients. */
 static const size_t max_sum_bytes = (size_t)1 << 30, max_aux_bytes = (size_t)1 << 26;
@@ -20,7 +20,6 @@ typedef struct backward_work {
     const sac_attention_call *call;
     sac_cpu_plan plan;
     int32_t shares;
-    int together; /* tiles in a call of `backward` */
     int64_t units;
     int64_t strands; /* units that are the same modulo it run one after the other and share aux gradients */
     float *dk, *dv;  /* (shares, num_kv_heads, total_k, padded head_dim); (.., head_dim_v) */
@@ -78,11 +77,10 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
     sac_arena a = {base, 0};
     *work = (backward_work){.call = call, .shares = num_shares(ctx, call)};
     work->units = num_key_heads(args) * work->shares;
-    int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
-    const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
-    work->together = sac_cpu_tiles_together(ctx, call, true,
-                                            work->shares > 1 ? SAC_CPU_CALLS_PER_THREAD * work->units : 1);
-    work->scratch_bytes = kernels->scratch_bytes(args, true, work->together);
+    work->plan = sac_cpu_plan_make(ctx, call, true, work->shares > 1 ? BUNDLES_PER_SHARE * work->units : 1);
+    /* The shares may be fewer than when the size was asked for without knowing the lengths, and bundles larger. */
+    const int most_tiles = sac_cpu_plan_make(ctx, call, true, 1).together;
+    work->scratch_bytes = work->plan.kernels->scratch_bytes(args, true, most_tiles);
     work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
     work->dk = sac_take(&a, sum_floats(call, args->head_dim) * (size_t)work->shares, sizeof(float));
     work->dv = sac_take(&a, sum_floats(call, args->head_dim_v) * (size_t)work->shares, sizeof(float));
@@ -94,7 +92,6 @@ static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call
         const size_t copies = aux_room(call, work->units) / (sizeof(float) * work->aux_size);
         if ((size_t)work->strands > copies) work->strands = (int64_t)copies;
     }
-    if (base) work->plan = sac_cpu_plan_make(ctx, call, true, first_tile);
     return a.used;
 }
 
@@ -141,13 +138,12 @@ static void run_unit(const backward_work *work, int64_t unit, const saccade_aux 
     memset(sums.dv, 0, sizeof(float) * (size_t)seq.k_len * (size_t)sac_cpu_padded(args->head_dim_v));
     if (sums.dsink) memset(sums.dsink, 0, sizeof(float) * (size_t)args->group);
 
-    const int32_t head_tiles = args->group / work->plan.heads_per_tile;
-    const int64_t tiles = (int64_t)sac_cpu_row_tiles(&work->plan, args, b) * head_tiles;
-    const int64_t step = (int64_t)work->shares * work->together;
-    for (int64_t i = (int64_t)share * work->together; i < tiles; i += step) {
-        const int32_t h = kv_head * args->group + (int32_t)(i % head_tiles) * work->plan.heads_per_tile;
-        const sac_cpu_tile tile = sac_cpu_tile_of(&work->plan, args, b, h, (int32_t)(i / head_tiles));
-        work->plan.kernels->backward(work->call, &tile, work->together, &sums, scratch);
+    const int32_t head_bundles = args->group / work->plan.bundle_heads;
+    const int64_t bundles = (int64_t)sac_cpu_row_bundles(&work->plan, args, b) * head_bundles;
+    for (int64_t i = share; i < bundles; i += work->shares) {
+        const int32_t h = kv_head * args->group + (int32_t)(i % head_bundles) * work->plan.bundle_heads;
+        const sac_cpu_bundle rows = sac_cpu_bundle_of(&work->plan, args, b, h, (int32_t)(i / head_bundles));
+        work->plan.kernels->backward(work->call, &rows, &sums, scratch);
     }
 }
 

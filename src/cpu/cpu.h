@@ -13,4 +13,7 @@ size_t sac_cpu_backward_workspace(saccade_context *ctx, const sac_attention_call
 saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *call);
 saccade_status sac_cpu_backward(saccade_context *ctx, const sac_attention_call *call);
 
+size_t sac_cpu_sum_workspace(saccade_context *ctx, const sac_attention_sum *sum);
+saccade_status sac_cpu_forward_sum(saccade_context *ctx, const sac_attention_sum *sum);
+
 #endif

@@ -14,10 +14,15 @@ static int32_t threads_to_feed(const saccade_context *ctx, const sac_attention_a
     return args->deterministic ? DETERMINISTIC_THREADS : ctx->num_threads;
 }
 
-static int64_t max_parts(const saccade_context *ctx, const sac_attention_args *args) {
+/* With fewer tiles than this their keys are shared out too. */
+static int64_t wanted_pieces(const saccade_context *ctx, const sac_attention_args *args) {
     const int32_t threads = threads_to_feed(ctx, args);
-    return threads > 1 ? 4 * (int64_t)threads
-                       : 0; /* fewer than 2 * threads tiles, rounded up to twice as many */
+    return threads > 1 ? 2 * (int64_t)threads : 0;
+}
+
+/* Fewer tiles than wanted, rounded up to twice as many. */
+static int64_t max_parts(const saccade_context *ctx, const sac_attention_args *args) {
+    return 2 * wanted_pieces(ctx, args);
 }
 
 /* Key tiles that the query tile visits. */
@@ -30,22 +35,21 @@ static int32_t num_key_tiles(const sac_attention_args *args, const sac_cpu_tile 
 
 static int32_t parts_per_tile(const saccade_context *ctx, const sac_attention_args *args,
                               const sac_cpu_plan *plan) {
-    const int64_t wanted = 2 * (int64_t)threads_to_feed(ctx, args);
-    if (max_parts(ctx, args) == 0 || plan->num_tiles == 0 || plan->num_tiles >= wanted) return 1;
+    const int64_t wanted = wanted_pieces(ctx, args);
+    if (plan->num_bundles == 0 || plan->num_bundles >= wanted) return 1;
     int32_t longest = 0;
-    for (int64_t i = 0; i < plan->num_tiles; i++) {
-        const sac_cpu_tile tile = sac_cpu_tile_at(plan, args, i);
-        longest = sac_max(longest, num_key_tiles(args, &tile));
+    for (int64_t i = 0; i < plan->num_bundles; i++) {
+        const sac_cpu_bundle tile = sac_cpu_bundle_at(plan, args, i);
+        longest = sac_max(longest, num_key_tiles(args, &tile.all));
     }
-    const int64_t parts = (wanted + plan->num_tiles - 1) / plan->num_tiles;
+    const int64_t parts = (wanted + plan->num_bundles - 1) / plan->num_bundles;
     return sac_max(1, sac_min((int32_t)parts, longest / MIN_PART));
 }
 
 typedef struct forward_work {
     const sac_attention_call *call;
     sac_cpu_plan plan;
-    int together;  /* tiles in a call of `forward` */
-    int32_t parts; /* of the keys of each tile */
+    int32_t parts; /* of the keys of each tile; several only where bundles are single tiles */
     float *states;
     char *scratch;
     size_t scratch_bytes;
@@ -55,15 +59,18 @@ typedef struct forward_work {
 static size_t lay_out(const saccade_context *ctx, const sac_attention_call *call, void *base,
                       forward_work *work) {
     const sac_attention_args *args = &call->args;
-    const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
     sac_arena a = {base, 0};
-    const int64_t min_calls = ctx->num_threads > 1 ? SAC_CPU_CALLS_PER_THREAD * (int64_t)ctx->num_threads : 1;
-    *work = (forward_work){.call = call, .together = sac_cpu_tiles_together(ctx, call, false, min_calls)};
-    work->scratch_bytes = kernels->scratch_bytes(args, false, work->together);
-    int64_t *first_tile = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
+    int64_t *first_bundle = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
+    *work = (forward_work){.call = call};
+    work->plan = sac_cpu_plan_make(ctx, call, false, sac_cpu_pieces(ctx));
+    work->scratch_bytes = work->plan.kernels->scratch_bytes(args, false, work->plan.together);
     work->states = sac_take(&a, sac_cpu_state_size(args) * (size_t)max_parts(ctx, args), sizeof(float));
     work->scratch = sac_take(&a, (size_t)ctx->num_threads, work->scratch_bytes);
-    if (base) work->plan = sac_cpu_plan_make(ctx, call, false, first_tile);
+    if (!base) return a.used;
+    sac_cpu_plan_number(&work->plan, args, first_bundle);
+    if (work->plan.num_bundles >= wanted_pieces(ctx, args)) return a.used;
+    work->plan = sac_cpu_plan_make(ctx, call, false, SAC_CPU_SINGLE_TILES);
+    sac_cpu_plan_number(&work->plan, args, first_bundle);
     return a.used;
 }
 
@@ -94,8 +101,8 @@ static char *scratch_of(const forward_work *work, int thread) {
 
 static void whole_tiles(void *data, int64_t index, int thread) {
     const forward_work *work = data;
-    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, &work->call->args, index * work->together);
-    work->plan.kernels->forward(work->call, &tile, work->together, scratch_of(work, thread));
+    const sac_cpu_bundle rows = sac_cpu_bundle_at(&work->plan, &work->call->args, index);
+    work->plan.kernels->forward(work->call, &rows, NULL, scratch_of(work, thread));
 }
 
 static float *state_of(const forward_work *work, int64_t piece) {
@@ -105,7 +112,7 @@ static float *state_of(const forward_work *work, int64_t piece) {
 static void part_of_tile(void *data, int64_t piece, int thread) {
     const forward_work *work = data;
     const sac_attention_args *args = &work->call->args;
-    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, args, piece / work->parts);
+    const sac_cpu_tile tile = sac_cpu_bundle_at(&work->plan, args, piece / work->parts).all;
     const sac_range keys = keys_of_part(args, &tile, (int32_t)(piece % work->parts), work->parts);
     work->plan.kernels->forward_part(work->call, &tile, keys, state_of(work, piece),
                                      scratch_of(work, thread));
@@ -113,7 +120,7 @@ static void part_of_tile(void *data, int64_t piece, int thread) {
 
 static void combine_tile(void *data, int64_t index, int thread) {
     const forward_work *work = data;
-    const sac_cpu_tile tile = sac_cpu_tile_at(&work->plan, &work->call->args, index);
+    const sac_cpu_tile tile = sac_cpu_bundle_at(&work->plan, &work->call->args, index).all;
     work->plan.kernels->combine(work->call, &tile, state_of(work, index * work->parts), work->parts,
                                 scratch_of(work, thread));
 }
@@ -123,16 +130,13 @@ saccade_status sac_cpu_forward(saccade_context *ctx, const sac_attention_call *c
     forward_work work;
     lay_out(ctx, call, call->workspace, &work);
     work.parts = parts_per_tile(ctx, args, &work.plan);
-    if (!call->queries.end) {
-        sac_cpu_clear_unused(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q,
-                             call->total_q);
-        sac_cpu_clear_unused_lse(call);
-    }
+    sac_cpu_clear_unused(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q, call->total_q);
+    sac_cpu_clear_unused_lse(call);
     if (work.parts == 1) {
-        sac_parallel(ctx->num_threads, work.plan.num_tiles / work.together, whole_tiles, &work);
+        sac_parallel(ctx->num_threads, work.plan.num_bundles, whole_tiles, &work);
     } else {
-        sac_parallel(ctx->num_threads, work.plan.num_tiles * work.parts, part_of_tile, &work);
-        sac_parallel(ctx->num_threads, work.plan.num_tiles, combine_tile, &work);
+        sac_parallel(ctx->num_threads, work.plan.num_bundles * work.parts, part_of_tile, &work);
+        sac_parallel(ctx->num_threads, work.plan.num_bundles, combine_tile, &work);
     }
     return SACCADE_OK;
 }

@@ -12,6 +12,9 @@ enum { MIN_MERGED = 16 };
 /* What tiles have of their own stays in the second cache while they are worked on together. */
 static const size_t max_bytes_together = (size_t)1 << 19;
 
+/* Bundles are cut into tiles of whole vectors, the widest. */
+enum { WIDEST = 16 };
+
 /* Neighbouring heads that visit the same keys. */
 static int32_t heads_alike(const sac_attention_args *args) {
     const bool lists_differ = args->blocks.by_query.offsets && args->blocks.num_heads != 1;
@@ -38,72 +41,89 @@ static int32_t row_block(const sac_attention_args *args, const sac_cpu_plan *pla
     return together ? lists * mask->q_block : mask->q_block;
 }
 
+/* Tiles in a bundle at most, so that there are enough bundles, none too large for the cache. */
+static int32_t most_together(const sac_cpu_plan *plan, const sac_attention_call *call, bool backward,
+                             int64_t min_bundles) {
+    const sac_attention_args *args = &call->args;
+    const size_t tile_bytes =
+        plan->kernels->scratch_bytes(args, backward, 2) - plan->kernels->scratch_bytes(args, backward, 1);
+    const int64_t rows = SAC_CPU_Q_TILE * plan->heads_per_tile,
+                  num_tiles = (call->total_q * args->num_heads + rows - 1) / rows;
+    int32_t together = SAC_CPU_MAX_TOGETHER;
+    while (together > 1 &&
+           (num_tiles / together < min_bundles || (size_t)together * tile_bytes > max_bytes_together))
+        together--;
+    return together;
+}
+
+/* Queries in a bundle at most. A row block that takes several bundles is shared out evenly among them. */
+static int32_t bundle_rows(const sac_cpu_plan *plan) {
+    const int32_t most = plan->row_tiles * SAC_CPU_Q_TILE;
+    if (!plan->row_block || plan->row_tiles == 1) return most;
+    const int32_t bundles = sac_ceil_div(plan->row_block, most);
+    return sac_min(most, sac_ceil_div(sac_ceil_div(plan->row_block, bundles), WIDEST) * WIDEST);
+}
+
+static void bundle_tiles(sac_cpu_plan *plan, const sac_attention_args *args) {
+    const int32_t tiles_alike = heads_alike(args) / plan->heads_per_tile;
+    plan->head_tiles = sac_max(1, sac_min(plan->together, tiles_alike)); /* there may be no heads */
+    while (tiles_alike % plan->head_tiles != 0) plan->head_tiles--;
+    plan->row_tiles = plan->together / plan->head_tiles;
+    if (plan->row_block)
+        plan->row_tiles = sac_min(plan->row_tiles, sac_ceil_div(plan->row_block, SAC_CPU_Q_TILE));
+    plan->bundle_heads = plan->head_tiles * plan->heads_per_tile;
+    plan->bundle_rows = bundle_rows(plan);
+}
+
 sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_call *call, bool backward,
-                               int64_t *first_tile) {
+                               int64_t min_bundles) {
     const sac_attention_args *args = &call->args;
     sac_cpu_plan plan = {.kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa)),
-                         .heads_per_tile = heads_per_tile(args),
-                         .queries = {call->queries.begin, call->queries.end ? call->queries.end : SAC_FAR},
-                         .first_tile = first_tile};
+                         .heads_per_tile = heads_per_tile(args)};
     plan.kv_tile = plan.kernels->kv_tile(args, backward);
-    plan.head_tiles = args->num_heads / plan.heads_per_tile;
     plan.row_block = row_block(args, &plan);
-    first_tile[0] = 0;
-    for (int32_t b = 0; b < args->batch; b++)
-        first_tile[b + 1] = first_tile[b] + (int64_t)sac_cpu_row_tiles(&plan, args, b) * plan.head_tiles;
-    plan.num_tiles = first_tile[args->batch];
+    plan.together = most_together(&plan, call, backward, min_bundles);
+    bundle_tiles(&plan, args);
     return plan;
 }
 
-int sac_cpu_tiles_together(const saccade_context *ctx, const sac_attention_call *call, bool backward,
-                           int64_t min_calls) {
-    const sac_attention_args *args = &call->args;
-    const sac_cpu_kernels *kernels = sac_cpu_kernels_of(sac_isa_choose(ctx->isa));
-    const size_t tile_bytes =
-        kernels->scratch_bytes(args, backward, 2) - kernels->scratch_bytes(args, backward, 1);
-    const int32_t heads = heads_per_tile(args), tiles_alike = heads_alike(args) / heads;
-    const int64_t rows = SAC_CPU_Q_TILE * heads,
-                  num_tiles = (call->total_q * args->num_heads + rows - 1) / rows;
-    int together = sac_min(tiles_alike, SAC_CPU_MAX_TOGETHER);
-    while (together > 1 && (together * min_calls > num_tiles || tiles_alike % together != 0 ||
-                            (size_t)together * tile_bytes > max_bytes_together))
-        together--;
-    return sac_max(together, 1); /* there may be no heads */
+void sac_cpu_plan_number(sac_cpu_plan *plan, const sac_attention_args *args, int64_t *first_bundle) {
+    plan->head_bundles = args->num_heads / plan->bundle_heads;
+    plan->first_bundle = first_bundle;
+    first_bundle[0] = 0;
+    for (int32_t b = 0; b < args->batch; b++)
+        first_bundle[b + 1] =
+            first_bundle[b] + (int64_t)sac_cpu_row_bundles(plan, args, b) * plan->head_bundles;
+    plan->num_bundles = first_bundle[args->batch];
 }
 
-/* Of sequence b, those that the plan is for. */
-static int32_t num_queries(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b) {
-    return sac_max(0, sac_min(sac_length_of(&args->len_q, b), plan->queries.end) - plan->queries.begin);
+int32_t sac_cpu_row_bundles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b) {
+    return sac_num_tiles(sac_length_of(&args->len_q, b), plan->bundle_rows, plan->row_block);
 }
 
-int32_t sac_cpu_row_tiles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b) {
-    return sac_num_tiles(num_queries(plan, args, b), SAC_CPU_Q_TILE, plan->row_block);
+sac_cpu_bundle sac_cpu_bundle_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b,
+                                 int32_t h, int32_t index) {
+    const sac_range q =
+        sac_tile_rows(index, sac_length_of(&args->len_q, b), plan->bundle_rows, plan->row_block);
+    return (sac_cpu_bundle){
+        .all = {.b = b, .h = h, .num_heads = plan->bundle_heads, .q = q, .kv_tile = plan->kv_tile},
+        .head_tiles = plan->head_tiles,
+        .row_tiles = sac_ceil_div(q.end - q.begin, SAC_CPU_Q_TILE)};
 }
 
-sac_cpu_tile sac_cpu_tile_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b, int32_t h,
-                             int32_t row_tile) {
-    const sac_range rows =
-        sac_tile_rows(row_tile, num_queries(plan, args, b), SAC_CPU_Q_TILE, plan->row_block);
-    return (sac_cpu_tile){.b = b,
-                          .h = h,
-                          .num_heads = plan->heads_per_tile,
-                          .q = {plan->queries.begin + rows.begin, plan->queries.begin + rows.end},
-                          .kv_tile = plan->kv_tile};
-}
-
-sac_cpu_tile sac_cpu_tile_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index) {
+sac_cpu_bundle sac_cpu_bundle_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index) {
     int32_t b = 0;
-    for (int32_t end = args->batch; end - b > 1;) { /* first_tile[b] <= index < first_tile[end] */
+    for (int32_t end = args->batch; end - b > 1;) { /* first_bundle[b] <= index < first_bundle[end] */
         int32_t middle = b + (end - b) / 2;
-        if (plan->first_tile[middle] <= index)
+        if (plan->first_bundle[middle] <= index)
             b = middle;
         else
             end = middle;
     }
     /* Under a causal mask the last rows are the longest: started late, one of them would be the tail of all work. */
-    const int64_t from_end = plan->first_tile[b + 1] - 1 - index;
-    const int32_t h = (int32_t)((index - plan->first_tile[b]) % plan->head_tiles) * plan->heads_per_tile;
-    return sac_cpu_tile_of(plan, args, b, h, (int32_t)(from_end / plan->head_tiles));
+    const int64_t from_end = plan->first_bundle[b + 1] - 1 - index;
+    const int32_t h = (int32_t)((index - plan->first_bundle[b]) % plan->head_bundles) * plan->bundle_heads;
+    return sac_cpu_bundle_of(plan, args, b, h, (int32_t)(from_end / plan->head_bundles));
 }
 
 typedef struct row_range {

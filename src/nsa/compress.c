@@ -26,10 +26,8 @@ typedef struct side {
 static void block_mean(const sac_nsa_args *args, const side *s, int32_t b, int64_t first_row, int32_t h,
                        float *mean) {
     memset(mean, 0, (size_t)s->dim * sizeof *mean);
-    for (int32_t i = 0; i < args->block; i++) {
-        sac_row_add_from(mean, 1, s->tokens->data, sac_view_offset(s->tokens, b, first_row + i, h), s->dim,
-                         args->dtype);
-    }
+    sac_row_add_rows(mean, s->tokens->data, sac_view_offset(s->tokens, b, first_row, h),
+                     s->tokens->row_stride, args->block, s->dim, args->dtype);
     for (int32_t d = 0; d < s->dim; d++) mean[d] /= (float)args->block;
 }
 

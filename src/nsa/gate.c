@@ -61,6 +61,15 @@ static void gate_row(const sac_nsa_args *args, const sac_view branch_out[SAC_NSA
     sac_row_mix(to, rows, gate, args->head_dim_v, args->dtype);
 }
 
+void sac_nsa_host_gates(const void *data, int32_t b, int64_t row, int32_t count, int32_t h, float *gates) {
+    const sac_nsa_args *args = &((const sac_nsa_job *)data)->args;
+    for (int32_t i = 0; i < count; i++) {
+        float room[SAC_NSA_MOST_DIMS];
+        const row_place p = {b, row + i};
+        gates_of(args, p, h, q_of(args, p, h, room), gates + i * SAC_NSA_NUM_BRANCHES);
+    }
+}
+
 saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_out[SAC_NSA_NUM_BRANCHES],
                                  const sac_view *out) {
     const sac_nsa_args *args = &job->args;

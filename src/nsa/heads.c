@@ -9,33 +9,14 @@
  * what a cache still has: as many as keep its threads busy. */
 enum { MOST_ROWS = 1 << 21, MOST_HOST_ROWS = 1 << 17 };
 
-static bool takes_stretches(const sac_nsa_call *call) {
-    return call->whole.device.device_type == kDLCPU && !call->backward && !call->args.len.cu_seqlens;
-}
-
 int32_t sac_nsa_heads_at_once(const sac_nsa_call *call) {
     const sac_nsa_args *args = &call->args;
     if (call->kv_heads_at_once) return sac_min(call->kv_heads_at_once, args->num_kv_heads);
-    if (takes_stretches(call)) return args->num_kv_heads;
+    if (sac_nsa_sums(call)) return args->num_kv_heads;
     const int64_t rows = args->rows * args->group;
     const int64_t most = call->whole.device.device_type == kDLCPU ? MOST_HOST_ROWS : MOST_ROWS;
     const int64_t fit = rows ? most / rows : args->num_kv_heads;
     return fit < 1 ? 1 : fit < args->num_kv_heads ? (int32_t)fit : args->num_kv_heads;
-}
-
-/* Rows of query heads a stretch: with 64 dimensions 4 MiB of each tensor in fp32, and enough tiles that no thread waits
- * long for the last of the others. */
-enum { STRETCH_ROWS = 18 << 10, STRETCH_ROWS_A_THREAD = 9 << 10 };
-
-int32_t sac_nsa_queries_at_once(const saccade_context *ctx, const sac_nsa_call *call) {
-    const sac_nsa_args *args = &call->args;
-    const int64_t heads = (int64_t)args->batch * args->num_heads;
-    const int32_t tile = args->query_tile;
-    if (!takes_stretches(call)) return args->len.seqlen;
-    int32_t wanted = sac_max(STRETCH_ROWS, STRETCH_ROWS_A_THREAD * ctx->num_threads);
-    if (heads) wanted = (int32_t)(wanted / heads);
-    if (call->queries_at_once) wanted = call->queries_at_once;
-    return sac_min(sac_max(wanted / tile, 1) * tile, args->len.seqlen);
 }
 
 static void move_view(sac_view *view, int64_t head, int32_t dtype) {

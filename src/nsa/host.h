@@ -29,6 +29,9 @@ saccade_status sac_nsa_host_query_grads(const sac_nsa_job *job, const sac_nsa_qu
 saccade_status sac_nsa_host_key_grads(const sac_nsa_job *job, const sac_nsa_key_grads *keys,
                                       const sac_nsa_key_grads *values, void *scratch);
 
+/* Gates of so many rows from `row` of q on, of head h: (count, branches). data: the job. */
+void sac_nsa_host_gates(const void *data, int32_t b, int64_t row, int32_t count, int32_t h, float *gates);
+
 /* Scores of one tile's candidates, -inf for the blocks behind them up to max_cmp; gives their number. scratch: floats,
  * sac_nsa_score_floats of them. */
 int32_t sac_nsa_score_tile(const sac_nsa_args *args, int32_t b, int32_t list, int32_t tile, float *scores,

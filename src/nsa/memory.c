@@ -2,7 +2,7 @@
 #include "nsa/memory.h"
 
 #include "base/context.h"
-#include "nsa/heads.h"
+#include "nsa/host.h"
 #include "nsa/rows.h"
 
 enum { ALIGNMENT = 64 };
@@ -123,22 +123,27 @@ static void divide_lists(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) 
         m->lists[branch] = call->backward ? shared : take(a, (int64_t)bytes[branch], 1);
 }
 
-/* Branches whose outputs the caller keeps need none here; backward, those that are made again share one. */
+/* Branches whose outputs the caller keeps need none here, nor those of a sum; backward, those that are made again share
+ * one. */
 static void divide_outputs(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
     const sac_nsa_args *args = &m->job.args;
-    const int64_t rows = args->len.cu_seqlens ? args->rows : (int64_t)args->batch * m->queries_at_once;
     sac_view made = {0};
     for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
         m->branch_out[branch] = call->branch_out[branch];
-        if (call->branch_out[branch].data) continue;
-        if (!call->backward || !made.data) made = take_view(a, args, rows, args->num_heads, args->head_dim_v);
+        if (call->branch_out[branch].data || sac_nsa_sums(call)) continue;
+        if (!call->backward || !made.data)
+            made = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
         m->branch_out[branch] = made;
     }
 }
 
-/* The three branches use their backends' workspace one after the other. */
+/* The three branches use their backends' workspace one after the other, unless they attend as a sum. */
 static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m) {
     size_t most = 0;
+    if (sac_nsa_sums(call)) {
+        const sac_attention_sum sum = sac_nsa_branch_sum(call, m);
+        return call->backend[SAC_NSA_CMP]->sum_workspace(ctx, &sum);
+    }
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
         sac_attention_call c = sac_nsa_branch_call(call, m, branch);
         for (int backward = 0; backward <= call->backward; backward++) {
@@ -158,7 +163,6 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
     divide_lse(&a, call, &m.job.args);
     m.scratch = take(&a, (int64_t)stages->scratch_bytes(&m.job, call->backward), 1);
     divide_lists(&a, call, &m);
-    m.queries_at_once = sac_nsa_queries_at_once(ctx, call);
     divide_outputs(&a, call, &m);
     if (call->backward) divide_gradients(&a, ctx, call, &m);
     m.backend_bytes = backend_bytes(ctx, call, &m);
@@ -171,6 +175,12 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
 
 bool sac_nsa_is_sparse(const sac_nsa_args *args, sac_nsa_branch branch) {
     return branch == SAC_NSA_SLC || (branch == SAC_NSA_CMP && args->compressed_indices.top_k);
+}
+
+bool sac_nsa_sums(const sac_nsa_call *call) {
+    const sac_backend *backend = call->backend[SAC_NSA_CMP];
+    return !call->backward && backend->forward_sum && call->backend[SAC_NSA_SLC] == backend &&
+           call->backend[SAC_NSA_WIN] == backend;
 }
 
 bool sac_nsa_shares_lists(saccade_context *ctx, const sac_nsa_call *call, sac_nsa_branch branch) {
@@ -216,4 +226,15 @@ sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_m
         sac_nsa_stages_on(c.device)->lay_out_lists(&memory->job, branch, call->backward,
                                                    memory->lists[branch], &a->blocks);
     return c;
+}
+
+sac_attention_sum sac_nsa_branch_sum(const sac_nsa_call *call, const sac_nsa_memory *memory) {
+    sac_attention_sum sum = {.num_calls = SAC_NSA_NUM_BRANCHES,
+                             .out = call->whole.args.out,
+                             .weights = sac_nsa_host_gates,
+                             .weights_data = &memory->job,
+                             .workspace = memory->backend};
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
+        sum.calls[branch] = sac_nsa_branch_call(call, memory, branch);
+    return sum;
 }

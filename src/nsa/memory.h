@@ -11,8 +11,7 @@ typedef struct sac_nsa_memory {
     void *scratch;                             /* of the stages, one after the other */
     void *lists[SAC_NSA_NUM_BRANCHES];         /* of a sparse one; backward: all the same, like the next */
     sac_view branch_out[SAC_NSA_NUM_BRANCHES]; /* the call's; else, backward, one for all in turn */
-    int32_t queries_at_once; /* of each sequence; so many rows branch_out has that is not the call's */
-    sac_view branch_dout;    /* likewise */
+    sac_view branch_dout;                      /* likewise */
     sac_nsa_gate_values dgates;
     sac_nsa_query_grads queries;
     sac_nsa_key_grads keys, values;
@@ -30,5 +29,8 @@ bool sac_nsa_is_sparse(const sac_nsa_args *args, sac_nsa_branch branch);
 /* The attention call of one branch. Gradients are left out. */
 sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_memory *memory,
                                        sac_nsa_branch branch);
+
+/* The gated sum of all of them; points into `memory`. */
+sac_attention_sum sac_nsa_branch_sum(const sac_nsa_call *call, const sac_nsa_memory *memory);
 
 #endif

@@ -18,12 +18,14 @@ typedef struct sac_nsa_call {
     sac_nsa_gate_values dgates;                /* of given gates */
     bool backward;
     int32_t kv_heads_at_once; /* as many share a workspace at a time; 0: by the size of the call */
-    int32_t queries_at_once;  /* likewise; heeded where stretches of queries can be taken (nsa/heads.h) */
     void *workspace;
 } sac_nsa_call;
 
 /* Does the branch walk lists that several tiles of queries share? Its backend must know how. */
 bool sac_nsa_shares_lists(saccade_context *ctx, const sac_nsa_call *call, sac_nsa_branch branch);
+
+/* Do the branches attend as one weighted sum, so that their outputs need no memory? */
+bool sac_nsa_sums(const sac_nsa_call *call);
 
 /* The stages on tensors of this device. */
 const sac_nsa_stages *sac_nsa_stages_on(DLDevice device);

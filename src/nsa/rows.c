@@ -49,17 +49,37 @@ const float *sac_row_floats(float *room, const void *data, int64_t offset, int32
     return room;
 }
 
-/* Sixteen partial sums: a fixed order, the same on every machine, that vector units take as it is. */
-SAC_CLONES
-static float dot(const float *a, const float *b, int32_t n) {
+/* Sixteen partial sums, then halves added to halves: a fixed order, the same on every machine, that vector units take
+ * as it is. */
+static inline __attribute__((always_inline)) float dot_inline(const float *a, const float *b, int32_t n) {
     float part[16] = {0};
     int32_t whole = n / 16 * 16;
     for (int32_t i = 0; i < whole; i += 16)
         for (int32_t j = 0; j < 16; j++) part[j] += a[i + j] * b[i + j];
     for (int32_t i = whole; i < n; i++) part[i - whole] += a[i] * b[i];
-    float sum = 0;
-    for (int32_t j = 0; j < 16; j++) sum += part[j];
-    return sum;
+    _Pragma("GCC unroll 4") for (int32_t half = 8; half > 0; half /= 2) {
+        for (int32_t j = 0; j < half; j++) part[j] += part[j + half];
+    }
+    return part[0];
+}
+
+SAC_CLONES
+static float dot(const float *a, const float *b, int32_t n) { return dot_inline(a, b, n); }
+
+SAC_CLONES
+static void dots(float *products, float factor, const float *a, const float *row, int64_t stride,
+                 int32_t count, int32_t n) {
+    for (int32_t i = 0; i < count; i++) products[i] = factor * dot_inline(a, row + i * stride, n);
+}
+
+SAC_CLONES
+static void dots_bf16(float *products, float factor, const float *a, const uint16_t *row, int64_t stride,
+                      int32_t count, int32_t n) {
+    float values[SAC_NSA_MOST_DIMS];
+    for (int32_t i = 0; i < count; i++, row += stride) {
+        for (int32_t d = 0; d < n; d++) values[d] = sac_float_of_bf16(row[d]);
+        products[i] = factor * dot_inline(a, values, n);
+    }
 }
 
 SAC_CLONES
@@ -74,7 +94,41 @@ static void add_bf16(float *sum, float factor, const uint16_t *row, int32_t n) {
 
 float sac_row_dot(const float *a, const float *b, int32_t n) { return dot(a, b, n); }
 
+void sac_row_dots(float *products, float factor, const float *a, const void *data, int64_t offset,
+                  int64_t row_stride, int32_t count, int32_t n, int32_t dtype) {
+    float room[SAC_NSA_MOST_DIMS];
+    if (dtype == SAC_F32)
+        dots(products, factor, a, (const float *)data + offset, row_stride, count, n);
+    else if (dtype == SAC_BF16)
+        dots_bf16(products, factor, a, (const uint16_t *)data + offset, row_stride, count, n);
+    else
+        for (int32_t i = 0; i < count; i++)
+            products[i] = factor * dot(a, sac_row_floats(room, data, offset + i * row_stride, n, dtype), n);
+}
+
 void sac_row_add(float *sum, float factor, const float *row, int32_t n) { add(sum, factor, row, n); }
+
+SAC_CLONES
+static void add_rows(float *sum, const float *row, int64_t stride, int32_t count, int32_t n) {
+    for (; count > 0; count--, row += stride)
+        for (int32_t i = 0; i < n; i++) sum[i] += row[i];
+}
+
+SAC_CLONES
+static void add_rows_bf16(float *sum, const uint16_t *row, int64_t stride, int32_t count, int32_t n) {
+    for (; count > 0; count--, row += stride)
+        for (int32_t i = 0; i < n; i++) sum[i] += sac_float_of_bf16(row[i]);
+}
+
+void sac_row_add_rows(float *sum, const void *data, int64_t offset, int64_t row_stride, int32_t count,
+                      int32_t n, int32_t dtype) {
+    if (dtype == SAC_F32)
+        add_rows(sum, (const float *)data + offset, row_stride, count, n);
+    else if (dtype == SAC_BF16)
+        add_rows_bf16(sum, (const uint16_t *)data + offset, row_stride, count, n);
+    else
+        for (int32_t i = 0; i < count; i++) sac_row_add_from(sum, 1, data, offset + i * row_stride, n, dtype);
+}
 
 void sac_row_add_from(float *sum, float factor, const void *data, int64_t offset, int32_t n, int32_t dtype) {
     float row[SAC_NSA_MOST_DIMS];

@@ -14,10 +14,16 @@ void sac_row_store(void *data, int64_t offset, const float *row, int32_t n, int3
 const float *sac_row_floats(float *room, const void *data, int64_t offset, int32_t n, int32_t dtype);
 
 float sac_row_dot(const float *a, const float *b, int32_t n);
+/* products[i] = factor * a . row i of so many, row_stride elements apart. */
+void sac_row_dots(float *products, float factor, const float *a, const void *data, int64_t offset,
+                  int64_t row_stride, int32_t count, int32_t n, int32_t dtype);
 /* sum += factor * row */
 void sac_row_add(float *sum, float factor, const float *row, int32_t n);
 /* The same with n <= SAC_NSA_MOST_DIMS elements of data. */
 void sac_row_add_from(float *sum, float factor, const void *data, int64_t offset, int32_t n, int32_t dtype);
+/* sum += so many rows of it, row_stride elements apart. */
+void sac_row_add_rows(float *sum, const void *data, int64_t offset, int64_t row_stride, int32_t count,
+                      int32_t n, int32_t dtype);
 
 /* out = the sum of three rows, each times its weight; n <= SAC_NSA_MOST_DIMS. */
 void sac_row_mix(void *out, const void *const rows[3], const float weight[3], int32_t n, int32_t dtype);

@@ -22,29 +22,25 @@ static tile_rows rows_of(const sac_nsa_args *args, int32_t b, int32_t tile) {
                        .candidates = sac_nsa_candidates(args, end - 1, len)};
 }
 
-int64_t sac_nsa_score_floats(const sac_nsa_args *args) { return args->max_cmp + 2 * (int64_t)args->head_dim; }
+int64_t sac_nsa_score_floats(const sac_nsa_args *args) { return args->max_cmp + (int64_t)args->head_dim; }
 
 static void dots(const sac_nsa_args *args, const tile_rows *rows, int32_t b, int32_t kv_head, const float *q,
-                 float *key, float factor, float *scores) {
-    for (int32_t j = 0; j < rows->candidates; j++) {
-        sac_row_load(key, args->k_cmp.data, sac_view_offset(&args->k_cmp, b, rows->first_key + j, kv_head),
-                     args->head_dim, args->dtype);
-        scores[j] = factor * sac_row_dot(q, key, args->head_dim);
-    }
+                 float factor, float *scores) {
+    sac_row_dots(scores, factor, q, args->k_cmp.data,
+                 sac_view_offset(&args->k_cmp, b, rows->first_key, kv_head), args->k_cmp.row_stride,
+                 rows->candidates, args->head_dim, args->dtype);
 }
 
 /* The mean over queries of scale * q . k is scale * (mean of q) . k, and the sum over heads goes the same way: one
  * product a block, whatever the tile's size. */
 static void score_logits(const sac_nsa_args *args, const tile_rows *rows, int32_t b, int32_t list,
                          float *scores, float *scratch) {
-    float *sum = scratch, *row = scratch + args->head_dim;
+    float *sum = scratch;
     memset(sum, 0, (size_t)args->head_dim * sizeof *sum);
     for (int32_t h = list * args->heads_per_list; h < (list + 1) * args->heads_per_list; h++)
-        for (int32_t i = 0; i < rows->num_queries; i++) {
-            sac_row_add_from(sum, 1, args->q.data, sac_view_offset(&args->q, b, rows->first_query + i, h),
-                             args->head_dim, args->dtype);
-        }
-    dots(args, rows, b, list * args->heads_per_list / args->group, sum, row,
+        sac_row_add_rows(sum, args->q.data, sac_view_offset(&args->q, b, rows->first_query, h),
+                         args->q.row_stride, rows->num_queries, args->head_dim, args->dtype);
+    dots(args, rows, b, list * args->heads_per_list / args->group, sum,
          args->scale / (float)rows->num_queries, scores);
 }
 
@@ -59,13 +55,13 @@ static void softmax(float *logits, int32_t n, float factor) {
 
 static void score_probabilities(const sac_nsa_args *args, const tile_rows *rows, int32_t b, int32_t list,
                                 float *scores, float *scratch) {
-    float *query = scratch, *key = scratch + args->head_dim, *logits = scratch + 2 * (int64_t)args->head_dim;
+    float *query = scratch, *logits = scratch + args->head_dim;
     memset(scores, 0, (size_t)rows->candidates * sizeof *scores);
     for (int32_t h = list * args->heads_per_list; h < (list + 1) * args->heads_per_list; h++)
         for (int32_t i = 0; i < rows->num_queries; i++) {
             sac_row_load(query, args->q.data, sac_view_offset(&args->q, b, rows->first_query + i, h),
                          args->head_dim, args->dtype);
-            dots(args, rows, b, h / args->group, query, key, args->scale, logits);
+            dots(args, rows, b, h / args->group, query, args->scale, logits);
             softmax(logits, rows->candidates, 1 / (float)rows->num_queries);
             sac_row_add(scores, 1, logits, rows->candidates);
         }

@@ -212,8 +212,7 @@ static void probabilities(const q_tile *t, const sac_tile *tile) {
     softmax_grad(t, tile->end - tile->begin);
 }
 
-static void differentiate(const q_tile *t, const sac_tile *tile, const void *data) {
-    const sac_cpu_sums *sums = data;
+static void differentiate(const q_tile *t, const sac_tile *tile, const sac_cpu_sums *sums) {
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
     probabilities(t, tile);
@@ -321,23 +320,32 @@ static void store(const q_tile *t) {
     sac_tile_store(t, &args->dq, s->dq_t, s->delta, args->head_dim);
 }
 
-void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles,
-                  const sac_cpu_sums *sums, void *scratch) {
+static void differentiate_strips(const q_tile *t, const sac_tile *tile, const sac_cpu_sums *sums) {
+    q_tile strip[MAX_STRIPS];
+    const int num_strips = sac_tile_strips(t, strip_width(tile), strip);
+    for (int i = 0; i < num_strips; i++) {
+        sac_tile trimmed = *tile;
+        if (sac_tile_trim(&strip[i], &trimmed)) differentiate(&strip[i], &trimmed, sums);
+    }
+}
+
+void sac_backward(const sac_attention_call *call, const sac_cpu_bundle *rows, const sac_cpu_sums *sums,
+                  void *scratch) {
     const bool refine = call->args.dtype != SAC_F32 && wants_aux_grad(sums);
     q_tile t[SAC_CPU_MAX_TOGETHER];
-    sac_tiles_begin(t, num_tiles, call, tile, true, scratch);
+    const int num_tiles = sac_tiles_begin(t, call, rows, true, scratch);
     sac_gemm_begin();
     for (int i = 0; i < num_tiles; i++) {
         load(&t[i]);
         if (refine) refine_delta(&t[i]);
     }
-    sac_cpu_key_walk walk = sac_cpu_walk_keys(&call->args, tile, (sac_range){0, SAC_FAR});
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(&call->args, &rows->all, (sac_range){0, SAC_FAR});
     for (sac_tile keys; sac_cpu_next_keys(&walk, &keys);)
         for (int i = 0; i < num_tiles; i++) {
             if (keys.kind == SAC_DIAGONAL)
                 differentiate_diagonal(&t[i], &keys, sums);
             else
-                sac_tile_each_strip(&t[i], &keys, strip_width(&keys), differentiate, sums);
+                differentiate_strips(&t[i], &keys, sums);
         }
     sac_gemm_end();
     for (int i = 0; i < num_tiles; i++) {

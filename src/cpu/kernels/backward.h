@@ -7,8 +7,8 @@
 #define sac_backward SAC_FOR_ISA(sac_backward)
 #define sac_reduce SAC_FOR_ISA(sac_reduce)
 
-void sac_backward(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles,
-                  const sac_cpu_sums *sums, void *scratch);
+void sac_backward(const sac_attention_call *call, const sac_cpu_bundle *rows, const sac_cpu_sums *sums,
+                  void *scratch);
 void sac_reduce(void *target, const float *parts, size_t stride, int num_parts, float factor, int dtype,
                 int dim);
 

@@ -1,4 +1,4 @@
-/* forward.c - one query tile: for every key tile of the walk, scores, softmax, accumulate; then normalise and store.
+/* forward.c - query tiles: for every key tile of the walk, scores, softmax, accumulate; then normalise and store.
  *
  * Invariant: out_t and row_sum are the true sums divided by 2^row_max; whoever raises row_max rescales both. To do so
  * seldom, row_max stays as long as no exponent exceeds it by more than HEADROOM: fp32 and bf16 hold 2^8 as precisely
@@ -75,56 +75,77 @@ static void softmax(const q_tile *t, float *scores, float *paired, int n) {
     }
 }
 
-/* The keys and values of a key tile, ready for products. */
+/* The keys and values of a run of key tiles, ready for products. */
 typedef struct key_panels {
-    int32_t begin;
-    panel k, v;
+    const sac_cpu_key_run *run;
+    panel k[SAC_CPU_MAX_JOINED], v; /* values lie one after the other */
     bool v_turned;
+    bool plain; /* every product may be the plain one */
 } key_panels;
 
-static key_panels prepare_keys(const q_tile *t, const sac_tile *tile) {
+static key_panels prepare_keys(const q_tile *t, const sac_cpu_key_run *run) {
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
-    const int n = tile->end - tile->begin;
-    const void *k = sac_key_row(t, &args->k, tile->begin), *v = sac_key_row(t, &args->v, tile->begin);
-    key_panels p = {.begin = tile->begin, .v_turned = HAVE_TILES && t->pairs};
-    p.k = sac_panel_rows(k, args->k.row_stride, args->dtype, t->pairs, n, args->head_dim, s->k_room);
-    p.v = sac_panel_pairs(v, args->v.row_stride, args->dtype, t->pairs, n, args->head_dim_v, s->v_room);
-    if (p.v_turned) p.v = sac_panel_turn(&p.v, (n + 1) / 2, args->head_dim_v, s->v_turned);
+    const int rows = t->pairs ? (run->num_keys + 1) / 2 : run->num_keys; /* of v */
+    key_panels p = {.run = run, .v_turned = HAVE_TILES && t->pairs};
+    for (int i = 0, at = 0; i < run->num_tiles; i++) {
+        const int32_t begin = run->tile[i].begin, n = run->tile[i].end - begin, dim_v = args->head_dim_v;
+        p.k[i] = sac_panel_rows(sac_key_row(t, &args->k, begin), args->k.row_stride, args->dtype, t->pairs, n,
+                                args->head_dim, s->k_room + at * args->head_dim);
+        const panel v = sac_panel_pairs(sac_key_row(t, &args->v, begin), args->v.row_stride, args->dtype,
+                                        t->pairs, n, dim_v, s->v_room + (t->pairs ? at / 2 : at) * dim_v);
+        if (i == 0) p.v = v;
+        at += n;
+    }
+    p.plain = !sac_hides_pairs(t, run->tile) || sac_panel_finite(&p.v, t->pairs, rows, args->head_dim_v);
+    if (p.v_turned) p.v = sac_panel_turn(&p.v, rows, args->head_dim_v, s->v_turned);
     return p;
 }
 
-/* scores[key][lane] = k q^T, out_t[d][lane] += v^T p. */
-static void attend(const q_tile *t, const sac_tile *tile, const void *data) {
-    const key_panels *keys = data;
-    const tile_scratch *s = &t->scratch;
-    const int n = tile->end - tile->begin, skipped = tile->begin - keys->begin;
-    const int v_words = t->pairs ? skipped / 2 : skipped;
-    sac_gemm(&(gemm){.c = s->scores,
+/* scores[key][lane] = k q^T for the keys of a tile from number `first` on. */
+static void multiply_keys(const q_tile *t, const panel *k, int first, int n, float *scores) {
+    sac_gemm(&(gemm){.c = scores,
                      .ldc = Q_TILE,
-                     .a = (const char *)keys->k.data + skipped * keys->k.stride,
-                     .lda = keys->k.stride,
-                     .b = s->q_t,
+                     .a = (const char *)k->data + first * k->stride,
+                     .lda = k->stride,
+                     .b = t->scratch.q_t,
                      .ldb = Q_TILE,
                      .m = n,
                      .n = t->lanes,
                      .k = t->words,
                      .pairs = t->pairs});
+}
+
+/* The tile is the run's, trimmed, or, of several, stands for them. out_t[d][lane] += v^T p. */
+static void attend(const q_tile *t, const sac_tile *tile, const key_panels *keys) {
+    const tile_scratch *s = &t->scratch;
+    const sac_cpu_key_run *run = keys->run;
+    const int n = tile->end - tile->begin, skipped = tile->begin - run->tile[0].begin;
+    const int v_words = t->pairs ? skipped / 2 : skipped;
+    if (run->num_tiles == 1) multiply_keys(t, keys->k, skipped, n, s->scores);
+    for (int i = 0, at = 0; run->num_tiles > 1 && i < run->num_tiles; i++) {
+        const int count = run->tile[i].end - run->tile[i].begin;
+        multiply_keys(t, &keys->k[i], 0, count, s->scores + at * Q_TILE);
+        at += count;
+    }
     sac_scores_finish(t, tile, s->scores, NULL);
     softmax(t, s->scores, t->pairs ? s->paired : NULL, n);
-    sac_product(t, tile, SAC_ZEROS_IN_B,
-                &(gemm){.c = out_t(t),
-                        .ldc = Q_TILE,
-                        .a = (const char *)keys->v.data + v_words * (keys->v_turned ? 4 : keys->v.stride),
-                        .lda = keys->v.stride,
-                        .m = t->args->head_dim_v,
-                        .b = t->pairs ? s->paired : s->scores,
-                        .ldb = Q_TILE,
-                        .n = t->lanes,
-                        .k = t->pairs ? (n + 1) / 2 : n,
-                        .a_transposed = !keys->v_turned,
-                        .pairs = t->pairs,
-                        .accumulate = true});
+    const gemm values = {.c = out_t(t),
+                         .ldc = Q_TILE,
+                         .a = (const char *)keys->v.data + v_words * (keys->v_turned ? 4 : keys->v.stride),
+                         .lda = keys->v.stride,
+                         .m = t->args->head_dim_v,
+                         .b = t->pairs ? s->paired : s->scores,
+                         .ldb = Q_TILE,
+                         .n = t->lanes,
+                         .k = t->pairs ? (n + 1) / 2 : n,
+                         .a_transposed = !keys->v_turned,
+                         .pairs = t->pairs,
+                         .accumulate = true};
+    if (keys->plain)
+        sac_gemm(&values);
+    else
+        sac_product(t, tile, SAC_ZEROS_IN_B, &values);
 }
 
 /* One key a row: a dot product a lane, and as much for the values. */
@@ -150,28 +171,36 @@ static void attend_diagonal(const q_tile *t, const sac_tile *tile) {
  * vectors. */
 static int strip_width(const q_tile *t) { return HAVE_TILES && t->pairs ? 32 : 48; }
 
-static void attend_all(const q_tile t[], int num_tiles, const sac_tile *tile) {
-    if (tile->kind == SAC_DIAGONAL) {
-        for (int i = 0; i < num_tiles; i++) attend_diagonal(&t[i], tile);
+/* What goes through the keys together: tiles, and the strips that they are worked on in. */
+typedef struct walkers {
+    const sac_cpu_tile *rows; /* of all of them */
+    q_tile tile[SAC_CPU_MAX_TOGETHER], strip[SAC_CPU_MAX_TOGETHER * MAX_STRIPS];
+    int num_tiles, num_strips;
+} walkers;
+
+static void attend_all(const walkers *w, const sac_cpu_key_run *run) {
+    sac_tile tile = run->tile[0];
+    if (tile.kind == SAC_DIAGONAL) {
+        for (int i = 0; i < w->num_tiles; i++) attend_diagonal(&w->tile[i], &tile);
         return;
     }
-    const key_panels panels = prepare_keys(t, tile);
-    for (int i = 0; i < num_tiles; i++) sac_tile_each_strip(&t[i], tile, strip_width(t), attend, &panels);
+    const key_panels panels = prepare_keys(w->tile, run);
+    tile.end = tile.begin + run->num_keys;
+    for (int i = 0; i < w->num_strips; i++) {
+        sac_tile trimmed = tile;
+        if (sac_tile_trim(&w->strip[i], &trimmed)) attend(&w->strip[i], &trimmed, &panels);
+    }
 }
 
-/* Each key tile is asked for while the one before it is worked on. */
-static void attend_keys(const q_tile t[], int num_tiles, sac_range keys) {
+/* The next key tiles, and asks for their rows ahead of their use. */
+static bool next_run(const q_tile *t, sac_cpu_key_walk *walk, sac_cpu_key_run *run) {
     const sac_attention_args *args = t->args;
-    sac_cpu_key_walk walk = sac_cpu_walk_keys(args, &t->at, keys);
-    sac_tile tile, next;
-    for (bool more = sac_cpu_next_keys(&walk, &tile); more; tile = next) {
-        more = sac_cpu_next_keys(&walk, &next);
-        if (more) {
-            sac_prefetch_keys(t, &args->k, args->head_dim, next.begin, next.end);
-            sac_prefetch_keys(t, &args->v, args->head_dim_v, next.begin, next.end);
-        }
-        attend_all(t, num_tiles, &tile);
+    if (!sac_cpu_next_run(walk, run)) return false;
+    for (int i = 0; i < run->num_tiles; i++) {
+        sac_prefetch_keys(t, &args->k, args->head_dim, run->tile[i].begin, run->tile[i].end);
+        sac_prefetch_keys(t, &args->v, args->head_dim_v, run->tile[i].begin, run->tile[i].end);
     }
+    return true;
 }
 
 /* row_sum becomes what out_t is multiplied by; lse is stored. The sink joins the sum of rows that saw something. */
@@ -192,34 +221,82 @@ static void finish_rows(const q_tile *t) {
     }
 }
 
-static void store(const q_tile *t) {
-    finish_rows(t);
-    sac_tile_store(t, &t->args->out, out_t(t), row_sum(t), t->args->head_dim_v);
+/* out_t, normalised, times the weight of its row, to the mix. */
+static void add_to_mix(const q_tile *t, const sac_cpu_mix *mix) {
+    const int dim = round_up(t->args->head_dim_v, LANES);
+    for (int first = 0; first < t->rows; first += LANES) {
+        float *rows[LANES], factor[LANES] = {0};
+        const int end = sac_min(LANES, t->rows - first);
+        for (int i = 0; i < end; i++) {
+            const int64_t row =
+                sac_cpu_mix_row(mix, sac_lane_head(t, first + i), t->scratch.query[first + i]);
+            rows[i] = mix->sums + row * sac_cpu_padded(t->args->head_dim_v);
+            factor[i] = mix->weight[row * mix->weight_stride] * row_sum(t)[first + i];
+        }
+        for (int d = 0; d < dim; d += LANES) {
+            vec r[LANES];
+            UNROLL for (int i = 0; i < LANES; i++) r[i] =
+                vload(out_t(t) + (d + i) * Q_TILE + first) * vload(factor);
+            vtranspose(r);
+            for (int i = 0; i < end; i++) vstore(rows[i] + d, mix->adds ? vload(rows[i] + d) + r[i] : r[i]);
+        }
+    }
 }
 
-static void attend_to(q_tile t[], int num_tiles, sac_range keys) {
-    for (int i = 0; i < num_tiles; i++) {
-        sac_tile_load(&t[i], t[i].scratch.q_t, &t[i].args->q, t[i].args->head_dim);
-        clear_state(&t[i]);
+static void store(const q_tile *t, const sac_cpu_mix *mix) {
+    finish_rows(t);
+    if (mix) add_to_mix(t, mix);
+    if (t->args->out.data) sac_tile_store(t, &t->args->out, out_t(t), row_sum(t), t->args->head_dim_v);
+}
+
+static void load(walkers *w, bool q_is_loaded) {
+    w->num_strips = 0;
+    for (int i = 0; i < w->num_tiles; i++) {
+        const q_tile *t = &w->tile[i];
+        if (!q_is_loaded) sac_tile_load(t, t->scratch.q_t, &t->args->q, t->args->head_dim);
+        clear_state(t);
+        w->num_strips += sac_tile_strips(t, strip_width(t), w->strip + w->num_strips);
     }
+}
+
+/* Keys are asked for while the ones before are worked on, the first while queries are loaded. Tiles can be joined where
+ * scores need no position, and rows that lie apart are copied anyway, into rooms where they adjoin. */
+static void attend_to(walkers *w, sac_range keys, bool q_is_loaded) {
+    const q_tile *t = w->tile;
+    sac_cpu_key_walk walk = sac_cpu_walk_keys(t->args, w->rows, keys);
+    sac_cpu_key_run run, next;
+    sac_cpu_begin_runs(&walk, t->args, w->rows, !t->modified && t->args->dtype != SAC_F32);
+    bool more = next_run(t, &walk, &run);
+    load(w, q_is_loaded);
     sac_gemm_begin();
-    attend_keys(t, num_tiles, keys);
+    for (; more; run = next) {
+        more = next_run(t, &walk, &next);
+        attend_all(w, &run);
+    }
     sac_gemm_end();
 }
 
-void sac_forward(const sac_attention_call *call, const sac_cpu_tile *tile, int num_tiles, void *scratch) {
-    q_tile t[SAC_CPU_MAX_TOGETHER];
-    sac_tiles_begin(t, num_tiles, call, tile, false, scratch);
-    attend_to(t, num_tiles, (sac_range){0, SAC_FAR});
-    for (int i = 0; i < num_tiles; i++) store(&t[i]);
+void sac_forward(const sac_attention_call *call, const sac_cpu_bundle *rows, const sac_cpu_mix *mix,
+                 void *scratch) {
+    walkers w;
+    w.rows = &rows->all;
+    w.num_tiles = sac_tiles_begin(w.tile, call, rows, false, scratch);
+    attend_to(&w, (sac_range){0, SAC_FAR}, mix && mix->q_is_loaded);
+    for (int i = 0; i < w.num_tiles; i++) store(&w.tile[i], mix);
+}
+
+static void begin_one(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *tile, void *scratch) {
+    sac_tiles_begin(t, call, &(sac_cpu_bundle){*tile, 1, 1}, false, scratch);
 }
 
 void sac_forward_part(const sac_attention_call *call, const sac_cpu_tile *tile, sac_range keys, float *state,
                       void *scratch) {
-    q_tile t;
-    sac_tiles_begin(&t, 1, call, tile, false, scratch);
-    t.scratch.state = state;
-    attend_to(&t, 1, keys);
+    walkers w;
+    w.rows = tile;
+    w.num_tiles = 1;
+    begin_one(w.tile, call, tile, scratch);
+    w.tile[0].scratch.state = state;
+    attend_to(&w, keys, false);
 }
 
 /* Adds a part to the tile's state: both are brought to the higher of the two maxima. */
@@ -240,8 +317,8 @@ static void merge(const q_tile *t, const float *part) {
 void sac_forward_combine(const sac_attention_call *call, const sac_cpu_tile *tile, const float *states,
                          int num_states, void *scratch) {
     q_tile t;
-    sac_tiles_begin(&t, 1, call, tile, false, scratch);
+    begin_one(&t, call, tile, scratch);
     clear_state(&t);
     for (int i = 0; i < num_states; i++) merge(&t, states + (size_t)i * sac_cpu_state_size(&call->args));
-    store(&t);
+    store(&t, NULL);
 }

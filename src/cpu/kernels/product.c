@@ -50,10 +50,12 @@ static bool other_side_finite(const gemm *g, sac_zeros zeros) {
                            : sac_panel_finite(&a, g->pairs, g->m, g->k);
 }
 
+bool sac_hides_pairs(const q_tile *t, const sac_tile *tile) {
+    return tile->banded || tile->bits != SAC_ALL_PARTS || (tile->kind == SAC_PARTIAL && t->call->mask_mod);
+}
+
 void sac_product(const q_tile *t, const sac_tile *tile, sac_zeros zeros, const gemm *g) {
-    const bool hides =
-        tile->banded || tile->bits != SAC_ALL_PARTS || (tile->kind == SAC_PARTIAL && t->call->mask_mod);
-    if (hides && !other_side_finite(g, zeros))
+    if (sac_hides_pairs(t, tile) && !other_side_finite(g, zeros))
         product_skipping_zeros(g, zeros);
     else
         sac_gemm(g);

@@ -4,8 +4,12 @@
 
 #include "cpu/kernels/tile.h"
 
+#define sac_hides_pairs SAC_FOR_ISA(sac_hides_pairs)
 #define sac_product SAC_FOR_ISA(sac_product)
 #define sac_diagonal_products SAC_FOR_ISA(sac_diagonal_products)
+
+/* Does the tile hide some pair? */
+bool sac_hides_pairs(const q_tile *t, const sac_tile *tile);
 
 /* sac_gemm, where one side holds coefficients that are 0 for hidden pairs: those stay without effect even if the other
  * side holds NaN or infinity there. */

@@ -25,16 +25,23 @@ static void transform(const q_tile *t, const sac_tile *tile, float *scores) {
     }
 }
 
-static void hide_outside_band(const q_tile *t, const sac_tile *tile, float *scores) {
+static void hide_from_some(const q_tile *t, int32_t first, int32_t end, float *scores) {
     const vec hidden = vset(-INFINITY);
     for (int lane = 0; lane < t->lanes; lane += LANES) {
         const ivec lo = iload(t->scratch.lo + lane), hi = iload(t->scratch.hi + lane);
-        for (int j = 0; j < tile->end - tile->begin; j++) {
-            const ivec key = iset(tile->begin + j);
-            float *at = scores + j * Q_TILE + lane;
-            vstore(at, vselect((key >= lo) & (key < hi), vload(at), hidden));
-        }
+        float *at = scores + lane;
+        for (int32_t key = first; key < end; key++, at += Q_TILE)
+            vstore(at, vselect((iset(key) >= lo) & (iset(key) < hi), vload(at), hidden));
     }
+}
+
+/* Only the keys before and behind those that all lanes see. */
+static void hide_outside_band(const q_tile *t, const sac_tile *tile, float *scores) {
+    const sac_range all = sac_band_keys_all(&t->band, t->q);
+    const int32_t seen = sac_max(tile->begin, sac_min(all.begin, tile->end)),
+                  seen_end = sac_max(seen, sac_min(all.end, tile->end));
+    hide_from_some(t, tile->begin, seen, scores);
+    hide_from_some(t, seen_end, tile->end, scores + (seen_end - tile->begin) * Q_TILE);
 }
 
 /* The key tile is not on the lists of all the rows. */

@@ -23,6 +23,7 @@ const sac_cpu_kernels sac_cpu_kernels_ = {
     .combine = sac_forward_combine,
     .backward = sac_backward,
     .reduce = sac_reduce,
+    .narrow = sac_narrow,
     .multiply = multiply,
     .lanes = LANES,
     .has_pairs = HAVE_PAIRS,

@@ -73,27 +73,29 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_t
     return a.used;
 }
 
-static void set_lanes(q_tile *t) {
+/* all: the rows that walk the keys with these. */
+static void set_lanes(q_tile *t, const sac_cpu_tile *all) {
     const sac_attention_args *args = t->args;
-    const int32_t queries = t->at.q.end - t->at.q.begin;
+    int32_t i = t->at.q.begin;
     for (int lane = 0; lane < t->lanes; lane++) {
         const bool used = lane < t->rows;
-        const int32_t i = t->at.q.begin + (used ? lane % queries : 0);
         t->scratch.query[lane] = i;
         t->scratch.lo[lane] = sac_band_lo(&t->band, i);
         t->scratch.hi[lane] = used ? sac_band_hi(&t->band, i) : 0;
-        t->scratch.list_bit[lane] = (int32_t)sac_cpu_list_bit(args, &t->at, i);
+        t->scratch.list_bit[lane] = (int32_t)sac_cpu_list_bit(args, all, i);
         t->scratch.slope[lane] = 0;
         if (used && args->alibi_slopes)
             t->scratch.slope[lane] =
                 args->alibi_slopes[t->at.b * args->alibi_batch_stride + sac_lane_head(t, lane)];
+        if (++i == t->at.q.end) i = t->at.q.begin; /* of the next head */
     }
 }
 
-static void begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *at,
+static void begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile *at, const sac_cpu_tile *all,
                   const tile_scratch *scratch) {
     const sac_attention_args *args = &call->args;
     *t = (q_tile){.call = call, .args = args, .at = *at, .pairs = uses_pairs(args), .scratch = *scratch};
+    t->q = at->q;
     t->seq = sac_sequence_of(args, at->b);
     t->band = sac_band_make(&args->band, t->seq.q_len, t->seq.k_len);
     t->rows = at->num_heads * (at->q.end - at->q.begin);
@@ -103,18 +105,32 @@ static void begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile 
     /* A scale of 0 would make NaN of a hidden -inf, and a negative one turns the maximum round. */
     t->modified = args->softcap > 0 || args->alibi_slopes || call->score_mod || !(args->scale > 0);
     t->exponent = t->modified ? LOG2E : args->scale * LOG2E;
-    set_lanes(t);
+    set_lanes(t, all);
 }
 
-void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, const sac_cpu_tile *at,
-                     bool backward, void *scratch) {
+/* Where the index-th tile of a bundle's queries begins: they are shared out evenly, in whole vectors, or in whole pairs
+ * of tiles. */
+static int32_t cut_at(const sac_cpu_bundle *rows, bool pairs, int index) {
+    const sac_range q = rows->all.q;
+    const int share = (q.end - q.begin) * index / rows->row_tiles;
+    return sac_min(q.begin + round_up(share, HAVE_TILES && pairs ? 32 : LANES), q.end);
+}
+
+int sac_tiles_begin(q_tile t[], const sac_attention_call *call, const sac_cpu_bundle *rows, bool backward,
+                    void *scratch) {
+    const int num_tiles = rows->head_tiles * rows->row_tiles;
+    const bool pairs = uses_pairs(&call->args);
     tile_scratch rooms[SAC_CPU_MAX_TOGETHER];
     sac_tile_scratch(&call->args, backward, num_tiles, scratch, rooms);
     for (int i = 0; i < num_tiles; i++) {
-        sac_cpu_tile of_heads = *at;
-        of_heads.h += i * at->num_heads;
-        begin(&t[i], call, &of_heads, &rooms[i]);
+        const int head_tile = i / rows->row_tiles, row_tile = i % rows->row_tiles;
+        sac_cpu_tile at = rows->all;
+        at.num_heads /= rows->head_tiles;
+        at.h += head_tile * at.num_heads;
+        at.q = (sac_range){cut_at(rows, pairs, row_tile), cut_at(rows, pairs, row_tile + 1)};
+        begin(&t[i], call, &at, &rows->all, &rooms[i]);
     }
+    return num_tiles;
 }
 
 /* `width` lanes of the tile from `first` on, as a tile of their own. What is computed anew for each key tile lies in
@@ -124,6 +140,8 @@ static q_tile strip_of(const q_tile *t, int first, int width) {
     strip.first = t->first + first;
     strip.rows = sac_min(t->rows - first, width);
     strip.lanes = sac_min(t->lanes - first, width);
+    if (t->at.num_heads == 1) /* of several heads they are not told apart */
+        strip.q = (sac_range){t->q.begin + first, t->q.begin + first + strip.rows};
     tile_scratch *s = &strip.scratch;
     float **const columns[] = {&s->q_t, &s->state, &s->slope, &s->dout_t, &s->dq_t,
                                &s->lse, &s->dlse,  &s->delta, &s->p_dp};
@@ -145,42 +163,31 @@ static q_tile strip_of(const q_tile *t, int first, int width) {
  * lines. */
 enum { BEGIN_STEP = HAVE_TILES ? 32 : 2, END_STEP = 2 };
 
-/* Cuts the key tile to what the strip sees of it; false if that is nothing. */
-static bool trim(const q_tile *strip, sac_tile *tile) {
-    int32_t lo = SAC_FAR, hi = 0, all_lo = 0, all_hi = SAC_FAR;
-    for (int lane = 0; lane < strip->rows; lane++) {
-        lo = sac_min(lo, strip->scratch.lo[lane]);
-        hi = sac_max(hi, strip->scratch.hi[lane]);
-        all_lo = sac_max(all_lo, strip->scratch.lo[lane]);
-        all_hi = sac_min(all_hi, strip->scratch.hi[lane]);
-    }
+bool sac_tile_trim(const q_tile *t, sac_tile *tile) {
+    if (!tile->banded) return true;
+    const sac_range any = sac_band_keys_any(&t->band, t->q), all = sac_band_keys_all(&t->band, t->q);
     const int32_t begin = tile->begin;
-    if (hi <= begin || lo >= tile->end) return false;
-    if (lo > begin) tile->begin += (lo - begin) / BEGIN_STEP * BEGIN_STEP;
-    tile->end = sac_min(tile->end, begin + round_up(hi - begin, END_STEP));
-    tile->banded = tile->begin < all_lo || tile->end > all_hi;
+    if (any.end <= begin || any.begin >= tile->end) return false;
+    if (any.begin > begin) tile->begin += (any.begin - begin) / BEGIN_STEP * BEGIN_STEP;
+    tile->end = sac_min(tile->end, begin + round_up(any.end - begin, END_STEP));
+    tile->banded = tile->begin < all.begin || tile->end > all.end;
     return true;
 }
 
-void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, int width, tile_fn fn, const void *data) {
-    if (t->lanes <= width) {
-        fn(t, tile, data);
-        return;
-    }
-    for (int first = 0; first < t->rows; first += width) {
-        const q_tile strip = strip_of(t, first, width);
-        sac_tile trimmed = *tile;
-        if (!tile->banded || trim(&strip, &trimmed)) fn(&strip, &trimmed, data);
-    }
+int sac_tile_strips(const q_tile *t, int width, q_tile strips[MAX_STRIPS]) {
+    int n = 0;
+    for (int first = 0; first < t->rows; first += width) strips[n++] = strip_of(t, first, width);
+    return n;
 }
 
 void sac_tile_load(const q_tile *t, float *target, const sac_view *view, int dim) {
     const tile_scratch *s = &t->scratch;
     const int words = t->pairs ? dim / 2 : dim, padded = round_up(words, LANES);
     for (int first = 0; first < t->lanes; first += LANES) {
-        memset(s->rows, 0, sizeof(float) * (size_t)(LANES * s->row_words));
-        for (int lane = first; lane < first + LANES && lane < t->rows; lane++) {
+        for (int lane = first; lane < first + LANES; lane++) {
             float *row = s->rows + (lane - first) * s->row_words;
+            if (lane >= t->rows || padded > words) memset(row, 0, (size_t)padded * sizeof(float));
+            if (lane >= t->rows) continue;
             if (t->pairs)
                 memcpy(row, sac_lane_row(t, view, lane), (size_t)words * sizeof(float));
             else

@@ -51,6 +51,7 @@ typedef struct q_tile {
     sac_cpu_tile at;
     sac_sequence seq;
     sac_band band;
+    sac_range q;        /* the queries of all lanes: of a strip perhaps not all of the tile's */
     int first;          /* lane of the tile that is lane 0 here: not 0 in a strip */
     int rows, lanes;    /* lanes: rows rounded up to whole vectors */
     int words, words_v; /* of a row of q and of v */
@@ -63,7 +64,8 @@ typedef struct q_tile {
 #define sac_kv_tile SAC_FOR_ISA(sac_kv_tile)
 #define sac_tile_scratch SAC_FOR_ISA(sac_tile_scratch)
 #define sac_tiles_begin SAC_FOR_ISA(sac_tiles_begin)
-#define sac_tile_each_strip SAC_FOR_ISA(sac_tile_each_strip)
+#define sac_tile_strips SAC_FOR_ISA(sac_tile_strips)
+#define sac_tile_trim SAC_FOR_ISA(sac_tile_trim)
 #define sac_tile_load SAC_FOR_ISA(sac_tile_load)
 #define sac_tile_store SAC_FOR_ISA(sac_tile_store)
 #define sac_tile_load_rows SAC_FOR_ISA(sac_tile_load_rows)
@@ -78,17 +80,19 @@ int32_t sac_kv_tile(const sac_attention_args *args, bool backward);
 size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_tiles, void *base,
                         tile_scratch scratch[]);
 
-/* Everything about num_tiles tiles but the data: `at`, and those of the heads that follow. */
-void sac_tiles_begin(q_tile t[], int num_tiles, const sac_attention_call *call, const sac_cpu_tile *at,
-                     bool backward, void *scratch);
+/* Everything about the tiles of a bundle but the data; returns their number. */
+int sac_tiles_begin(q_tile t[], const sac_attention_call *call, const sac_cpu_bundle *rows, bool backward,
+                    void *scratch);
 
-/* Calls fn for the key tile and each strip of `width` lanes. Where the band cuts through the tile, a strip gets the
- * keys that some lane of it sees. */
-typedef void (*tile_fn)(const q_tile *t, const sac_tile *tile, const void *data);
-void sac_tile_each_strip(const q_tile *t, const sac_tile *tile, int width, tile_fn fn, const void *data);
+/* Strips: up to `width` lanes of the tile each, as tiles of their own; returns their number. */
+enum { MIN_STRIP = 32, MAX_STRIPS = Q_TILE / MIN_STRIP };
+int sac_tile_strips(const q_tile *t, int width, q_tile strips[MAX_STRIPS]);
+
+/* Where the band cuts through the key tile, cuts that to what some lane sees of it; false if that is nothing. */
+bool sac_tile_trim(const q_tile *t, sac_tile *tile);
 
 static inline int32_t sac_lane_head(const q_tile *t, int lane) {
-    return t->at.h + (t->first + lane) / (t->at.q.end - t->at.q.begin);
+    return t->at.num_heads == 1 ? t->at.h : t->at.h + (t->first + lane) / (t->at.q.end - t->at.q.begin);
 }
 
 /* Where the lane's row begins in a tensor that has query heads. */
@@ -109,10 +113,10 @@ static inline const void *sac_key_row(const q_tile *t, const sac_view *view, int
  * memory. Rows beyond the sequence are not asked for. */
 static inline void sac_prefetch_keys(const q_tile *t, const sac_view *view, int dim, int32_t begin,
                                      int32_t end) {
-    const int bytes = dim * (t->args->dtype == SAC_F32 ? 4 : 2);
-    for (int32_t j = begin; j < sac_min(end, t->seq.k_len); j++)
-        for (int at = 0; at < bytes; at += 64)
-            __builtin_prefetch((const char *)sac_key_row(t, view, j) + at, 0, 2);
+    const int64_t size = t->args->dtype == SAC_F32 ? 4 : 2;
+    const char *row = sac_key_row(t, view, begin);
+    for (int32_t j = begin; j < sac_min(end, t->seq.k_len); j++, row += size * view->row_stride)
+        for (int64_t at = 0; at < size * dim; at += 64) prefetch_line(row + at);
 }
 
 /* An fp32 row value of a lane, as lse and dlse have. */
