@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "api/nsa_check.h"
+#include "nsa/heads.h"
+#include "nsa/memory.h"
 #include "support/cmocka_all.h"
 #include "support/nsa_run.h"
 #include "support/nsa_suite.h"
@@ -157,8 +159,47 @@ static void any_number_of_threads_gives_the_same_bits(void **state) {
     }
 }
 
+/* ---- the last heads ---- */
+
+/* Fewer heads may want more of it: what is shared out among threads, or CTAs, is then cut into more parts. */
+static void the_last_heads_find_enough_workspace_too(void **state) {
+    (void)state;
+    nsa_host_only();
+    static const struct {
+        int64_t tokens, kv_heads, group, dim, dim_v;
+    } calls[] = {
+        {1971, 23, 8, 64, 192}, {10916, 35, 2, 64, 192}, {2287, 11, 9, 16, 256}, {2048, 8, 4, 64, 64}};
+    for (size_t i = 0; i < COUNT_OF(calls); i++) {
+        const int64_t n = calls[i].tokens, hkv = calls[i].kv_heads, h = hkv * calls[i].group;
+        const DLTensor *q = SACCADE_TENSOR(NULL, SACCADE_BF16, 1, n, h, calls[i].dim);
+        const DLTensor *k = SACCADE_TENSOR(NULL, SACCADE_BF16, 1, n, hkv, calls[i].dim);
+        const DLTensor *v = SACCADE_TENSOR(NULL, SACCADE_BF16, 1, n, hkv, calls[i].dim_v);
+        const saccade_nsa_tensors t = {.q = q, .k = k, .v = v};
+        const saccade_nsa_params params = {.deterministic = i % 2 == 0};
+        const sac_nsa_inputs in = {.t = &t,
+                                   .grads = &(saccade_nsa_grads){0},
+                                   .params = &params,
+                                   .purpose = SAC_NSA_FOR_BACKWARD,
+                                   .shapes_only = true};
+        saccade_context *ctx;
+        sac_nsa_call c;
+        assert_int_equal(saccade_context_create(&ctx, &(saccade_context_params){.num_threads = 4}),
+                         SACCADE_OK);
+        assert_int_equal(sac_nsa_prepare(ctx, &in, &c), SACCADE_OK);
+        const size_t bytes = sac_nsa_workspace(ctx, &c);
+        for (int32_t head = 0; head < hkv; head += sac_nsa_heads_at_once(&c)) {
+            const sac_nsa_call part = sac_nsa_part(&c, head);
+            const size_t needed = sac_nsa_divide(ctx, &part, NULL).bytes;
+            if (needed > bytes)
+                fail_msg("call %zu: heads from %d on need %zu bytes of %zu", i, head, needed, bytes);
+        }
+        saccade_context_destroy(ctx);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_number_of_heads_at_once_gives_the_same),
-                                       cmocka_unit_test(any_number_of_threads_gives_the_same_bits)};
+                                       cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
+                                       cmocka_unit_test(the_last_heads_find_enough_workspace_too)};
     return nsa_suite(tests, COUNT_OF(tests));
 }

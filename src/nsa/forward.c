@@ -4,9 +4,17 @@
 #include "nsa/memory.h"
 #include "nsa/rows.h"
 
-size_t sac_nsa_workspace(saccade_context *ctx, const sac_nsa_call *call) {
-    const sac_nsa_call part = sac_nsa_part(call, 0);
+static size_t bytes_from(saccade_context *ctx, const sac_nsa_call *call, int32_t head) {
+    const sac_nsa_call part = sac_nsa_part(call, head);
     return sac_nsa_divide(ctx, &part, NULL).bytes;
+}
+
+/* The last heads are fewer where they do not come out even, and a backend may then cut what they do into more parts. */
+size_t sac_nsa_workspace(saccade_context *ctx, const sac_nsa_call *call) {
+    const int32_t heads = call->args.num_kv_heads, at_once = sac_nsa_heads_at_once(call);
+    const int32_t rest = at_once ? heads % at_once : 0;
+    const size_t most = bytes_from(ctx, call, 0), last = rest ? bytes_from(ctx, call, heads - rest) : 0;
+    return most > last ? most : last;
 }
 
 static saccade_status attend(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m,
