@@ -82,23 +82,37 @@ SAC_FN int32_t query_of(const tile_mask *m, int i) { return m->row[i / 2 % 2]; }
 SAC_FN int32_t key_of(const tile_mask *m, int i) { return sac_min(m->column + COLUMN_OF(i), m->last_column); }
 
 /* Is the thread's i-th score visible? */
-SAC_FN int is_visible(const tile_mask *m, int i, int place) {
-    const int seen = !place || (m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1);
-#if MASK_MOD
-    const int asked = sac_mask_mod(m->q->batch, m->q->head, query_of(m, i),
-                                   place ? key_of(m, i) : m->column + COLUMN_OF(i), &m->args->mask_aux);
-    return seen & (asked | (place && !m->asks));
-#else
-    return seen;
-#endif
+SAC_FN int is_visible(const tile_mask *m, int i) {
+    return m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1;
 }
+
+#if MASK_MOD
+/* Leaves the pairs that the mask_mod shows. Few tiles are asked about, and texts may be long: as many copies of one as
+ * a thread has scores would take longer to fetch than a loop takes to run. */
+SAC_FN void ask_mask_mod(tile_mask *m) {
+    uint32_t shown[2] = {0, 0};
+#pragma unroll 4
+    for (int bit = 0; bit < KV_TILE / 4; bit++) {
+        const int32_t key = sac_min(m->column + bit / 2 * 8 + bit % 2, m->last_column);
+#pragma unroll
+        for (int r = 0; r < 2; r++)
+            if (sac_mask_mod(m->q->batch, m->q->head, m->row[r], key, &m->args->mask_aux))
+                shown[r] |= 1u << bit;
+    }
+    m->seen[0] &= shown[0];
+    m->seen[1] &= shown[1];
+}
+#endif
 
 SAC_FN void hide_by(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
                     const row_limits *limits, const kv_record *tile, int place) {
-    const tile_mask m = tile_mask_of(args, q, limits, tile, place);
+    tile_mask m = tile_mask_of(args, q, limits, tile, place);
+#if MASK_MOD
+    if (warp_has(m.asks)) ask_mask_mod(&m);
+#endif
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++)
-        if (!is_visible(&m, i, place)) of_scores[i] = value;
+        if (!is_visible(&m, i)) of_scores[i] = value;
 }
 
 /* Only whole rows are hidden: those that the tile is not for. */
