@@ -69,7 +69,6 @@ def cases_of(saccade, n):
     def blocks(name, shape, *args):
         return {"block_mask": saccade.block_mask(name, shape, *args)}
 
-    same_document = saccade.modifier(2, f"q_idx / {DOCUMENT} == kv_idx / {DOCUMENT}")
     hole = saccade.modifier(2, "q_idx - kv_idx != 1000")
     result = {
         "causal": Case(causal, plain, fa4={}),
@@ -86,7 +85,8 @@ def cases_of(saccade, n):
         "documents as blocks": Case(documents, plain | blocks("documents", shape, sizes, len(sizes))),
         "eagle3": Case(eagle3_of(n), blocks("eagle3", wide, None), rounds=5),
     }
-    result["causal"].keep = (ends, slopes, same_document)
+    for case in result.values():
+        case.keep = (ends, slopes, sizes)  # options hold addresses alone
     return result
 
 
