@@ -169,6 +169,7 @@ SAC_FN void fetch_row(const sac_view *view, const sac_lengths *len, int32_t b, i
 }
 SAC_FN void fetch_key(const key_tiles *t, int32_t block) {
     const sac_attention_args *args = t->args;
+    if (block >= args->blocks.num_kv_blocks) return;
     const sac_range keys = keys_of(t, block);
     const int32_t index = keys.begin + threadIdx.x / KEY_LANES;
     if (index >= keys.end) return;
@@ -293,7 +294,7 @@ SAC_FN void attend_key(const sac_attn_bwd_sm90_params *params, const key_tiles *
         for (sac_tile tile; sac_walk_next(&walk, &tile);) {
             const int32_t index = key->index - tile.delta;
             int seen = key->there && index >= tile.begin && index < tile.end &&
-                       sac_band_visible(&t->band, index, key->index);
+                       (!tile.banded || sac_band_visible(&t->band, index, key->index));
 #if MASK_MOD
             seen = seen && sac_mask_mod(t->batch, head, index, key->index, &args->mask_aux);
 #endif
