@@ -20,15 +20,6 @@ SAC_FN void ptx_mbarrier_arrive(uint64_t *barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(ptx_smem_of(barrier)) : "memory");
 }
 
-/* Lane 0 arrives, for its warp; by a predicate, not by a branch. */
-SAC_FN void ptx_mbarrier_arrive_for_warp(uint64_t *barrier, int lane) {
-    asm volatile("{.reg .pred first;\n"
-                 "setp.eq.s32 first, %1, 0;\n"
-                 "@first mbarrier.arrive.shared::cta.b64 _, [%0];}" ::"r"(ptx_smem_of(barrier)),
-                 "r"(lane)
-                 : "memory");
-}
-
 /* Arrives, and announces bytes that the copy engine will deliver. */
 SAC_FN void ptx_mbarrier_arrive_expect(uint64_t *barrier, uint32_t bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(ptx_smem_of(barrier)),
