@@ -218,26 +218,30 @@ static void check_gradients_beside_nan(const char *backend, const attention_case
     const int32_t key = 100, query = 90;
     if (!backend_takes(backend, dtype, true)) return;
     results r;
-    problem *p = problem_create(c, dtype);
-    const attention_case resolved = p->c, *is = &resolved;
-    poison_row(p, K, key, is->num_kv_heads, is->head_dim);
-    poison_row(p, V, key, is->num_kv_heads, is->head_dim_v);
-    attention_results(p, backend, &(run_options){0}, &r);
-    finite_unless_seen(p, &r, OUT, is->head_dim_v, is->num_heads, 0, is->seqlen_q, true, key);
-    finite_unless_seen(p, &r, DQ, is->head_dim, is->num_heads, 0, is->seqlen_q, true, key);
-    not_finite_if_seen(p, &r, DK, is->head_dim, key);
-    not_finite_if_seen(p, &r, DV, is->head_dim_v, key);
-    results_free(&r);
-    problem_free(p);
-
-    p = problem_create(c, dtype);
-    poison_row(p, Q, query, is->num_heads, is->head_dim);
-    poison_row(p, DOUT, query, is->num_heads, is->head_dim_v);
-    attention_results(p, backend, &(run_options){0}, &r);
-    finite_unless_seen(p, &r, DK, is->head_dim, is->num_kv_heads, 0, is->seqlen_k, false, query);
-    finite_unless_seen(p, &r, DV, is->head_dim_v, is->num_kv_heads, 0, is->seqlen_k, false, query);
-    results_free(&r);
-    problem_free(p);
+    for (int which = 1; which <= 3; which++) { /* k, v, both */
+        problem *p = problem_create(c, dtype);
+        const attention_case *is = &p->c;
+        if (which & 1) poison_row(p, K, key, is->num_kv_heads, is->head_dim);
+        if (which & 2) poison_row(p, V, key, is->num_kv_heads, is->head_dim_v);
+        attention_results(p, backend, &(run_options){0}, &r);
+        finite_unless_seen(p, &r, OUT, is->head_dim_v, is->num_heads, 0, is->seqlen_q, true, key);
+        finite_unless_seen(p, &r, DQ, is->head_dim, is->num_heads, 0, is->seqlen_q, true, key);
+        not_finite_if_seen(p, &r, DK, is->head_dim, key);
+        if (which & 1) not_finite_if_seen(p, &r, DV, is->head_dim_v, key);
+        results_free(&r);
+        problem_free(p);
+    }
+    for (int which = 1; which <= 3; which++) { /* q, dout, both */
+        problem *p = problem_create(c, dtype);
+        const attention_case *is = &p->c;
+        if (which & 1) poison_row(p, Q, query, is->num_heads, is->head_dim);
+        if (which & 2) poison_row(p, DOUT, query, is->num_heads, is->head_dim_v);
+        attention_results(p, backend, &(run_options){0}, &r);
+        finite_unless_seen(p, &r, DK, is->head_dim, is->num_kv_heads, 0, is->seqlen_k, false, query);
+        finite_unless_seen(p, &r, DV, is->head_dim_v, is->num_kv_heads, 0, is->seqlen_k, false, query);
+        results_free(&r);
+        problem_free(p);
+    }
 }
 
 static void nan_stays_in_the_gradients_it_has_a_part_in(void **state) {

@@ -62,22 +62,16 @@ SAC_FN void issue_scores(consumer *c, const uint8_t *queries, const uint8_t *key
 /* s of the tile at hand, once q is there; behind the last tile what lies there is multiplied for nothing, which costs
  * less than a branch around asynchronous products. */
 SAC_FN void issue_s(consumer *c) {
-    uint8_t *q = c->smem->q[c->q.stage];
     ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
-    clear_unused_queries(c, &c->smem->q_tile[c->q.stage], q, PANELS);
-    issue_scores(c, q, c->smem->k, HEAD_DIM);
+    issue_scores(c, c->smem->q[c->q.stage], c->smem->k, HEAD_DIM);
     read_record(c);
 }
 
-/* The same of dp and dout; q is cleared too, for dk. */
+/* The same of dp and dout; dk wants q too. */
 SAC_FN void issue_dp(consumer *c) {
-    const q_record *tile = &c->smem->q_tile[c->q.stage];
-    uint8_t *dout = c->smem->dout[c->q.stage];
     ptx_mbarrier_wait(&c->smem->q_full[c->q.stage], c->q.parity);
     ptx_mbarrier_wait(&c->smem->dout_full[c->q.stage], c->q.parity);
-    clear_unused_queries(c, tile, c->smem->q[c->q.stage], PANELS);
-    clear_unused_queries(c, tile, dout, PANELS_V);
-    issue_scores(c, dout, c->smem->v, HEAD_DIM_V);
+    issue_scores(c, c->smem->dout[c->q.stage], c->smem->v, HEAD_DIM_V);
     read_record(c);
 }
 
@@ -130,51 +124,11 @@ SAC_FN void publish(const consumer *c, uint64_t *full) {
     release(full);
 }
 
-/* ---- tiles with a query that is not finite ---- */
-
-/* Each warpgroup looks through what it multiplies: rows of dout; or gradients of scores, and rows of q. */
-SAC_FN int any_unfinite(const consumer *c, int found) {
-    return ptx_barrier_any(1 + c->warpgroup, 128, found);
-}
-
-/* Where a row's 16 bytes of a panel lie: the copy engine swaps them within their 128. */
-SAC_FN ptx_smem chunk_at(ptx_smem tile, int row, int chunk) {
-    return tile + chunk / 8 * PANEL_BYTES + row * ROW_BYTES + (chunk % 8 ^ row % 8) * 16;
-}
-
-SAC_FN int is_unfinite(ptx_smem queries, int row, int blocks) {
-    uint32_t words[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (lane_id() < 8 * blocks) words[i] = ptx_ld_u32(chunk_at(queries, row, lane_id()) + 4 * i);
-    return warp_has(has_unfinite_words(words, 4));
-}
-
-/* Rows that are not finite become zeros in the product that follows, which keys that do not see them are to take no
- * part in; what other keys get of them is NaN, which is noted for the end. The other warpgroup has no more use for
- * the rows. */
-SAC_FN void set_rows_aside(const consumer *c, const uint8_t *of_queries, int blocks,
-                           const uint8_t *of_weights, float *marks) {
-    const ptx_smem queries = ptx_smem_of(of_queries), weights = ptx_smem_of(of_weights);
-    const int thread = threadIdx.x % 128;
-#pragma unroll 1
-    for (int row = 0; row < Q_TILE; row++) {
-        if (!is_unfinite(queries, row, blocks)) continue;
-        ptx_barrier_sync(1 + c->warpgroup, 128);
-        if (thread < 32 * blocks) ptx_st_u32(chunk_at(queries, row, thread / 4) + thread % 4 * 4, 0);
-        if (thread < KV_TILE && ptx_ld_u16(chunk_at(weights, row, thread / 8) + thread % 8 * 2) & 0x7fff)
-            marks[thread] = NOT_A_NUMBER;
-    }
-    c->smem->unfinite_rows = 1;
-    ptx_fence_proxy_async_shared();
-    ptx_barrier_sync(1 + c->warpgroup, 128);
-}
-
-SAC_FN void add_marks(float (*sums)[KV_TILE / 2], int blocks, const float *marks) {
+SAC_FN void add_marks(consumer *c) {
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++)
 #pragma unroll
-        for (int m = 0; m < blocks; m++) sums[m][i] += marks[first_column() + COLUMN_OF(i)];
+        for (int m = 0; m < BLOCKS_V; m++) c->dv[m][i] += c->smem->marks[first_column() + COLUMN_OF(i)];
 }
 
 /* ---- the first warpgroup: P and dV ---- */
@@ -206,17 +160,6 @@ SAC_FN void add_first_dq(consumer *c, const dq_place *place) {
     ring_next(&c->ds, DS_BUFFERS);
 }
 
-/* Of a tile that hides pairs: rows of dout behind the last query, and those that are not finite. */
-SAC_FN void set_dout_aside(consumer *c, const q_record *tile) {
-    smem_layout *smem = c->smem;
-    uint8_t *dout = smem->dout[c->q.stage];
-    ptx_mbarrier_wait(&smem->dout_full[c->q.stage], c->q.parity);
-    clear_unused_queries(c, tile, dout, PANELS_V);
-    if (!any_unfinite(c, has_unfinite_bytes(dout, DOUT_BYTES))) return;
-    ptx_mbarrier_wait(&smem->p_empty, c->p_parity ^ 1); /* who has read P has multiplied dout */
-    set_rows_aside(c, dout, BLOCKS_V, smem->p, smem->marks[0]);
-}
-
 SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
@@ -226,7 +169,6 @@ SAC_FN void add_to_dv(consumer *c, const q_record *tile) {
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_p(c, tile, &seen, lse);
     release(&smem->q_empty[stage]);
-    if (hides_some(c)) set_dout_aside(c, tile);
     ptx_mbarrier_wait(&smem->ds_full[c->ds.stage], c->ds.parity);
     issue_dq(c, c->ds.stage, 1);
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
@@ -262,9 +204,6 @@ SAC_FN void hide_gradients(const consumer *c, uint8_t *ds) {
 SAC_FN void put_ds(consumer *c, const q_record *tile, const float delta[2]) {
     smem_layout *smem = c->smem;
     const uint32_t buffer = c->ds.stage;
-    if (hides_some(c) &&
-        any_unfinite(c, has_unfinite(c->s, KV_TILE / 2) | has_unfinite_bytes(smem->q[c->q.stage], Q_BYTES)))
-        c->flags = Q_UNFINITE;
     ptx_mbarrier_wait(&smem->p_full, c->p_parity);
     ptx_mbarrier_wait(&smem->ds_empty[buffer], c->ds.parity ^ 1);
     c->p_parity ^= 1;
@@ -280,7 +219,7 @@ SAC_FN void put_ds(consumer *c, const q_record *tile, const float delta[2]) {
         }
         ptx_stmatrix(block_at(c, smem->ds[buffer], i), block);
     }
-    if (warp_has(c->flags & Q_UNFINITE)) hide_gradients(c, smem->ds[buffer]);
+    if (hides_unfinite(c)) hide_gradients(c, smem->ds[buffer]);
     release(&smem->p_empty);
     if (threadIdx.x == 256) smem->dq_place[buffer] = dq_place_of(tile);
     publish(c, &smem->ds_full[buffer]);
@@ -294,8 +233,6 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile) {
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     put_ds(c, tile, delta);
     release(&smem->dout_empty[stage]);
-    if (warp_has(c->flags & Q_UNFINITE))
-        set_rows_aside(c, smem->q[stage], BLOCKS, smem->ds[buffer], smem->marks[1]);
 
     issue_dq(c, buffer, 0);
 #pragma unroll
@@ -366,12 +303,12 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
     c->p_parity = 0;
     c->lane_block = (warp * 16 + row + lane / 8 % 2 * 8) * ROW_BYTES + ((lane / 16) ^ row) * 16;
     c->scale_log2 = score_to_log2(&params->args);
-    if (threadIdx.x % 128 < KV_TILE) smem->marks[c->warpgroup][threadIdx.x % 128] = 0;
+    if (threadIdx.x % 128 < KV_TILE) smem->marks[threadIdx.x % 128] = 0;
 }
 
 /* dV of a key that was set aside and that some query sees is NaN, as its dK is, which the other warpgroup has. */
 SAC_FN void tell_of_dk(const consumer *c) {
-    float *marks = c->smem->marks[0] + first_column();
+    float *marks = c->smem->marks + first_column();
     if (!warp_has(c->smem->unfinite_keys)) return;
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++)
@@ -394,8 +331,10 @@ SAC_FN void consume_first(consumer *c) {
     issue_dq(c, c->ds.stage, 1);
     ptx_wgmma_wait(0);
     add_first_dq(c, &smem->dq_place[c->ds.stage]);
-    if (warp_has(smem->unfinite_keys)) ptx_mbarrier_wait(&smem->dk_told, 0);
-    if (warp_has(smem->unfinite_keys | smem->unfinite_rows)) add_marks(c->dv, BLOCKS_V, smem->marks[0]);
+    if (warp_has(smem->unfinite_keys)) {
+        ptx_mbarrier_wait(&smem->dk_told, 0);
+        add_marks(c);
+    }
     store_turned(c, c->dv, HEAD_DIM_V, smem->dout[0], &c->params->args.dv, c->params->dv_part_stride, 1);
 }
 
@@ -407,7 +346,6 @@ SAC_FN void consume_second(consumer *c) {
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, KV_TILE / 2);
     tell_of_dk(c);
-    if (warp_has(c->smem->unfinite_rows)) add_marks(c->dk, BLOCKS, c->smem->marks[1]);
     store_turned(c, c->dk, HEAD_DIM, c->smem->q[0], &c->params->args.dk, c->params->dk_part_stride,
                  c->params->args.scale);
 }

@@ -133,14 +133,14 @@ SAC_FN void meet_next(consumer *c, int turns) {
     meet_tile(c);
 }
 
+#if SPLIT_ROLES
+#include "cuda/kernels/attn_bwd_sm90_roles.h"
+#else
 SAC_FN void release_queries(const consumer *c) {
     release(&c->smem->dout_empty[c->q.stage]);
     release(&c->smem->q_empty[c->q.stage]);
 }
 
-#if SPLIT_ROLES
-#include "cuda/kernels/attn_bwd_sm90_roles.h"
-#else
 /* P and dS of a tile, packed as operands. Must it be multiplied by hand? */
 SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
@@ -173,6 +173,7 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
 }
 
 SAC_FN void multiply_by_hand(consumer *c) {
+    if (PACKS_P_LATE) pack_probabilities(c);
     hide_gradients(c);
     add_by_hand(c->dv, HEAD_DIM_V, c->p, c->smem->dout[c->q.stage], Q_TILE);
     add_by_hand(c->dk, HEAD_DIM, c->ds_packed, c->smem->q[c->q.stage], Q_TILE);
@@ -215,6 +216,7 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     if (ADDS_LAST) target = own_target(c);
     issue_dq(c, smem->ds[c->ds.stage], c->warpgroup);
 #endif
+    if (PACKS_P_LATE) pack_probabilities(c);
     issue_dv(c);
     issue_dk(c);
     if (ADDS_LAST) meet_next(c, 1);

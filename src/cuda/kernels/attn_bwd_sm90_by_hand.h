@@ -28,9 +28,7 @@ SAC_FN int has_unfinite_words(const uint32_t *x, int count) {
 
 /* Of two packed numbers, those whose weight is not 0. Said without branches: with them every tile copies its
  * operand. */
-SAC_FN uint32_t without_weightless(uint32_t both, uint32_t weights) {
-    return both & ((weights & 0x7fffu ? 0xffffu : 0) | (weights & 0x7fff0000u ? 0xffff0000u : 0));
-}
+SAC_FN uint32_t without_weightless(uint32_t both, uint32_t weights) { return both & nonzero_pair(weights); }
 
 /* Of weights packed as an operand, 4 words for each 16 columns: those of the thread's two rows at a column, which
  * some lane of its quad holds. */

@@ -14,6 +14,7 @@ SAC_FN void init_barriers(smem_layout *smem) {
     const uint32_t warps = 4 * CONSUMERS, readers = SPLIT_QUERIES ? 4 : warps;
     ptx_mbarrier_init(&smem->kv_full, 1);
     for (int i = 0; i < Q_STAGES; i++) {
+        ptx_mbarrier_init(&smem->landed[i], 1);
         ptx_mbarrier_init(&smem->q_full[i], 1);
         ptx_mbarrier_init(&smem->dout_full[i], 1);
         ptx_mbarrier_init(&smem->q_empty[i], readers);
@@ -47,13 +48,13 @@ SAC_FN void run_cta(const sac_attn_bwd_sm90_params *params) {
 #endif
     if (threadIdx.x == 0) {
         smem->own = own;
-        smem->unfinite_keys = smem->unfinite_rows = 0;
+        smem->unfinite_keys = smem->unfinite_values = 0;
         init_barriers(smem);
     }
     __syncthreads();
     if (threadIdx.x < 128) {
         ptx_give_registers(PRODUCER_REGS);
-        if (threadIdx.x < 32 * PRODUCER_WARPS) produce(params, smem, &own);
+        if (threadIdx.x < 32 * PRODUCER_WARPS) produce(params, smem);
     } else {
         consume(params, smem);
     }

@@ -4,12 +4,12 @@
 #define SAC_ATTN_BWD_SM90_PRODUCER_H
 
 #include "cuda/kernels/attn_bwd_sm90_score.h"
+#include "cuda/kernels/attn_bwd_sm90_unfinite.h"
 #include "cuda/kernels/ptx/fence.h"
 
 typedef struct producer {
     const sac_attn_bwd_sm90_params *params;
     smem_layout *smem;
-    key_tile own;
     ring q;
 } producer;
 
@@ -48,15 +48,76 @@ SAC_FN void announce(uint64_t *full, uint32_t bytes) {
     if (lane_id() == 0) ptx_mbarrier_arrive_expect(full, bytes);
 }
 
+/* ---- rows that are not finite ---- */
+
+/* May a row be other than finite? Not if its lse and delta, sums over all that it is multiplied with, are, unless
+ * infinite products may become finite scores: those that a softcap bends, or a score_mod returns; and where a sink may
+ * be all that there is in the sum, -inf. */
+SAC_FN int is_doubtful(const producer *w, float lse, float delta, int32_t head) {
+    const float *sink = w->params->args.sink;
+    const float least = sink ? sink[head] + 1e-3f : MINUS_INF;
+    return SOFTCAP || SCORE_MOD || !(lse > least && lse < -MINUS_INF && fabsf(delta) < -MINUS_INF);
+}
+
+/* The chunks of a row of q and of dout. Each lane has a row of its own and begins with another chunk, since rows are a
+ * multiple of all banks. */
+enum { ROW_CHUNKS = 8 * (PANELS + PANELS_V) };
+SAC_FN uint8_t *chunk_of(const producer *w, int row, int i) {
+    const int panel = i / 8;
+    uint8_t *rows = panel < PANELS ? w->smem->q[w->q.stage] + panel * Q_TILE * ROW_BYTES
+                                   : w->smem->dout[w->q.stage] + (panel - PANELS) * Q_TILE * ROW_BYTES;
+    return rows + row * ROW_BYTES + (i + lane_id()) % 8 * 16;
+}
+
+SAC_FN int is_unfinite_row(const producer *w, int row) {
+    int found = 0;
+#pragma unroll 1
+    for (int i = 0; i < ROW_CHUNKS; i++) found |= has_unfinite_chunk(chunk_of(w, row, i));
+    return found;
+}
+
+/* A row that is not finite becomes zeros, and its lse NaN: then only keys that see it get NaN of it. Zeros too where
+ * the tile has no row. doubts: this lane's rows that must be looked at. */
+SAC_FN void set_rows_aside(const producer *w, uint32_t doubts) {
+    q_record *tile = &w->smem->q_tile[w->q.stage];
+#pragma unroll 1
+    for (int row = lane_id(); row < Q_TILE; row += 32, doubts >>= 1) {
+        const int there = is_row_of(tile, row);
+        if (there && !(doubts & 1)) continue;
+        if (there && !is_unfinite_row(w, row)) {
+            tile->flags |= Q_UNFINITE; /* so is its delta, for all that is known */
+            continue;
+        }
+#pragma unroll 1
+        for (int i = 0; i < ROW_CHUNKS; i++) *(uint4 *)chunk_of(w, row, i) = make_uint4(0, 0, 0, 0);
+        if (!there) continue;
+        put_lse(w, w->q.stage, row, NOT_A_NUMBER);
+        put_delta(w, w->q.stage, row, 0);
+    }
+    ptx_fence_proxy_async_shared();
+}
+
+/* A tile that hides pairs lands where only its producer waits for it. Its record, lse and delta are written. */
+SAC_FN void look_through(const producer *w, uint32_t bytes, uint32_t doubts) {
+    uint64_t *landed = &w->smem->landed[w->q.stage];
+    __syncwarp();
+    if (lane_id() == 0) ptx_mbarrier_arrive_expect(landed, bytes);
+    ptx_mbarrier_wait(landed, w->q.parity);
+    if (warp_has(doubts)) set_rows_aside(w, doubts);
+}
+
+/* ---- loads ---- */
+
 SAC_FN void load_keys(const producer *w) {
+    const key_tile *own = &w->smem->own;
     const sac_attn_bwd_sm90_params *params = w->params;
     const sac_lengths *len = &params->args.len_k;
-    const int32_t row = row_of(len, w->own.batch) + w->own.keys.begin, batch = batch_of(len, w->own.batch);
+    const int32_t row = row_of(len, own->batch) + own->keys.begin, batch = batch_of(len, own->batch);
     uint64_t *full = &w->smem->kv_full;
     if (lane_id() > 0) return;
     ptx_mbarrier_arrive_expect(full, K_BYTES + V_BYTES);
-    load_tile(w->smem->k, &params->k, full, KV_TILE, PANELS, row, w->own.head, batch);
-    load_tile(w->smem->v, &params->v, full, KV_TILE, PANELS_V, row, w->own.head, batch);
+    load_tile(w->smem->k, &params->k, full, KV_TILE, PANELS, row, own->head, batch);
+    load_tile(w->smem->v, &params->v, full, KV_TILE, PANELS_V, row, own->head, batch);
 }
 
 /* With several warps each fills one stage. */
@@ -87,18 +148,19 @@ SAC_FN sac_range part_of(sac_range all, int32_t part, int32_t num_parts) {
 }
 
 SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
+    const key_tile *own = &w->smem->own;
     const sac_attention_args *args = &w->params->args;
-    const sac_band band = sac_band_make(&args->band, w->own.sequence.q_len, w->own.sequence.k_len);
-    sac_walk walk = sac_walk_queries(args, &band, w->own.batch, head, w->own.keys, Q_TILE);
+    const sac_band band = sac_band_make(&args->band, own->sequence.q_len, own->sequence.k_len);
+    sac_walk walk = sac_walk_queries(args, &band, own->batch, head, own->keys, Q_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
-    if (w->own.parts > 1) sac_walk_clip(&walk, part_of(walk.any, w->own.part, w->own.parts));
+    if (own->parts > 1) sac_walk_clip(&walk, part_of(walk.any, own->part, own->parts));
     return walk;
 }
 
 /* The rows of the tile that this lane looks after. */
 SAC_FN void load_rows(const producer *w, const q_record *tile, float lse[LANE_ROWS], float delta[LANE_ROWS]) {
     const sac_attention_args *args = &w->params->args;
-    const int32_t b = w->own.batch, first = row_of(&args->len_q, b);
+    const int32_t b = w->smem->own.batch, first = row_of(&args->len_q, b);
     const float *lse_row = args->lse.data + batch_of(&args->len_q, b) * args->lse.batch_stride +
                            tile->head * args->lse.head_stride;
     const float *delta_row = w->params->delta + tile->head * w->params->total_q +
@@ -114,42 +176,56 @@ SAC_FN void load_rows(const producer *w, const q_record *tile, float lse[LANE_RO
 
 /* The copies start first: in a CTA's first tile nothing else hides the way of lse and delta. */
 SAC_FN void load_queries(producer *w, const q_record *tile) {
+    const key_tile *own = &w->smem->own;
     const sac_attn_bwd_sm90_params *params = w->params;
     const sac_lengths *len = &params->args.len_q;
-    const int32_t row = row_of(len, w->own.batch) + tile->origin, batch = batch_of(len, w->own.batch);
+    const int32_t row = row_of(len, own->batch) + tile->origin, batch = batch_of(len, own->batch);
     smem_layout *smem = w->smem;
     const uint32_t s = w->q.stage;
     float lse[LANE_ROWS], delta[LANE_ROWS];
     load_rows(w, tile, lse, delta);
+    const int apart = PRODUCER_LOOKS && tile->flags & Q_MASKED;
+    uint32_t doubts = 0;
 
     ptx_mbarrier_wait(&smem->q_empty[s], w->q.parity ^ 1);
     if (lane_id() == 0) {
-        load_tile(smem->q[s], &params->q, &smem->q_full[s], Q_TILE, PANELS, row, tile->head, batch);
+        load_tile(smem->q[s], &params->q, apart ? &smem->landed[s] : &smem->q_full[s], Q_TILE, PANELS, row,
+                  tile->head, batch);
         smem->q_tile[s] = *tile;
     }
 #pragma unroll
-    for (int i = 0; i < LANE_ROWS; i++) put_lse(w, s, 32 * i + lane_id(), lse[i]);
-    announce(&smem->q_full[s], Q_BYTES);
+    for (int i = 0; i < LANE_ROWS; i++) {
+        put_lse(w, s, 32 * i + lane_id(), lse[i]);
+        if (apart && is_doubtful(w, lse[i], delta[i], tile->head)) doubts |= 1u << i;
+    }
+    if (!apart) announce(&smem->q_full[s], Q_BYTES);
 
     ptx_mbarrier_wait(&smem->dout_empty[s], w->q.parity ^ 1);
     if (lane_id() == 0)
-        load_tile(smem->dout[s], &params->dout, &smem->dout_full[s], Q_TILE, PANELS_V, row, tile->head,
-                  batch);
+        load_tile(smem->dout[s], &params->dout, apart ? &smem->landed[s] : &smem->dout_full[s], Q_TILE,
+                  PANELS_V, row, tile->head, batch);
 #pragma unroll
     for (int i = 0; i < LANE_ROWS; i++) put_delta(w, s, 32 * i + lane_id(), delta[i]);
-    announce(&smem->dout_full[s], DOUT_BYTES);
+    if (apart) {
+        look_through(w, Q_BYTES + DOUT_BYTES, doubts);
+        announce(&smem->q_full[s], 0);
+    } else if (PRODUCER_LOOKS && lane_id() == 0) {
+        ptx_mbarrier_arrive(&smem->landed[s]);
+    }
+    announce(&smem->dout_full[s], apart ? 0 : DOUT_BYTES);
     ring_next(&w->q, Q_STAGES);
 }
 
 /* The walk's next tile; it ends early where it starts inside a group of rows. */
 SAC_FN int next_queries(const producer *w, sac_walk *walk, q_record *record) {
+    const key_tile *own = &w->smem->own;
     sac_tile tile;
     if (!sac_walk_next(walk, &tile)) return 0;
     record->origin = tile.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
     record->begin = tile.begin;
     record->end = walk->run.begin = sac_min(tile.end, record->origin + Q_TILE);
     const int placed = tile.banded || tile.kind == SAC_DIAGONAL ||
-                       w->own.keys.end - w->own.keys.begin < KV_TILE || record->end - record->begin < Q_TILE;
+                       own->keys.end - own->keys.begin < KV_TILE || record->end - record->begin < Q_TILE;
     const int masked = placed || (MASK_MOD && tile.kind == SAC_PARTIAL);
     record->flags = (masked ? Q_MASKED : 0) | (placed ? Q_PLACED : 0) | tile.kind << Q_KIND;
     record->delta = tile.delta;
@@ -160,19 +236,20 @@ SAC_FN void produce_queries(producer *w) {
     const sac_attention_args *args = &w->params->args;
     q_record record;
     for (int32_t i = 0; i < args->group; i++) {
-        record.head = w->own.head * args->group + i;
-        const int64_t first = record.head * w->params->sum_rows + sac_sum_row(&args->len_q, w->own.batch);
+        record.head = w->smem->own.head * args->group + i;
+        const int64_t first =
+            record.head * w->params->sum_rows + sac_sum_row(&args->len_q, w->smem->own.batch);
         sac_walk walk = walk_queries(w, record.head);
         while (next_queries(w, &walk, &record)) {
-            record.sum = (first + record.origin) / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE;
+            if (SUM_DQ) record.sum = (first + record.origin) / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE;
             load_queries(w, &record);
         }
     }
 }
 #endif
 
-SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem, const key_tile *own) {
-    producer w = {params, smem, *own, {0, 0}};
+SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
+    producer w = {params, smem, {0, 0}};
     if (threadIdx.x < 32) load_keys(&w);
     produce_queries(&w);
     end_queries(&w);

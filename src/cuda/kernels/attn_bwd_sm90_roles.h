@@ -47,7 +47,7 @@ SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int
     }
 }
 
-SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, int masked, int hide) {
+SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
     take_words(c, words);
 #pragma unroll
@@ -55,8 +55,8 @@ SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, in
     score_grads(c, tile, seen, masked);
 }
 #else
-/* P crosses, packed, times the slope of the softcap. hide: a pair without weight has no gradient, whatever its dP
- * is. */
+/* P crosses, packed, times the slope of the softcap. A hidden pair, which has none, has no gradient either, whatever
+ * its dP is. */
 SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
     prepare_scores(c, tile, seen);
@@ -66,49 +66,29 @@ SAC_FN void make_p(consumer *c, const q_record *tile, const pair_bits *seen, int
     put_words(c, words);
 }
 
-SAC_FN void weigh_gradients(consumer *c, const uint32_t *weights, int hide) {
-#pragma unroll
-    for (int i = 0; i < Q_TILE / 2; i += 2) {
-        const float2 p = unpack(weights[i / 2]);
-        const uint32_t ds = pack(p.x * c->dp[i], p.y * c->dp[i + 1]);
-        c->ds_packed[i / 2] = hide ? without_weightless(ds, weights[i / 2]) : ds;
-    }
-}
-
-SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, int masked, int hide) {
+SAC_FN void make_ds(consumer *c, const q_record *tile, const pair_bits *seen, int masked) {
     uint32_t words[P_WORDS];
     take_words(c, words);
-    if (warp_has(hide))
-        weigh_gradients(c, words, 1);
-    else
-        weigh_gradients(c, words, 0);
+#pragma unroll
+    for (int i = 0; i < P_WORDS; i++) {
+        const float2 p = unpack(words[i]);
+        c->ds_packed[i] = pack(p.x * c->dp[2 * i], p.y * c->dp[2 * i + 1]);
+    }
+    if (!hides_unfinite(c)) return;
+#pragma unroll
+    for (int i = 0; i < P_WORDS; i++) c->ds_packed[i] = without_weightless(c->ds_packed[i], words[i]);
 }
 #endif
-
-/* Is there a number among what this warpgroup multiplies that is not finite, where pairs are hidden? */
-SAC_FN int must_be_by_hand(const consumer *c, int found) {
-    return hides_some(c) && ptx_barrier_any(1 + c->warpgroup, 128, found);
-}
 
 SAC_FN void add_to_dv(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
-    clear_unused_queries(c, tile, smem->q[stage], PANELS);
     issue_s(c);
     const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(c));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->s, Q_TILE / 2);
     make_p(c, tile, &seen, masked);
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
-    clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
-    const int by_hand =
-        must_be_by_hand(c, hides_some(c) && has_unfinite_bytes(smem->dout[stage], DOUT_BYTES));
-    if (warp_has(by_hand)) {
-        add_by_hand(c->dv, HEAD_DIM_V, c->p, smem->dout[stage], Q_TILE);
-        release_queries(c);
-        meet_next(c, 1);
-        return;
-    }
     issue_dv(c);
     release(&smem->q_empty[stage]);
     meet_next(c, 1);
@@ -121,21 +101,11 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
     ptx_mbarrier_wait(&smem->dout_full[stage], c->q.parity);
-    clear_unused_queries(c, tile, smem->dout[stage], PANELS_V);
     issue_dp(c);
-    clear_unused_queries(c, tile, smem->q[stage], PANELS);
     const pair_bits seen = visible_pairs(c, tile, (KEEPS_PRODUCT || MASK_MOD) && hides_some(c));
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
-    const int by_hand = must_be_by_hand(
-        c, hides_some(c) && (has_unfinite(c->dp, Q_TILE / 2) | has_unfinite_bytes(smem->q[stage], Q_BYTES)));
-    make_ds(c, tile, &seen, masked, by_hand);
-    if (warp_has(by_hand)) {
-        add_by_hand(c->dk, HEAD_DIM, c->ds_packed, smem->q[stage], Q_TILE);
-        release_queries(c);
-        meet_next(c, 1);
-        return;
-    }
+    make_ds(c, tile, &seen, masked);
     release(&smem->dout_empty[stage]);
     issue_dk(c);
     meet_next(c, 1);

@@ -23,6 +23,11 @@ typedef struct score_tile {
 
 SAC_FN int hides_some(const consumer *c) { return warp_has(c->flags & Q_MASKED); }
 
+/* PRODUCER_LOOKS: may a hidden pair have a gradient that is not finite? */
+SAC_FN int hides_unfinite(const consumer *c) {
+    return hides_some(c) && warp_has(c->flags & Q_UNFINITE || c->smem->unfinite_values);
+}
+
 /* Which pairs of a thread are visible: of each of its lines, a bit for every column. */
 typedef struct pair_bits {
     uint32_t line[2];
@@ -158,13 +163,13 @@ SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *as
     const int masked = hides_some(c);
     int found = 0;
 #if PRESCALED
-    if (masked) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
+    if (masked && !PRODUCER_LOOKS) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
     found = warp_has(found); /* takes no register */
     modify_scores(c, tile);
 #endif
     if (masked) {
         const pair_bits seen = MASK_MOD ? *asked : visible_pairs(c, tile, 1);
-        if (!PRESCALED) found = warp_has(has_unfinite(c->s, SCORE_COLUMNS / 2));
+        if (!PRESCALED && !PRODUCER_LOOKS) found = warp_has(has_unfinite(c->s, SCORE_COLUMNS / 2));
 #pragma unroll
         for (int i = 0; i < SCORE_COLUMNS / 2; i++)
             if (!is_visible(&seen, i)) c->s[i] = MINUS_INF;
@@ -188,6 +193,12 @@ SAC_FN float2 delta_at(const consumer *c, int i) { return make_float2(0, 0); }
 #else
 SAC_FN float2 delta_at(const consumer *c, int i) { return pair_at(c->smem->delta[c->q.stage], i); }
 #endif
+
+/* PACKS_P_LATE: once dS has been made of them. */
+SAC_FN void pack_probabilities(consumer *c) {
+#pragma unroll
+    for (int i = 0; i < Q_TILE / 2; i += 2) c->p[i / 2] = pack(c->s[i], c->s[i + 1]);
+}
 
 #if KEEPS_PRODUCT
 SAC_FN float probability(const consumer *c, const score_tile *t, const pair_bits *seen, int i, int masked,
@@ -228,7 +239,7 @@ SAC_FN void probabilities(consumer *c) {
         const float low = probability(c, i, l.x), high = probability(c, i + 1, l.y);
         c->s[i] = low * slope_at(c, i);
         c->s[i + 1] = high * slope_at(c, i + 1);
-        c->p[i / 2] = pack(low, high);
+        if (!PACKS_P_LATE) c->p[i / 2] = pack(low, high);
     }
 }
 

@@ -28,6 +28,13 @@
 #define FOLDS_DELTA (!BY_QUERY && !PACK && !(SPLIT_ROLES && KEEPS_PRODUCT) && !FIVE_PANELS)
 #define FOLDS_LSE (FOLDS_DELTA && !PRESCALED)
 
+/* P is packed while the products of dQ run: its fp32 was needed for dS. Not where a softcap's slope has its place. */
+#define PACKS_P_LATE (KV_TILE == 128 && !KEEPS_PRODUCT && !SOFTCAP)
+
+/* Who looks for queries that are not finite beside pairs that are hidden: where the warpgroups' roles differ, the
+ * producer (attn_bwd_sm90_unfinite.h). */
+#define PRODUCER_LOOKS (SPLIT_ROLES || BY_QUERY)
+
 #define THREADS (128 * (1 + CONSUMERS))
 enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each warpgroup */
 #define PANELS PANELS_OF(HEAD_DIM)
@@ -68,7 +75,9 @@ enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each 
 typedef struct __align__(16) q_record {
     int32_t head; /* -1: no more queries */
     int32_t origin, begin, end;
-    int32_t flags; /* Q_MASKED: some pair may be hidden; Q_PLACED: by where it is; and the kind << Q_KIND */
+    int32_t
+        flags; /* Q_MASKED: some pair may be hidden; Q_PLACED: by where it is; Q_UNFINITE: some delta is not
+                    * finite; and the kind << Q_KIND */
     int32_t delta; /* DIAGONAL */
 #if PACK
     int32_t used;                       /* rows; behind them there is nothing */
@@ -78,8 +87,7 @@ typedef struct __align__(16) q_record {
 #endif
 }
 q_record;
-enum { Q_MASKED = 1, Q_PLACED = 2, Q_KIND = 2 };
-enum { Q_UNFINITE = 16 }; /* in their place, by consumers: some row is not finite */
+enum { Q_MASKED = 1, Q_PLACED = 2, Q_UNFINITE = 4, Q_KIND = 3 };
 
 /* Gathering a tile takes long: then each stage has a warp. */
 #define PRODUCER_WARPS (PACK ? Q_STAGES : 1)
@@ -91,6 +99,14 @@ SAC_FN int32_t rows_of(const q_record *tile) {
     return tile->used;
 #else
     return tile->end - tile->origin;
+#endif
+}
+
+SAC_FN int is_row_of(const q_record *tile, int row) {
+#if PACK
+    return row < tile->used;
+#else
+    return row >= tile->begin - tile->origin && row < tile->end - tile->origin;
 #endif
 }
 
@@ -165,11 +181,12 @@ typedef struct smem_layout {
 #if CUTS_TAIL
     uint32_t parts_done[CONSUMERS];
 #endif
-    uint32_t unfinite_keys; /* some were set aside: attn_bwd_sm90_unfinite.h */
-    uint32_t unfinite_rows; /* BY_QUERY: of q, or of dout, too */
+    uint32_t unfinite_keys;   /* some were set aside: attn_bwd_sm90_unfinite.h */
+    uint32_t unfinite_values; /* PRODUCER_LOOKS: or their values are not finite */
 #if BY_QUERY
-    float marks[2][KV_TILE]; /* of dV, and of dK: 0, or NaN, which a key's gradients are to be */
+    float marks[KV_TILE]; /* 0, or NaN, which a key's dV is to be */
 #endif
+    uint64_t landed[Q_STAGES]; /* a tile that its producer looks through before others see it */
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
 } smem_layout;
 static_assert(!FOLDS_DELTA || Q_STAGES * LANE_ROWS % 2 == 0,

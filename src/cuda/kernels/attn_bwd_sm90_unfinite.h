@@ -2,10 +2,15 @@
  *
  * A hidden pair has P = 0 and dS = 0, but 0 times NaN is NaN. Three products carry rows of their second operand to
  * others:
- *   dq = ds k      Looked for once, when a CTA's keys have come: such a key becomes 0, and its value NaN, so that the
+ *
+ * dq = ds k: looked for once, when a CTA's keys have come. Such a key becomes 0, and its value NaN, so that the
  * gradients of all pairs that see it are NaN; dv, which has no part in the value, gets its NaN at the end.
- * dv += p dout, dk += ds q Such a query shows in its scores, or in their gradients. Where a tile hides pairs those
- * are looked through, and if need be the tile is multiplied by hand, without the pairs whose weight is 0.
+ *
+ * dv += p dout, dk += ds q: such a query shows in its scores, or in their gradients. Where a tile hides pairs those are
+ * looked through, and if need be the tile is multiplied by hand, without the pairs whose weight is 0. Where the
+ * warpgroups' roles differ that is too much code for their loops, and the producer looks (set_rows_aside): such a query
+ * becomes zeros, with an lse under which P is infinite where it is seen. Then only gradients of hidden scores are to
+ * become 0 again, beside values that are not finite (hides_unfinite).
  */
 #ifndef SAC_ATTN_BWD_SM90_UNFINITE_H
 #define SAC_ATTN_BWD_SM90_UNFINITE_H
@@ -14,17 +19,21 @@
 #include "cuda/kernels/attn_bwd_sm90_tile.h"
 #include "cuda/kernels/ptx/fence.h"
 
+/* Of 16 bytes in shared memory. */
+SAC_FN int has_unfinite_chunk(const uint8_t *chunk) {
+    const uint4 x = *(const uint4 *)chunk;
+    const uint32_t words[4] = {x.x, x.y, x.z, x.w};
+    return has_unfinite_words(words, 4);
+}
+
 /* ---- keys ---- */
 
 /* Each lane of eight looks through its chunks of a row. */
-SAC_FN int unfinite_part(const uint8_t *k, int row) {
+SAC_FN int unfinite_part(const uint8_t *tile, int row, int panels) {
     int found = 0;
 #pragma unroll
-    for (int panel = 0; panel < PANELS; panel++) {
-        const uint4 x = *(const uint4 *)(k + (panel * KV_TILE + row) * ROW_BYTES + lane_id() % 8 * 16);
-        const uint32_t words[4] = {x.x, x.y, x.z, x.w};
-        found |= has_unfinite_words(words, 4);
-    }
+    for (int panel = 0; panel < panels; panel++)
+        found |= has_unfinite_chunk(tile + (panel * KV_TILE + row) * ROW_BYTES + lane_id() % 8 * 16);
     return found;
 }
 
@@ -37,35 +46,22 @@ SAC_FN void fill_part(uint8_t *tile, int row, int panels, uint32_t word) {
 /* All consumers, once k and v have come. Keys behind the tile's last have no part in anything. */
 SAC_FN void prepare_keys(smem_layout *smem) {
     const int num_keys = smem->own.keys.end - smem->own.keys.begin;
-    int found = 0;
+    int found = 0, values = 0;
     ptx_mbarrier_wait(&smem->kv_full, 0);
 #pragma unroll 1
     for (int row = (threadIdx.x - 128) / 8; row < KV_TILE; row += 16 * CONSUMERS) {
         const int unused = RAGGED && row >= num_keys;
-        const uint32_t lanes = __ballot_sync(~0u, unused || (SUM_DQ && unfinite_part(smem->k, row)));
+        const uint32_t lanes = __ballot_sync(~0u, unused || (SUM_DQ && unfinite_part(smem->k, row, PANELS)));
+        values |= PRODUCER_LOOKS && unfinite_part(smem->v, row, PANELS_V);
         if (!(lanes >> (lane_id() & 24) & 0xff)) continue;
         fill_part(smem->k, row, PANELS, 0);
         fill_part(smem->v, row, PANELS_V, row < num_keys ? 0xffffffffu : 0);
         found |= row < num_keys;
     }
     if (found) smem->unfinite_keys = 1;
+    if (found | values) smem->unfinite_values = 1;
     ptx_fence_proxy_async_shared();
     ptx_barrier_sync(CTA_BARRIER, 128 * CONSUMERS);
-}
-
-/* ---- queries ---- */
-
-/* Of rows in shared memory, all that a warpgroup is about to multiply, each thread looks through its share. */
-SAC_FN int has_unfinite_bytes(const uint8_t *rows, int bytes) {
-    const ptx_smem first = ptx_smem_of(rows) + threadIdx.x % 128 * 8;
-    uint32_t sum[2] = {0, 0};
-#pragma unroll 1
-    for (int i = 0; i < bytes; i += 128 * 8) {
-        const float2 x = ptx_ld_f32x2(first + i);
-        sum[0] = fma_pair((uint32_t)__float_as_int(x.x), 0, sum[0]);
-        sum[1] = fma_pair((uint32_t)__float_as_int(x.y), 0, sum[1]);
-    }
-    return (sum[0] | sum[1]) != 0;
 }
 
 #if !BY_QUERY

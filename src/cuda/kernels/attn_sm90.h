@@ -26,12 +26,14 @@
 #define pack ptx_pack_bf16
 #define unpack ptx_unpack_bf16
 #define fma_pair ptx_fma_bf16x2
+#define nonzero_pair ptx_nonzero_bf16x2
 #define mma_warp ptx_mma_bf16
 #else
 #define INPUT_TYPE "f16"
 #define pack ptx_pack_f16
 #define unpack ptx_unpack_f16
 #define fma_pair ptx_fma_f16x2
+#define nonzero_pair ptx_nonzero_f16x2
 #define mma_warp ptx_mma_f16
 #endif
 

@@ -42,6 +42,18 @@ SAC_FN uint32_t ptx_fma_f16x2(uint32_t a, uint32_t b, uint32_t c) {
     return d;
 }
 
+/* All bits of the halves that are not 0, NaN among them; sm_90. */
+SAC_FN uint32_t ptx_nonzero_bf16x2(uint32_t x) {
+    uint32_t mask;
+    asm("set.neu.u32.bf16x2 %0, %1, %2;" : "=r"(mask) : "r"(x), "r"(0));
+    return mask;
+}
+SAC_FN uint32_t ptx_nonzero_f16x2(uint32_t x) {
+    uint32_t mask;
+    asm("set.neu.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(x), "r"(0));
+    return mask;
+}
+
 /* fp32 with the 10-bit mantissa of tf32, to nearest. */
 SAC_FN uint32_t ptx_tf32(float x) {
     uint32_t d;
