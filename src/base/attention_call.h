@@ -20,7 +20,7 @@ typedef struct sac_attention_call {
     const saccade_block_mask *block_mask;
     int64_t total_q, total_k; /* rows of the packed tensors; batch * seqlen when not packed */
     /* Backward: dk and dv come in parts, as many as a backend's grad_parts has asked for, the p-th p * stride elements
-     * behind the first; their sum is the gradient. 0: in one. */
+     * behind the first; their sum is the gradient. 0 or 1: in one, and the strides mean nothing. */
     int32_t grad_parts;
     int64_t dk_part_stride, dv_part_stride;
     void *workspace; /* at least what the backend asked for, 64-byte aligned */
