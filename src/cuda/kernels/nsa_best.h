@@ -1,5 +1,5 @@
-/* nsa_best.h - the best so far of a stream of candidates, kept by one warp: in shared memory, and in registers while
- * some are added.
+/* nsa_best.h - the best so far of a stream of candidates, kept by one warp in registers, and between times in
+ * shared memory.
  *
  * Places are sorted, best first; free ones hold -inf, and so does nothing else. Candidates come in ascending order
  * and go behind equal scores, so ties go to the lower index; NaN and -inf never compare greater and never enter.
@@ -75,19 +75,24 @@ SAC_FN void best_insert(best_lanes *lanes, float score, int32_t index) {
     }
 }
 
-/* Offers one candidate a lane, lane 0's index being `first`; a lane that has none offers -inf. */
-SAC_FN void best_offer(best_place *best, int32_t room, float score, int32_t first) {
-    if (room == 0) return;
-    uint32_t passing = __ballot_sync(ALL_LANES, score > best[room - 1].score);
-    if (!passing) return;
-    best_lanes lanes = best_load(best, room);
-    do {
+/* What a candidate must exceed. */
+SAC_FN float best_bar(const best_lanes *lanes, int32_t room) {
+    float bar = lanes->score[0];
+#pragma unroll
+    for (int p = 1; p < PLACES; p++)
+        if ((room - 1) / LANES == p) bar = lanes->score[p];
+    return __shfl_sync(ALL_LANES, bar, (room - 1) % LANES);
+}
+
+/* Offers one candidate a lane, lane 0's index being `first`; a lane that has none offers -inf. Did one enter? */
+SAC_FN bool best_offer(best_lanes *lanes, int32_t room, float score, int32_t first) {
+    uint32_t passing = room == 0 ? 0 : __ballot_sync(ALL_LANES, score > best_bar(lanes, room));
+    const bool any = passing != 0;
+    for (; passing; passing &= passing - 1) {
         const int lane = __ffs(passing) - 1;
-        best_insert(&lanes, __shfl_sync(ALL_LANES, score, lane), first + lane);
-        passing &= passing - 1;
-    } while (passing);
-    __syncwarp(); /* every lane has read what it holds */
-    best_store(best, room, &lanes);
+        best_insert(lanes, __shfl_sync(ALL_LANES, score, lane), first + lane);
+    }
+    return any;
 }
 
 /* Writes the indices in ascending order to slots, from `used` on; returns how many slots are used then. */

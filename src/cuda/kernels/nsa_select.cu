@@ -63,7 +63,8 @@ typedef struct select_row {
 
 SAC_FN select_row row_at(const cta_work *w, int32_t turn, int32_t row) {
     const sac_nsa_args *nsa = &w->args->nsa;
-    const int32_t each = w->args->plan.rows_a_tile, index = turn * Q_TILE + row, rest = index % each;
+    const int32_t each = OWNED ? 16 : w->args->plan.rows_a_tile, index = turn * Q_TILE + row;
+    const int32_t rest = index % each;
     select_row r = {index / each, 0, 0};
     if (r.tile >= w->num_tiles) r.tile = -1;
     if (MEANS) return r;
@@ -74,13 +75,12 @@ SAC_FN select_row row_at(const cta_work *w, int32_t turn, int32_t row) {
 }
 
 SAC_FN void load_rows(const cta_work *w, int32_t turn) {
-    for (int32_t i = threadIdx.x; i < Q_TILE * CHUNKS; i += NUM_THREADS) {
-        const int32_t row = i / CHUNKS, column = i % CHUNKS * CHUNK;
+    const sac_view *q = &w->args->nsa.q;
+    for (int32_t row = threadIdx.x / LANES_A_ROW; row < Q_TILE; row += ROWS_AT_ONCE) {
         const select_row r = row_at(w, turn, row);
-        const element *from = (const element *)w->args->nsa.q.data;
-        const bool present = r.tile >= 0 && column < HEAD_DIM;
-        if (present) from = view_row(&w->args->nsa.q, w->b, r.head, w->first_query + r.query) + column;
-        chunk_load(w->rows + operand_at(Q_TILE, row, column), from, present);
+        const element *from = (const element *)q->data;
+        if (r.tile >= 0) from = view_row(q, w->b, r.head, w->first_query + r.query);
+        load_row<Q_TILE>(w->rows, row, from, r.tile >= 0);
     }
 }
 
@@ -282,20 +282,22 @@ SAC_FN void offer_block(chooser *c, int32_t room, float sum, int32_t key) {
     const int32_t end = sac_min(begin + SAC_NSA_COMPRESSED_BLOCK, c->candidates);
     if (key > begin) sum += c->block_sum;
     __syncwarp();
-    if (key + KV_TILE < end) {
-        if (lane_index() == 0) c->block_sum = sum;
-        __syncwarp();
-    } else {
-        best_offer(c->block, room, lane_index() == 0 ? sum / (float)(end - begin) : -INFINITE, block);
-    }
+    c->block_sum = sum;
+    __syncwarp();
+    if (key + KV_TILE < end) return;
+    best_lanes best = best_load(c->block, room);
+    __syncwarp();
+    if (best_offer(&best, room, lane_index() == 0 ? sum / (float)(end - begin) : -INFINITE, block))
+        best_store(c->block, room, &best);
 }
 
-/* The scores of a tile of keys, two or one a lane, to tile t. */
-SAC_FN void choose(const cta_work *w, int32_t t, const float (&sum)[COLUMNS], int32_t key) {
+/* The scores of a tile of keys, two or one a lane, to tile t: did some of them enter its best? */
+SAC_FN bool choose(const cta_work *w, int32_t t, chooser *c, best_lanes *best, const float (&sum)[COLUMNS],
+                   int32_t key) {
     const sac_nsa_args *nsa = &w->args->nsa;
-    chooser *c = &w->tiles[t];
     float total = 0;
-    if (key >= c->candidates) return;
+    bool entered = false;
+    if (key >= c->candidates) return false;
 #pragma unroll
     for (int n = 0; n < COLUMNS; n++) {
         const int32_t j = key + n * LANES + lane_index();
@@ -304,10 +306,11 @@ SAC_FN void choose(const cta_work *w, int32_t t, const float (&sum)[COLUMNS], in
         if (w->args->scores && candidate)
             w->args->scores[sac_nsa_tile_row(nsa, w->b, w->list, w->first_tile + t) * nsa->max_cmp + j] =
                 score;
-        best_offer(c->best, c->room, is_free ? score : -INFINITE, key + n * LANES);
+        entered |= best_offer(best, c->room, is_free ? score : -INFINITE, key + n * LANES);
         total += candidate ? score : 0;
     }
     if (nsa->compressed_indices.top_k) offer_block(c, nsa->compressed_indices.top_k, warp_sum(total), key);
+    return entered;
 }
 
 SAC_FN lane_rows next_rows(const cta_work *w, int32_t turn) {
@@ -320,6 +323,9 @@ SAC_FN lane_rows next_rows(const cta_work *w, int32_t turn) {
 #if OWNED
 SAC_FN void choose_from(const cta_work *w, const lane_rows *of_one_turn, float to_log2) {
     const int32_t warp = threadIdx.x / 32;
+    const bool chooses = warp < w->num_tiles;
+    chooser c = w->tiles[chooses ? warp : 0];
+    best_lanes best = best_load(c.best, chooses ? c.room : 0);
     for (int32_t key = 0; key < w->candidates; key += KV_TILE) {
         score_acc s;
         float sum[COLUMNS];
@@ -328,10 +334,18 @@ SAC_FN void choose_from(const cta_work *w, const lane_rows *of_one_turn, float t
         __syncthreads(); /* nobody reads the keys any more */
         if (key + KV_TILE < w->candidates) load_keys(w, key + KV_TILE);
         sum_values(s, of_one_turn, to_log2, sum);
-        if (warp < w->num_tiles) choose(w, warp, sum, key);
+        if (chooses) choose(w, warp, &c, &best, sum, key);
     }
+    if (chooses) best_store(c.best, c.room, &best);
 }
 #else
+SAC_FN void choose_in_memory(const cta_work *w, int32_t t, const float (&sum)[COLUMNS], int32_t key) {
+    chooser *c = &w->tiles[t];
+    best_lanes best = best_load(c->best, c->room);
+    __syncwarp(); /* every lane has read what it holds */
+    if (choose(w, t, c, &best, sum, key)) best_store(c->best, c->room, &best);
+}
+
 SAC_FN void choose_from(const cta_work *w, const lane_rows *of_first_turn, float to_log2) {
     const int32_t turns = w->args->plan.turns;
     lane_rows rows = *of_first_turn;
@@ -352,7 +366,7 @@ SAC_FN void choose_from(const cta_work *w, const lane_rows *of_first_turn, float
                 if (turn == 0)
                     for (int c = 0; c < COLUMNS; c++) sum[c] = 0;
                 add_values(w, t, sum);
-                if (last_turn) choose(w, t, sum, key);
+                if (last_turn) choose_in_memory(w, t, sum, key);
             }
         }
 }

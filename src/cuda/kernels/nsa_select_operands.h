@@ -15,6 +15,9 @@ enum {
     ST = KV_TILE / 8,
     CHUNK = 16 / sizeof(element),
     CHUNKS = D_PADDED / CHUNK,
+    /* A thread copies the same columns of every n-th row. */
+    LANES_A_ROW = CHUNKS < 32 ? power_of_two_above(CHUNKS) : 32,
+    ROWS_AT_ONCE = NUM_THREADS / LANES_A_ROW,
 };
 typedef float score_acc[1][ST][4];
 
@@ -93,17 +96,24 @@ SAC_FN void operands_arrive(void) {
 }
 #endif
 
-/* Starts copying rows [0, num_rows), row_stride elements apart, of HEAD_DIM columns; what the source lacks becomes
- * 0. */
+/* Starts copying this thread's chunks of a row from its first element on; zeros where it is not present. */
+template <int ROWS> SAC_FN void load_row(ptx_smem to, int row, const element *from, bool present) {
+#pragma unroll
+    for (int first = 0; first < CHUNKS; first += LANES_A_ROW) {
+        const int chunk = first + threadIdx.x % LANES_A_ROW, column = chunk * CHUNK;
+        if (chunk < CHUNKS)
+            chunk_load(to + operand_at(ROWS, row, column), from + column, present && column < HEAD_DIM);
+    }
+}
+
+/* Rows [0, num_rows), row_stride elements apart, of HEAD_DIM columns; what the source lacks becomes 0. */
 template <int ROWS>
 SAC_FN void load_operand(ptx_smem to, const element *from, int64_t row_stride, int32_t num_rows) {
-#pragma unroll 8
-    for (int32_t i = threadIdx.x; i < ROWS * CHUNKS; i += NUM_THREADS) {
-        const int32_t row = i / CHUNKS, column = i % CHUNKS * CHUNK;
-        const bool present = row < num_rows && column < HEAD_DIM;
-        chunk_load(to + operand_at(ROWS, row, column), present ? from + row * row_stride + column : from,
-                   present);
-    }
+    const int first = threadIdx.x / LANES_A_ROW;
+    from += first * row_stride;
+#pragma unroll
+    for (int row = 0; row < ROWS; row += ROWS_AT_ONCE, from += ROWS_AT_ONCE * row_stride)
+        if (first + row < ROWS) load_row<ROWS>(to, first + row, from, first + row < num_rows);
 }
 
 #endif
