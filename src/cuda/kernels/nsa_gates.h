@@ -15,10 +15,14 @@ SAC_FN chunk gate_weights(const sac_nsa_args *args, int32_t h, int32_t c) {
     return chunk_zero();
 }
 
-/* This lane's columns of a row; zeroes of one that no sequence uses. */
+/* This lane's columns of a row; zeroes of one that no sequence uses. It is loaded nevertheless: a load behind a branch
+ * waits alone. */
 SAC_FN chunk chunk_of(const sac_view *view, nsa_place p, int32_t h, int32_t dim) {
-    return p.used && chunk_column() < dim ? chunk_load(view_row(view, p.b, h, p.row) + chunk_column())
-                                          : chunk_zero();
+    chunk c =
+        chunk_column() < dim ? chunk_load(view_row(view, p.b, h, p.row) + chunk_column()) : chunk_zero();
+#pragma unroll
+    for (int i = 0; i < CHUNK; i++) c.x[i] = p.used ? c.x[i] : 0;
+    return c;
 }
 
 /* The gate of branch c. All lanes of the warp take part. */

@@ -25,16 +25,16 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     for (int64_t rounds = head_walk_rounds(&walk); rounds > 0; rounds--) {
         const walk_row row = head_walk_next(&walk);
         const nsa_place p = nsa_token_place(&args, row.index);
-        chunk sum = chunk_zero(), dq[3], q = chunk_zero();
+        chunk sum = chunk_zero(), dq[3] = {sum, sum, sum}, q = sum;
         float dlogit[3] = {0, 0, 0};
-        if (work.dw_part) q = gate_query(&args, p, walk.head);
+        if (GATE == SAC_NSA_GATE_WEIGHTS && row.there)
 #pragma unroll
-        for (int c = 0; c < 3; c++) {
-            dq[c] = chunk_zero();
-            if (work.dq.data) dq[c] = chunk_of(&work.branch_dq[c], p, walk.head, HEAD_DIM);
-            if (GATE == SAC_NSA_GATE_WEIGHTS && row.there)
+            for (int c = 0; c < 3; c++)
                 dlogit[c] = work.dgates[row.index * work.dgates_row_stride + walk.head * 3 + c];
-        }
+        if (work.dw_part) q = gate_query(&args, p, walk.head);
+        if (work.dq.data) /* asked once: the loads of all three are on their way together */
+#pragma unroll
+            for (int c = 0; c < 3; c++) dq[c] = chunk_of(&work.branch_dq[c], p, walk.head, HEAD_DIM);
 #pragma unroll
         for (int c = 0; c < 3; c++) {
             chunk_add(&sum, 1, &dq[c]);
