@@ -61,8 +61,8 @@ static const tile_row narrow_tiles[] = {
 
 /* For lists with bits: 64 rows share one, and where two CTAs of a warpgroup fit, they hide each other's waits. */
 static const tile_row packed_tiles[] = {
-    {64, 64, 1, FEW_KEYS, 2, 4, 2, 72, 184},   {96, 96, 1, FEW_KEYS, 1, 3, 2, 72, 184},
-    {128, 128, 1, FEW_KEYS, 1, 3, 2, 72, 184}, {192, 128, 1, FEW_KEYS, 1, 2, 2, 72, 184},
+    {64, 64, 1, FEW_KEYS, 2, 4, 2, 72, 184},   {96, 96, 1, FEW_KEYS, 1, 3, 2, 56, 200},
+    {128, 128, 1, FEW_KEYS, 1, 3, 2, 56, 200}, {192, 128, 1, FEW_KEYS, 1, 2, 2, 72, 184},
     {256, 256, 1, FEW_KEYS, 1, 2, 1, 72, 232},
 };
 

@@ -98,9 +98,13 @@ SAC_FN void last_values(consumer *c, int from) {
     values_arrived(c);
 }
 
+SAC_FN void q_multiplied(const consumer *c) {
+    if (!Q_IN_REGISTERS) q_read(c);
+}
+
 /* Tiles that this warpgroup multiplies come in runs; those between are diagonals, or for others. */
 SAC_FN void attend(consumer *c) {
-    c->q_rows = ptx_warp_uniform(ptx_smem_of(c->smem->q[c->q_ring.stage]));
+    take_q(c);
     c->keys = keys_of(c->q);
     c->limits = row_limits_of(c->q);
     if (ALIBI) c->line = alibi_line_of(c);
@@ -112,7 +116,7 @@ SAC_FN void attend(consumer *c) {
             else
                 pass_tile(c);
             if (warp_has(tile.flags & KV_LAST)) {
-                q_read(c);
+                q_multiplied(c);
                 return;
             }
             tile = wait_k(c);
@@ -120,7 +124,7 @@ SAC_FN void attend(consumer *c) {
         first_tile(c, &tile);
         int at = 0;
         const int seen = next_tiles(c, &tile, &at);
-        if (seen) q_read(c);
+        if (seen) q_multiplied(c);
         if (P_BUFFERS == 2 && warp_has(at))
             last_values(c, 1);
         else

@@ -168,7 +168,7 @@ SAC_FN void no_probabilities(consumer *c, int to) {
  * has none. */
 SAC_FN int softmax_under_references(consumer *c, const kv_record *tile, const exponent *e, float factor[2],
                                     int to) {
-    const int listed[2] = {is_listed(c->q, tile, 0), is_listed(c->q, tile, 1)};
+    const int listed[2] = {is_listed(&c->limits, tile, 0), is_listed(&c->limits, tile, 1)};
     if (PACK && !warp_has(listed[0] | listed[1])) {
         no_probabilities(c, to);
         return 0;

@@ -10,6 +10,10 @@ typedef sac_attn_fwd_sm90_params kernel_params;
 #define V_STAGES KV_STAGES
 #include "cuda/kernels/attn_sm90_mask.h"
 
+/* With PACK a key tile has as few rows as q, which would be read from shared memory as often: half of what products
+ * take from there. */
+#define Q_IN_REGISTERS (PACK && HEAD_DIM <= 128)
+
 #define MOST_ADDED 256.0f /* to a sum, by a thread, in a tile, before its reference is too low */
 
 /* What ALiBi needs of a query tile where it is linear in the columns (attn_fwd_sm90_softmax.h): its slope in products
@@ -26,7 +30,11 @@ typedef struct consumer {
     smem_layout *smem;
     q_record *q; /* the tile at hand */
     ring q_ring, k, v;
-    uint32_t q_rows;                    /* where this warpgroup's rows of q lie */
+#if Q_IN_REGISTERS
+    uint32_t q_rows[(HEAD_DIM + 15) / 16][4]; /* this warpgroup's rows of q as operands */
+#else
+    uint32_t q_rows; /* where this warpgroup's rows of q lie */
+#endif
     sac_range keys;                     /* that its rows see by the band */
     row_limits limits;                  /* and those that this thread's two see */
     int32_t v_begin, v_masked;          /* of the tile that p belongs to: its first key; are pairs hidden? */

@@ -5,9 +5,13 @@
 #include "cuda/kernels/attn_sm90_score.h"
 #include "cuda/kernels/attn_sm90_tile.h"
 
-/* Keys that this thread's two rows see by the band: known once for a query tile, asked of each of its masked tiles. */
+/* Keys that this thread's two rows see by the band, and with PACK their parts: known once for a query tile, asked of each
+ * of its masked tiles. */
 typedef struct row_limits {
     int32_t begin[2], end[2];
+#if PACK
+    int32_t part[2];
+#endif
 } row_limits;
 
 SAC_FN row_limits row_limits_of(const q_record *q) {
@@ -18,8 +22,20 @@ SAC_FN row_limits row_limits_of(const q_record *q) {
         const int32_t row = query_at(q, thread_row() + 8 * r);
         limits.begin[r] = sac_band_lo(&band, row);
         limits.end[r] = sac_band_hi(&band, row);
+#if PACK
+        limits.part[r] = (thread_row() + 8 * r) * q->part_inverse >> 16;
+#endif
     }
     return limits;
+}
+
+/* Is the tile for the r-th of this thread's two rows? */
+SAC_FN int is_listed(const row_limits *limits, const kv_record *tile, int r) {
+#if PACK
+    return tile->bits >> limits->part[r] & 1;
+#else
+    return 1;
+#endif
 }
 
 /* A key tile as one thread sees it: which of its columns its two rows may see by where they are (bit i / 4 * 2 + i % 2
@@ -68,7 +84,7 @@ SAC_FN tile_mask tile_mask_of(const sac_attention_args *args, const q_record *q,
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int32_t row = query_at(q, thread_row() + 8 * r);
-        m.seen[r] = !is_listed(q, tile, r) ? 0 : place ? visible_columns(limits, tile, r, row) : ~0u;
+        m.seen[r] = !is_listed(limits, tile, r) ? 0 : place ? visible_columns(limits, tile, r, row) : ~0u;
         m.row[r] = sac_min(row, q->band.seqlen_q - 1);
     }
     m.column = tile->begin + first_column();
@@ -116,23 +132,26 @@ SAC_FN void hide_by(float *of_scores, float value, const sac_attention_args *arg
 }
 
 /* Only whole rows are hidden: those that the tile is not for. */
-SAC_FN void hide_rows(float *of_scores, float value, const q_record *q, const kv_record *tile) {
-    const int listed[2] = {is_listed(q, tile, 0), is_listed(q, tile, 1)};
+SAC_FN void hide_rows(float *of_scores, float value, const row_limits *limits, const kv_record *tile) {
+    const int listed[2] = {is_listed(limits, tile, 0), is_listed(limits, tile, 1)};
 #pragma unroll
     for (int i = 0; i < KV_TILE / 2; i++)
         if (!listed[i / 2 % 2]) of_scores[i] = value;
 }
 
-/* What belongs to hidden scores becomes `value`. Where only the mask_mod can hide a pair, only it is asked. */
+/* What belongs to hidden scores becomes `value`. Where only the mask_mod can hide a pair, only it is asked. With PACK
+ * nearly every tile is for some rows only, but mostly for all of a warp's or none. */
 SAC_FN void hide(float *of_scores, float value, const sac_attention_args *args, const q_record *q,
                  const row_limits *limits, const kv_record *tile) {
-    if (!warp_has(tile->flags & KV_MASKED)) return;
+    if (!PACK && !warp_has(tile->flags & KV_MASKED)) return;
+    const int all_listed = is_listed(limits, tile, 0) & is_listed(limits, tile, 1);
+    if (PACK && !warp_has(hides_some(limits, tile) | !all_listed | asks_mod(tile))) return;
     if (warp_has(hides_some(limits, tile)))
         hide_by(of_scores, value, args, q, limits, tile, 1);
-    else if (warp_has(asks_mod(tile)))
+    else if (MASK_MOD && warp_has(asks_mod(tile)))
         hide_by(of_scores, value, args, q, limits, tile, 0);
     else if (PACK)
-        hide_rows(of_scores, value, q, tile);
+        hide_rows(of_scores, value, limits, tile);
 }
 
 #if PRESCALED

@@ -124,15 +124,6 @@ SAC_FN int32_t warp_row(void) { return (threadIdx.x / 32 - 4) * 16; }
 SAC_FN int32_t thread_row(void) { return warp_row() + lane_id() / 4; }
 SAC_FN int first_column(void) { return lane_id() % 4 * 2; }
 
-/* Is the tile for the r-th of this thread's two rows? */
-SAC_FN int is_listed(const q_record *q, const kv_record *tile, int r) {
-#if PACK
-    return tile->bits >> ((thread_row() + 8 * r) * q->part_inverse >> 16) & 1;
-#else
-    return 1;
-#endif
-}
-
 /* Keys that some row of this warpgroup sees by the band. */
 SAC_FN sac_range keys_of(const q_record *q) {
     const int32_t first = warpgroup() * 64;
