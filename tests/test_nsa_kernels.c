@@ -13,18 +13,20 @@
 static const struct {
     const char *source, *entry;
     int32_t threads;
-    bool gated; /* it differs by where gates come from */
+    bool gated;         /* it differs by where gates come from */
+    const char *define; /* NULL; or what is 1 in a variant of it */
 } kernels[] = {
-    {"cuda/kernels/nsa_offsets.cu", "nsa_offsets", 256, false},
-    {"cuda/kernels/nsa_compress.cu", "nsa_compress", 256, false},
-    {"cuda/kernels/nsa_weights.cu", "nsa_weights", 128, false},
-    {"cuda/kernels/nsa_gate.cu", "nsa_gate", 256, true},
-    {"cuda/kernels/nsa_gate_bwd.cu", "nsa_gate_bwd", 256, true},
-    {"cuda/kernels/nsa_query_grads.cu", "nsa_query_grads", 256, true},
-    {"cuda/kernels/nsa_key_grads.cu", "nsa_key_grads", 256, false},
-    {"cuda/kernels/nsa_join.cu", "nsa_join", 256, false},
-    {"cuda/kernels/nsa_outer.cu", "nsa_outer", 256, false},
-    {"cuda/kernels/nsa_sum_parts.cu", "nsa_sum_parts", 256, false},
+    {"cuda/kernels/nsa_offsets.cu", "nsa_offsets", 256, false, NULL},
+    {"cuda/kernels/nsa_compress.cu", "nsa_compress", 256, false, NULL},
+    {"cuda/kernels/nsa_weights.cu", "nsa_weights", 128, false, NULL},
+    {"cuda/kernels/nsa_gate.cu", "nsa_gate", 256, true, NULL},
+    {"cuda/kernels/nsa_gate_bwd.cu", "nsa_gate_bwd", 256, true, NULL},
+    {"cuda/kernels/nsa_gate_bwd.cu", "nsa_gate_bwd", 256, true, "FOLDED"},
+    {"cuda/kernels/nsa_query_grads.cu", "nsa_query_grads", 256, true, NULL},
+    {"cuda/kernels/nsa_key_grads.cu", "nsa_key_grads", 256, false, NULL},
+    {"cuda/kernels/nsa_join.cu", "nsa_join", 256, false, NULL},
+    {"cuda/kernels/nsa_outer.cu", "nsa_outer", 256, false, NULL},
+    {"cuda/kernels/nsa_sum_parts.cu", "nsa_sum_parts", 256, false, NULL},
 };
 
 /* Bytes a lane may spill: the assembler trades a few for another CTA on the SM. */
@@ -59,8 +61,9 @@ static void compile_variants(const char *architecture, sac_dtype dtype, int32_t 
                                    .gates = {.data = gate == 2 ? memory : NULL}};
         for (size_t i = 0; i < COUNT_OF(kernels); i++) {
             if (gate == 1 && !kernels[i].gated) continue;
-            const sac_kernel_spec spec = sac_nsa_cuda_spec(&args, kernels[i].source, kernels[i].entry,
-                                                           kernels[i].threads, SAC_NSA_VIEWS(&view));
+            sac_kernel_spec spec = sac_nsa_cuda_spec(&args, kernels[i].source, kernels[i].entry,
+                                                     kernels[i].threads, SAC_NSA_VIEWS(&view));
+            if (kernels[i].define) sac_kernel_define(&spec, kernels[i].define, 1);
             compile(&spec, architecture, &args);
         }
     }

@@ -153,6 +153,47 @@ static void check_gate_backward(bench *b, sac_nsa_branch branch) {
     free(want), free(want_dgates);
 }
 
+static void make_rows(test_tensor *t, const nsa_problem *p, const double *values) {
+    test_shape shape = {2, {p->c.num_heads, p->rows}};
+    test_tensor_make(t, nsa_here()->device, SACCADE_F32, &shape, LAYOUT_ROW_MAJOR);
+    test_tensor_write(t, values);
+}
+
+/* The same where the gate goes into the lse. */
+static void check_folded_gate(bench *b, sac_nsa_branch branch) {
+    const nsa_problem *p = b->p;
+    const int32_t heads = p->c.num_heads, dim = p->c.head_dim_v;
+    const int64_t count = p->rows * heads;
+    operand dout, out;
+    make_operand(&dout, p, NSA_OUT, 1);
+    make_operand(&out, p, NSA_OUT, 2);
+    test_random random = {p->c.seed};
+    double *lse = zeros(count), *want_lse = zeros(count), *want_delta = zeros(count);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t row = i % p->rows, at = row * heads + i / p->rows;
+        lse[i] = (float)random_normal(&random);
+        want_lse[i] = lse[i] - log(gate_value(p, row, (int32_t)(i / p->rows), (int32_t)branch));
+        want_delta[i] = dot(dout.values + at * dim, out.values + at * dim, dim);
+    }
+    test_tensor lse_rows, gated_lse, delta;
+    make_rows(&lse_rows, p, lse), make_rows(&gated_lse, p, lse), make_rows(&delta, p, lse);
+    const sac_nsa_gate_grads grads = {.branch = branch,
+                                      .dout = view(&dout),
+                                      .branch_out = view(&out),
+                                      .lse = {.data = sac_tensor_data(&lse_rows.tensor),
+                                              .batch_stride = p->c.packed ? 0 : p->c.seqlen,
+                                              .head_stride = p->rows,
+                                              .row_stride = 1},
+                                      .gated_lse = sac_tensor_data(&gated_lse.tensor),
+                                      .delta = sac_tensor_data(&delta.tensor)};
+    assert_int_equal(b->stages->gate_backward(&b->job, &grads), SACCADE_OK);
+    expect(b, &gated_lse, "gated_lse", want_lse, count);
+    expect(b, &delta, "delta", want_delta, count);
+    test_tensor_free(&lse_rows), test_tensor_free(&gated_lse), test_tensor_free(&delta);
+    free_operand(&dout), free_operand(&out);
+    free(lse), free(want_lse), free(want_delta);
+}
+
 static void check_query_grads(bench *b) {
     const nsa_problem *p = b->p;
     const int32_t heads = p->c.num_heads, dim = p->c.head_dim;
@@ -288,7 +329,10 @@ static void for_each(void (*check)(bench *b)) {
 }
 
 static void check_all_branches(bench *b) {
-    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) check_gate_backward(b, branch);
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
+        check_gate_backward(b, branch);
+        if (b->p->c.gate != NSA_GATE_TENSOR) check_folded_gate(b, branch);
+    }
 }
 
 static void gate_passes_gradients_to_its_branches(void **state) {

@@ -23,6 +23,9 @@ typedef struct sac_attention_call {
      * behind the first; their sum is the gradient. 0 or 1: in one, and the strides mean nothing. */
     int32_t grad_parts;
     int64_t dk_part_stride, dv_part_stride;
+    /* Backward: rowsum(out * dout), (H, total_q), where the caller has it and the backend's takes_delta agrees; out is
+     * then not looked at. NULL: the backend makes it. */
+    float *delta;
     void *workspace; /* at least what the backend asked for, 64-byte aligned */
     size_t workspace_bytes;
 } sac_attention_call;

@@ -30,6 +30,8 @@ typedef struct sac_backend {
     /* How many parts of dk and dv would keep the machine busy, where few keys are seen by many queries; NULL: it knows
      * no parts. */
     int32_t (*grad_parts)(saccade_context *ctx, const sac_attention_call *call);
+    /* Would the call's backward take a delta? NULL: of no call. */
+    bool (*takes_delta)(const sac_attention_call *call);
     saccade_status (*forward)(saccade_context *ctx, const sac_attention_call *call);
     saccade_status (*backward)(saccade_context *ctx, const sac_attention_call *call);
     /* Several forward calls at once; NULL: not offered. */

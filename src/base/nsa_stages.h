@@ -28,11 +28,17 @@ typedef struct sac_nsa_gate_values {
 } sac_nsa_gate_values;
 
 /* The gate's backward through one branch: branch_dout = gate * dout, and dgates of the branch = dout . branch_out,
- * where there is a w_gate that times the slope of the sigmoid. */
+ * where there is a w_gate that times the slope of the sigmoid.
+ *
+ * Or, where branch_dout has no data, what lets the branch's attention go back from dout itself: under
+ * lse - log(gate) its probabilities carry the gate, and delta = dout . branch_out is what the dot product was. Not of
+ * given gates, which need not be positive. */
 typedef struct sac_nsa_gate_grads {
     sac_nsa_branch branch;
     sac_view dout, branch_out, branch_dout;
     sac_nsa_gate_values dgates; /* no data: not wanted */
+    sac_row_view lse;
+    float *gated_lse, *delta; /* (H, rows) */
 } sac_nsa_gate_grads;
 
 /* dq = the sum of the branches' and, where there is a w_gate, of what comes through it; dw_gate. */

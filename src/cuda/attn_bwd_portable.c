@@ -117,7 +117,7 @@ size_t sac_portable_plan_rows(const sac_attention_call *call, void *workspace, s
     const sac_attention_args *args = &call->args;
     size_t used = 0, rows = (size_t)args->num_heads * (size_t)call->total_q;
     *plan = (sac_portable_plan){.total_q = call->total_q, .total_k = call->total_k};
-    plan->delta = sac_carve(workspace, &used, rows * sizeof(float));
+    plan->delta = call->delta ? call->delta : sac_carve(workspace, &used, rows * sizeof(float));
     plan->num_dsink_parts = (int32_t)((call->total_q + DELTA_ROWS - 1) / DELTA_ROWS);
     plan->dsink_part =
         sac_carve(workspace, &used, (size_t)args->num_heads * (size_t)plan->num_dsink_parts * sizeof(float));

@@ -477,7 +477,12 @@ static saccade_status launch_queries(backward_job *job, bool only_delta) {
                                 only_delta);
 }
 
+bool sac_attn_bwd_sm90_takes_delta(const sac_attention_call *call) {
+    return !call->args.dsink && !sac_portable_delta_from_scores(&call->args);
+}
+
 static saccade_status launch_delta(backward_job *job) {
+    if (job->call->delta) return SACCADE_OK;
     const bool from_scores = sac_portable_delta_from_scores(&job->portable.args);
     saccade_status status = from_scores ? launch_queries(job, true) : SACCADE_OK;
     return status == SACCADE_OK ? sac_portable_finish_delta(&job->portable, from_scores) : status;

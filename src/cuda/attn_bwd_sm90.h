@@ -18,6 +18,9 @@ size_t sac_attn_bwd_sm90_workspace(saccade_context *ctx, const sac_attention_cal
 /* How many parts of dk and dv keep the device busy. */
 int32_t sac_attn_bwd_sm90_parts(saccade_context *ctx, const sac_attention_call *call);
 
+/* A delta serves unless it has to come from scores, or goes on to a sink. */
+bool sac_attn_bwd_sm90_takes_delta(const sac_attention_call *call);
+
 saccade_status sac_attn_bwd_sm90(saccade_context *ctx, const sac_attention_call *call);
 
 /* Beside a forward call with modifiers: starts to compile what its backward call will take. modifiers: as device

@@ -25,10 +25,14 @@ saccade_status sac_nsa_cuda_gate_backward(const sac_nsa_job *job, const sac_nsa_
                                         .branch_dout = g->branch_dout,
                                         .dgates = g->dgates.data,
                                         .dgates_row_stride = g->dgates.row_stride,
+                                        .lse = g->lse,
+                                        .gated_lse = g->gated_lse,
+                                        .delta = g->delta,
                                         .branch = (int32_t)g->branch};
-    const sac_kernel_spec spec =
+    sac_kernel_spec spec =
         sac_nsa_cuda_spec(&job->args, "cuda/kernels/nsa_gate_bwd.cu", "nsa_gate_bwd", THREADS,
                           SAC_NSA_VIEWS(&job->args.q, &g->dout, &g->branch_out, &g->branch_dout));
+    sac_kernel_define(&spec, "FOLDED", !g->branch_dout.data);
     return walk(job, &spec, &work);
 }
 

@@ -59,7 +59,9 @@ static saccade_status backward(const sac_nsa_job *job) {
         .branch_dq = {view, view, view}, .dq = view, .dgates = dgates, .dw_gate = (float *)there};
     const sac_nsa_key_grads keys = {
         .branch = {view, view, view}, .sum = view, .parts = BOTH_PARTS, .part_stride = 1 << 20};
+    const sac_nsa_gate_grads folded = {.dout = view, .branch_out = view, .dgates = dgates};
     SAC_TRY(sac_nsa_cuda_gate_backward(job, &gate));
+    SAC_TRY(sac_nsa_cuda_gate_backward(job, &folded));
     SAC_TRY(sac_nsa_cuda_query_grads(job, &queries, there));
     return sac_nsa_cuda_key_grads(job, &keys, &keys, there);
 }

@@ -90,6 +90,7 @@ const sac_backend sac_cuda_sm90_backend = {
     .free = sac_cuda_free,
     .workspace = workspace,
     .grad_parts = sac_attn_bwd_sm90_parts,
+    .takes_delta = sac_attn_bwd_sm90_takes_delta,
     .forward = sac_attn_fwd_sm90,
     .backward = sac_attn_bwd_sm90,
 };

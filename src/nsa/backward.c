@@ -17,14 +17,21 @@ static saccade_status branch_backward(saccade_context *ctx, const sac_nsa_call *
         SAC_TRY(call->backend[branch]->forward(ctx, &again));
     }
 
-    const sac_nsa_gate_grads gate = {.branch = branch,
-                                     .dout = call->whole.args.dout,
-                                     .branch_out = m->branch_out[branch],
-                                     .branch_dout = m->branch_dout,
-                                     .dgates = m->dgates};
+    sac_nsa_gate_grads gate = {.branch = branch,
+                               .dout = call->whole.args.dout,
+                               .branch_out = m->branch_out[branch],
+                               .dgates = m->dgates};
+    if (sac_nsa_folds_gate(call, m, branch)) {
+        gate.lse = attention.args.lse;
+        gate.gated_lse = m->gated_lse.data;
+        gate.delta = attention.delta = m->delta;
+        attention.args.lse = m->gated_lse;
+        attention.args.dout = gate.dout;
+    } else {
+        gate.branch_dout = attention.args.dout = m->branch_dout;
+    }
     SAC_TRY(stages->gate_backward(&m->job, &gate));
 
-    attention.args.dout = m->branch_dout;
     attention.args.dq = m->queries.branch_dq[branch];
     attention.args.dk = m->keys.branch[branch];
     attention.args.dv = m->values.branch[branch];

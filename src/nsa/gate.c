@@ -1,4 +1,5 @@
 /* gate.c - three outputs become one, and one gradient three. */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -82,24 +83,41 @@ saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_o
 
 /* ---- backward ---- */
 
+/* What stands for the gate and the dot product in the attention's backward. A gate that rounds to 0 still has a
+ * logarithm. */
+static void store_folded(const sac_nsa_args *args, const sac_nsa_gate_grads *g, int64_t index, int32_t h,
+                         float gate, float dot) {
+    const row_place p = row_of(args, index);
+    const sac_row_view *lse = &g->lse;
+    const int64_t at = h * args->rows + index;
+    const float *from = lse->data + p.b * lse->batch_stride + h * lse->head_stride + p.row * lse->row_stride;
+    const bool used = index < sac_nsa_used_rows(args);
+    g->gated_lse[at] = used ? *from - logf(fmaxf(gate, FLT_MIN)) : -INFINITY;
+    g->delta[at] = dot;
+}
+
 static void gate_row_backward(const sac_nsa_args *args, const sac_nsa_gate_grads *g, int64_t index,
                               int32_t h) {
     float room[SAC_NSA_MOST_DIMS], dout[SAC_NSA_MOST_DIMS] = {0}, row[SAC_NSA_MOST_DIMS], gate[3];
     const row_place p = row_of(args, index);
-    float dgate = 0;
+    float mine = 0, dot = 0;
     if (index < sac_nsa_used_rows(args)) {
         gates_of(args, p, h, q_of(args, p, h, room), gate);
-        const float mine = gate[g->branch], slope = args->w_gate ? mine * (1 - mine) : 1;
+        mine = gate[g->branch];
         sac_row_load(dout, g->dout.data, sac_view_offset(&g->dout, p.b, p.row, h), args->head_dim_v,
                      args->dtype);
         sac_row_load(row, g->branch_out.data, sac_view_offset(&g->branch_out, p.b, p.row, h),
                      args->head_dim_v, args->dtype);
-        dgate = slope * sac_row_dot(dout, row, args->head_dim_v);
+        dot = sac_row_dot(dout, row, args->head_dim_v);
         for (int32_t d = 0; d < args->head_dim_v; d++) dout[d] *= mine;
     }
-    if (g->dgates.data) g->dgates.data[index * g->dgates.row_stride + h * 3 + g->branch] = dgate;
-    sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout,
-                  args->head_dim_v, args->dtype);
+    const float slope = args->w_gate ? mine * (1 - mine) : 1;
+    if (g->dgates.data) g->dgates.data[index * g->dgates.row_stride + h * 3 + g->branch] = slope * dot;
+    if (g->branch_dout.data)
+        sac_row_store(g->branch_dout.data, sac_view_offset(&g->branch_dout, p.b, p.row, h), dout,
+                      args->head_dim_v, args->dtype);
+    else
+        store_folded(args, g, index, h, mine, dot);
 }
 
 saccade_status sac_nsa_host_gate_backward(const sac_nsa_job *job, const sac_nsa_gate_grads *grads) {

@@ -50,18 +50,21 @@ static void divide_saved(arena *a, sac_nsa_memory *m) {
     args->cu_tiles = m->cu_tiles = take(a, args->batch + 1, sizeof(int32_t));
 }
 
+/* (H, rows), whatever the batch. */
+static sac_row_view row_view(const sac_nsa_args *args, float *data) {
+    return (sac_row_view){.data = data,
+                          .batch_stride = args->len.cu_seqlens ? 0 : args->len.seqlen,
+                          .head_stride = args->rows,
+                          .row_stride = 1};
+}
+
 /* What scoring reads of the compressed branch, which then goes before it. */
 static void divide_lse(arena *a, const sac_nsa_call *call, sac_nsa_args *args) {
     if (call->backward || !sac_nsa_stages_on(call->whole.device)->reads_lse || !sac_nsa_lse_serves(args))
         return;
-    const bool packed = args->len.cu_seqlens;
-    const int64_t rows = packed ? args->rows : args->len.seqlen;
     args->lse_cmp = call->lse[SAC_NSA_CMP];
-    if (args->lse_cmp.data) return;
-    args->lse_cmp = (sac_row_view){.data = take(a, args->rows * args->num_heads, sizeof(float)),
-                                   .batch_stride = packed ? 0 : args->num_heads * rows,
-                                   .head_stride = rows,
-                                   .row_stride = 1};
+    if (!args->lse_cmp.data)
+        args->lse_cmp = row_view(args, take(a, args->rows * args->num_heads, sizeof(float)));
 }
 
 /* Few compressed keys are seen by many queries: the backend may want their gradients in parts. */
@@ -82,10 +85,24 @@ static void take_compressed_grads(arena *a, saccade_context *ctx, const sac_nsa_
     }
 }
 
+/* What a branch's attention goes back from: the next branch's takes its place. */
+static void divide_branch_dout(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
+    const sac_nsa_args *args = &m->job.args;
+    const int64_t values = args->rows * args->num_heads;
+    int32_t folded = 0;
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
+        folded += sac_nsa_folds_gate(call, m, branch);
+    if (folded < SAC_NSA_NUM_BRANCHES)
+        m->branch_dout = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
+    if (folded == 0) return;
+    m->gated_lse = row_view(args, take(a, values, sizeof(float)));
+    m->delta = take(a, values, sizeof(float));
+}
+
 static void divide_gradients(arena *a, saccade_context *ctx, const sac_nsa_call *call, sac_nsa_memory *m) {
     const sac_nsa_args *args = &m->job.args;
     take_compressed_grads(a, ctx, call, m);
-    m->branch_dout = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
+    divide_branch_dout(a, call, m);
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
         m->queries.branch_dq[branch] = take_view(a, args, args->rows, args->num_heads, args->head_dim);
         if (branch == SAC_NSA_CMP) continue;
@@ -189,6 +206,13 @@ bool sac_nsa_shares_lists(saccade_context *ctx, const sac_nsa_call *call, sac_ns
     if (!sac_nsa_is_sparse(&job.args, branch)) return false;
     sac_nsa_stages_on(job.device)->lay_out_lists(&job, branch, false, (void *)(uintptr_t)ALIGNMENT, &blocks);
     return blocks.by_query.bits != NULL;
+}
+
+bool sac_nsa_folds_gate(const sac_nsa_call *call, const sac_nsa_memory *memory, sac_nsa_branch branch) {
+    const sac_attention_call attention = sac_nsa_branch_call(call, memory, branch);
+    const sac_backend *backend = call->grad_backend[branch];
+    const bool positive = !call->args.gates.data; /* not as given */
+    return positive && backend->takes_delta && backend->takes_delta(&attention);
 }
 
 sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_memory *memory,

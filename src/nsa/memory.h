@@ -11,7 +11,10 @@ typedef struct sac_nsa_memory {
     void *scratch;                             /* of the stages, one after the other */
     void *lists[SAC_NSA_NUM_BRANCHES];         /* of a sparse one; backward: all the same, like the next */
     sac_view branch_out[SAC_NSA_NUM_BRANCHES]; /* the call's; else, backward, one for all in turn */
-    sac_view branch_dout;                      /* likewise */
+    /* One for all in turn: */
+    sac_view branch_dout;   /* where some branch's attention goes back from it, */
+    sac_row_view gated_lse; /* and where some takes these in its place: (H, rows) */
+    float *delta;
     sac_nsa_gate_values dgates;
     sac_nsa_query_grads queries;
     sac_nsa_key_grads keys, values;
@@ -25,6 +28,9 @@ sac_nsa_memory sac_nsa_divide(saccade_context *ctx, const sac_nsa_call *call, vo
 
 /* Is this branch's attention confined to chosen blocks? */
 bool sac_nsa_is_sparse(const sac_nsa_args *args, sac_nsa_branch branch);
+
+/* Does the branch's attention go back from dout itself, its gate in the lse (sac_nsa_gate_grads)? */
+bool sac_nsa_folds_gate(const sac_nsa_call *call, const sac_nsa_memory *memory, sac_nsa_branch branch);
 
 /* The attention call of one branch. Gradients are left out. */
 sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_memory *memory,

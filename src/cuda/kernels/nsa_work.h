@@ -51,6 +51,8 @@ typedef struct sac_nsa_gate_bwd_work {
     sac_view dout, branch_out, branch_dout;
     float *dgates; /* NULL: not wanted */
     int64_t dgates_row_stride;
+    sac_row_view lse;
+    float *gated_lse, *delta; /* FOLDED */
     int32_t branch, pad;
 } sac_nsa_gate_bwd_work;
 
