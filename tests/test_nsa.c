@@ -149,6 +149,12 @@ static void nothing_to_do_is_fine(void **state) {
         {.name = "only empty sequences", .packed = true, .batch = 3},
         {.name = "one token", .seqlen = 1, .num_heads = 2, .num_kv_heads = 1},
         {.name = "shorter than a block", .seqlen = 7, .num_heads = 2, .weights = true},
+        {.name = "shorter than the tile of queries",
+         .seqlen = 3,
+         .num_heads = 18,
+         .num_kv_heads = 2,
+         .query_tile = 40,
+         .select_per = SACCADE_NSA_PER_GROUP},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) nsa_verify(&cases[i], SAC_F32, false);
 }

@@ -33,7 +33,8 @@ static void fit_pieces(sac_cpu_plan *pieces, const sac_cpu_plan *thin) {
     pieces->row_tiles = pieces->heads_per_tile > 1 ? 1 : sac_max(1, pieces->together / pieces->head_tiles);
     pieces->bundle_heads = thin->bundle_heads;
     pieces->bundle_rows = pieces->row_tiles * SAC_CPU_Q_TILE / pieces->heads_per_tile;
-    pieces->bundle_rows -= pieces->bundle_rows % thin->row_block;
+    if (pieces->bundle_rows > thin->row_block) /* else a block is longer than any sequence */
+        pieces->bundle_rows -= pieces->bundle_rows % thin->row_block;
     pieces->row_block = 0;
 }
 
