@@ -1,7 +1,8 @@
 /* forward_sum.c - several calls of the same queries, and the weighted sum of what they give.
  *
- * A piece of work is a bundle of rows that goes through all calls before the next: its queries are read from memory
- * once, its outputs are added up in a thread's own cache, and only their sum is stored.
+ * A piece of work is some rows of some heads, which go through all calls before the next piece does: their queries stay
+ * in a thread's own cache, outputs are added up there, and only the sum is stored. Each call takes the piece in
+ * bundles of its own plan.
  */
 #include "base/arena.h"
 #include "cpu/cpu.h"
@@ -9,63 +10,81 @@
 #include "cpu/plan.h"
 #include "shared/tile_walk.h"
 
+/* Sums of a piece, so that they and the scratch of a bundle share the second cache. */
+static const size_t max_sum_bytes = (size_t)1 << 19;
+
 typedef struct sum_work {
     const sac_attention_sum *sum;
-    sac_cpu_plan pieces;
-    sac_cpu_plan
-        thin[SAC_MAX_SUMMED]; /* of calls whose row blocks are shorter than a tile; else no bundles */
-    char *scratch;            /* of each thread: of its kernels, and */
-    float *weights, *sums;    /* (heads, queries, num_calls) and (heads, queries, padded head_dim_v) */
+    sac_cpu_plan plan[SAC_MAX_SUMMED];
+    sac_cpu_plan pieces;   /* bundles here are pieces */
+    char *scratch;         /* of each thread: of its kernels, and */
+    float *weights, *sums; /* (heads, queries, num_calls) and (heads, queries, padded head_dim_v) */
     size_t scratch_bytes, weight_floats, sum_floats;
 } sum_work;
 
 static const sac_attention_args *args_of(const sac_attention_sum *sum) { return &sum->calls[0].args; }
 
-static bool is_thin(const sac_cpu_plan *plan) { return plan->row_block && plan->row_block < SAC_CPU_Q_TILE; }
-
-/* Pieces that hold whole bundles of a thin plan, and are themselves bundles of as many tiles as may go together: a
- * thin tile's heads are first told apart, then rows are added to fill the tiles. */
-static void fit_pieces(sac_cpu_plan *pieces, const sac_cpu_plan *thin) {
-    int32_t split = sac_max(1, pieces->together / thin->head_tiles);
-    while (thin->heads_per_tile % split != 0) split--;
-    pieces->heads_per_tile = thin->heads_per_tile / split;
-    pieces->head_tiles = thin->head_tiles * split;
-    pieces->row_tiles = pieces->heads_per_tile > 1 ? 1 : sac_max(1, pieces->together / pieces->head_tiles);
-    pieces->bundle_heads = thin->bundle_heads;
-    pieces->bundle_rows = pieces->row_tiles * SAC_CPU_Q_TILE / pieces->heads_per_tile;
-    if (pieces->bundle_rows > thin->row_block) /* else a block is longer than any sequence */
-        pieces->bundle_rows -= pieces->bundle_rows % thin->row_block;
-    pieces->row_block = 0;
+/* A row block that is shorter than a tile: bundles are such blocks, and a piece has several. */
+static int32_t thin_block(const sac_cpu_plan *plan) {
+    return plan->row_block < SAC_CPU_Q_TILE ? plan->row_block : 0;
 }
 
-static void make_plans(const saccade_context *ctx, const sac_attention_sum *sum, sum_work *work) {
-    const sac_cpu_plan *thin = NULL;
+/* Rows that a piece may have in all its heads. Room is made for a tile of each head of a group, whatever the lengths,
+ * which a caller who asks for the size need not know. */
+static int32_t rows_that_fit(const sac_attention_args *args) {
+    return (int32_t)(max_sum_bytes / sizeof(float)) / sac_cpu_padded(args->head_dim_v);
+}
+static int32_t room_for_rows(const sac_attention_args *args) {
+    return sac_max(rows_that_fit(args), args->group * SAC_CPU_Q_TILE);
+}
+
+/* Heads in which the bundles of all plans come out even; both numbers divide those of a group. */
+static int32_t common_heads(int32_t a, int32_t b) {
+    int32_t heads = a;
+    while (heads % b != 0) heads += a;
+    return heads;
+}
+
+/* The heads of all bundles, and the rows of the longest, or of as many thin blocks. */
+static void shape_pieces(sum_work *work) {
+    const sac_attention_sum *sum = work->sum;
+    int32_t heads = 1, rows = 0, block = 0, thin = 0;
     for (int i = 0; i < sum->num_calls; i++) {
-        const sac_cpu_plan plan = sac_cpu_plan_make(ctx, &sum->calls[i], false, sac_cpu_pieces(ctx));
-        if (is_thin(&plan)) {
-            work->thin[i] = plan;
-            if (!thin || thin->row_block < plan.row_block) thin = &work->thin[i];
-        }
-        if (i == 0 || is_thin(&work->pieces) || (plan.row_block && !is_thin(&plan))) work->pieces = plan;
+        const sac_cpu_plan *plan = &work->plan[i];
+        heads = common_heads(heads, plan->bundle_heads);
+        rows = sac_max(rows, plan->bundle_rows);
+        block = sac_max(block, plan->row_block);
+        thin = sac_max(thin, thin_block(plan));
     }
-    if (thin) fit_pieces(&work->pieces, thin);
+    const int32_t fit = rows_that_fit(args_of(sum)) / heads, step = thin ? thin : SAC_CPU_MAX_LANES;
+    if (block && !thin) rows = sac_min(rows, block);
+    if (thin || rows > fit) rows = sac_max(sac_min(rows, fit) / step, 1) * step;
+    work->pieces = work->plan[0];
+    work->pieces.bundle_heads = heads;
+    work->pieces.bundle_rows = rows;
+    work->pieces.row_block = thin ? 0 : block;
 }
 
 /* Lays out the workspace from `base` on (NULL: only measures) and returns its bytes. */
 static size_t lay_out(const saccade_context *ctx, const sac_attention_sum *sum, void *base, sum_work *work) {
     const sac_attention_args *args = args_of(sum);
+    const size_t threads = (size_t)ctx->num_threads, rows = (size_t)room_for_rows(args);
     sac_arena a = {base, 0};
+    int together = 1;
     *work = (sum_work){.sum = sum};
-    make_plans(ctx, sum, work);
-    const size_t rows = (size_t)work->pieces.together * SAC_CPU_Q_TILE, threads = (size_t)ctx->num_threads;
-    work->scratch_bytes = work->pieces.kernels->scratch_bytes(args, false, work->pieces.together);
+    for (int i = 0; i < sum->num_calls; i++) {
+        work->plan[i] = sac_cpu_plan_make(ctx, &sum->calls[i], false, sac_cpu_pieces(ctx));
+        together = sac_max(together, work->plan[i].together);
+    }
+    shape_pieces(work);
+    work->scratch_bytes = work->pieces.kernels->scratch_bytes(args, false, together);
     work->weight_floats = rows * (size_t)sum->num_calls;
     work->sum_floats = rows * (size_t)sac_cpu_padded(args->head_dim_v);
-    int64_t *first_bundle = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
+    int64_t *first_piece = sac_take(&a, (size_t)args->batch + 1, sizeof(int64_t));
     work->scratch = sac_take(&a, threads, work->scratch_bytes);
     work->weights = sac_take(&a, threads * work->weight_floats, sizeof(float));
     work->sums = sac_take(&a, threads * work->sum_floats, sizeof(float));
-    if (base) sac_cpu_plan_number(&work->pieces, args, first_bundle);
+    if (base) sac_cpu_plan_number(&work->pieces, args, first_piece);
     return a.used;
 }
 
@@ -74,19 +93,17 @@ size_t sac_cpu_sum_workspace(saccade_context *ctx, const sac_attention_sum *sum)
     return lay_out(ctx, sum, NULL, &measured);
 }
 
-/* Bundle by bundle of a plan whose row blocks are shorter than the piece. */
-static void attend_thin(const sac_cpu_plan *plan, const sac_attention_call *call, sac_cpu_mix *mix,
-                        void *scratch) {
+/* One call of a piece, bundle by bundle. */
+static void attend(const sac_cpu_plan *plan, const sac_attention_call *call, const sac_cpu_mix *mix,
+                   void *scratch) {
     const sac_cpu_tile *piece = &mix->piece;
-    mix->q_is_loaded = false;
     const int32_t rows = piece->q.end - piece->q.begin;
-    for (int32_t i = 0; i < sac_num_tiles(rows, plan->bundle_rows, plan->row_block); i++)
-        for (int32_t h = 0; h < piece->num_heads; h += plan->bundle_heads) {
-            const sac_range q = sac_tile_rows(i, rows, plan->bundle_rows, plan->row_block);
-            sac_cpu_bundle bundle = {*piece, plan->head_tiles, 1};
-            bundle.all.h += h;
-            bundle.all.num_heads = plan->bundle_heads;
-            bundle.all.q = (sac_range){piece->q.begin + q.begin, piece->q.begin + q.end};
+    const int32_t count = sac_num_tiles(rows, plan->bundle_rows, thin_block(plan));
+    for (int32_t h = 0; h < piece->num_heads; h += plan->bundle_heads)
+        for (int32_t i = 0; i < count; i++) {
+            const sac_range q = sac_tile_rows(i, rows, plan->bundle_rows, thin_block(plan));
+            const sac_range moved = {piece->q.begin + q.begin, piece->q.begin + q.end};
+            const sac_cpu_bundle bundle = sac_cpu_bundle_rows(plan, piece->b, piece->h + h, moved);
             plan->kernels->forward(call, &bundle, mix, scratch);
         }
 }
@@ -109,8 +126,8 @@ static void run_piece(void *data, int64_t index, int thread) {
     const sum_work *work = data;
     const sac_attention_sum *sum = work->sum;
     const sac_attention_args *args = args_of(sum);
-    const sac_cpu_bundle rows = sac_cpu_bundle_at(&work->pieces, args, index);
-    const sac_cpu_tile *p = &rows.all;
+    const sac_cpu_bundle piece = sac_cpu_bundle_at(&work->pieces, args, index);
+    const sac_cpu_tile *p = &piece.all;
     float *weights = work->weights + (size_t)thread * work->weight_floats;
     void *scratch = work->scratch + (size_t)thread * work->scratch_bytes;
     sac_cpu_mix mix = {
@@ -122,12 +139,7 @@ static void run_piece(void *data, int64_t index, int thread) {
     for (int i = 0; i < sum->num_calls; i++) {
         mix.weight = weights + i;
         mix.adds = i > 0;
-        const bool thin = work->thin[i].kernels;
-        if (thin)
-            attend_thin(&work->thin[i], &sum->calls[i], &mix, scratch);
-        else
-            work->pieces.kernels->forward(&sum->calls[i], &rows, &mix, scratch);
-        mix.q_is_loaded = !thin;
+        attend(&work->plan[i], &sum->calls[i], &mix, scratch);
     }
     store(work, &mix);
 }

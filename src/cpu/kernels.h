@@ -10,7 +10,7 @@
 #include "base/attention_call.h"
 #include "base/isa.h"
 
-enum { SAC_CPU_Q_TILE = 96, SAC_CPU_MAX_TOGETHER = 4 };
+enum { SAC_CPU_Q_TILE = 96, SAC_CPU_MAX_TOGETHER = 4, SAC_CPU_MAX_LANES = 16 };
 
 typedef struct sac_cpu_tile {
     int32_t b, h, num_heads; /* sequence; first head and how many */
@@ -27,7 +27,9 @@ typedef struct sac_cpu_bundle {
 } sac_cpu_bundle;
 
 /* Rows of fp32 sums are as long as whole vectors, the widest. */
-static inline int32_t sac_cpu_padded(int32_t dim) { return (dim + 15) / 16 * 16; }
+static inline int32_t sac_cpu_padded(int32_t dim) {
+    return sac_ceil_div(dim, SAC_CPU_MAX_LANES) * SAC_CPU_MAX_LANES;
+}
 
 /* Floats of the state of a query tile's softmax: row_max, row_sum and out, transposed. */
 static inline size_t sac_cpu_state_size(const sac_attention_args *args) {
@@ -44,7 +46,6 @@ typedef struct sac_cpu_sums {
 /* Where weighted outputs of several calls are added up: rows of fp32 for every query and head of a piece of work. */
 typedef struct sac_cpu_mix {
     sac_cpu_tile piece;
-    bool q_is_loaded;    /* the scratch is as the same bundle of another call has left it */
     const float *weight; /* of the call at hand: (num_heads, queries), weight_stride apart */
     int32_t weight_stride;
     float *sums; /* (num_heads, queries, sac_cpu_padded(head_dim_v)) */

@@ -12,9 +12,6 @@ enum { MIN_MERGED = 16 };
 /* What tiles have of their own stays in the second cache while they are worked on together. */
 static const size_t max_bytes_together = (size_t)1 << 19;
 
-/* Bundles are cut into tiles of whole vectors, the widest. */
-enum { WIDEST = 16 };
-
 /* Neighbouring heads that visit the same keys. */
 static int32_t heads_alike(const sac_attention_args *args) {
     const bool lists_differ = args->blocks.by_query.offsets && args->blocks.num_heads != 1;
@@ -47,8 +44,7 @@ static int32_t most_together(const sac_cpu_plan *plan, const sac_attention_call 
     const sac_attention_args *args = &call->args;
     const size_t tile_bytes =
         plan->kernels->scratch_bytes(args, backward, 2) - plan->kernels->scratch_bytes(args, backward, 1);
-    const int64_t rows = SAC_CPU_Q_TILE * plan->heads_per_tile,
-                  num_tiles = (call->total_q * args->num_heads + rows - 1) / rows;
+    const int64_t num_tiles = (call->total_q * args->num_heads + SAC_CPU_Q_TILE - 1) / SAC_CPU_Q_TILE;
     int32_t together = SAC_CPU_MAX_TOGETHER;
     while (together > 1 &&
            (num_tiles / together < min_bundles || (size_t)together * tile_bytes > max_bytes_together))
@@ -58,19 +54,31 @@ static int32_t most_together(const sac_cpu_plan *plan, const sac_attention_call 
 
 /* Queries in a bundle at most. A row block that takes several bundles is shared out evenly among them. */
 static int32_t bundle_rows(const sac_cpu_plan *plan) {
-    const int32_t most = plan->row_tiles * SAC_CPU_Q_TILE;
+    const int32_t most = plan->row_tiles * plan->tile_rows;
     if (!plan->row_block || plan->row_tiles == 1) return most;
     const int32_t bundles = sac_ceil_div(plan->row_block, most);
-    return sac_min(most, sac_ceil_div(sac_ceil_div(plan->row_block, bundles), WIDEST) * WIDEST);
+    const int32_t vectors = sac_ceil_div(sac_ceil_div(plan->row_block, bundles), SAC_CPU_MAX_LANES);
+    return sac_min(most, vectors * SAC_CPU_MAX_LANES);
+}
+
+/* In a window a tile of fewer rows and more heads sees fewer keys that not all of its rows see. */
+static bool is_window(const sac_attention_args *args) {
+    const sac_band_rule *band = &args->band;
+    return !args->blocks.by_query.offsets && band->window_left >= 0;
+}
+
+/* The largest that is no more than `most`; there may be no heads. */
+static int32_t divisor(int32_t heads, int32_t most) {
+    int32_t part = sac_max(1, sac_min(heads, most));
+    while (heads % part != 0) part--;
+    return part;
 }
 
 static void bundle_tiles(sac_cpu_plan *plan, const sac_attention_args *args) {
-    const int32_t tiles_alike = heads_alike(args) / plan->heads_per_tile;
-    plan->head_tiles = sac_max(1, sac_min(plan->together, tiles_alike)); /* there may be no heads */
-    while (tiles_alike % plan->head_tiles != 0) plan->head_tiles--;
+    plan->head_tiles = divisor(heads_alike(args) / plan->heads_per_tile, plan->together);
     plan->row_tiles = plan->together / plan->head_tiles;
     if (plan->row_block)
-        plan->row_tiles = sac_min(plan->row_tiles, sac_ceil_div(plan->row_block, SAC_CPU_Q_TILE));
+        plan->row_tiles = sac_min(plan->row_tiles, sac_ceil_div(plan->row_block, plan->tile_rows));
     plan->bundle_heads = plan->head_tiles * plan->heads_per_tile;
     plan->bundle_rows = bundle_rows(plan);
 }
@@ -83,6 +91,9 @@ sac_cpu_plan sac_cpu_plan_make(const saccade_context *ctx, const sac_attention_c
     plan.kv_tile = plan.kernels->kv_tile(args, backward);
     plan.row_block = row_block(args, &plan);
     plan.together = most_together(&plan, call, backward, min_bundles);
+    if (!backward && is_window(args))
+        plan.heads_per_tile = sac_max(plan.heads_per_tile, divisor(heads_alike(args), plan.together));
+    plan.tile_rows = SAC_CPU_Q_TILE / plan.heads_per_tile;
     bundle_tiles(&plan, args);
     return plan;
 }
@@ -101,14 +112,18 @@ int32_t sac_cpu_row_bundles(const sac_cpu_plan *plan, const sac_attention_args *
     return sac_num_tiles(sac_length_of(&args->len_q, b), plan->bundle_rows, plan->row_block);
 }
 
+sac_cpu_bundle sac_cpu_bundle_rows(const sac_cpu_plan *plan, int32_t b, int32_t h, sac_range q) {
+    return (sac_cpu_bundle){
+        .all = {.b = b, .h = h, .num_heads = plan->bundle_heads, .q = q, .kv_tile = plan->kv_tile},
+        .head_tiles = plan->head_tiles,
+        .row_tiles = sac_ceil_div(q.end - q.begin, plan->tile_rows)};
+}
+
 sac_cpu_bundle sac_cpu_bundle_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b,
                                  int32_t h, int32_t index) {
     const sac_range q =
         sac_tile_rows(index, sac_length_of(&args->len_q, b), plan->bundle_rows, plan->row_block);
-    return (sac_cpu_bundle){
-        .all = {.b = b, .h = h, .num_heads = plan->bundle_heads, .q = q, .kv_tile = plan->kv_tile},
-        .head_tiles = plan->head_tiles,
-        .row_tiles = sac_ceil_div(q.end - q.begin, SAC_CPU_Q_TILE)};
+    return sac_cpu_bundle_rows(plan, b, h, q);
 }
 
 sac_cpu_bundle sac_cpu_bundle_at(const sac_cpu_plan *plan, const sac_attention_args *args, int64_t index) {

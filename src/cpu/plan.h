@@ -9,7 +9,7 @@
  * other. */
 typedef struct sac_cpu_plan {
     const sac_cpu_kernels *kernels;
-    int32_t heads_per_tile;
+    int32_t heads_per_tile, tile_rows; /* tile_rows: of each head, at most */
     int32_t together; /* tiles that a bundle may have: no more where sequences are known to be shorter */
     int32_t head_tiles, row_tiles; /* and has, at most */
     int32_t bundle_heads, bundle_rows;
@@ -39,7 +39,8 @@ void sac_cpu_plan_number(sac_cpu_plan *plan, const sac_attention_args *args, int
 /* Bundles of rows in sequence b: what each head has of them. */
 int32_t sac_cpu_row_bundles(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b);
 
-/* The index-th of them, of the plan's bundle_heads heads from h on. */
+/* These rows, bundle_rows at most, of the plan's bundle_heads heads from h on; and the index-th rows of sequence b. */
+sac_cpu_bundle sac_cpu_bundle_rows(const sac_cpu_plan *plan, int32_t b, int32_t h, sac_range q);
 sac_cpu_bundle sac_cpu_bundle_of(const sac_cpu_plan *plan, const sac_attention_args *args, int32_t b,
                                  int32_t h, int32_t index);
 

@@ -49,37 +49,37 @@ const float *sac_row_floats(float *room, const void *data, int64_t offset, int32
     return room;
 }
 
-/* Sixteen partial sums, then halves added to halves: a fixed order, the same on every machine, that vector units take
- * as it is. */
-static inline __attribute__((always_inline)) float dot_inline(const float *a, const float *b, int32_t n) {
-    float part[16] = {0};
-    int32_t whole = n / 16 * 16;
-    for (int32_t i = 0; i < whole; i += 16)
-        for (int32_t j = 0; j < 16; j++) part[j] += a[i + j] * b[i + j];
-    for (int32_t i = whole; i < n; i++) part[i - whole] += a[i] * b[i];
-    _Pragma("GCC unroll 4") for (int32_t half = 8; half > 0; half /= 2) {
-        for (int32_t j = 0; j < half; j++) part[j] += part[j + half];
-    }
-    return part[0];
+#define INLINE static inline __attribute__((always_inline))
+
+/* Of a row of fp32 or bf16; which of them is a constant wherever this is used. */
+INLINE float element(const void *row, bool bf16, int32_t i) {
+    return bf16 ? sac_float_of_bf16(((const uint16_t *)row)[i]) : ((const float *)row)[i];
+}
+
+/* Eight partial sums: a fixed order, the same on every machine, that vector units take as it is. */
+INLINE float dot_of(const float *a, const void *row, bool bf16, int32_t n) {
+    float part[8] = {0};
+    const int32_t whole = n / 8 * 8;
+    for (int32_t i = 0; i < whole; i += 8)
+        for (int32_t j = 0; j < 8; j++) part[j] += a[i + j] * element(row, bf16, i + j);
+    for (int32_t i = whole; i < n; i++) part[i - whole] += a[i] * element(row, bf16, i);
+    for (int32_t j = 0; j < 4; j++) part[j] += part[j + 4];
+    return (part[0] + part[2]) + (part[1] + part[3]);
 }
 
 SAC_CLONES
-static float dot(const float *a, const float *b, int32_t n) { return dot_inline(a, b, n); }
+static float dot(const float *a, const float *b, int32_t n) { return dot_of(a, b, false, n); }
 
 SAC_CLONES
 static void dots(float *products, float factor, const float *a, const float *row, int64_t stride,
                  int32_t count, int32_t n) {
-    for (int32_t i = 0; i < count; i++) products[i] = factor * dot_inline(a, row + i * stride, n);
+    for (int32_t i = 0; i < count; i++) products[i] = factor * dot_of(a, row + i * stride, false, n);
 }
 
 SAC_CLONES
 static void dots_bf16(float *products, float factor, const float *a, const uint16_t *row, int64_t stride,
                       int32_t count, int32_t n) {
-    float values[SAC_NSA_MOST_DIMS];
-    for (int32_t i = 0; i < count; i++, row += stride) {
-        for (int32_t d = 0; d < n; d++) values[d] = sac_float_of_bf16(row[d]);
-        products[i] = factor * dot_inline(a, values, n);
-    }
+    for (int32_t i = 0; i < count; i++) products[i] = factor * dot_of(a, row + i * stride, true, n);
 }
 
 SAC_CLONES

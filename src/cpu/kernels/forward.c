@@ -83,22 +83,35 @@ typedef struct key_panels {
     bool plain; /* every product may be the plain one */
 } key_panels;
 
+/* A tile's keys. Vectors read copied pairs faster, strip after strip; tiles read rows that lie apart as fast. */
+static panel prepare_k(const q_tile *t, const sac_tile *tile, float *room) {
+    const sac_attention_args *args = t->args;
+    const void *rows = sac_key_row(t, &args->k, tile->begin);
+    const int n = tile->end - tile->begin;
+    if (t->pairs && !HAVE_TILES)
+        return sac_panel_copy(rows, args->k.row_stride, args->dtype, n, args->head_dim, room);
+    return sac_panel_rows(rows, args->k.row_stride, args->dtype, t->pairs, n, args->head_dim, room);
+}
+
+static panel prepare_v(const q_tile *t, const sac_tile *tile, float *room) {
+    const sac_attention_args *args = t->args;
+    return sac_panel_pairs(sac_key_row(t, &args->v, tile->begin), args->v.row_stride, args->dtype, t->pairs,
+                           tile->end - tile->begin, args->head_dim_v, room);
+}
+
 static key_panels prepare_keys(const q_tile *t, const sac_cpu_key_run *run) {
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
-    const int rows = t->pairs ? (run->num_keys + 1) / 2 : run->num_keys; /* of v */
+    const int v_rows = t->pairs ? (run->num_keys + 1) / 2 : run->num_keys;
     key_panels p = {.run = run, .v_turned = HAVE_TILES && t->pairs};
+    p.v = prepare_v(t, &run->tile[0], s->v_room);
     for (int i = 0, at = 0; i < run->num_tiles; i++) {
-        const int32_t begin = run->tile[i].begin, n = run->tile[i].end - begin, dim_v = args->head_dim_v;
-        p.k[i] = sac_panel_rows(sac_key_row(t, &args->k, begin), args->k.row_stride, args->dtype, t->pairs, n,
-                                args->head_dim, s->k_room + at * args->head_dim);
-        const panel v = sac_panel_pairs(sac_key_row(t, &args->v, begin), args->v.row_stride, args->dtype,
-                                        t->pairs, n, dim_v, s->v_room + (t->pairs ? at / 2 : at) * dim_v);
-        if (i == 0) p.v = v;
-        at += n;
+        p.k[i] = prepare_k(t, &run->tile[i], s->k_room + at * args->head_dim);
+        if (i > 0) prepare_v(t, &run->tile[i], s->v_room + (t->pairs ? at / 2 : at) * args->head_dim_v);
+        at += run->tile[i].end - run->tile[i].begin;
     }
-    p.plain = !sac_hides_pairs(t, run->tile) || sac_panel_finite(&p.v, t->pairs, rows, args->head_dim_v);
-    if (p.v_turned) p.v = sac_panel_turn(&p.v, rows, args->head_dim_v, s->v_turned);
+    p.plain = !sac_hides_pairs(t, run->tile) || sac_panel_finite(&p.v, t->pairs, v_rows, args->head_dim_v);
+    if (p.v_turned) p.v = sac_panel_turn(&p.v, v_rows, args->head_dim_v, s->v_turned);
     return p;
 }
 
@@ -249,11 +262,11 @@ static void store(const q_tile *t, const sac_cpu_mix *mix) {
     if (t->args->out.data) sac_tile_store(t, &t->args->out, out_t(t), row_sum(t), t->args->head_dim_v);
 }
 
-static void load(walkers *w, bool q_is_loaded) {
+static void load(walkers *w) {
     w->num_strips = 0;
     for (int i = 0; i < w->num_tiles; i++) {
         const q_tile *t = &w->tile[i];
-        if (!q_is_loaded) sac_tile_load(t, t->scratch.q_t, &t->args->q, t->args->head_dim);
+        sac_tile_load(t, t->scratch.q_t, &t->args->q, t->args->head_dim);
         clear_state(t);
         w->num_strips += sac_tile_strips(t, strip_width(t), w->strip + w->num_strips);
     }
@@ -261,13 +274,13 @@ static void load(walkers *w, bool q_is_loaded) {
 
 /* Keys are asked for while the ones before are worked on, the first while queries are loaded. Tiles can be joined where
  * scores need no position, and rows that lie apart are copied anyway, into rooms where they adjoin. */
-static void attend_to(walkers *w, sac_range keys, bool q_is_loaded) {
+static void attend_to(walkers *w, sac_range keys) {
     const q_tile *t = w->tile;
     sac_cpu_key_walk walk = sac_cpu_walk_keys(t->args, w->rows, keys);
     sac_cpu_key_run run, next;
     sac_cpu_begin_runs(&walk, t->args, w->rows, !t->modified && t->args->dtype != SAC_F32);
     bool more = next_run(t, &walk, &run);
-    load(w, q_is_loaded);
+    load(w);
     sac_gemm_begin();
     for (; more; run = next) {
         more = next_run(t, &walk, &next);
@@ -281,7 +294,7 @@ void sac_forward(const sac_attention_call *call, const sac_cpu_bundle *rows, con
     walkers w;
     w.rows = &rows->all;
     w.num_tiles = sac_tiles_begin(w.tile, call, rows, false, scratch);
-    attend_to(&w, (sac_range){0, SAC_FAR}, mix && mix->q_is_loaded);
+    attend_to(&w, (sac_range){0, SAC_FAR});
     for (int i = 0; i < w.num_tiles; i++) store(&w.tile[i], mix);
 }
 
@@ -296,7 +309,7 @@ void sac_forward_part(const sac_attention_call *call, const sac_cpu_tile *tile, 
     w.num_tiles = 1;
     begin_one(w.tile, call, tile, scratch);
     w.tile[0].scratch.state = state;
-    attend_to(&w, keys, false);
+    attend_to(&w, keys);
 }
 
 /* Adds a part to the tile's state: both are brought to the higher of the two maxima. */

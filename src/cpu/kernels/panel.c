@@ -63,6 +63,13 @@ panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, in
     return (panel){room, dim * (ptrdiff_t)sizeof(float)};
 }
 
+panel sac_panel_copy(const void *rows, int64_t stride, int dtype, int n, int dim, float *room) {
+    const int64_t size = dtype == SAC_F32 ? 4 : 2;
+    for (int i = 0; i < n; i++)
+        memcpy((char *)room + i * dim * size, (const char *)rows + i * stride * size, (size_t)(dim * size));
+    return (panel){room, dim * (ptrdiff_t)size};
+}
+
 #if defined(__AVX2__)
 static inline void pair8(float *words, const uint16_t *low, const uint16_t *high) {
     const __m256i lower = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)low));

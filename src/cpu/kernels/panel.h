@@ -24,6 +24,7 @@ static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 #define sac_widen SAC_FOR_ISA(sac_widen)
 #define sac_narrow SAC_FOR_ISA(sac_narrow)
 #define sac_panel_rows SAC_FOR_ISA(sac_panel_rows)
+#define sac_panel_copy SAC_FOR_ISA(sac_panel_copy)
 #define sac_panel_pairs SAC_FOR_ISA(sac_panel_pairs)
 #define sac_panel_turn SAC_FOR_ISA(sac_panel_turn)
 #define sac_pair_rows SAC_FOR_ISA(sac_pair_rows)
@@ -37,6 +38,9 @@ void sac_narrow(void *target, const float *values, int dtype, int n);
 
 /* n rows of `dim` values, words along the row: in place where the tensor holds words already, else copied to `room`. */
 panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room);
+
+/* Rows of words, copied so that they adjoin. */
+panel sac_panel_copy(const void *rows, int64_t stride, int dtype, int n, int dim, float *room);
 
 /* The same rows, to be contracted over: word (i, d) of pairs holds value d of rows 2i and 2i + 1 (0 beyond n). */
 panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room);

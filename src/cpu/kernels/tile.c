@@ -108,12 +108,13 @@ static void begin(q_tile *t, const sac_attention_call *call, const sac_cpu_tile 
     set_lanes(t, all);
 }
 
-/* Where the index-th tile of a bundle's queries begins: they are shared out evenly, in whole vectors, or in whole pairs
- * of tiles. */
+/* Where the index-th tile of a bundle's queries begins: they are shared out evenly, so that tiles are whole vectors, or
+ * whole pairs of tiles of the instruction set, where that comes out even among their heads. */
 static int32_t cut_at(const sac_cpu_bundle *rows, bool pairs, int index) {
     const sac_range q = rows->all.q;
     const int share = (q.end - q.begin) * index / rows->row_tiles;
-    return sac_min(q.begin + round_up(share, HAVE_TILES && pairs ? 32 : LANES), q.end);
+    const int heads = rows->all.num_heads / rows->head_tiles, lanes = HAVE_TILES && pairs ? 32 : LANES;
+    return sac_min(q.begin + round_up(share, lanes % heads == 0 ? lanes / heads : 1), q.end);
 }
 
 int sac_tiles_begin(q_tile t[], const sac_attention_call *call, const sac_cpu_bundle *rows, bool backward,
