@@ -107,6 +107,33 @@ static void few_compressed_keys_are_seen_by_many_queries(void **state) {
     nsa_verify(&c, SAC_BF16, true);
 }
 
+/* A head's weights of the window's gate hold a NaN: what that branch would give is NaN, not nothing. */
+static void gates_that_are_nan_give_no_finite_gradients(void **state) {
+    enum { WINDOW = 2 }; /* of the three gates */
+    (void)state;
+    const nsa_case c = {
+        .name = "a gate is NaN", .seqlen = 100, .num_heads = 4, .num_kv_heads = 2, .gate = NSA_GATE_WEIGHTS};
+    nsa_problem *p = nsa_problem_create(&c, SAC_BF16);
+    nsa_results got;
+    nsa_results_create(p, &got);
+    p->values[NSA_W_GATE][WINDOW * (int64_t)p->c.head_dim] = NAN;
+    nsa_run(p, &(nsa_run_options){0}, &got);
+    static const nsa_operand grads[] = {NSA_DK, NSA_DV};
+    for (size_t n = 0; n < COUNT_OF(grads); n++) {
+        const test_shape shape = nsa_problem_shape(p, grads[n]);
+        const int64_t of_a_head = shape.extent[3];
+        for (int64_t e = 0; e < test_shape_size(&shape); e++) {
+            const bool first_group = e / of_a_head % p->c.num_kv_heads == 0;
+            const double value = got.values[grads[n]][e];
+            if (first_group == !isfinite(value)) continue;
+            fail_msg("%s: element %lld of %s is %g", p->c.name, (long long)e, nsa_operand_name(grads[n]),
+                     value);
+        }
+    }
+    nsa_results_free(&got);
+    nsa_problem_free(p);
+}
+
 static void activations_of_a_trained_model(void **state) {
     (void)state;
     nsa_case c = nsa_case_of_sample(32, false);
@@ -318,6 +345,7 @@ int main(void) {
         cmocka_unit_test(fp16_and_unequal_head_dims),
         cmocka_unit_test(groups_and_tiles_that_divide_nothing),
         cmocka_unit_test(few_compressed_keys_are_seen_by_many_queries),
+        cmocka_unit_test(gates_that_are_nan_give_no_finite_gradients),
         cmocka_unit_test(activations_of_a_trained_model),
         cmocka_unit_test(each_gradient_may_be_wanted_alone),
         cmocka_unit_test(outputs_that_were_kept_are_not_made_again),

@@ -84,7 +84,7 @@ saccade_status sac_nsa_host_gate(const sac_nsa_job *job, const sac_view branch_o
 /* ---- backward ---- */
 
 /* What stands for the gate and the dot product in the attention's backward. A gate that rounds to 0 still has a
- * logarithm. */
+ * logarithm; NaN stays NaN. */
 static void store_folded(const sac_nsa_args *args, const sac_nsa_gate_grads *g, int64_t index, int32_t h,
                          float gate, float dot) {
     const row_place p = row_of(args, index);
@@ -92,7 +92,7 @@ static void store_folded(const sac_nsa_args *args, const sac_nsa_gate_grads *g, 
     const int64_t at = h * args->rows + index;
     const float *from = lse->data + p.b * lse->batch_stride + h * lse->head_stride + p.row * lse->row_stride;
     const bool used = index < sac_nsa_used_rows(args);
-    g->gated_lse[at] = used ? *from - logf(fmaxf(gate, FLT_MIN)) : -INFINITY;
+    g->gated_lse[at] = used ? *from - logf(gate < FLT_MIN ? FLT_MIN : gate) : -INFINITY;
     g->delta[at] = dot;
 }
 

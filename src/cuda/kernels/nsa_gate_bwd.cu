@@ -3,13 +3,13 @@
  * a row (base/nsa_stages.h). Needs DTYPE HEAD_DIM HEAD_DIM_V ALIGNED GATE FOLDED NUM_THREADS. */
 #include "cuda/kernels/nsa_gates.h"
 
-#define SMALLEST 0x1p-126f /* a gate that rounds to 0 still has a logarithm */
+#define SMALLEST 0x1p-126f /* a gate that rounds to 0 still has a logarithm; NaN stays NaN */
 
 /* What stands for the gate and the dot product in the attention's backward. */
 SAC_FN void store_folded(const sac_nsa_args *args, const sac_nsa_gate_bwd_work *work, nsa_place p, int32_t h,
                          int64_t row, float gate, float dot) {
     const int64_t at = h * args->rows + row;
-    const float log_gate = LN_2 * ptx_log2(fmaxf(gate, SMALLEST));
+    const float log_gate = LN_2 * ptx_log2(gate < SMALLEST ? SMALLEST : gate);
     work->gated_lse[at] = p.used ? *row_value(&work->lse, p.b, h, p.row) - log_gate : -INFINITE;
     work->delta[at] = dot;
 }
