@@ -35,6 +35,14 @@
         .head_dim = dim, .head_dim_v = dim_v, .blocks = {BLOCKS_EAGLE3, 80, 40}, __VA_ARGS__                 \
     }
 
+/* No key is seen otherwise than along diagonals, several of them. Blocks of 50 keys repeat with their period. */
+#define DILATED_OF(dim, dim_v, block, ...)                                                                   \
+    {                                                                                                        \
+        .name = "dilated_of_head_dims_" #dim "_and_" #dim_v "_in_blocks_of_" #block #__VA_ARGS__,            \
+        .batch = 2, .seqlen_q = 500, .seqlen_k = 500, .num_heads = 4, .num_kv_heads = 2, .head_dim = dim,    \
+        .head_dim_v = dim_v, .blocks = {BLOCKS_DILATED, 64, block}, __VA_ARGS__                              \
+    }
+
 static const attention_case cases[] = {
     CAUSAL_AS_BLOCKS_OF_EVERY_SIZE(64, 64),
     CAUSAL_AS_BLOCKS_OF_EVERY_SIZE(128, 128),
@@ -102,6 +110,11 @@ static const attention_case cases[] = {
     EAGLE3_OF(128, 128, 4),
     EAGLE3_OF(128, 128, 4, .deterministic = true),
     EAGLE3_OF(64, 64, 1, .softcap = 3, .alibi = ALIBI_PER_HEAD),
+    DILATED_OF(64, 64, 80),
+    DILATED_OF(128, 128, 50),
+    DILATED_OF(128, 128, 80, .deterministic = true),
+    DILATED_OF(192, 128, 50, .causal = SACCADE_CAUSAL_TOP_LEFT),
+    DILATED_OF(256, 256, 50),
     {.name = "broadcast_batch_and_heads",
      .batch = 3,
      .seqlen_q = 70,

@@ -38,6 +38,7 @@ typedef enum test_block_pattern {
     BLOCKS_MOD,    /* classified from the case's mask_mod, which the mask then carries */
     BLOCKS_CAUSAL, /* analytic, top_left */
     BLOCKS_EAGLE3, /* analytic, seqlen_k a multiple of seqlen_q; DIAGONAL blocks */
+    BLOCKS_DILATED, /* analytic: keys 150 apart, two each way; DIAGONAL blocks where two make at most 151 */
 } test_block_pattern;
 
 typedef struct test_blocks {

@@ -84,6 +84,9 @@ saccade_block_mask *test_blocks_create(saccade_context *ctx, const attention_cas
     case BLOCKS_EAGLE3:
         status = saccade_block_mask_eagle3(ctx, &mask, &shape, NULL);
         break;
+    case BLOCKS_DILATED:
+        status = saccade_block_mask_dilated(ctx, &mask, &shape, 2, 150);
+        break;
     }
     if (status != SACCADE_OK) fail_msg("%s: block mask: %s", c->name, saccade_last_error());
     return mask;
@@ -95,6 +98,8 @@ int test_blocks_admit(const attention_case *c, int32_t b, int32_t h, int32_t q_i
         return kv_idx <= q_idx;
     case BLOCKS_EAGLE3:
         return kv_idx < c->seqlen_q ? q_idx >= kv_idx : (kv_idx - q_idx) % c->seqlen_q == 0;
+    case BLOCKS_DILATED:
+        return abs(q_idx - kv_idx) <= 300 && (q_idx - kv_idx) % 150 == 0;
     case BLOCKS_RANDOM:
     case BLOCKS_RAGGED: {
         int kind = listed_kind(c, b, h, q_idx / c->blocks.q_block, kv_idx / c->blocks.kv_block);
