@@ -91,6 +91,24 @@ static void groups_and_tiles_that_divide_nothing(void **state) {
 }
 
 /* Where a backend may take the queries of a compressed key in parts. */
+/* A GPU's copies of tiles need aligned rows, and who goes back from dout itself must ask. */
+static void rows_of_dout_begin_anywhere(void **state) {
+    (void)state;
+    const nsa_case cases[] = {
+        {.name = "dout unaligned, per tile"},
+        {.name = "dout unaligned, per query", .query_tile = 1},
+        {.name = "dout unaligned, w_gate", .gate = NSA_GATE_WEIGHTS},
+        {.name = "dout unaligned, packed", .batch = 2, .packed = true, .lens = {560, 77}},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        nsa_case c = cases[i];
+        c.seqlen = 600; /* more compressed keys than a backward that makes its own delta has */
+        c.num_heads = 4, c.num_kv_heads = 2;
+        c.dout_unaligned = true;
+        nsa_verify(&c, SAC_BF16, true);
+    }
+}
+
 static void few_compressed_keys_are_seen_by_many_queries(void **state) {
     (void)state;
     nsa_case c = {.name = "few compressed keys",
@@ -344,6 +362,7 @@ int main(void) {
         cmocka_unit_test(short_and_empty_sequences_have_gradients_too),
         cmocka_unit_test(fp16_and_unequal_head_dims),
         cmocka_unit_test(groups_and_tiles_that_divide_nothing),
+        cmocka_unit_test(rows_of_dout_begin_anywhere),
         cmocka_unit_test(few_compressed_keys_are_seen_by_many_queries),
         cmocka_unit_test(gates_that_are_nan_give_no_finite_gradients),
         cmocka_unit_test(activations_of_a_trained_model),

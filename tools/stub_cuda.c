@@ -1,6 +1,8 @@
 /* stub_cuda.c - a libcuda.so.1 for machines without a GPU: it says it is an H200, keeps "device" memory on the host,
  * and launches nothing. Programs that find it go through every call up to the launch, so that all kernels they would
- * run are compiled and reach the disk cache (scripts/warm-kernels); their results are of course wrong. */
+ * run are compiled and reach the disk cache (scripts/warm-kernels); their results are of course wrong. What a driver
+ * would refuse, it refuses too: launches and tensor maps. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +13,8 @@ static char things[8];
 enum { CONTEXT, MODULE, FUNCTION, STREAM, GRAPH, EXEC };
 #define THING(i) ((void *)&things[i])
 
-enum { OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
+enum { SMEM_BYTES = 227 << 10 };
+enum { INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
 
 /* Declared, defined, visible. */
 #define STUB(name, ...)                                                                                      \
@@ -58,7 +61,7 @@ STUB(cuDeviceGetAttribute, int *value, int which, CUdevice device UNUSED) {
     *value = which == SAC_CU_ATTRIBUTE_NUM_SMS            ? 132
              : which == SAC_CU_ATTRIBUTE_L2_BYTES         ? 60 << 20
              : which == SAC_CU_ATTRIBUTE_CAPABILITY_MAJOR ? 9
-             : which == SAC_CU_ATTRIBUTE_SMEM_PER_CTA     ? 227 << 10
+             : which == SAC_CU_ATTRIBUTE_SMEM_PER_CTA     ? SMEM_BYTES
                                                           : 0;
     return 0;
 }
@@ -116,17 +119,28 @@ STUB(cuModuleGetFunction, CUfunction *function, CUmodule module UNUSED, const ch
 
 STUB(cuFuncSetAttribute, CUfunction function UNUSED, int which UNUSED, int value UNUSED) { return 0; }
 
-STUB(cuLaunchKernel, CUfunction function UNUSED, unsigned x UNUSED, unsigned y UNUSED, unsigned z UNUSED,
-     unsigned threads_x UNUSED, unsigned threads_y UNUSED, unsigned threads_z UNUSED, unsigned smem UNUSED,
-     CUstream stream UNUSED, void **params UNUSED, void **extra UNUSED) {
-    return 0;
+static bool is_within(uint64_t value, uint64_t most) { return value >= 1 && value <= most; }
+
+STUB(cuLaunchKernel, CUfunction function UNUSED, unsigned x, unsigned y, unsigned z, unsigned threads_x,
+     unsigned threads_y, unsigned threads_z, unsigned smem, CUstream stream UNUSED, void **params UNUSED,
+     void **extra UNUSED) {
+    const bool grid = is_within(x, INT32_MAX) && is_within(y, UINT16_MAX) && is_within(z, UINT16_MAX);
+    const bool threads = is_within((uint64_t)threads_x * threads_y * threads_z, 1024);
+    return grid && threads && smem <= SMEM_BYTES ? 0 : INVALID_VALUE;
 }
 
-STUB(cuTensorMapEncodeTiled, void *map UNUSED, int dtype UNUSED, uint32_t rank UNUSED, void *address UNUSED,
-     const uint64_t *extents UNUSED, const uint64_t *strides UNUSED, const uint32_t *box UNUSED,
-     const uint32_t *element_strides UNUSED, int interleave UNUSED, int swizzle UNUSED, int promotion UNUSED,
-     int fill UNUSED) {
-    return 0;
+/* As the driver's manual has it, of 16-bit elements that are swizzled by 128 bytes. */
+STUB(cuTensorMapEncodeTiled, void *map UNUSED, int dtype UNUSED, uint32_t rank, void *address,
+     const uint64_t *extents, const uint64_t *strides, const uint32_t *box, const uint32_t *element_strides,
+     int interleave UNUSED, int swizzle UNUSED, int promotion UNUSED, int fill UNUSED) {
+    bool valid =
+        is_within(rank, 5) && (uintptr_t)address % 16 == 0 && is_within(box[0], 64) && box[0] % 8 == 0;
+    for (uint32_t i = 0; i < rank; i++)
+        valid = valid && is_within(extents[i], (uint64_t)1 << 32) && is_within(box[i], 256) &&
+                is_within(element_strides[i], 8);
+    for (uint32_t i = 0; i + 1 < rank; i++)
+        valid = valid && strides[i] % 16 == 0 && strides[i] < (uint64_t)1 << 40;
+    return valid ? 0 : INVALID_VALUE;
 }
 
 /* ---- memory ---- */

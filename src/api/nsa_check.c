@@ -150,6 +150,7 @@ static saccade_status check_weights(const sac_nsa_inputs *in, sac_nsa_call *call
     args->w_v = sac_tensor_place(t->w_v, in->shapes_only);
     args->w_gate = sac_tensor_place(t->w_gate, in->shapes_only);
     args->gates = sac_view_of(t->gates);
+    args->gates.data = sac_tensor_place(t->gates, in->shapes_only);
     return SACCADE_OK;
 }
 
@@ -275,6 +276,7 @@ static saccade_status check_grads(const sac_nsa_inputs *in, sac_nsa_call *call) 
     if (!g) return SACCADE_OK;
     if (!in->shapes_only || g->dout)
         SAC_TRY(check_like(in, g->dout, "dout", t->q, a->head_dim_v, false, &a->dout));
+    call->dout_unaligned = sac_rows_unaligned(&a->dout, a->batch, a->num_heads, t->q->dtype.bits / 8);
     SAC_TRY(check_like(in, g->dq, "dq", t->q, a->head_dim, true, &a->dq));
     SAC_TRY(check_like(in, g->dk, "dk", t->k, a->head_dim, true, &a->dk));
     SAC_TRY(check_like(in, g->dv, "dv", t->v, a->head_dim_v, true, &a->dv));

@@ -212,7 +212,7 @@ bool sac_nsa_folds_gate(const sac_nsa_call *call, const sac_nsa_memory *memory, 
     const sac_attention_call attention = sac_nsa_branch_call(call, memory, branch);
     const sac_backend *backend = call->grad_backend[branch];
     const bool positive = !call->args.gates.data; /* not as given */
-    return positive && backend->takes_delta && backend->takes_delta(&attention);
+    return positive && !call->dout_unaligned && backend->takes_delta && backend->takes_delta(&attention);
 }
 
 sac_attention_call sac_nsa_branch_call(const sac_nsa_call *call, const sac_nsa_memory *memory,

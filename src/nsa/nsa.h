@@ -17,6 +17,7 @@ typedef struct sac_nsa_call {
     float *dw_k, *dw_v, *dw_gate;              /* fp32, contiguous; NULL: not wanted */
     sac_nsa_gate_values dgates;                /* of given gates */
     bool backward;
+    bool dout_unaligned;      /* the backends were chosen without looking at it */
     int32_t kv_heads_at_once; /* as many share a workspace at a time; 0: by the size of the call */
     void *workspace;
 } sac_nsa_call;

@@ -40,6 +40,7 @@ typedef struct nsa_case {
     nsa_gate_form gate;
     nsa_inputs inputs;
     test_layout layout;
+    bool dout_unaligned; /* its rows begin anywhere, whatever the layout of the others */
     uint64_t seed;
 } nsa_case;
 

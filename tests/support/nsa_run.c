@@ -18,6 +18,7 @@ static DLTensor *tensor_of(nsa_session *s, nsa_operand operand) {
 
 /* Weights, lists and lse lie row by row; what has rows of tokens may lie in any way. */
 static test_layout layout_of(const nsa_case *c, nsa_operand operand) {
+    if (operand == NSA_DOUT && c->dout_unaligned) return LAYOUT_ODD;
     switch (operand) {
     case NSA_Q:
     case NSA_K:
