@@ -97,7 +97,8 @@ SAC_FN void set_rows_aside(const producer *w, uint32_t doubts) {
     ptx_fence_proxy_async_shared();
 }
 
-/* A tile that hides pairs lands where only its producer waits for it. Its record, lse and delta are written. */
+/* A tile that hides pairs lands where only its producer waits for it. Its record, lse and delta are written. Of another
+ * nothing is to come, and the wait is over at once; so the barrier's turns are those of the stage. */
 SAC_FN void look_through(const producer *w, uint32_t bytes, uint32_t doubts) {
     uint64_t *landed = &w->smem->landed[w->q.stage];
     __syncwarp();
@@ -206,12 +207,8 @@ SAC_FN void load_queries(producer *w, const q_record *tile) {
                   PANELS_V, row, tile->head, batch);
 #pragma unroll
     for (int i = 0; i < LANE_ROWS; i++) put_delta(w, s, 32 * i + lane_id(), delta[i]);
-    if (apart) {
-        look_through(w, Q_BYTES + DOUT_BYTES, doubts);
-        announce(&smem->q_full[s], 0);
-    } else if (PRODUCER_LOOKS && lane_id() == 0) {
-        ptx_mbarrier_arrive(&smem->landed[s]);
-    }
+    if (PRODUCER_LOOKS) look_through(w, apart ? Q_BYTES + DOUT_BYTES : 0, doubts);
+    if (apart) announce(&smem->q_full[s], 0);
     announce(&smem->dout_full[s], apart ? 0 : DOUT_BYTES);
     ring_next(&w->q, Q_STAGES);
 }
