@@ -85,16 +85,16 @@ static void take_compressed_grads(arena *a, saccade_context *ctx, const sac_nsa_
     }
 }
 
-/* What a branch's attention goes back from: the next branch's takes its place. */
+/* What a branch's attention goes back from: the next branch's takes its place. Where some branch may fold its gate there
+ * is room for either, since whether it does depends on where dout lies, which sizes are asked for without. */
 static void divide_branch_dout(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
     const sac_nsa_args *args = &m->job.args;
     const int64_t values = args->rows * args->num_heads;
-    int32_t folded = 0;
+    bool folded = false;
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
-        folded += sac_nsa_folds_gate(call, m, branch);
-    if (folded < SAC_NSA_NUM_BRANCHES)
-        m->branch_dout = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
-    if (folded == 0) return;
+        folded |= sac_nsa_folds_gate(call, m, branch);
+    m->branch_dout = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
+    if (!folded) return;
     m->gated_lse = row_view(args, take(a, values, sizeof(float)));
     m->delta = take(a, values, sizeof(float));
 }
