@@ -75,72 +75,56 @@ static void softmax(const q_tile *t, float *scores, float *paired, int n) {
     }
 }
 
-/* The keys and values of a run of key tiles, ready for products. */
+/* The keys and values of a run of key tiles, ready for products: rows of one tile behind those of the other. */
 typedef struct key_panels {
-    const sac_cpu_key_run *run;
-    panel k[SAC_CPU_MAX_JOINED], v; /* values lie one after the other */
+    int32_t begin;
+    panel k, v;
     bool v_turned;
     bool plain; /* every product may be the plain one */
 } key_panels;
 
-/* A tile's keys. Vectors read copied pairs faster, strip after strip; tiles read rows that lie apart as fast. */
-static panel prepare_k(const q_tile *t, const sac_tile *tile, float *room) {
-    const sac_attention_args *args = t->args;
-    const void *rows = sac_key_row(t, &args->k, tile->begin);
-    const int n = tile->end - tile->begin;
-    if (t->pairs && !HAVE_TILES)
-        return sac_panel_copy(rows, args->k.row_stride, args->dtype, n, args->head_dim, room);
-    return sac_panel_rows(rows, args->k.row_stride, args->dtype, t->pairs, n, args->head_dim, room);
-}
-
-static panel prepare_v(const q_tile *t, const sac_tile *tile, float *room) {
-    const sac_attention_args *args = t->args;
-    return sac_panel_pairs(sac_key_row(t, &args->v, tile->begin), args->v.row_stride, args->dtype, t->pairs,
-                           tile->end - tile->begin, args->head_dim_v, room);
+/* Vectors read copied pairs faster, strip after strip; tiles read rows that lie apart as fast. */
+static bool reads_in_place(const q_tile *t, const sac_cpu_key_run *run) {
+    return run->num_tiles == 1 && (t->args->dtype == SAC_F32 || (t->pairs && HAVE_TILES));
 }
 
 static key_panels prepare_keys(const q_tile *t, const sac_cpu_key_run *run) {
     const sac_attention_args *args = t->args;
     const tile_scratch *s = &t->scratch;
-    const int v_rows = t->pairs ? (run->num_keys + 1) / 2 : run->num_keys;
-    key_panels p = {.run = run, .v_turned = HAVE_TILES && t->pairs};
-    p.v = prepare_v(t, &run->tile[0], s->v_room);
+    const int step = t->pairs ? 2 : 1, v_rows = (run->num_keys + step - 1) / step;
+    key_panels p = {.begin = run->tile[0].begin, .v_turned = HAVE_TILES && t->pairs};
+    panel (*const panel_of_k)(const void *, int64_t, int, bool, int, int, float *) =
+        reads_in_place(t, run) ? sac_panel_rows : sac_panel_copy;
     for (int i = 0, at = 0; i < run->num_tiles; i++) {
-        p.k[i] = prepare_k(t, &run->tile[i], s->k_room + at * args->head_dim);
-        if (i > 0) prepare_v(t, &run->tile[i], s->v_room + (t->pairs ? at / 2 : at) * args->head_dim_v);
-        at += run->tile[i].end - run->tile[i].begin;
+        const int32_t begin = run->tile[i].begin, n = run->tile[i].end - begin;
+        const panel k = panel_of_k(sac_key_row(t, &args->k, begin), args->k.row_stride, args->dtype, t->pairs,
+                                   n, args->head_dim, s->k_room + at * t->words);
+        const panel v =
+            sac_panel_pairs(sac_key_row(t, &args->v, begin), args->v.row_stride, args->dtype, t->pairs, n,
+                            args->head_dim_v, s->v_room + at / step * args->head_dim_v);
+        if (i == 0) p.k = k, p.v = v;
+        at += n;
     }
     p.plain = !sac_hides_pairs(t, run->tile) || sac_panel_finite(&p.v, t->pairs, v_rows, args->head_dim_v);
     if (p.v_turned) p.v = sac_panel_turn(&p.v, v_rows, args->head_dim_v, s->v_turned);
     return p;
 }
 
-/* scores[key][lane] = k q^T for the keys of a tile from number `first` on. */
-static void multiply_keys(const q_tile *t, const panel *k, int first, int n, float *scores) {
-    sac_gemm(&(gemm){.c = scores,
+/* scores[key][lane] = k q^T, out_t[d][lane] += v^T p. */
+static void attend(const q_tile *t, const sac_tile *tile, const key_panels *keys) {
+    const tile_scratch *s = &t->scratch;
+    const int n = tile->end - tile->begin, skipped = tile->begin - keys->begin;
+    const int v_words = t->pairs ? skipped / 2 : skipped;
+    sac_gemm(&(gemm){.c = s->scores,
                      .ldc = Q_TILE,
-                     .a = (const char *)k->data + first * k->stride,
-                     .lda = k->stride,
-                     .b = t->scratch.q_t,
+                     .a = (const char *)keys->k.data + skipped * keys->k.stride,
+                     .lda = keys->k.stride,
+                     .b = s->q_t,
                      .ldb = Q_TILE,
                      .m = n,
                      .n = t->lanes,
                      .k = t->words,
                      .pairs = t->pairs});
-}
-
-/* The tile is the run's, trimmed, or, of several, stands for them. out_t[d][lane] += v^T p. */
-static void attend(const q_tile *t, const sac_tile *tile, const key_panels *keys) {
-    const tile_scratch *s = &t->scratch;
-    const sac_cpu_key_run *run = keys->run;
-    const int n = tile->end - tile->begin, skipped = tile->begin - run->tile[0].begin;
-    const int v_words = t->pairs ? skipped / 2 : skipped;
-    if (run->num_tiles == 1) multiply_keys(t, keys->k, skipped, n, s->scores);
-    for (int i = 0, at = 0; run->num_tiles > 1 && i < run->num_tiles; i++) {
-        const int count = run->tile[i].end - run->tile[i].begin;
-        multiply_keys(t, &keys->k[i], 0, count, s->scores + at * Q_TILE);
-        at += count;
-    }
     sac_scores_finish(t, tile, s->scores, NULL);
     softmax(t, s->scores, t->pairs ? s->paired : NULL, n);
     const gemm values = {.c = out_t(t),
@@ -191,6 +175,7 @@ typedef struct walkers {
     int num_tiles, num_strips;
 } walkers;
 
+/* Of a run of several tiles a single one of as many keys stands for all. */
 static void attend_all(const walkers *w, const sac_cpu_key_run *run) {
     sac_tile tile = run->tile[0];
     if (tile.kind == SAC_DIAGONAL) {

@@ -56,18 +56,22 @@ void sac_narrow(void *target, const float *values, int dtype, int n) {
         for (int i = 0; i < n; i += 8) narrow8((uint16_t *)target + i, values + i, SAC_BF16);
 }
 
-panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
-    const int64_t bytes = stride * (dtype == SAC_F32 ? 4 : 2);
-    if (dtype == SAC_F32 || pairs) return (panel){rows, (ptrdiff_t)bytes};
-    for (int i = 0; i < n; i++) sac_widen(room + i * dim, (const char *)rows + i * bytes, dtype, dim);
-    return (panel){room, dim * (ptrdiff_t)sizeof(float)};
+panel sac_panel_copy(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
+    const int64_t size = dtype == SAC_F32 ? 4 : 2;
+    const int words = pairs ? dim / 2 : dim;
+    for (int i = 0; i < n; i++) {
+        const char *row = (const char *)rows + i * stride * size;
+        if (pairs)
+            memcpy(room + i * words, row, (size_t)words * sizeof(float));
+        else
+            sac_widen(room + i * words, row, dtype, dim);
+    }
+    return (panel){room, words * (ptrdiff_t)sizeof(float)};
 }
 
-panel sac_panel_copy(const void *rows, int64_t stride, int dtype, int n, int dim, float *room) {
-    const int64_t size = dtype == SAC_F32 ? 4 : 2;
-    for (int i = 0; i < n; i++)
-        memcpy((char *)room + i * dim * size, (const char *)rows + i * stride * size, (size_t)(dim * size));
-    return (panel){room, dim * (ptrdiff_t)size};
+panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room) {
+    if (dtype == SAC_F32 || pairs) return (panel){rows, (ptrdiff_t)(stride * (dtype == SAC_F32 ? 4 : 2))};
+    return sac_panel_copy(rows, stride, dtype, pairs, n, dim, room);
 }
 
 #if defined(__AVX2__)

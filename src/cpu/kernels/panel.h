@@ -39,8 +39,8 @@ void sac_narrow(void *target, const float *values, int dtype, int n);
 /* n rows of `dim` values, words along the row: in place where the tensor holds words already, else copied to `room`. */
 panel sac_panel_rows(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room);
 
-/* Rows of words, copied so that they adjoin. */
-panel sac_panel_copy(const void *rows, int64_t stride, int dtype, int n, int dim, float *room);
+/* The same, but always copied, so that the rows adjoin. */
+panel sac_panel_copy(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room);
 
 /* The same rows, to be contracted over: word (i, d) of pairs holds value d of rows 2i and 2i + 1 (0 beyond n). */
 panel sac_panel_pairs(const void *rows, int64_t stride, int dtype, bool pairs, int n, int dim, float *room);
