@@ -93,12 +93,12 @@ static key_panels prepare_keys(const q_tile *t, const sac_cpu_key_run *run) {
     const tile_scratch *s = &t->scratch;
     const int step = t->pairs ? 2 : 1, v_rows = (run->num_keys + step - 1) / step;
     key_panels p = {.begin = run->tile[0].begin, .v_turned = HAVE_TILES && t->pairs};
-    panel (*const panel_of_k)(const void *, int64_t, int, bool, int, int, float *) =
-        reads_in_place(t, run) ? sac_panel_rows : sac_panel_copy;
+    const bool in_place = reads_in_place(t, run);
     for (int i = 0, at = 0; i < run->num_tiles; i++) {
         const int32_t begin = run->tile[i].begin, n = run->tile[i].end - begin;
-        const panel k = panel_of_k(sac_key_row(t, &args->k, begin), args->k.row_stride, args->dtype, t->pairs,
-                                   n, args->head_dim, s->k_room + at * t->words);
+        const panel k = (in_place ? sac_panel_rows : sac_panel_copy)(
+            sac_key_row(t, &args->k, begin), args->k.row_stride, args->dtype, t->pairs, n, args->head_dim,
+            s->k_room + at * t->words);
         const panel v =
             sac_panel_pairs(sac_key_row(t, &args->v, begin), args->v.row_stride, args->dtype, t->pairs, n,
                             args->head_dim_v, s->v_room + at / step * args->head_dim_v);
