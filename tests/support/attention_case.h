@@ -33,11 +33,11 @@ typedef enum test_alibi { ALIBI_NONE, ALIBI_PER_HEAD, ALIBI_PER_BATCH } test_ali
 
 typedef enum test_block_pattern {
     BLOCKS_NONE,
-    BLOCKS_RANDOM, /* imported: none, PARTIAL (the case's mask_mod decides) or FULL at random */
-    BLOCKS_RAGGED, /* imported: one row has all blocks, some none, the others one */
-    BLOCKS_MOD,    /* classified from the case's mask_mod, which the mask then carries */
-    BLOCKS_CAUSAL, /* analytic, top_left */
-    BLOCKS_EAGLE3, /* analytic, seqlen_k a multiple of seqlen_q; DIAGONAL blocks */
+    BLOCKS_RANDOM,  /* imported: none, PARTIAL (the case's mask_mod decides) or FULL at random */
+    BLOCKS_RAGGED,  /* imported: one row has all blocks, some none, the others one */
+    BLOCKS_MOD,     /* classified from the case's mask_mod, which the mask then carries */
+    BLOCKS_CAUSAL,  /* analytic, top_left */
+    BLOCKS_EAGLE3,  /* analytic, seqlen_k a multiple of seqlen_q; DIAGONAL blocks */
     BLOCKS_DILATED, /* analytic: keys 150 apart, two each way; DIAGONAL blocks where two make at most 151 */
 } test_block_pattern;
 

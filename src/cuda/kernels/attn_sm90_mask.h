@@ -98,9 +98,7 @@ SAC_FN int32_t query_of(const tile_mask *m, int i) { return m->row[i / 2 % 2]; }
 SAC_FN int32_t key_of(const tile_mask *m, int i) { return sac_min(m->column + COLUMN_OF(i), m->last_column); }
 
 /* Is the thread's i-th score visible? */
-SAC_FN int is_visible(const tile_mask *m, int i) {
-    return m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1;
-}
+SAC_FN int is_visible(const tile_mask *m, int i) { return m->seen[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1; }
 
 #if MASK_MOD
 /* Leaves the pairs that the mask_mod shows. Few tiles are asked about, and texts may be long: as many copies of one as
