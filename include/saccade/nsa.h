@@ -121,7 +121,8 @@ SACCADE_API saccade_status saccade_nsa_backward(saccade_context *ctx, const sacc
                                                 const saccade_nsa_grads *grads,
                                                 const saccade_nsa_params *params);
 
-/* Bytes of workspace of the forward (grads NULL) or backward. Data pointers are not looked at. */
+/* Bytes of workspace of the forward (grads NULL) or backward. Data pointers are not looked at: tensors may be without
+ * data, and are taken for aligned to 16 bytes. */
 SACCADE_API saccade_status saccade_nsa_workspace(saccade_context *ctx, const saccade_nsa_tensors *t,
                                                  const saccade_nsa_grads *grads,
                                                  const saccade_nsa_params *params, size_t *bytes);
