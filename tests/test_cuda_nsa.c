@@ -83,6 +83,18 @@ static void capture(const nsa_case *c) {
     nsa_problem_free(p);
 }
 
+static nsa_case packed(const char *name, int32_t query_tile, nsa_gate_form gate) {
+    return (nsa_case){.name = name,
+                      .packed = true,
+                      .batch = 3,
+                      .lens = {130, 0, 65},
+                      .num_heads = 4,
+                      .num_kv_heads = 2,
+                      .head_dim = 64,
+                      .query_tile = query_tile,
+                      .gate = gate};
+}
+
 static void both_passes_replay_from_a_graph(void **state) {
     (void)state;
     skip_on_host();
@@ -95,15 +107,7 @@ static void both_passes_replay_from_a_graph(void **state) {
          .head_dim = 64,
          .weights = true,
          .gate = NSA_GATE_WEIGHTS},
-        {.name = "packed, per query",
-         .packed = true,
-         .batch = 3,
-         .lens = {130, 0, 65},
-         .num_heads = 4,
-         .num_kv_heads = 2,
-         .head_dim = 64,
-         .query_tile = 1,
-         .gate = NSA_GATE_TENSOR},
+        packed("packed, per query", 1, NSA_GATE_TENSOR),
         {.name = "sparse compressed branch",
          .seqlen = 300,
          .num_heads = 2,
@@ -157,18 +161,11 @@ static void replay_other_lengths(nsa_case c, const int32_t lens[3]) {
 static void replay_serves_the_lengths_that_the_tensor_then_holds(void **state) {
     (void)state;
     skip_on_host();
-    for (int per_query = 0; per_query < 2; per_query++)
-        replay_other_lengths((nsa_case){.name = per_query ? "per query" : "per tile",
-                                        .packed = true,
-                                        .batch = 3,
-                                        .lens = {130, 0, 65},
-                                        .num_heads = 4,
-                                        .num_kv_heads = 2,
-                                        .head_dim = 64,
-                                        .query_tile = per_query ? 1 : 16,
-                                        .weights = !per_query,
-                                        .gate = NSA_GATE_WEIGHTS},
-                             (const int32_t[]){7, 40, 148});
+    const int32_t then[] = {7, 40, 148};
+    nsa_case per_tile = packed("per tile", 16, NSA_GATE_WEIGHTS);
+    per_tile.weights = true;
+    replay_other_lengths(per_tile, then);
+    replay_other_lengths(packed("per query", 1, NSA_GATE_WEIGHTS), then);
 }
 
 /* Results where the GPU seems to have an L2 of so many bytes; 0: its own. */
