@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from ._context import context
-from ._library import CData, check, ffi, lib
+from ._library import CData, check, ffi, lib, struct
 from ._tensor import Array, Tensor
 from .block_mask import BlockMask
 from .modifier import Modifier, as_modifier
@@ -51,13 +52,14 @@ class AttentionOptions:
         if self.window is not None:
             if self.window_align not in ALIGN:
                 raise ValueError(f'window_align: {self.window_align!r} is neither "top_left" nor "bottom_right"')
-            if not isinstance(self.window, (tuple, list)) or len(self.window) != 2:
-                raise ValueError(f"window: {self.window!r} is no pair (left, right)")
+            if (not isinstance(self.window, (tuple, list)) or len(self.window) != 2
+                    or not all(isinstance(side, Integral) for side in self.window)):  # fmt: skip
+                raise ValueError(f"window: {self.window!r} is no pair (left, right) of whole numbers")
             fields["window"] = (True, *self.window, ALIGN[self.window_align])
         for name in self._TENSORS:
             array = getattr(self, name)
             if array is not None:
-                kept.append(Tensor.of(array))
+                kept.append(Tensor.of(array, name))
                 fields[name] = kept[-1].pointer
         for name in ("score_mod", "mask_mod"):
             modifier = getattr(self, name)
@@ -70,7 +72,7 @@ class AttentionOptions:
         if self.backend is not None:
             kept.append(ffi.new("char[]", str(self.backend).encode()))
             fields["backend"] = kept[-1]
-        params = ffi.new("saccade_attention_params *", fields)
+        params = struct("saccade_attention_params", fields)
         kept.append(params)
         return params
 

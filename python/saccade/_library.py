@@ -54,6 +54,17 @@ _ERRORS = {
 }
 
 
+def struct(kind: str, fields: dict[str, Any]) -> CData:
+    """A C struct of that type; a value that its field cannot hold is refused by the field's name."""
+    created = ffi.new(f"{kind} *")
+    for name, value in fields.items():
+        try:
+            setattr(created, name, value)
+        except (TypeError, OverflowError) as error:
+            raise type(error)(f"{name}: {value!r}: {error}") from None
+    return created
+
+
 def check(status: int, note: str = "") -> None:
     """Raises what a status means, with the library's own words and a note."""
     if status != lib.SACCADE_OK:

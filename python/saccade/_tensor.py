@@ -56,13 +56,19 @@ class Tensor:
         self.address = ffi.cast(_ADDRESS, self.pointer)
 
     @staticmethod
-    def of(array: Array) -> Tensor:
-        return array if isinstance(array, Tensor) else Tensor(array)
+    def of(array: Array, name: str) -> Tensor:
+        """name: what an error calls it."""
+        try:
+            return array if isinstance(array, Tensor) else Tensor(array)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
 
     def _take(self, capsule: object) -> None:
         self._kept: object = capsule
         # A DLManagedTensor begins with its DLTensor.
         self.pointer = ffi.cast(_TENSOR, _capsule_pointer(capsule, b"dltensor"))
+        if self.dtype == "bool":  # of which DLPack has a code of its own; to modifiers they are bytes
+            self.pointer.dtype = dtype_code(self.dtype)
 
     def _describe(self, address: int, device: tuple[str, int], shape: Sequence[int], strides: Sequence[int]) -> None:
         if device[0] not in _DEVICES:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional, ParamSpec, Sequence, Union
 
 from ._context import context
-from ._library import CData, check, ffi, lib
+from ._library import CData, check, ffi, lib, struct
 from ._tensor import Tensor
 from .modifier import Modifier, as_modifier
 
@@ -169,7 +169,8 @@ def mask_shape(q_len: int, kv_len: int, block_size: BlockSize, batch: int = 1, n
     pair = (block_size, block_size) if isinstance(block_size, int) else block_size
     if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(f"block_size: {block_size!r} is neither a positive whole number nor a pair of such")
-    return ffi.new("saccade_mask_shape *", (batch, num_heads, q_len, kv_len, *pair))
+    return struct("saccade_mask_shape", {"batch": batch, "num_heads": num_heads, "q_len": q_len, "kv_len": kv_len,
+                                         "q_block": pair[0], "kv_block": pair[1]})  # fmt: skip
 
 
 @_builder

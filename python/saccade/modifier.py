@@ -40,6 +40,9 @@ class Modifier:
                  scalars: Mapping[str, float] | None = None) -> None:
         if kind not in _KINDS:
             raise ValueError(f'kind: "{kind}" is neither "score" nor "mask"')
+        for part in (text, grad_text):
+            if not isinstance(part, str):
+                raise TypeError(f"{kind}_mod: C text is needed, not a {type(part).__name__}")
         self.kind, self.text, self.grad_text = kind, text, grad_text
         self.aux, self.scalars = dict(aux or {}), dict(scalars or {})
 
@@ -54,7 +57,7 @@ class Modifier:
 
     def bind(self, kept: list[Any]) -> dict[str, CData]:
         """A saccade_bound_modifier initialiser; what it points to is appended to `kept`."""
-        tensors = [Tensor.of(array) for array in self.aux.values()]
+        tensors = [Tensor.of(array, f"{self.kind}_mod: {name}") for name, array in self.aux.items()]
         bound = {"modifier": self.handle(), "aux": pointers(tensors),
                  "scalars": ffi.new("float[]", list(self.scalars.values()))}
         kept += [tensors, bound]

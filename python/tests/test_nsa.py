@@ -105,6 +105,27 @@ def test_compiles_whole(device):
     assert tokens["q"].grad is not None
 
 
+def test_exports_with_a_length_that_stays_open(device):
+    class Attention(torch.nn.Module):
+        def forward(self, q, k, v):
+            return nsa(q, k, v, block=BLOCK, top_k=4, window=24, query_tile=32)
+
+    def example(n):
+        return tuple(t.detach() for t in inputs(device, n)[0].values())
+
+    length = torch.export.Dim("length", min=64, max=4096)  # two tiles of queries
+    program = torch.export.export(Attention(), example(128), dynamic_shapes=({1: length},) * 3)
+    assert torch.equal(program.module()(*example(77)), Attention()(*example(77)))
+
+
+def test_flops_are_those_of_the_keys_that_the_branches_visit():
+    tokens, _ = inputs("cpu", 100)
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        nsa(*tokens.values(), block=BLOCK, top_k=4, window=24, query_tile=32).sum().backward()
+    # Two batch entries, four heads; six compressed keys, four blocks and the window; seven products.
+    assert counter.get_total_flops() == 2 * 2 * 4 * 100 * (6 + 4 * BLOCK + 24) * D * (2 + 5)
+
+
 def test_errors_name_the_argument():
     tokens, _ = inputs("cpu", 40)
     with pytest.raises(ValueError, match="visibility"):

@@ -55,6 +55,14 @@ def test_a_mask_text_reads_arrays_and_scalars_by_name(qkv):
     numpy.testing.assert_allclose(saccade.attention(*qkv, mask_mod=wider), plain(*qkv, visible), atol=2e-6)
 
 
+def test_an_array_of_booleans_is_read_as_bytes(qkv):
+    seen = numpy.arange(33) % 3 != 0
+    expected = plain(*qkv, numpy.broadcast_to(seen, (33, 33)))
+    for array in (seen, numpy.broadcast_to(seen, 33)):  # the latter is read-only, and not exported by NumPy
+        out = saccade.attention(*qkv, mask_mod=saccade.mask_mod("aux_u8(seen, kv_idx)", seen=array))
+        numpy.testing.assert_allclose(out, expected, atol=2e-6)
+
+
 def test_a_text_alone_is_a_modifier(qkv):
     for options in (dict(mask_mod="kv_idx <= q_idx"),
                     dict(block_mask=saccade.block_mask.from_mod("kv_idx <= q_idx", 33, 33, block_size=(8, 8)))):
@@ -118,8 +126,19 @@ def test_errors_name_the_argument(qkv):
         saccade.attention(q, k, v[0, 0, 0, :16])
     with pytest.raises(TypeError, match="unsupported operand"):
         saccade.block_mask.causal(8, 8) & 3
-    with pytest.raises(ValueError, match="window: 3 is no pair"):
-        saccade.attention(q, k, v, window=3)
+    for window in (3, (3,), (3, None), (1.5, 0)):
+        with pytest.raises(ValueError, match="window: .* is no pair"):
+            saccade.attention(q, k, v, window=window)
+    with pytest.raises(TypeError, match="deterministic: 'no': an integer is required"):
+        saccade.attention(q, k, v, deterministic="no")
+    with pytest.raises(TypeError, match="seqused_k: list is no tensor"):
+        saccade.attention(q, k, v, seqused_k=[33, 33])
+    with pytest.raises(TypeError, match="mask_mod: seen: list is no tensor"):
+        saccade.attention(q, k, v, mask_mod=saccade.mask_mod("aux_u8(seen, kv_idx)", seen=[1] * 33))
+    with pytest.raises(TypeError, match="mask_mod: C text is needed, not a NoneType"):
+        saccade.mask_mod(None)
+    with pytest.raises(OverflowError, match="q_len: 1099511627776"):
+        saccade.block_mask.causal(1 << 40, 8)
     with pytest.raises(saccade.CompileError, match="scor"):
         saccade.attention(q, k, v, score_mod=saccade.score_mod("scor + 1"))
     with pytest.raises(saccade.UnsupportedError, match="dtype fp64"):

@@ -109,6 +109,8 @@ def test_meta_tensors_give_shapes():
     q, k, v = (t.detach().to("meta") for t in qkv("cpu", dim_v=16))
     out, lse = flash_attn_func(q, k, v, return_lse=True)
     assert out.is_meta and out.shape == (2, 70, 4, 16) and lse.shape == (2, 4, 70)
+    out = nsa(q, k[:, :70], v[:, :70], block=16)
+    assert out.is_meta and out.shape == (2, 70, 4, 16)
 
 
 def test_inputs_and_outputs_of_flex_attention_lie_alike(device):
@@ -215,6 +217,18 @@ def test_gradients_that_would_be_lost_are_refused(device):
     (ValueError, "backend: \"triton\" is none of", lambda q, k, v: flash_attn_func(q, k, v, backend="triton")),
     (ValueError, "top_k: 0, must be a whole number", lambda q, k, v: nsa(q, k, v, top_k=0)),
     (ValueError, "window: 0, must be a whole number", lambda q, k, v: nsa(q, k, v, window=0)),
+    (ValueError, "local_blocks: 1.5, must be a whole number", lambda q, k, v: nsa(q, k, v, local_blocks=1.5)),
+    (ValueError, r"window: \(1.5, 0\) is no pair", lambda q, k, v: flash_attn_func(q, k, v, window_size=(1.5, 0))),
+    (TypeError, "scale: 'x': must be real number", lambda q, k, v: flash_attn_func(q, k, v, "x")),
+    (TypeError, "kv_len: 'x': an integer is required", lambda q, k, v: create_block_mask(
+        causal, None, None, 8, "x", "cpu")),
+    (TypeError, r"score_mod: is called with \(score, b, h, q_idx, kv_idx\), but takes \(b, h, q, kv\)",
+     lambda q, k, v: flash_attn_func(q, k, v, score_mod=causal)),
+    (TypeError, r"mask_mod: is called with \(b, h, q_idx, kv_idx\), but takes \(b, h\)",
+     lambda q, k, v: flash_attn_func(q, k, v, mask_mod=lambda b, h: b == h)),
+    (TypeError, "score_mod: returns None", lambda q, k, v: flash_attn_func(q, k, v, score_mod=lambda *_: None)),
+    (TypeError, "score_mod: a function is needed, or C text, not a BlockMask", lambda q, k, v: flex_attention(
+        *heads_first(q, k, v), create_block_mask(causal, None, None, 8, 8, "cpu"), enable_gqa=True)),
     (ValueError, "or packed ones with cu_seqlens", lambda q, k, v: nsa(q[0], k[0], v[0])),
     (TypeError, "dtype float8_e4m3fn is none of float64, float32", lambda q, k, v: get_attention_backend(
         q.to(torch.float8_e4m3fn), k, v)),

@@ -46,7 +46,7 @@ def autocast(q: Tensor, *others: Optional[Tensor]) -> tuple[Any, ...]:
     """Inputs of attention as torch.autocast wants them: in its dtype, where it is on."""
     tensors = (q, *others)
     device_type = q.device.type
-    if not torch.is_autocast_enabled(device_type):
+    if q.is_meta or not torch.is_autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors)

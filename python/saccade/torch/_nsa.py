@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from typing import Any, Optional, Sequence, Union, cast
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from .._library import CData, check, ffi, lib
 from .._tensor import Tensor as CTensor
 from ._checks import check_inputs, check_numbers, no_second_gradients, refuse_transforms
 from ._device import autocast, context_of
 from ._ops import dense_rows
+from ._plan import Shape
 
 _SCORES = {None: 0, "logits": 1, "probabilities": 2}
 _SELECT_PER = {None: 0, "head": 1, "group": 2}
@@ -50,9 +53,12 @@ def nsa(
     for name, value, known in words:
         if value not in known:
             raise ValueError(f"{name}: {value!r} is none of {', '.join(repr(k) for k in known)}")
-    for name, number in (("block", block), ("top_k", top_k), ("window", window), ("query_tile", query_tile)):
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name}: {number!r}, must be a whole number and at least 1")
+    for name, number, least in (
+            ("block", block, 1), ("top_k", top_k, 1), ("window", window, 1), ("query_tile", query_tile, 1),
+            ("initial_blocks", initial_blocks, 0), ("local_blocks", local_blocks, 0),
+            ("compressed_top_k", compressed_top_k, 0)):  # fmt: skip
+        if not isinstance(number, int) or number < least:
+            raise ValueError(f"{name}: {number!r}, must be a whole number and at least {least}")
     check_numbers(scale)
     check_inputs(q, k, v, cu_seqlens is not None)
     # The defaults written out, so that what is saved has a shape that Python knows.
@@ -183,6 +189,33 @@ def nsa_backward(
 def _(dout: Tensor, saved: Sequence[Tensor], q: Tensor, k: Tensor, v: Tensor, w_k: Optional[Tensor],
       w_v: Optional[Tensor], w_gate: Optional[Tensor], gates: Optional[Tensor], *_: Any) -> list[Tensor]:
     return _new_gradients(q, k, v, w_k, w_v, w_gate, gates)
+
+
+# As PyTorch counts attention: every key that a query visits, masked or not; here those of the three branches.
+
+
+def _products(q: Shape, spec: str, max_seqlen: int) -> int:
+    """Multiplications and additions of a product over one dimension, for each pair of a query and a key."""
+    s = _load(spec)
+    *batch, rows, heads, _ = q
+    length = rows if batch else max_seqlen or rows
+    compressed = length // s["block"]
+    if s["compressed_top_k"]:
+        compressed = min(compressed, 128 * s["compressed_top_k"])
+    visited = compressed + min(s["top_k"] * s["block"], length) + min(s["window"], length)
+    return 2 * math.prod(batch) * heads * rows * visited
+
+
+@register_flop_formula(torch.ops.saccade.nsa_forward)
+def _(q: Shape, k: Shape, v: Shape, w_k: Any, w_v: Any, w_gate: Any, gates: Any, cu_seqlens: Any, spec: str,
+      max_seqlen: int, *_: Any, **__: Any) -> int:
+    return _products(q, spec, max_seqlen) * (q[-1] + v[-1])
+
+
+@register_flop_formula(torch.ops.saccade.nsa_backward)
+def _(dout: Any, saved: Any, q: Shape, k: Shape, v: Shape, w_k: Any, w_v: Any, w_gate: Any, gates: Any,
+      cu_seqlens: Any, spec: str, max_seqlen: int, *_: Any, **__: Any) -> int:
+    return _products(q, spec, max_seqlen) * (3 * q[-1] + 2 * v[-1])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -6,6 +6,7 @@ one aux tensor of integers or scalars. So a captured value that changes gives th
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence, Union
 
 import torch
@@ -35,7 +36,7 @@ def trace_score_mod(function: Callable[..., Any], device: Union[torch.device, st
     """score_mod(score, b, h, q_idx, kv_idx) -> score, with its backward text."""
     tracer = _Tracer(device)
     score = tracer.graph.argument("score", FLOAT)
-    result = tracer.graph.cast(tracer.run(function, score), FLOAT)
+    result = tracer.graph.cast(tracer.run("score_mod", function, score), FLOAT)
     text = tracer.graph.body([], [], result)
     return tracer.finish(text, tracer.backward_text(score, result))
 
@@ -43,10 +44,24 @@ def trace_score_mod(function: Callable[..., Any], device: Union[torch.device, st
 def trace_mask_mod(function: Callable[..., Any], device: Union[torch.device, str]) -> TracedModifier:
     """mask_mod(b, h, q_idx, kv_idx) -> bool."""
     tracer = _Tracer(device)
-    result = tracer.run(function)
+    result = tracer.run("mask_mod", function)
     if result.kind != BOOL:
         raise TypeError(f"mask_mod: returns {'a float' if result.kind == FLOAT else 'an integer'}, must be a boolean")
     return tracer.finish(tracer.graph.body([], [], result), "")
+
+
+def _check_signature(kind: str, function: Callable[..., Any], values: Sequence[Any]) -> None:
+    if not callable(function):
+        raise TypeError(f"{kind}: a function is needed, or C text, not a {type(function).__name__}")
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of functions made in C, not all say
+        return
+    try:
+        signature.bind(*values)
+    except TypeError:
+        given = "score, " * (len(values) == 5) + "b, h, q_idx, kv_idx"
+        raise TypeError(f"{kind}: is called with ({given}), but takes {signature}") from None
 
 
 class _Tracer:
@@ -58,10 +73,16 @@ class _Tracer:
         self.scalars: list[float] = []
         self.repeatable = True
 
-    def run(self, function: Callable[..., Any], *leading: Node) -> Node:
+    def run(self, kind: str, function: Callable[..., Any], *leading: Node) -> Node:
+        """kind: what the caller calls the function."""
         indices = [self.graph.argument(name, INT) for name in ("b", "h", "q_idx", "kv_idx")]
+        values = [_Value(self, node) for node in (*leading, *indices)]
+        if not torch.compiler.is_compiling():
+            _check_signature(kind, function, values)
         with _Interception(self):
-            result = function(*(_Value(self, node) for node in (*leading, *indices)))
+            result = function(*values)
+        if result is None:
+            raise TypeError(f"{kind}: returns None; is a return missing?")
         return self.node(result)
 
     def finish(self, text: str, grad_text: str) -> TracedModifier:
