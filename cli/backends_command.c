@@ -99,9 +99,11 @@ static bool any_usable(const listing *list, const char *pinned) {
     return false;
 }
 
-static int explain(const workload *work, bool json) {
+/* on_gpu: the tensors lie in a GPU's memory for certain. */
+static int explain(const workload *work, bool on_gpu, bool json) {
     int code = EXIT_USAGE;
-    saccade_backend_report *host = workload_report(work, work->backward, kDLCPU), *gpu = NULL;
+    saccade_backend_report *host = workload_report(work, work->backward, on_gpu ? kDLCUDA : kDLCPU);
+    saccade_backend_report *gpu = NULL;
     if (host) gpu = workload_report(work, work->backward, kDLCUDA);
     if (gpu) {
         listing list = list_backends(host, gpu);
@@ -119,9 +121,12 @@ static int explain(const workload *work, bool json) {
 static int run(backends_options *options) {
     attention_options *attention = &options->attention;
     const input_shape *shape = options->explain ? attention->shapes : &plain_shape;
+    const char **pinned = &attention->params.backend;
+    const bool any_of_a_gpu = *pinned && !strcmp(*pinned, "cuda");
+    if (any_of_a_gpu) *pinned = NULL;
     workload work;
     int code = workload_open(&work, attention, attention->input ? NULL : shape);
-    if (code == EXIT_OK) code = explain(&work, options->json);
+    if (code == EXIT_OK) code = explain(&work, any_of_a_gpu, options->json);
     workload_close(&work);
     return code;
 }

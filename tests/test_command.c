@@ -387,6 +387,9 @@ static void backends_tell_why_not(void **state) {
         assert_int_equal(json_array_size(json_object_get(entry, "reasons")) == 0, usable);
     }
     json_decref(list);
+    /* A GPU's memory is of no use to the others, whether there is a GPU or not. */
+    run("backends --explain --shapes 1,16,2,2,8 --backend cuda");
+    assert_non_null(strstr(out_text, "tensors are on cuda, it reads host memory only"));
     fails("backends --shapes 1,16,2,2,8", 2, "--explain");
     fails("backends --explain", 2, "IN or --shapes");
 }
