@@ -83,9 +83,15 @@ static void decoding_over_a_cache_is_the_causal_call(void **state) {
     free(run_example("decode"));
 }
 
+static void a_gate_learns_from_its_gradient(void **state) {
+    (void)state;
+    free(run_example("nsa"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoding_over_a_cache_is_the_causal_call),
+        cmocka_unit_test(a_gate_learns_from_its_gradient),
         cmocka_unit_test(modifiers_page_shows_what_its_example_does),
         cmocka_unit_test(block_masks_page_shows_what_its_example_does),
     };

@@ -14,7 +14,11 @@
 #include <dlpack/dlpack.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+#define SACCADE_DTYPE_(code_, bits_) (DLDataType{code_, bits_, 1})
+#else
 #define SACCADE_DTYPE_(code_, bits_) ((DLDataType){.code = (code_), .bits = (bits_), .lanes = 1})
+#endif
 #define SACCADE_F64 SACCADE_DTYPE_(kDLFloat, 64)
 #define SACCADE_F32 SACCADE_DTYPE_(kDLFloat, 32)
 #define SACCADE_F16 SACCADE_DTYPE_(kDLFloat, 16)
