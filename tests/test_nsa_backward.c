@@ -90,7 +90,6 @@ static void groups_and_tiles_that_divide_nothing(void **state) {
     }
 }
 
-/* Where a backend may take the queries of a compressed key in parts. */
 /* A GPU's copies of tiles need aligned rows, and who goes back from dout itself must ask. */
 static void rows_of_dout_begin_anywhere(void **state) {
     (void)state;
@@ -109,6 +108,7 @@ static void rows_of_dout_begin_anywhere(void **state) {
     }
 }
 
+/* Where a backend may take the queries of a compressed key in parts. */
 static void few_compressed_keys_are_seen_by_many_queries(void **state) {
     (void)state;
     nsa_case c = {.name = "few compressed keys",
