@@ -9,6 +9,8 @@
 #include "support/dense_band.h"
 #include "support/random.h"
 
+static const sac_band_rule no_band = {.window_left = -1, .window_right = -1};
+
 enum { LONGEST = 13, MAX_BLOCKS = LONGEST, NO_PERIOD = 0, NO_PARTS = 0 };
 
 /* One masked rectangle, dense, beside the arguments that describe it. */
@@ -17,8 +19,8 @@ typedef struct world {
     sac_band_rule rule;
     int32_t nq, nk;
     bool band[LONGEST][LONGEST];
-    uint8_t kind[LONGEST][LONGEST];  /* sac_tile_kind of each pair's block */
-    bool left_out[LONGEST][LONGEST]; /* the pair's part of the queries did not list the block */
+    uint8_t kind[LONGEST][LONGEST];     /* sac_tile_kind of each pair's block */
+    uint8_t left_out[LONGEST][LONGEST]; /* the pair's part of the queries did not list the block */
     uint64_t seed;
     int64_t row_offsets[MAX_BLOCKS + 1], column_offsets[MAX_BLOCKS + 1];
     int32_t row_entries[MAX_BLOCKS * MAX_BLOCKS], column_entries[MAX_BLOCKS * MAX_BLOCKS];
@@ -36,9 +38,8 @@ typedef struct walked {
 static void fail_walk(const walked *k, const sac_tile *tile, const char *what, int32_t i, int32_t j) {
     char text[128];
     const sac_block_mask_args *mask = &k->w->args.blocks;
-    fail_msg("%s; blocks %d x %d, period %d, seed %llu, mask_mod %d; %s [%d, %d) in steps of %d, tile [%d, "
-             "%d) kind %d "
-             "banded %d delta %d: %s at query %d, key %d",
+    fail_msg("%s; blocks %d x %d, period %d, seed %llu, mask_mod %d; %s [%d, %d) in steps of %d, "
+             "tile [%d, %d) kind %d banded %d delta %d: %s at query %d, key %d",
              dense_band_text(text, &k->w->rule, k->w->nq, k->w->nk), mask->q_block, mask->kv_block,
              mask->period, (unsigned long long)k->w->seed, k->w->args.has_mask_mod,
              k->keys ? "queries" : "keys", k->fixed.begin, k->fixed.end, k->step, tile->begin, tile->end,
@@ -80,7 +81,24 @@ static uint32_t bits_of(const world *w, int32_t row, int32_t j) {
     return bits;
 }
 
-/* Lists of the blocks in the dense kinds, by query and by key. */
+/* One side's lists of the blocks in the dense kinds: a list for each of its block rows, or block columns. */
+static void list_side(world *w, bool by_key, int64_t *offsets, int32_t *entries, uint32_t *bits) {
+    const sac_block_mask_args *mask = &w->args.blocks;
+    const int32_t lists = by_key ? mask->num_kv_blocks : mask->num_q_blocks;
+    const int32_t longest = by_key ? mask->num_q_blocks : mask->num_kv_blocks;
+    int64_t count = 0;
+    for (int32_t list = 0; list < lists; list++) {
+        for (int32_t n = 0; n < longest; n++) {
+            const int32_t row = by_key ? n : list, column = by_key ? list : n;
+            const int32_t kind = w->kind[row * mask->q_block][column * mask->kv_block];
+            if (!kind) continue;
+            if (mask->part) bits[count] = bits_of(w, row, column * mask->kv_block);
+            entries[count++] = SAC_ENTRY(n, kind);
+        }
+        offsets[list + 1] = count;
+    }
+}
+
 static void list_blocks(world *w, int32_t q_block, int32_t kv_block, int32_t period, int32_t part) {
     sac_block_mask_args *mask = &w->args.blocks;
     *mask =
@@ -95,26 +113,15 @@ static void list_blocks(world *w, int32_t q_block, int32_t kv_block, int32_t per
                               .num_heads = 1,
                               .period = period,
                               .part = part};
-    int64_t count = 0;
-    for (int32_t row = 0; row < mask->num_q_blocks; row++) {
-        for (int32_t column = 0; column < mask->num_kv_blocks; column++) {
-            int32_t kind = w->kind[row * q_block][column * kv_block];
-            if (!kind) continue;
-            if (part) w->row_bits[count] = bits_of(w, row, column * kv_block);
-            w->row_entries[count++] = SAC_ENTRY(column, kind);
-        }
-        w->row_offsets[row + 1] = count;
-    }
-    count = 0;
-    for (int32_t column = 0; column < mask->num_kv_blocks; column++) {
-        for (int32_t row = 0; row < mask->num_q_blocks; row++) {
-            int32_t kind = w->kind[row * q_block][column * kv_block];
-            if (!kind) continue;
-            if (part) w->column_bits[count] = bits_of(w, row, column * kv_block);
-            w->column_entries[count++] = SAC_ENTRY(row, kind);
-        }
-        w->column_offsets[column + 1] = count;
-    }
+    list_side(w, false, w->row_offsets, w->row_entries, w->row_bits);
+    list_side(w, true, w->column_offsets, w->column_entries, w->column_bits);
+}
+
+/* What holds for the pairs of one block. */
+static void fill_block(uint8_t pairs[LONGEST][LONGEST], const world *w, sac_range queries, sac_range keys,
+                       uint8_t value) {
+    for (int32_t i = queries.begin; i < sac_min(queries.end, w->nq); i++)
+        for (int32_t j = keys.begin; j < sac_min(keys.end, w->nk); j++) pairs[i][j] = value;
 }
 
 /* Blocks of random kinds, neighbours often alike so that runs arise. */
@@ -125,8 +132,7 @@ static void random_kinds(world *w, int32_t q_block, int32_t kv_block, uint64_t s
         sac_tile_kind kind = SAC_NONE;
         for (int32_t j = 0; j < w->nk; j += kv_block) {
             if (random_below(&random, 2)) kind = (sac_tile_kind)random_below(&random, 3);
-            for (int32_t y = i; y < sac_min(i + q_block, w->nq); y++)
-                for (int32_t x = j; x < sac_min(j + kv_block, w->nk); x++) w->kind[y][x] = (uint8_t)kind;
+            fill_block(w->kind, w, (sac_range){i, i + q_block}, (sac_range){j, j + kv_block}, (uint8_t)kind);
         }
     }
 }
@@ -141,8 +147,7 @@ static void diagonal_kinds(world *w, int32_t q_block, int32_t kv_block, int32_t 
             for (int32_t d = low; d <= high; d++) diagonals += d % period == 0;
             int32_t draw = random_below(&random, 6);
             uint8_t kind = draw == 0 ? SAC_FULL : diagonals == 1 && draw < 5 ? SAC_DIAGONAL : SAC_NONE;
-            for (int32_t y = i; y < sac_min(i + q_block, w->nq); y++)
-                for (int32_t x = j; x < sac_min(j + kv_block, w->nk); x++) w->kind[y][x] = kind;
+            fill_block(w->kind, w, (sac_range){i, i + q_block}, (sac_range){j, j + kv_block}, kind);
         }
 }
 
@@ -178,7 +183,6 @@ static void check_walk(const walked *k) {
     sac_band band = sac_band_make(&w->args.band, w->nq, w->nk);
     sac_walk walk = k->keys ? sac_walk_keys(&w->args, &band, 0, 0, k->fixed, k->step)
                             : sac_walk_queries(&w->args, &band, 0, 0, k->fixed, k->step);
-    sac_range all_queries = {0, w->nq}, all_keys = {0, w->nk};
     int32_t limit = k->keys ? w->nk : w->nq, last_end = 0;
     sac_tile tile = {0};
     while (sac_walk_next(&walk, &tile)) {
@@ -192,12 +196,10 @@ static void check_walk(const walked *k) {
         for (int32_t i = queries.begin; i < queries.end; i++)
             for (int32_t j = keys.begin; j < keys.end; j++) reached[i][j] = true;
     }
-    if (k->keys)
-        all_queries = k->fixed;
-    else
-        all_keys = k->fixed;
-    for (int32_t i = all_queries.begin; i < all_queries.end; i++)
-        for (int32_t j = all_keys.begin; j < all_keys.end; j++) {
+    const sac_range queries = k->keys ? k->fixed : (sac_range){0, w->nq};
+    const sac_range keys = k->keys ? (sac_range){0, w->nk} : k->fixed;
+    for (int32_t i = queries.begin; i < queries.end; i++)
+        for (int32_t j = keys.begin; j < keys.end; j++) {
             bool visible =
                 w->band[i][j] && w->kind[i][j] && (w->kind[i][j] != SAC_DIAGONAL || on_diagonal(w, i, j));
             if (visible && !reached[i][j]) fail_walk(k, &tile, "a visible pair lies in no tile", i, j);
@@ -321,12 +323,11 @@ static void every_block_size_is_walked_exactly_whatever_the_tile(void **state) {
 
 static void every_small_length_is_walked_exactly_in_blocks(void **state) {
     (void)state;
-    static const sac_band_rule none = {.window_left = -1, .window_right = -1};
     world w;
     for (int32_t nq = 0; nq <= LONGEST; nq++)
         for (int32_t nk = 0; nk <= LONGEST; nk++)
             for (size_t s = 0; s < sizeof block_sizes / sizeof block_sizes[0]; s++) {
-                make_band(&w, &none, nq, nk);
+                make_band(&w, &no_band, nq, nk);
                 random_kinds(&w, block_sizes[s][0], block_sizes[s][1], (uint64_t)(nq * 100 + nk));
                 list_blocks(&w, block_sizes[s][0], block_sizes[s][1], NO_PERIOD, NO_PARTS);
                 check_world(&w);
@@ -371,8 +372,7 @@ static void leave_out(world *w, int32_t kv_block, int32_t part, uint64_t seed) {
         bool left_out = false;
         for (int32_t j = 0; j < w->nk; j += kv_block) {
             if (random_below(&random, 2)) left_out = random_below(&random, 2);
-            for (int32_t y = i; y < sac_min(i + part, w->nq); y++)
-                for (int32_t x = j; x < sac_min(j + kv_block, w->nk); x++) w->left_out[y][x] = left_out;
+            fill_block(w->left_out, w, (sac_range){i, i + part}, (sac_range){j, j + kv_block}, left_out);
         }
     }
 }
@@ -461,12 +461,11 @@ static void lists_are_found_by_batch_and_head(void **state) {
 /* Neighbouring blocks of one kind are one run, cut only by the step. */
 static void neighbours_of_one_kind_share_a_tile(void **state) {
     (void)state;
-    static const sac_band_rule none = {.window_left = -1, .window_right = -1};
     world w;
-    make_band(&w, &none, 4, 12);
+    make_band(&w, &no_band, 4, 12);
     fill_kinds(&w, SAC_FULL);
     list_blocks(&w, 4, 2, NO_PERIOD, NO_PARTS);
-    sac_band band = sac_band_make(&none, 4, 12);
+    sac_band band = sac_band_make(&no_band, 4, 12);
     sac_walk walk = sac_walk_keys(&w.args, &band, 0, 0, (sac_range){0, 4}, 8);
     sac_tile tile = {0};
     assert_true(sac_walk_next(&walk, &tile));
@@ -479,12 +478,11 @@ static void neighbours_of_one_kind_share_a_tile(void **state) {
 /* Which of a query's blocks adjoin must not depend on what other parts of its list visit. */
 static void blocks_of_a_shared_list_are_tiles_of_their_own(void **state) {
     (void)state;
-    static const sac_band_rule none = {.window_left = -1, .window_right = -1};
     world w;
-    make_band(&w, &none, 4, 12);
+    make_band(&w, &no_band, 4, 12);
     fill_kinds(&w, SAC_FULL);
     list_blocks(&w, 4, 2, NO_PERIOD, 1);
-    sac_band band = sac_band_make(&none, 4, 12);
+    sac_band band = sac_band_make(&no_band, 4, 12);
     sac_walk walk = sac_walk_keys(&w.args, &band, 0, 0, (sac_range){0, 4}, 8);
     sac_tile tile = {0};
     for (int32_t block = 0; block < 6; block++) {
