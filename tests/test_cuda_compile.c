@@ -6,11 +6,11 @@
 
 #include "cuda/attn_portable.h"
 #include "cuda/nsa_select.h"
-#include "cuda/nvrtc.h"
 #include "cuda/standard_kernels.h"
 #include "mod/modifier.h"
 #include "support/attention_suite.h"
 #include "support/cmocka_all.h"
+#include "support/device.h"
 
 /* Bytes a lane may spill: loop invariants may wait in local memory, an accumulator must not. Beside two texts, softcap
  * and ALiBi at once, a score more or less no longer shows. */
@@ -165,13 +165,6 @@ static void compile_variant(const target *t, sac_dtype dtype, int32_t head_dim, 
         assert_int_equal(sac_portable_launch_backward(&job), SACCADE_OK);
     }
     free(job.modifiers);
-}
-
-static void skip_without_compiler(void) {
-    const char *reason;
-    if (sac_nvrtc_get(&reason)) return;
-    print_message("skipped: %s\n", reason);
-    skip();
 }
 
 /* fp16 differs from bf16 in two instructions. */

@@ -8,9 +8,9 @@
 #include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_fwd_sm90.h"
 #include "cuda/modifier_text.h"
-#include "cuda/nvrtc.h"
 #include "mod/modifier.h"
 #include "support/attention_suite.h"
+#include "support/device.h"
 #include "support/test_context.h"
 
 /* ---- the kernels, each in two forms ---- */
@@ -149,11 +149,7 @@ static void add_modifiers(const variant *v, sac_attention_call *call, saccade_mo
 }
 
 static void assert_compiles_clean(const sac_kernel_spec *spec, int most_spilled, const char *what) {
-    const char *reason;
-    if (!sac_nvrtc_get(&reason)) {
-        print_message("skipped: %s\n", reason);
-        skip();
-    }
+    skip_without_compiler();
     char *log = NULL;
     void *cubin = NULL;
     size_t size;

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "cuda/mask_lists.h"
-#include "cuda/nvrtc.h"
 #include "mask/block_mask.h"
 #include "support/attention_suite.h"
 #include "support/cmocka_all.h"
@@ -94,12 +93,8 @@ static void candidates_of_eagle3_are_what_the_host_lists(void **state) {
 
 static void every_kernel_compiles_without_spills(void **state) {
     static const char *const architectures[] = {"sm_80", "sm_90a", "sm_100", "sm_120"};
-    const char *reason;
     (void)state;
-    if (!sac_nvrtc_get(&reason)) {
-        print_message("skipped: %s\n", reason);
-        skip();
-    }
+    skip_without_compiler();
     for (int k = 0; k < SAC_NUM_MASK_KERNELS; k++)
         for (size_t i = 0; i < sizeof architectures / sizeof *architectures; i++) {
             sac_kernel_spec spec = sac_mask_kernels[k];
@@ -196,13 +191,6 @@ static void what_reads_lists_on_the_host_refuses_those_on_a_device(void **state)
 
 static const test_device *gpu;
 
-static void *uploaded(const void *data, size_t bytes) {
-    void *copy = gpu->alloc(bytes);
-    assert_non_null(copy);
-    gpu->upload(copy, data, bytes);
-    return copy;
-}
-
 /* Memory as a builder wants it, full of what no list holds. */
 static saccade_device_mask_params params_for(const saccade_mask_shape *shape, int64_t capacity) {
     saccade_device_mask_params p = {.shape = *shape, .device = gpu->device, .capacity = capacity};
@@ -210,7 +198,7 @@ static saccade_device_mask_params params_for(const saccade_mask_shape *shape, in
     char *poison = malloc(p.memory_bytes);
     assert_non_null(poison);
     memset(poison, 0xa5, p.memory_bytes);
-    p.memory = uploaded(poison, p.memory_bytes);
+    p.memory = test_device_copy(gpu, poison, p.memory_bytes);
     free(poison);
     return p;
 }
@@ -303,7 +291,7 @@ static void documents_on_the_device_are_the_hosts(void **state) {
         }
         saccade_block_mask *device, *host;
         saccade_device_mask_params p = params_for(&shape, 0);
-        void *cu_seqlens = uploaded(starts, sizeof starts);
+        void *cu_seqlens = test_device_copy(gpu, starts, sizeof starts);
         must(saccade_device_mask_documents(ctx, &device, &p,
                                            SACCADE_TENSOR_ON(gpu->device, cu_seqlens, SACCADE_I32, 41)));
         must(saccade_block_mask_documents(ctx, &host, &shape, lengths, 40));
@@ -327,7 +315,7 @@ static void eagle3_on_the_device_is_the_hosts(void **state) {
         for (int bounded = 0; bounded < 2; bounded++) {
             saccade_block_mask *device, *host;
             saccade_device_mask_params p = params_for(&trained[i], 0);
-            void *bounds = uploaded(lengths, sizeof lengths);
+            void *bounds = test_device_copy(gpu, lengths, sizeof lengths);
             const DLTensor *tensor = SACCADE_TENSOR_ON(gpu->device, bounds, SACCADE_I32, 3);
             must(saccade_device_mask_eagle3(ctx, &device, &p, bounded ? tensor : NULL));
             must(saccade_block_mask_eagle3(ctx, &host, &trained[i], bounded ? lengths : NULL));
@@ -354,7 +342,7 @@ static void chosen_blocks_on_the_device_are_the_hosts(void **state) {
                                 .kv_len = COLUMNS * 64,
                                 .q_block = 16,
                                 .kv_block = 64};
-    void *indices = uploaded(chosen, sizeof chosen);
+    void *indices = test_device_copy(gpu, chosen, sizeof chosen);
     saccade_block_mask *device, *host;
     saccade_device_mask_params p = params_for(&shape, B * H * ROWS * TOP_K);
     must(saccade_device_mask_from_indices(
@@ -379,7 +367,7 @@ static void classification_on_the_device_is_the_hosts(void **state) {
             .text = "q_idx >= kv_idx && aux_i32(group, q_idx) - aux_i32(group, kv_idx) <= h + b",
             .num_aux = 1,
             .aux = (saccade_aux_decl[]){{.name = "group", .dtype = SACCADE_I32}}}));
-    void *on_device = uploaded(group, sizeof group);
+    void *on_device = test_device_copy(gpu, group, sizeof group);
     for (size_t i = 0; i < NUM_SHAPES; i++) {
         saccade_mask_shape shape = shapes[i];
         shape.kv_len = shape.q_len;
@@ -408,8 +396,9 @@ static void a_mask_that_is_wrong_lists_nothing_and_says_why(void **state) {
     saccade_mask_shape shape = {.q_len = 512, .kv_len = 512};
     const int32_t starts[] = {0, 300, 200, 512}, chosen[4][2] = {{0, 1}, {-1, 3}, {2, 2}, {0, 4}},
                   length = -5;
-    void *cu_seqlens = uploaded(starts, sizeof starts), *indices = uploaded(chosen, sizeof chosen),
-         *lengths = uploaded(&length, sizeof length);
+    void *cu_seqlens = test_device_copy(gpu, starts, sizeof starts),
+         *indices = test_device_copy(gpu, chosen, sizeof chosen),
+         *lengths = test_device_copy(gpu, &length, sizeof length);
     static const char *const words[] = {"params.capacity: is below the 10 blocks", "cu_seqlens[2]",
                                         "indices[0, 0, 3]", "lengths[0]"};
     for (int i = 0; i < 4; i++) {
@@ -460,10 +449,10 @@ static void attention_is_the_same_wherever_the_mask_was_built(void **state) {
     static float values[1024 * 64];
     test_random random = {3};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) values[i] = (float)random_normal(&random);
-    void *q = uploaded(values, sizeof values);
+    void *q = test_device_copy(gpu, values, sizeof values);
     saccade_mask_shape shape = {.q_len = 1024, .kv_len = 1024};
     const int32_t lengths[] = {100, 600, 324}, starts[] = {0, 100, 700, 1024};
-    void *cu_seqlens = uploaded(starts, sizeof starts);
+    void *cu_seqlens = test_device_copy(gpu, starts, sizeof starts);
     saccade_device_mask_params p = params_for(&shape, 0);
     saccade_block_mask *device, *host;
     must(saccade_device_mask_documents(ctx, &device, &p,
@@ -498,7 +487,7 @@ static void replay_lists_what_the_tensor_then_holds(void **state) {
     gpu = test_gpu();
     saccade_mask_shape shape = {.q_len = 1024, .kv_len = 1024};
     const int32_t lengths[2][2] = {{500, 524}, {130, 894}}, starts[2][3] = {{0, 500, 1024}, {0, 130, 1024}};
-    void *cu_seqlens = uploaded(starts[0], sizeof starts[0]);
+    void *cu_seqlens = test_device_copy(gpu, starts[0], sizeof starts[0]);
     saccade_device_mask_params p = params_for(&shape, 0);
     capture c = {.params = &p, .cu_seqlens = SACCADE_TENSOR_ON(gpu->device, cu_seqlens, SACCADE_I32, 3)};
     test_graph *graph = test_graph_capture(ctx, build_documents, &c);

@@ -19,13 +19,6 @@ static void *allocated(int64_t count, size_t size) {
     return memory;
 }
 
-static void *uploaded(const void *data, size_t bytes) {
-    void *copy = gpu->alloc(bytes);
-    assert_non_null(copy);
-    gpu->upload(copy, data, bytes);
-    return copy;
-}
-
 /* ---- what was chosen ---- */
 
 enum { MOST_SEQUENCES = 3 };
@@ -91,8 +84,8 @@ static void make_choice(choice *s, const choice_case *c) {
     for (int32_t b = 0; b < c->batch; b++)
         for (int32_t list = 0; list < c->num_lists; list++)
             for (int32_t tile = 0; tile < s->tiles[b]; tile++) choose(s, b, list, tile, &random);
-    if (packed) args->cu_tiles = uploaded(s->first_tile, sizeof s->first_tile);
-    args->indices.data = uploaded(s->slots, (size_t)s->num_slots * sizeof *s->slots);
+    if (packed) args->cu_tiles = test_device_copy(gpu, s->first_tile, sizeof s->first_tile);
+    args->indices.data = test_device_copy(gpu, s->slots, (size_t)s->num_slots * sizeof *s->slots);
 }
 
 static void free_choice(choice *s) {
@@ -132,7 +125,7 @@ static lists make_lists(const choice *s) {
     const size_t bytes = sac_nsa_cuda_lay_out_lists(&job, SAC_NSA_SLC, true, (void *)256, &l.blocks);
     char *poison = allocated((int64_t)bytes, 1);
     memset(poison, 0xa5, bytes);
-    l.memory = uploaded(poison, bytes);
+    l.memory = test_device_copy(gpu, poison, bytes);
     free(poison);
     sac_nsa_cuda_lay_out_lists(&job, SAC_NSA_SLC, true, l.memory, &l.blocks);
     must(sac_nsa_cuda_make_lists(&job, SAC_NSA_SLC, true, l.memory));

@@ -37,10 +37,7 @@ static int32_t *upload_offsets(const nsa_problem *p, const int64_t *first, const
     int32_t offsets[NSA_MAX_SEQUENCES + 1] = {0};
     if (!p->c.packed) return NULL;
     for (int32_t b = 0; b < p->c.batch; b++) offsets[b + 1] = (int32_t)first[b] + len[b];
-    int32_t *on_device = gpu->alloc(sizeof offsets);
-    assert_non_null(on_device);
-    gpu->upload(on_device, offsets, sizeof offsets);
-    return on_device;
+    return test_device_copy(gpu, offsets, sizeof offsets);
 }
 
 static int32_t longest(const nsa_problem *p, const int32_t *len) {

@@ -15,6 +15,7 @@
 #include "cuda/nvrtc.h"
 #include "cuda/sm90.h"
 #include "support/cmocka_all.h"
+#include "support/device.h"
 #include "support/folder.h"
 #include "support/kernel_cache.h"
 
@@ -30,13 +31,6 @@ static int tear_down(void **state) {
     const bool removed = kernel_cache_free(*state);
     free(*state);
     return removed ? 0 : -1;
-}
-
-static void skip_without_compiler(void) {
-    const char *reason;
-    if (sac_nvrtc_get(&reason)) return;
-    print_message("skipped: %s\n", reason);
-    skip();
 }
 
 /* The name of the only file in the folder, or "" when there is none. */

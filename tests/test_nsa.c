@@ -2,7 +2,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "support/cmocka_all.h"
 #include "support/nsa_product.h"
@@ -52,13 +51,10 @@ static void any_strides_give_the_same_bits(void **state) {
         nsa_results_create(p, &got);
         nsa_run(p, &(nsa_run_options){.forward_only = true}, &got);
         if (layout == LAYOUT_ROW_MAJOR) first = got;
-        for (nsa_operand operand = NSA_OUT; operand < NSA_SCORES && layout; operand++) {
-            test_shape shape = nsa_problem_shape(p, operand);
-            for (int64_t e = 0; e < test_shape_size(&shape); e++)
-                if (memcmp(&got.values[operand][e], &first.values[operand][e], sizeof(double)))
-                    fail_msg("layout %d: element %lld of %s is %.9g, row by row %.9g", layout, (long long)e,
-                             nsa_operand_name(operand), got.values[operand][e], first.values[operand][e]);
-        }
+        char how[32];
+        snprintf(how, sizeof how, "in layout %d", layout);
+        for (nsa_operand operand = NSA_OUT; operand < NSA_SCORES; operand++)
+            nsa_check_same_bits(p, operand, &got, &first, how);
         if (layout) nsa_results_free(&got);
         nsa_problem_free(p);
     }
@@ -81,10 +77,7 @@ static void broadcast_heads_are_read_as_they_are(void **state) {
     s->tensor[NSA_K].strides[2] = 0;
     assert_int_equal(saccade_nsa_forward(s->ctx, &s->t, &s->tensor[NSA_OUT].tensor, &s->params), SACCADE_OK);
     test_tensor_read(&s->tensor[NSA_OUT], "out", broadcast.values[NSA_OUT]);
-    for (int64_t e = 0; e < p->rows * p->c.num_heads * p->c.head_dim; e++)
-        if (whole.values[NSA_OUT][e] != broadcast.values[NSA_OUT][e])
-            fail_msg("element %lld: %g with stride 0, %g without", (long long)e, broadcast.values[NSA_OUT][e],
-                     whole.values[NSA_OUT][e]);
+    nsa_check_same_bits(p, NSA_OUT, &broadcast, &whole, "with stride 0");
     nsa_session_free(s);
     nsa_results_free(&whole);
     nsa_results_free(&broadcast);
@@ -105,10 +98,7 @@ static void nothing_saved_gives_the_same_out(void **state) {
     nsa_results_create(p, &alone);
     nsa_run(p, &(nsa_run_options){.forward_only = true}, &saved);
     nsa_run(p, &(nsa_run_options){.forward_only = true, .out_only = true, .num_threads = 1}, &alone);
-    for (int64_t e = 0; e < p->rows * p->c.num_heads * p->c.head_dim; e++)
-        if (saved.values[NSA_OUT][e] != alone.values[NSA_OUT][e])
-            fail_msg("element %lld: %g when all is saved, %g alone with one thread", (long long)e,
-                     saved.values[NSA_OUT][e], alone.values[NSA_OUT][e]);
+    nsa_check_same_bits(p, NSA_OUT, &alone, &saved, "alone, with one thread");
     nsa_results_free(&saved);
     nsa_results_free(&alone);
     nsa_problem_free(p);
@@ -132,10 +122,7 @@ static void defaults_are_those_of_the_header(void **state) {
     nsa_run(p, &(nsa_run_options){.forward_only = true}, &named);
     assert_int_equal(saccade_nsa_forward(s->ctx, &s->t, &s->tensor[NSA_OUT].tensor, NULL), SACCADE_OK);
     test_tensor_read(&s->tensor[NSA_OUT], "out", implied.values[NSA_OUT]);
-    for (int64_t e = 0; e < p->rows * p->c.num_heads * p->c.head_dim; e++)
-        if (named.values[NSA_OUT][e] != implied.values[NSA_OUT][e])
-            fail_msg("element %lld: %g by name, %g by default", (long long)e, named.values[NSA_OUT][e],
-                     implied.values[NSA_OUT][e]);
+    nsa_check_same_bits(p, NSA_OUT, &implied, &named, "by default");
     nsa_session_free(s);
     nsa_results_free(&named);
     nsa_results_free(&implied);

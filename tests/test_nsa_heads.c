@@ -1,8 +1,8 @@
 /* test_nsa_heads.c - native sparse attention over a few key/value heads at a time, and on some threads: how many heads
  * does not matter but to the order of sums, and how many threads not even to that. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "api/nsa_check.h"
 #include "nsa/heads.h"
@@ -32,17 +32,8 @@ static void run(const nsa_problem *p, int32_t kv_heads, nsa_results *r) {
     nsa_session *s = nsa_session_create(p, 0);
     call(s, false, kv_heads);
     call(s, true, kv_heads);
-    for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++)
-        if (operand != NSA_SCORES)
-            test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
+    nsa_session_read(s, r);
     nsa_session_free(s);
-}
-
-static double largest_of(const double *values, int64_t count) {
-    double largest = 0;
-    for (int64_t e = 0; e < count; e++)
-        if (isfinite(values[e])) largest = fmax(largest, fabs(values[e]));
-    return largest;
 }
 
 /* Within the rounding of the dtype, and in fp32, where gradients of weights are sums over all rows in another order,
@@ -63,7 +54,7 @@ static void expect_same(const nsa_case *c, sac_dtype dtype) {
         for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++) {
             test_shape shape = nsa_problem_shape(p, operand);
             const int64_t count = shape.ndim ? test_shape_size(&shape) : 0;
-            const double largest = largest_of(whole.values[operand], count);
+            const double largest = nsa_largest(whole.values[operand], count);
             for (int64_t e = 0; e < count; e++)
                 if (!close(parts.values[operand][e], whole.values[operand][e], largest, dtype))
                     fail_msg("%s: %d heads at once: element %lld of %s is %.9g, with all at once %.9g",
@@ -113,12 +104,9 @@ static void expect_same_bits(const nsa_case *c, sac_dtype dtype) {
     for (size_t i = 0; i < COUNT_OF(num_threads); i++) {
         nsa_results_create(p, &many);
         nsa_run(p, &(nsa_run_options){.forward_only = true, .num_threads = num_threads[i]}, &many);
-        test_shape shape = nsa_problem_shape(p, NSA_OUT);
-        const double *a = one.values[NSA_OUT], *b = many.values[NSA_OUT];
-        for (int64_t e = 0; e < test_shape_size(&shape); e++)
-            if (a[e] != b[e] && !(isnan(a[e]) && isnan(b[e])))
-                fail_msg("%s, %s: element %lld of out is %.9g with %d threads, %.9g with one", c->name,
-                         dtype == SAC_F32 ? "fp32" : "bf16", (long long)e, b[e], num_threads[i], a[e]);
+        char how[32];
+        snprintf(how, sizeof how, "with %d threads", num_threads[i]);
+        nsa_check_same_bits(p, NSA_OUT, &many, &one, how);
         nsa_results_free(&many);
     }
     nsa_results_free(&one);

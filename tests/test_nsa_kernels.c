@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "cuda/nsa.h"
-#include "cuda/nvrtc.h"
 #include "support/cmocka_all.h"
+#include "support/device.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -71,11 +71,7 @@ static void compile_variants(const char *architecture, sac_dtype dtype, int32_t 
 
 static void every_stage_compiles_and_keeps_to_registers(void **state) {
     (void)state;
-    const char *reason;
-    if (!sac_nvrtc_get(&reason)) {
-        fprintf(stderr, "skipped: %s\n", reason);
-        skip();
-    }
+    skip_without_compiler();
     compile_variants("sm_80", SAC_BF16, 128, 128);
     compile_variants("sm_90", SAC_F16, 24, 40);
     compile_variants("sm_100", SAC_F32, 256, 64);

@@ -346,40 +346,48 @@ static void boxes_arrive_swizzled_with_zeros_outside(void **state) {
         }
 }
 
-static void k_major_operands_give_a_times_b_transposed(void **state) {
-    (void)state;
+/* What the threads hold of a product, each `width` values of it, against sums in plain integers. */
+static void expect_product(const float *held, int width, int (*sum_of)(int row, int column)) {
     skip_unless_run();
     for (int t = 0; t < THREADS; t++)
-        for (int i = 0; i < BOX / 2; i++) {
-            int row = row_of(t, i), column = column_of(t, i), sum = 0;
-            for (int d = 0; d < D; d++) sum += a[row][d] * b[column][d];
-            if (scores[t][i] != (float)sum)
-                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)scores[t][i], sum);
+        for (int i = 0; i < width; i++) {
+            const int row = row_of(t, i), column = column_of(t, i), sum = sum_of(row, column);
+            if (held[t * width + i] != (float)sum)
+                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)held[t * width + i], sum);
         }
+}
+
+static int a_times_b_transposed(int row, int column) {
+    int sum = 0;
+    for (int d = 0; d < D; d++) sum += a[row][d] * b[column][d];
+    return sum;
+}
+
+static void k_major_operands_give_a_times_b_transposed(void **state) {
+    (void)state;
+    expect_product(scores[0], BOX / 2, a_times_b_transposed);
+}
+
+static int p_times_b(int row, int column) {
+    int sum = 0;
+    for (int k = 0; k < BOX; k++) sum += p[row][k] * b[k][column];
+    return sum;
 }
 
 static void registers_times_mn_major_give_p_times_b(void **state) {
     (void)state;
-    skip_unless_run();
-    for (int t = 0; t < THREADS; t++)
-        for (int i = 0; i < D / 2; i++) {
-            int row = row_of(t, i), column = column_of(t, i), sum = 0;
-            for (int k = 0; k < BOX; k++) sum += p[row][k] * b[k][column];
-            if (values[t][i] != (float)sum)
-                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)values[t][i], sum);
-        }
+    expect_product(values[0], D / 2, p_times_b);
+}
+
+static int p_transposed_times_b(int row, int column) {
+    int sum = 0;
+    for (int k = 0; k < M; k++) sum += p[k][row] * b[k][column];
+    return sum;
 }
 
 static void transposed_stores_times_mn_major_give_p_transposed_times_b(void **state) {
     (void)state;
-    skip_unless_run();
-    for (int t = 0; t < THREADS; t++)
-        for (int i = 0; i < D / 2; i++) {
-            int row = row_of(t, i), column = column_of(t, i), sum = 0;
-            for (int k = 0; k < M; k++) sum += p[k][row] * b[k][column];
-            if (turned[t][i] != (float)sum)
-                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)turned[t][i], sum);
-        }
+    expect_product(turned[0], D / 2, p_transposed_times_b);
 }
 
 static void matrices_are_stored_row_by_row(void **state) {
@@ -393,28 +401,26 @@ static void matrices_are_stored_row_by_row(void **state) {
         }
 }
 
+static int a_transposed_times_b(int row, int column) {
+    int sum = 0;
+    for (int k = 0; k < M; k++) sum += a[k][row] * b[k][column];
+    return sum;
+}
+
 static void both_operands_may_be_mn_major(void **state) {
     (void)state;
-    skip_unless_run();
-    for (int t = 0; t < THREADS; t++)
-        for (int i = 0; i < D / 2; i++) {
-            int row = row_of(t, i), column = column_of(t, i), sum = 0;
-            for (int k = 0; k < M; k++) sum += a[k][row] * b[k][column];
-            if (crossed[t][i] != (float)sum)
-                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)crossed[t][i], sum);
-        }
+    expect_product(crossed[0], D / 2, a_transposed_times_b);
+}
+
+static int p_times_half_rows(int row, int column) {
+    int sum = 0;
+    for (int k = 0; k < 2 * HALF; k++) sum += p[row][k] * b[column][k % HALF];
+    return sum;
 }
 
 static void half_rows_are_read_twice(void **state) {
     (void)state;
-    skip_unless_run();
-    for (int t = 0; t < THREADS; t++)
-        for (int i = 0; i < BOX / 2; i++) {
-            int row = row_of(t, i), column = column_of(t, i), sum = 0;
-            for (int k = 0; k < 2 * HALF; k++) sum += p[row][k] * b[column][k % HALF];
-            if (halves[t][i] != (float)sum)
-                fail_msg("(%d, %d) is %g, expected %d", row, column, (double)halves[t][i], sum);
-        }
+    expect_product(halves[0], BOX / 2, p_times_half_rows);
 }
 
 /* Row i of the box is row i / HEADS of head i % HEADS. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cuda/driver.h"
+#include "cuda/nvrtc.h"
 #include "support/cmocka_all.h"
 
 static void *host_alloc(size_t bytes) { return aligned_alloc(256, (bytes + 256) / 256 * 256); }
@@ -114,6 +115,13 @@ const test_device *test_device_of(const char *backend) {
     return devices[i];
 }
 
+void *test_device_copy(const test_device *device, const void *data, size_t bytes) {
+    void *copy = device->alloc(bytes);
+    assert_non_null(copy);
+    device->upload(copy, data, bytes);
+    return copy;
+}
+
 bool test_device_computes(const test_device *device) {
     char name[64] = "";
     const sac_driver *driver = device == &test_cuda ? sac_driver_get(NULL) : NULL;
@@ -128,4 +136,11 @@ const test_device *test_gpu(void) {
         skip();
     }
     return &test_cuda;
+}
+
+void skip_without_compiler(void) {
+    const char *reason;
+    if (sac_nvrtc_get(&reason)) return;
+    print_message("skipped: %s\n", reason);
+    skip();
 }

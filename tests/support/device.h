@@ -18,6 +18,9 @@ typedef struct test_device {
 
 const test_device *test_device_of(const char *backend);
 
+/* New memory there that holds these bytes. */
+void *test_device_copy(const test_device *device, const void *data, size_t bytes);
+
 /* False: the GPU is the stub of tools/stub_cuda.c, which is there to have kernels compiled; nothing is to be judged. */
 bool test_device_computes(const test_device *device);
 
@@ -25,5 +28,8 @@ extern const test_device test_host;
 
 /* The GPU; without one the test is skipped. */
 const test_device *test_gpu(void);
+
+/* Skips the test where there is no NVRTC to compile kernels with. */
+void skip_without_compiler(void);
 
 #endif

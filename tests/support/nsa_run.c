@@ -121,6 +121,15 @@ void nsa_session_free(nsa_session *s) {
     free(s);
 }
 
+static void read(nsa_session *s, nsa_operand operand, nsa_results *r) {
+    test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
+}
+
+void nsa_session_read(nsa_session *s, nsa_results *r) {
+    for (nsa_operand operand = NSA_OUT; operand < NSA_NUM_OPERANDS; operand++)
+        if (operand != NSA_SCORES) read(s, operand, r);
+}
+
 /* The host refuses nothing that is declared here; a backend on a GPU may. */
 static void assert_ok(const nsa_session *s, const char *what, saccade_status status) {
     if (status == SACCADE_UNSUPPORTED && nsa_here()->device != &test_host) {
@@ -183,10 +192,6 @@ static void call(nsa_session *s, bool backward) {
     nsa_workspace_free(s->p->c.name, s->params.workspace, bytes);
     s->params.workspace = NULL;
     s->params.workspace_bytes = 0;
-}
-
-static void read(nsa_session *s, nsa_operand operand, nsa_results *r) {
-    test_tensor_read(&s->tensor[operand], nsa_operand_name(operand), r->values[operand]);
 }
 
 void nsa_run(const nsa_problem *p, const nsa_run_options *options, nsa_results *r) {

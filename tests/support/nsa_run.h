@@ -33,6 +33,9 @@ typedef struct nsa_session {
 nsa_session *nsa_session_create(const nsa_problem *p, int32_t num_threads);
 void nsa_session_free(nsa_session *s);
 
+/* What both passes have written; not scores, which have a call of their own. */
+void nsa_session_read(nsa_session *s, nsa_results *r);
+
 /* Memory where the tensors are, full of NaN, between guards that must still be so in the end. */
 void *nsa_workspace_create(size_t bytes);
 void nsa_workspace_free(const char *name, void *workspace, size_t bytes);
@@ -41,6 +44,13 @@ void nsa_workspace_free(const char *name, void *workspace, size_t bytes);
  * gradients, 1e-6 of the largest term that may have cancelled. */
 void nsa_check(const nsa_problem *p, nsa_operand operand, const double *got, const nsa_results *exact,
                const nsa_results *plain);
+
+/* Fails unless an operand has the same bits in both; how: what distinguishes the call that got it. */
+void nsa_check_same_bits(const nsa_problem *p, nsa_operand operand, const nsa_results *got,
+                         const nsa_results *want, const char *how);
+
+/* The largest magnitude among the finite ones. */
+double nsa_largest(const double *values, int64_t count);
 
 /* Fails unless scores are the exact ones up to fp32 sums: 1e-5 of the largest. */
 void nsa_check_scores(const nsa_problem *p, const double *got, const double *want);

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "support/cmocka_all.h"
 #include "support/nsa_run.h"
@@ -17,7 +18,7 @@ static double error_of(double got, double exact) {
     return isfinite(got) ? fabs(got - exact) : INFINITY;
 }
 
-static double largest_of(const double *values, int64_t count) {
+double nsa_largest(const double *values, int64_t count) {
     double largest = 0;
     for (int64_t e = 0; e < count; e++)
         if (isfinite(values[e])) largest = fmax(largest, fabs(values[e]));
@@ -36,9 +37,9 @@ static int64_t count_of(const nsa_problem *p, nsa_operand operand) {
 /* The largest term of the sums behind a gradient of attention, which may cancel to nothing. */
 static double largest_term(const nsa_problem *p, nsa_operand operand, double steepest) {
     test_shape q = nsa_problem_shape(p, NSA_Q), k = nsa_problem_shape(p, NSA_K);
-    if (operand == NSA_DQ) return steepest * p->c.scale * largest_of(p->values[NSA_K], test_shape_size(&k));
+    if (operand == NSA_DQ) return steepest * p->c.scale * nsa_largest(p->values[NSA_K], test_shape_size(&k));
     if (operand == NSA_DK || operand == NSA_DW_K)
-        return steepest * p->c.scale * largest_of(p->values[NSA_Q], test_shape_size(&q));
+        return steepest * p->c.scale * nsa_largest(p->values[NSA_Q], test_shape_size(&q));
     return operand > NSA_DV ? steepest : 0;
 }
 
@@ -53,7 +54,7 @@ void nsa_check(const nsa_problem *p, nsa_operand operand, const double *got, con
                const nsa_results *plain) {
     const double *want = exact->values[operand];
     const int64_t count = count_of(p, operand);
-    double plain_error = 0, largest = largest_of(want, count);
+    double plain_error = 0, largest = nsa_largest(want, count);
     for (int64_t e = 0; e < count; e++)
         plain_error = fmax(plain_error, error_of(plain->values[operand][e], want[e]));
     if (operand >= NSA_LSE_CMP && operand <= NSA_LSE_WIN) largest = fmax(largest, 1);
@@ -70,11 +71,21 @@ void nsa_check(const nsa_problem *p, nsa_operand operand, const double *got, con
                      want[e], error_of(got[e], want[e]), bound, plain_error, largest);
 }
 
+void nsa_check_same_bits(const nsa_problem *p, nsa_operand operand, const nsa_results *got,
+                         const nsa_results *want, const char *how) {
+    const double *a = got->values[operand], *b = want->values[operand];
+    const test_shape shape = nsa_problem_shape(p, operand);
+    for (int64_t e = 0; shape.ndim && e < test_shape_size(&shape); e++)
+        if (memcmp(&a[e], &b[e], sizeof *a) != 0)
+            fail_msg("%s in %s, seed %" PRIu64 ": element %" PRId64 " of %s is %.9g %s, else %.9g", p->c.name,
+                     dtype_text(p->dtype), p->c.seed, e, nsa_operand_name(operand), a[e], how, b[e]);
+}
+
 /* ---- scores and the choice ---- */
 
 void nsa_check_scores(const nsa_problem *p, const double *got, const double *want) {
     test_shape shape = nsa_problem_shape(p, NSA_SCORES);
-    const double largest = largest_of(want, test_shape_size(&shape));
+    const double largest = nsa_largest(want, test_shape_size(&shape));
     for (int32_t b = 0; b < p->c.batch; b++)
         for (int32_t list = 0; list < p->num_lists; list++)
             for (int32_t tile = 0; tile < p->len_tiles[b]; tile++)
@@ -113,7 +124,7 @@ static void check_tile(const nsa_problem *p, int32_t b, int32_t list, int32_t ti
     const int64_t at = nsa_tile_index(p, b, list, tile);
     const double *score = scores + at * p->longest_cmp, *got = indices + at * c->top_k,
                  *want = right + at * c->top_k;
-    const double slack = 1e-5 * largest_of(score, p->longest_cmp) + 1e-7;
+    const double slack = 1e-5 * nsa_largest(score, p->longest_cmp) + 1e-7;
     for (int32_t n = 0; n < c->top_k; n++) {
         bool same_kind = (got[n] < 0) == (want[n] < 0) && (got[n] == -1 || got[n] >= 0);
         if (!same_kind || (n && got[n] >= 0 && got[n] <= got[n - 1]))
