@@ -1,14 +1,9 @@
 /* test_aux_gradients.c - gradients of several aux tensors do not meet, whatever their ranks. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <saccade/attention.h>
 #include <saccade/native_modifier.h>
+
+#include "support/cmocka_all.h"
 
 enum { N = 40, H = 2, D = 16 };
 

@@ -1,14 +1,9 @@
 /* test_block_mask.c - the analytic builders list what their rule says, on shapes that are no multiple of anything. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "mask/block_mask.h"
+#include "support/cmocka_all.h"
 #include "support/mask_check.h"
 #include "support/test_context.h"
 

@@ -1,14 +1,9 @@
 /* test_block_mask_algebra.c - and, or, not list exactly what the combined rule says. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "mask/block_mask.h"
+#include "support/cmocka_all.h"
 #include "support/mask_check.h"
 #include "support/test_context.h"
 

@@ -1,18 +1,12 @@
 /* test_block_mask_classify.c - masks found by asking: from a mask_mod, from a dense tensor, from chosen blocks. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include <saccade/native_modifier.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
-#include <saccade/native_modifier.h>
-
 #include "mask/block_mask.h"
+#include "support/cmocka_all.h"
 #include "support/mask_check.h"
 #include "support/test_context.h"
 

@@ -1,13 +1,8 @@
 /* test_block_mask_eagle3.c - the training mask of Eagle3: its rule, its block structure, its fallback. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
 
 #include "mask/block_mask.h"
+#include "support/cmocka_all.h"
 #include "support/mask_check.h"
 #include "support/test_context.h"
 

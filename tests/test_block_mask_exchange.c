@@ -1,15 +1,10 @@
 /* test_block_mask_exchange.c - the eight tensors of PyTorch's BlockMask, out and in, hostile ones included. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "mask/block_mask.h"
+#include "support/cmocka_all.h"
 #include "support/mask_check.h"
 #include "support/test_context.h"
 

@@ -1,16 +1,11 @@
 /* test_block_mask_predicates.c - the mask_mods that built masks carry: their texts, which devices compile, say what
  * their native forms say. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "mask/block_mask.h"
 #include "mod/modifier.h"
+#include "support/cmocka_all.h"
 #include "support/mask_check.h"
 #include "support/test_context.h"
 

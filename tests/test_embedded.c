@@ -1,16 +1,11 @@
 /* test_embedded.c - the texts inside the library are those of the source tree. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "shared/embedded.h"
+#include "support/cmocka_all.h"
 
 /* Reads SACCADE_SOURCE/folder/path, or returns NULL. */
 static char *read_source(const char *folder, const char *path, size_t *size) {

@@ -1,9 +1,5 @@
 /* test_file_cache.c - compiled code on disk: whole or absent, whatever happened to the file or the folder. */
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "base/file_cache.h"
+#include "support/cmocka_all.h"
 
 static char dir[64];
 

@@ -1,15 +1,10 @@
 /* test_math.c - the elementary functions of shared/math.h against the C library's in double precision. */
 #include <float.h>
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "shared/math.h"
+#include "support/cmocka_all.h"
 
 static const struct function {
     const char *name;

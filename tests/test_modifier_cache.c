@@ -2,12 +2,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <saccade/native_modifier.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,11 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
-#include <saccade/native_modifier.h>
-
 #include "mod/compile.h"
+#include "support/cmocka_all.h"
 
 static char dir[64];
 

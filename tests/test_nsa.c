@@ -129,7 +129,7 @@ static void defaults_are_those_of_the_header(void **state) {
     nsa_problem_free(p);
 }
 
-static void nothing_to_do_is_fine(void **state) {
+static void short_and_empty_sequences(void **state) {
     (void)state;
     const nsa_case cases[] = {
         {.name = "no tokens"},
@@ -163,7 +163,7 @@ int main(void) {
         cmocka_unit_test(broadcast_heads_are_read_as_they_are),
         cmocka_unit_test(nothing_saved_gives_the_same_out),
         cmocka_unit_test(defaults_are_those_of_the_header),
-        cmocka_unit_test(nothing_to_do_is_fine),
+        cmocka_unit_test(short_and_empty_sequences),
         cmocka_unit_test(activations_of_a_trained_model),
     };
     return nsa_suite(tests, COUNT_OF(tests));

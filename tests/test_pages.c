@@ -1,14 +1,10 @@
 /* test_pages.c - what a page of docs/ shows is what its example program says and prints: each block of C stands in
  * the program, each block of text in its output; and that the other examples find what they say. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
+#include "support/cmocka_all.h"
 
 /* All that a stream gives, without the blanks that begin its lines: quotations are indented as they like. */
 static char *read_unindented(FILE *in) {

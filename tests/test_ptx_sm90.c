@@ -1,21 +1,16 @@
 /* test_ptx_sm90.c - the building blocks of the Hopper kernels, one by one, against plain loops over integers: boxes and
  * swizzle of the copy engine, descriptors and register layouts of wgmma. Compiled wherever there is NVRTC, run where
  * there is a Hopper GPU. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "base/context.h"
 #include "cuda/cuda.h"
 #include "cuda/nvrtc.h"
 #include "cuda/tensor_map.h"
 #include "shared/embedded.h"
+#include "support/cmocka_all.h"
 
 /* a (M x D) and p (M x BOX) times b (ROWS x D), which is loaded in a box of BOX rows: the last ones lie outside; and
  * the first M columns of p, stored transposed, times the first M rows of b; and its first panel, stored as it

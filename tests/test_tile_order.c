@@ -1,13 +1,8 @@
 /* test_tile_order.c - query tiles are handed out once each, longest first inside a section. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 
-#include <cmocka.h>
-
 #include "shared/tile_order.h"
+#include "support/cmocka_all.h"
 
 static sac_tile_order order_of(int32_t num_tiles, int32_t num_heads, int32_t section_heads) {
     return (sac_tile_order){num_tiles, num_heads, section_heads, num_tiles * num_heads};

@@ -1,12 +1,8 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+/* test_version.c - the library says the version of its header. */
+#include <saccade/version.h>
 #include <stdio.h>
 
-#include <saccade/version.h>
+#include "support/cmocka_all.h"
 
 static void library_reports_the_version_of_its_header(void **state) {
     (void)state;
