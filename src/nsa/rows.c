@@ -108,14 +108,28 @@ void sac_row_dots(float *products, float factor, const float *a, const void *dat
 
 void sac_row_add(float *sum, float factor, const float *row, int32_t n) { add(sum, factor, row, n); }
 
+enum { ROWS_AT_ONCE = 8 }; /* between a load of the sums and a store */
+
+/* One after the other, in fp32. */
+INLINE float sum_of_rows(float sum, const void *row, bool bf16, int64_t stride, int32_t i) {
+    for (int32_t r = 0; r < ROWS_AT_ONCE; r++)
+        sum += bf16 ? sac_float_of_bf16(((const uint16_t *)row)[r * stride + i])
+                    : ((const float *)row)[r * stride + i];
+    return sum;
+}
+
 SAC_CLONES
 static void add_rows(float *sum, const float *row, int64_t stride, int32_t count, int32_t n) {
+    for (; count >= ROWS_AT_ONCE; count -= ROWS_AT_ONCE, row += ROWS_AT_ONCE * stride)
+        for (int32_t i = 0; i < n; i++) sum[i] = sum_of_rows(sum[i], row, false, stride, i);
     for (; count > 0; count--, row += stride)
         for (int32_t i = 0; i < n; i++) sum[i] += row[i];
 }
 
 SAC_CLONES
 static void add_rows_bf16(float *sum, const uint16_t *row, int64_t stride, int32_t count, int32_t n) {
+    for (; count >= ROWS_AT_ONCE; count -= ROWS_AT_ONCE, row += ROWS_AT_ONCE * stride)
+        for (int32_t i = 0; i < n; i++) sum[i] = sum_of_rows(sum[i], row, true, stride, i);
     for (; count > 0; count--, row += stride)
         for (int32_t i = 0; i < n; i++) sum[i] += sac_float_of_bf16(row[i]);
 }

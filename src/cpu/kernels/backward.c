@@ -90,7 +90,7 @@ static void modifier_grad_row(const q_tile *t, const sac_cpu_sums *sums, int lan
         while (j < n && score[j] != -INFINITY) j++;
         if (j > first)
             sac_score_grad_row(t->call->score_mod, grad + first, score + first, j - first, t->at.b,
-                               sac_lane_head(t, lane), t->scratch.query[lane], key + first, sums->aux);
+                               t->scratch.head[lane], t->scratch.query[lane], key + first, sums->aux);
         while (j < n && score[j] == -INFINITY) j++;
     }
 }
@@ -273,7 +273,7 @@ static void differentiate_diagonal(const q_tile *t, const sac_tile *tile, const 
 static void add_to_sink(const q_tile *t, const sac_cpu_sums *sums) {
     const tile_scratch *s = &t->scratch;
     for (int lane = 0; sums->dsink && lane < t->rows; lane++) {
-        const int32_t h = sac_lane_head(t, lane);
+        const int32_t h = t->scratch.head[lane];
         if (s->lse[lane] == INFINITY) continue;
         sums->dsink[h % t->args->group] +=
             exp2f(t->args->sink[h] * LOG2E - s->lse[lane]) * (s->dlse[lane] - s->p_dp[lane]);

@@ -190,13 +190,14 @@ static void attend_all(const walkers *w, const sac_cpu_key_run *run) {
     }
 }
 
-/* The next key tiles, and asks for their rows ahead of their use. */
+/* The next key tiles. Their rows are asked for ahead of their use where products read them in place; copies keep more
+ * loads under way than can be asked for. */
 static bool next_run(const q_tile *t, sac_cpu_key_walk *walk, sac_cpu_key_run *run) {
     const sac_attention_args *args = t->args;
     if (!sac_cpu_next_run(walk, run)) return false;
-    for (int i = 0; i < run->num_tiles; i++) {
-        sac_prefetch_keys(t, &args->k, args->head_dim, run->tile[i].begin, run->tile[i].end);
-        sac_prefetch_keys(t, &args->v, args->head_dim_v, run->tile[i].begin, run->tile[i].end);
+    if (reads_in_place(t, run)) {
+        sac_prefetch_keys(t, &args->k, args->head_dim, run->tile[0].begin, run->tile[0].end);
+        sac_prefetch_keys(t, &args->v, args->head_dim_v, run->tile[0].begin, run->tile[0].end);
     }
     return true;
 }
@@ -208,7 +209,7 @@ static void finish_rows(const q_tile *t) {
         float max = row_max(t)[lane], sum = row_sum(t)[lane], factor = 1;
         const bool blind = sum == 0;
         if (args->sink && !blind) {
-            const float sink = args->sink[sac_lane_head(t, lane)] * LOG2E, higher = sink > max ? sink : max;
+            const float sink = args->sink[t->scratch.head[lane]] * LOG2E, higher = sink > max ? sink : max;
             factor = exp2f(max - higher);
             sum = sum * factor + exp2f(sink - higher);
             max = higher;
@@ -226,8 +227,7 @@ static void add_to_mix(const q_tile *t, const sac_cpu_mix *mix) {
         float *rows[LANES], factor[LANES] = {0};
         const int end = sac_min(LANES, t->rows - first);
         for (int i = 0; i < end; i++) {
-            const int64_t row =
-                sac_cpu_mix_row(mix, sac_lane_head(t, first + i), t->scratch.query[first + i]);
+            const int64_t row = sac_cpu_mix_row(mix, t->scratch.head[first + i], t->scratch.query[first + i]);
             rows[i] = mix->sums + row * sac_cpu_padded(t->args->head_dim_v);
             factor[i] = mix->weight[row * mix->weight_stride] * row_sum(t)[first + i];
         }

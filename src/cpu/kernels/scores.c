@@ -63,7 +63,7 @@ static void ask_modifiers(const q_tile *t, const sac_tile *tile, bool masked, fl
     for (int first = 0; first < t->rows; first += LANES) {
         sac_transpose_out(s->rows, s->row_words, scores + first, Q_TILE, padded);
         for (int lane = first; lane < first + LANES; lane++) {
-            const int32_t h = sac_lane_head(t, lane), i = s->query[lane];
+            const int32_t h = s->head[lane], i = s->query[lane];
             float *row = s->rows + (lane - first) * s->row_words;
             if (lane >= t->rows) {
                 for (int j = 0; j < n; j++) row[j] = -INFINITY; /* a NaN among the keys would show through */
@@ -115,11 +115,10 @@ void sac_scores_finish_diagonal(const q_tile *t, const sac_tile *tile, float *sc
         bool visible = lane < t->rows && j >= tile->begin && j < tile->end && j >= s->lo[lane] &&
                        j < s->hi[lane] && ((uint32_t)s->list_bit[lane] & tile->bits);
         if (visible && call->score_mod)
-            sac_score_row(call->score_mod, scores + lane, 1, b, sac_lane_head(t, lane), i, j,
+            sac_score_row(call->score_mod, scores + lane, 1, b, t->scratch.head[lane], i, j,
                           &call->args.score_aux);
         if (visible && call->mask_mod) {
-            sac_mask_row(call->mask_mod, s->visible, 1, b, sac_lane_head(t, lane), i, j,
-                         &call->args.mask_aux);
+            sac_mask_row(call->mask_mod, s->visible, 1, b, t->scratch.head[lane], i, j, &call->args.mask_aux);
             visible = s->visible[0];
         }
         if (!visible) scores[lane] = -INFINITY;

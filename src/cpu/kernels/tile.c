@@ -30,6 +30,7 @@ static void lay_out_lanes(sac_arena *a, const sac_attention_args *args, bool bac
                           tile_scratch *s) {
     s->q_t = take_floats(a, dim, Q_TILE);
     s->slope = take_floats(a, 1, Q_TILE);
+    s->head = sac_take(a, Q_TILE, sizeof(int32_t));
     s->query = sac_take(a, Q_TILE, sizeof(int32_t));
     s->lo = sac_take(a, Q_TILE, sizeof(int32_t));
     s->hi = sac_take(a, Q_TILE, sizeof(int32_t));
@@ -76,18 +77,20 @@ size_t sac_tile_scratch(const sac_attention_args *args, bool backward, int num_t
 /* all: the rows that walk the keys with these. */
 static void set_lanes(q_tile *t, const sac_cpu_tile *all) {
     const sac_attention_args *args = t->args;
-    int32_t i = t->at.q.begin;
+    int32_t i = t->at.q.begin, h = t->at.h;
     for (int lane = 0; lane < t->lanes; lane++) {
         const bool used = lane < t->rows;
+        t->scratch.head[lane] = h;
         t->scratch.query[lane] = i;
         t->scratch.lo[lane] = sac_band_lo(&t->band, i);
         t->scratch.hi[lane] = used ? sac_band_hi(&t->band, i) : 0;
         t->scratch.list_bit[lane] = (int32_t)sac_cpu_list_bit(args, all, i);
         t->scratch.slope[lane] = 0;
         if (used && args->alibi_slopes)
-            t->scratch.slope[lane] =
-                args->alibi_slopes[t->at.b * args->alibi_batch_stride + sac_lane_head(t, lane)];
-        if (++i == t->at.q.end) i = t->at.q.begin; /* of the next head */
+            t->scratch.slope[lane] = args->alibi_slopes[t->at.b * args->alibi_batch_stride + h];
+        if (++h < t->at.h + t->at.num_heads) continue;
+        h = t->at.h;
+        if (++i == t->at.q.end) i = t->at.q.begin; /* lanes that no row is left for */
     }
 }
 
@@ -138,16 +141,16 @@ int sac_tiles_begin(q_tile t[], const sac_attention_call *call, const sac_cpu_bu
  * the first columns whichever lanes it is of: the next strip finds those in the cache. */
 static q_tile strip_of(const q_tile *t, int first, int width) {
     q_tile strip = *t;
-    strip.first = t->first + first;
     strip.rows = sac_min(t->rows - first, width);
     strip.lanes = sac_min(t->lanes - first, width);
-    if (t->at.num_heads == 1) /* of several heads they are not told apart */
-        strip.q = (sac_range){t->q.begin + first, t->q.begin + first + strip.rows};
+    const int heads = t->at.num_heads;
+    strip.q = (sac_range){t->q.begin + first / heads, t->q.begin + (first + strip.rows + heads - 1) / heads};
     tile_scratch *s = &strip.scratch;
     float **const columns[] = {&s->q_t, &s->state, &s->slope, &s->dout_t, &s->dq_t,
                                &s->lse, &s->dlse,  &s->delta, &s->p_dp};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
         if (*columns[i]) *columns[i] += first;
+    s->head += first;
     s->query += first;
     s->lo += first;
     s->hi += first;

@@ -2,8 +2,9 @@
  *
  * Every matrix of a tile has the queries as its columns, Q_TILE apart from row to row: scores[key][lane],
  * out_t[d][lane]. So the row maximum, the row sum, the band's ends and the sink are vectors, a softmax needs no
- * horizontal step, and keys and values enter the products as they lie in memory. Lanes beyond the tile's rows hold
- * queries of zeros and are never stored.
+ * horizontal step, and keys and values enter the products as they lie in memory. A query's heads are neighbours: some
+ * lanes of a tile then see few keys that not all of them see. Lanes beyond the tile's rows hold queries of zeros and are
+ * never stored.
  */
 #ifndef SAC_CPU_KERNELS_TILE_H
 #define SAC_CPU_KERNELS_TILE_H
@@ -24,16 +25,17 @@ typedef struct tile_scratch {
     float *rows;      /* (LANES, row_words) staging of whole rows */
     float *more_rows; /* backward: two more of them */
     int row_words;
-    float *q_t;               /* (words of a q row, Q_TILE) */
-    float *scores;            /* (keys, Q_TILE); the probabilities take their place */
-    float *paired;            /* (keys / 2, Q_TILE) probabilities or gradients in pairs of keys */
-    float *state;             /* row_max, row_sum, out_t */
-    float *k_room, *v_room;   /* panels of a key tile, where they are not read in place */
-    float *v_turned;          /* v_room by columns, for tiles */
-    float *slope;             /* (Q_TILE) ALiBi */
-    int32_t *query, *lo, *hi; /* (Q_TILE) position; first and one past the last visible key */
-    int32_t *list_bit;        /* (Q_TILE) the one that must be among a key tile's bits */
-    uint8_t *visible;         /* (keys) */
+    float *q_t;             /* (words of a q row, Q_TILE) */
+    float *scores;          /* (keys, Q_TILE); the probabilities take their place */
+    float *paired;          /* (keys / 2, Q_TILE) probabilities or gradients in pairs of keys */
+    float *state;           /* row_max, row_sum, out_t */
+    float *k_room, *v_room; /* panels of a key tile, where they are not read in place */
+    float *v_turned;        /* v_room by columns, for tiles */
+    float *slope;           /* (Q_TILE) ALiBi */
+    int32_t *head, *query;  /* (Q_TILE) of the lane's row */
+    int32_t *lo, *hi;       /* (Q_TILE) first and one past the last visible key */
+    int32_t *list_bit;      /* (Q_TILE) the one that must be among a key tile's bits */
+    uint8_t *visible;       /* (keys) */
     /* backward only */
     float *dout_t, *dq_t;      /* like q_t, out_t */
     float *q_rows, *dout_rows; /* (Q_TILE, padded dim), in pairs of rows where words are pairs */
@@ -52,7 +54,6 @@ typedef struct q_tile {
     sac_sequence seq;
     sac_band band;
     sac_range q;        /* the queries of all lanes: of a strip perhaps not all of the tile's */
-    int first;          /* lane of the tile that is lane 0 here: not 0 in a strip */
     int rows, lanes;    /* lanes: rows rounded up to whole vectors */
     int words, words_v; /* of a row of q and of v */
     bool pairs;         /* words are pairs of bf16 */
@@ -91,15 +92,11 @@ int sac_tile_strips(const q_tile *t, int width, q_tile strips[MAX_STRIPS]);
 /* Where the band cuts through the key tile, cuts that to what some lane sees of it; false if that is nothing. */
 bool sac_tile_trim(const q_tile *t, sac_tile *tile);
 
-static inline int32_t sac_lane_head(const q_tile *t, int lane) {
-    return t->at.num_heads == 1 ? t->at.h : t->at.h + (t->first + lane) / (t->at.q.end - t->at.q.begin);
-}
-
 /* Where the lane's row begins in a tensor that has query heads. */
 static inline void *sac_lane_row(const q_tile *t, const sac_view *view, int lane) {
     int64_t size = t->args->dtype == SAC_F32 ? 4 : 2, row = t->seq.q_row + t->scratch.query[lane];
     return (char *)view->data + size * (t->at.b * view->batch_stride + row * view->row_stride +
-                                        sac_lane_head(t, lane) * view->head_stride);
+                                        t->scratch.head[lane] * view->head_stride);
 }
 
 /* Row j of the sequence in k or v. */
@@ -121,7 +118,7 @@ static inline void sac_prefetch_keys(const q_tile *t, const sac_view *view, int 
 
 /* An fp32 row value of a lane, as lse and dlse have. */
 static inline float *sac_lane_value(const q_tile *t, const sac_row_view *view, int lane) {
-    return view->data + t->at.b * view->batch_stride + sac_lane_head(t, lane) * view->head_stride +
+    return view->data + t->at.b * view->batch_stride + t->scratch.head[lane] * view->head_stride +
            (t->seq.q_row + t->scratch.query[lane]) * view->row_stride;
 }
 
