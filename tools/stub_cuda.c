@@ -168,6 +168,10 @@ STUB(cuMemcpy, CUdeviceptr to, CUdeviceptr from, size_t bytes) {
     return 0;
 }
 
+STUB(cuMemcpyAsync, CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream UNUSED) {
+    return cuMemcpy(to, from, bytes);
+}
+
 STUB(cuMemcpyHtoD_v2, CUdeviceptr to, const void *from, size_t bytes) {
     memcpy(address_of(to), from, bytes);
     return 0;
