@@ -54,7 +54,7 @@ static void random_mods(test_random *random, attention_case *c) {
     if (one_in(random, 4)) c->softcap = 1 + (float)random_below(random, 5);
     c->sink = one_in(random, 4);
     if (one_in(random, 4)) c->alibi = (test_alibi)(1 + random_below(random, 2));
-    if (one_in(random, 4)) c->scale = 0.05f * (float)(1 + random_below(random, 8));
+    if (one_in(random, 4)) c->scale = 0.05f * (float)(random_below(random, 8) - 3);
 }
 
 static void random_blocks(test_random *random, attention_case *c) {

@@ -302,6 +302,22 @@ static const attention_case cases[] = {
     NARROW_VALUES(64, "deterministic", .deterministic = true),
     NARROW_VALUES(64, "softcap", .softcap = 3),
 
+/* Scales that turn scores round, or leave nothing of them. The lse over a tiny one is beyond fp32. */
+#define SCALE_OF(dim, dim_v, what, ...)                                                                      \
+    {                                                                                                        \
+        .name = "head_dims_" #dim "_" #dim_v "_scale_" what, .seqlen_q = 150, .seqlen_k = 210,               \
+        .num_heads = 2, .num_kv_heads = 1, .head_dim = dim, .head_dim_v = dim_v, .lse_grad = true,           \
+        CAUSAL_BR, __VA_ARGS__                                                                               \
+    }
+#define SCALES(dim, dim_v)                                                                                   \
+    SCALE_OF(dim, dim_v, "negative", .scale = -0.2f), SCALE_OF(dim, dim_v, "0", .zero_scale = true),         \
+        SCALE_OF(dim, dim_v, "tiny", .scale = 1e-35f)
+    SCALES(64, 64),
+    SCALES(128, 128),
+    SCALES(192, 128),
+    SCALES(256, 256),
+    SCALE_OF(64, 64, "negative_with_a_softcap", .scale = -0.2f, .softcap = 3),
+
     /* Few queries, many keys: the work must be split along the keys. */
     {.name = "decode_one_query_5000_keys",
      .batch = 2,

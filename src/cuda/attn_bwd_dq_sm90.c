@@ -53,13 +53,12 @@ static const tile_row *fitting(const tile_row *t, const sac_attention_args *args
 
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    const bool modified = args->softcap > 0 || args->alibi_slopes || call->score_mod || !(args->scale > 0);
     const tile_row *t = fitting(tiles, args);
     if (args->blocks.by_query.bits) return fitting(packed_tiles, args);
     if (args->blocks.by_query.offsets && args->blocks.kv_block <= FEW_KEYS)
         return fitting(narrow_tiles, args);
-    const bool roomy =
-        modified || args->blocks.by_query.offsets || (t->consumers == 3 && sac_sm90_ragged(args));
+    const bool roomy = sac_sm90_prescales(call) || args->blocks.by_query.offsets ||
+                       (t->consumers == 3 && sac_sm90_ragged(args));
     return roomy ? fitting(roomy_tiles, args) : t;
 }
 

@@ -82,15 +82,17 @@ static bool is_bounded(const sac_attention_call *call) {
            !call->score_mod && !args->blocks.by_query.offsets;
 }
 
+static const tile_row *tiles_for(const sac_attention_call *call) {
+    const sac_block_mask_args *blocks = &call->args.blocks;
+    if (blocks->by_query.bits) return packed_tiles;
+    if (blocks->by_query.offsets && blocks->kv_block <= FEW_KEYS) return narrow_tiles;
+    if (blocks->by_query.offsets || (call->score_mod && call->mask_mod)) return roomy_tiles;
+    return sac_sm90_prescales(call) ? modified_tiles : tiles;
+}
+
 static const tile_row *choose_tile(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    const bool blocks = args->blocks.by_query.offsets, texts = call->score_mod && call->mask_mod;
-    const bool modified = args->alibi_slopes || call->score_mod || args->softcap > 0 || !(args->scale > 0);
-    const tile_row *t = args->blocks.by_query.bits                    ? packed_tiles
-                        : blocks && args->blocks.kv_block <= FEW_KEYS ? narrow_tiles
-                        : blocks || texts                             ? roomy_tiles
-                        : modified                                    ? modified_tiles
-                                                                      : tiles;
+    const tile_row *t = tiles_for(call);
     while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
     return t;
 }

@@ -16,9 +16,16 @@ int32_t sac_sm90_pack(const sac_attention_args *args) {
     return args->blocks.by_query.bits ? args->blocks.heads_per_list : 1;
 }
 
+/* The backward pass takes lse off products before they are scaled: lse over the scale must be far within fp32. */
+#define LEAST_SCALE 1e-20f
+
+bool sac_sm90_prescales(const sac_attention_call *call) {
+    const sac_attention_args *args = &call->args;
+    return args->softcap > 0 || args->alibi_slopes || call->score_mod || !(args->scale >= LEAST_SCALE);
+}
+
 void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    const bool softcap = args->softcap > 0, alibi = args->alibi_slopes;
     sac_kernel_define(spec, "HEAD_DIM", args->head_dim);
     sac_kernel_define(spec, "HEAD_DIM_V", args->head_dim_v);
     sac_kernel_define(spec, "DTYPE", args->dtype);
@@ -26,9 +33,9 @@ void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call) {
     sac_kernel_define(spec, "PACK", args->blocks.by_query.bits != NULL);
     sac_kernel_define(spec, "MASK_MOD", call->mask_mod != NULL);
     sac_kernel_define(spec, "SCORE_MOD", call->score_mod != NULL);
-    sac_kernel_define(spec, "SOFTCAP", softcap);
-    sac_kernel_define(spec, "ALIBI", alibi);
-    sac_kernel_define(spec, "PRESCALED", softcap || alibi || call->score_mod || !(args->scale > 0));
+    sac_kernel_define(spec, "SOFTCAP", args->softcap > 0);
+    sac_kernel_define(spec, "ALIBI", args->alibi_slopes != NULL);
+    sac_kernel_define(spec, "PRESCALED", sac_sm90_prescales(call));
     sac_kernel_define(spec, "RAGGED", sac_sm90_ragged(args));
 }
 
@@ -62,17 +69,14 @@ sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_ti
     if (!args->band.causal || num_heads == 0) return order;
     const int64_t num_groups = (int64_t)(args->batch + packed) * args->num_kv_heads;
     const int64_t head_bytes = 2 * (int64_t)args->len_k.seqlen * (args->head_dim + args->head_dim_v);
-    const int64_t kv_bytes = num_groups * head_bytes, most = num_groups;
     if (args->blocks.by_query.bits) {
-        const int64_t fit = head_bytes > 0 ? device->l2_bytes / head_bytes : most;
-        order.section_heads = (int32_t)(fit < 1      ? 1
-                                        : fit > most ? most
-                                                     : fit) *
-                              (args->group / sac_sm90_pack(args));
+        const int64_t fit = head_bytes > 0 ? device->l2_bytes / head_bytes : num_groups;
+        const int32_t groups = sac_max(1, (int32_t)(fit < num_groups ? fit : num_groups));
+        order.section_heads = groups * (args->group / sac_sm90_pack(args));
         return order;
     }
-    const int64_t sections = (3 * kv_bytes - 1) / (2 * device->l2_bytes) + 1;
-    const int32_t num_sections = (int32_t)(sections > most ? most : sections);
+    const int64_t sections = (3 * num_groups * head_bytes - 1) / (2 * device->l2_bytes) + 1;
+    const int32_t num_sections = (int32_t)(sections < num_groups ? sections : num_groups);
     order.section_heads = sac_ceil_div(num_heads, num_sections);
     return order;
 }

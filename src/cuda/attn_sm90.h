@@ -17,6 +17,10 @@ int32_t sac_sm90_ctas_per_sm(int32_t registers);
  * each has its own. */
 int32_t sac_sm90_pack(const sac_attention_args *args);
 
+/* Are scores scaled before the softmax? Those that are modified on their way, or have a negative scale, or next to
+ * none; of others the exponent has the scale. */
+bool sac_sm90_prescales(const sac_attention_call *call);
+
 /* What a variant computes: HEAD_DIM, HEAD_DIM_V, DTYPE, BLOCK_MASK, PACK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI,
  * PRESCALED, RAGGED. */
 void sac_sm90_define(sac_kernel_spec *spec, const sac_attention_call *call);

@@ -57,7 +57,8 @@ typedef struct attention_case {
     int32_t head_dim, head_dim_v;      /* 64, head_dim */
     test_lengths lengths;              /* but FULL: used rows of sequence b, at [b % 8]: */
     int32_t lens_q[TEST_MAX_SEQUENCES], lens_k[TEST_MAX_SEQUENCES];
-    float scale; /* 0: the default */
+    float scale;     /* 0: the default, */
+    bool zero_scale; /* but for 0 itself */
     saccade_causal causal;
     saccade_window window;
     float softcap;
@@ -73,7 +74,10 @@ typedef struct attention_case {
     uint64_t seed; /* added to what the name gives */
 } attention_case;
 
-/* The case with every default filled in; TEST_NONE becomes 0. */
+/* The case with every default filled in, but for the scale's; TEST_NONE becomes 0. */
 attention_case attention_case_resolved(const attention_case *declared);
+
+/* What products are multiplied by. */
+float attention_case_scale(const attention_case *c);
 
 #endif

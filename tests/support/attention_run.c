@@ -84,7 +84,7 @@ static void make_params(session *s, const char *backend) {
         bind(s, &test_host, c->mask_mod, &s->p->mask_aux, &s->block_mod, s->block_aux, s->block_aux_list);
     s->blocks = test_blocks_create(s->ctx, c, &block_mod);
     s->params = (saccade_attention_params){
-        .has_scale = c->scale != 0,
+        .has_scale = c->scale != 0 || c->zero_scale,
         .scale = c->scale,
         .causal = c->causal,
         .window = c->window,

@@ -24,10 +24,6 @@ static float rounded(const problem *p, float x) {
     return isinf(stored) ? x : stored; /* a program whose fp16 overflows is no measure */
 }
 
-static float scale_of(const attention_case *c) {
-    return c->scale != 0 ? c->scale : 1 / sqrtf((float)c->head_dim);
-}
-
 static const double *q_side(const plain_row *row, const double *values, int32_t dim) {
     return values + ((row->p->first_q[row->b] + row->i) * row->p->c.num_heads + row->h) * dim;
 }
@@ -54,7 +50,7 @@ static float alibi_of(const plain_row *row, int32_t j) {
 static float score_of(plain_row *row, int32_t j, float product, bool stored) {
     const problem *p = row->p;
     const attention_case *c = &p->c;
-    float scaled = scale_of(c) * product;
+    float scaled = attention_case_scale(c) * product;
     if (stored) row->scaled[j] = scaled = rounded(p, scaled);
     float x = scaled;
     if (c->softcap > 0) x = c->softcap * tanhf(x / c->softcap);
@@ -168,7 +164,7 @@ static void add_row(plain_row *row, float *dk, float *dv) {
     int32_t dim = p->c.head_dim, dim_v = p->c.head_dim_v;
     const double *q = q_side(row, p->values[Q], dim), *dout = q_side(row, p->values[DOUT], dim_v);
     double *dq = row->r->values[DQ] + (q - p->values[Q]);
-    float scale = scale_of(&p->c), sum[TEST_MAX_DIM];
+    float scale = attention_case_scale(&p->c), sum[TEST_MAX_DIM];
     weighted_sum(row, row->grad, p->values[K], dim, sum);
     for (int32_t d = 0; d < dim; d++) dq[d] = rounded(p, scale * sum[d]);
     for (int32_t j = 0; j < row->keys; j++) {

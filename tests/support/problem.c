@@ -76,6 +76,10 @@ attention_case attention_case_resolved(const attention_case *declared) {
     return c;
 }
 
+float attention_case_scale(const attention_case *c) {
+    return c->scale != 0 || c->zero_scale ? c->scale : 1 / sqrtf((float)c->head_dim);
+}
+
 /* ---- lengths ---- */
 
 /* Rows of one side's tensor; fills where each sequence starts, and its used length. */

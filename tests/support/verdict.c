@@ -57,7 +57,7 @@ static double largest_input(const problem *p, test_operand operand) {
  * is left, though the gradient itself is 0: of the largest one, and, where all pairs of a head or more are summed, of
  * as many, independent of each other. */
 static double size_of_terms(const problem *p, test_operand operand, const results *plain) {
-    double scale = p->c.scale != 0 ? p->c.scale : 1 / sqrt(p->c.head_dim);
+    const double scale = fabsf(attention_case_scale(&p->c));
     if (operand == DQ) return plain->steepest * scale * largest_input(p, K);
     if (operand == DK) return plain->steepest * scale * largest_input(p, Q);
     return operand >= DSINK ? sqrt(plain->steepness_squared) : 0;

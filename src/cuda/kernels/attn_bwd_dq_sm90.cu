@@ -288,7 +288,8 @@ SAC_FN void store(consumer *c, int32_t row_shift) {
         delta += __shfl_xor_sync(~0u, delta, 2);
         if (row < c->q->end && lane_id() % 4 == 0) *delta_of(c, head, row) = empty ? 0 : delta;
 #else
-        store_row(c->dq, HEAD_DIM, r, empty ? 0 : c->args->scale, &c->args->dq, c->args, c->q, head, row);
+        store_row(c->dq, HEAD_DIM, r, empty ? SAW_NOTHING : c->args->scale, &c->args->dq, c->args, c->q, head,
+                  row);
 #endif
     }
 }

@@ -20,10 +20,10 @@
  * Needs from attn_fwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; CONSUMERS, KV_TILE, Q_SLOTS,
  * KV_STAGES, P_BUFFERS, CTAS_PER_SM, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); and, each 0 or 1, what a
  * variant computes: BLOCK_MASK, PACK (block lists with bits: their heads share a tile, of one warpgroup), MASK_MOD,
- * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a scale that
- * is not positive), BOUNDED (a softcap keeps 2^score in the range of bf16), RAGGED (lengths come from device memory),
- * SPLIT (the keys of the last query tiles are split), CLASSIFIED (mask_tiles.cu has found which tiles the mask_mod
- * hides, and which it leaves whole).
+ * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax, see sac_sm90_prescales), BOUNDED (a
+ * softcap keeps 2^score in the range of bf16), RAGGED (lengths come from device memory), SPLIT (the keys of the last
+ * query tiles are split), CLASSIFIED (mask_tiles.cu has found which tiles the mask_mod hides, and which it leaves
+ * whole).
  */
 #include "cuda/kernels/attn_fwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_fwd_sm90_products.h"

@@ -16,7 +16,7 @@ SAC_FN float finish_row(const consumer *c, int r, int used, float *lse) {
     const float lse_seen = top + ptx_log2(total), factor = scale * ptx_reciprocal(total);
     const int seen = used && sum != 0; /* one that saw a NaN has a NaN for a sum */
     *lse = seen ? lse_seen : MINUS_INF;
-    return seen ? factor : 0;
+    return seen ? factor : SAW_NOTHING;
 }
 
 /* Finishes this warpgroup's rows, row_shift rows behind those of the tile: their lse, and what out is multiplied by. */

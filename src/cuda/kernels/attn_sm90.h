@@ -129,10 +129,14 @@ SAC_FN void quad_transpose(uint32_t w[4]) {
         }
 }
 
+/* The factor of a row that saw nothing, which becomes 0, whatever was summed. Not 0 itself: that may be a scale, and
+ * leaves NaN as it is. */
+#define SAW_NOTHING MINUS_INF
+
 /* Sums of a 64-row accumulator, `columns` wide: the r-th of this thread's two rows goes to `to`, times factor, if it is
- * there. All lanes of a quad must come. Factor 0 gives 0, whatever was summed. */
+ * there. All lanes of a quad must come. */
 SAC_FN void store_sums(uint16_t *to, const float *sums, int columns, int r, float factor, int there) {
-    const uint32_t kept = factor == 0 ? 0 : ~0u;
+    const uint32_t kept = factor == SAW_NOTHING ? 0 : ~0u;
 #pragma unroll
     for (int j = 0; j < columns / 8; j += 4) {
         uint32_t w[4];

@@ -15,7 +15,7 @@ SAC_FN float *row_value_of(const sac_row_view *view, const sac_attention_args *a
            (q->q_row + (int64_t)row) * view->row_stride;
 }
 
-/* The r-th of this thread's two rows, `columns` wide, times factor; 0 for factor 0, whatever was summed. */
+/* The r-th of this thread's two rows, `columns` wide, times factor, which may be SAW_NOTHING. */
 SAC_FN void store_row(const float *sums, int columns, int r, float factor, const sac_view *view,
                       const sac_attention_args *args, const q_record *q, int32_t head, int32_t row) {
     uint16_t *to = (uint16_t *)view->data + batch_of(&args->len_q, q->batch) * view->batch_stride +
