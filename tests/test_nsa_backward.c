@@ -13,7 +13,7 @@
 static void every_option_meets_every_other(void **state) {
     (void)state;
     for (int i = 1; i < NSA_PRODUCT_SIZE; i += 2) {
-        if (!nsa_product_taken(i)) continue;
+        if (!test_takes_case((size_t)i)) continue;
         char name[256];
         nsa_case c = nsa_product(i, name, sizeof name);
         nsa_verify(&c, i % 4 == 1 ? SAC_F32 : SAC_BF16, true);
@@ -84,7 +84,7 @@ static void groups_and_tiles_that_divide_nothing(void **state) {
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         nsa_case c = cases[i];
         if (!c.seqlen) c.seqlen = 141;
-        if (nsa_product_taken((int)i)) nsa_verify(&c, i % 3 ? SAC_BF16 : SAC_F16, true);
+        if (test_takes_case(i)) nsa_verify(&c, i % 3 ? SAC_BF16 : SAC_F16, true);
     }
 }
 
@@ -350,10 +350,10 @@ static void deterministic_gradients_are_the_same_bits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_definition_agrees_with_finite_differences),
-        cmocka_unit_test(every_option_meets_every_other),
+        long_test(every_option_meets_every_other),
         cmocka_unit_test(short_and_empty_sequences_have_gradients_too),
         cmocka_unit_test(fp16_and_unequal_head_dims),
-        cmocka_unit_test(groups_and_tiles_that_divide_nothing),
+        long_test(groups_and_tiles_that_divide_nothing),
         cmocka_unit_test(rows_of_dout_begin_anywhere),
         cmocka_unit_test(few_compressed_keys_are_seen_by_many_queries),
         cmocka_unit_test(gates_that_are_nan_give_no_finite_gradients),

@@ -101,7 +101,7 @@ static void per_query_outputs_up_to_t_depend_on_nothing_after_t(void **state) {
     (void)state;
     for (int i = 0; i < 12; i++)
         for (size_t n = 0; n < COUNT_OF(times); n++) {
-            if (!nsa_product_taken(i * (int)COUNT_OF(times) + (int)n)) continue;
+            if (!test_takes_case((size_t)i * COUNT_OF(times) + n)) continue;
             nsa_case c = case_of(i, 1);
             perturb(&c, n % 2 ? SAC_BF16 : SAC_F32, times[n], times[n] + 1, n % 3 ? &everything : &nans);
         }
@@ -112,7 +112,7 @@ static void whole_tiles_up_to_t_depend_on_nothing_after_t(void **state) {
     static const int32_t tiles[] = {7, 16, 64};
     for (int i = 0; i < 12; i++)
         for (size_t n = 0; n < COUNT_OF(times); n++) {
-            if (!nsa_product_taken(i * (int)COUNT_OF(times) + (int)n)) continue;
+            if (!test_takes_case((size_t)i * COUNT_OF(times) + n)) continue;
             nsa_case c = case_of(i, tiles[i % 3]);
             int32_t whole = (times[n] + 1) / c.query_tile * c.query_tile;
             perturb(&c, n % 2 ? SAC_BF16 : SAC_F32, times[n], whole, n % 3 ? &everything : &nans);
@@ -123,7 +123,7 @@ static void within_a_tile_only_the_choice_looks_ahead(void **state) {
     (void)state;
     for (int i = 0; i < 12; i++)
         for (size_t n = 0; n < COUNT_OF(times); n++) {
-            if (!nsa_product_taken(i * (int)COUNT_OF(times) + (int)n)) continue;
+            if (!test_takes_case((size_t)i * COUNT_OF(times) + n)) continue;
             nsa_case c = case_of(i, i % 2 ? 64 : 256);
             perturb(&c, SAC_F32, times[n], times[n] + 1, &values_alone);
         }
@@ -157,7 +157,7 @@ static void no_gradient_reaches_keys_after_the_query(void **state) {
     (void)state;
     for (int i = 0; i < 6; i++)
         for (size_t n = 0; n < COUNT_OF(times); n++) {
-            if (!nsa_product_taken(i * (int)COUNT_OF(times) + (int)n)) continue;
+            if (!test_takes_case((size_t)i * COUNT_OF(times) + n)) continue;
             nsa_case c = case_of(i, i % 2 ? 1 : 64);
             nsa_problem *p = nsa_problem_create(&c, SAC_F32);
             nsa_results r;
@@ -264,11 +264,11 @@ static void rows_beyond_two_to_the_31_elements(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(per_query_outputs_up_to_t_depend_on_nothing_after_t),
-        cmocka_unit_test(whole_tiles_up_to_t_depend_on_nothing_after_t),
-        cmocka_unit_test(within_a_tile_only_the_choice_looks_ahead),
+        long_test(per_query_outputs_up_to_t_depend_on_nothing_after_t),
+        long_test(whole_tiles_up_to_t_depend_on_nothing_after_t),
+        long_test(within_a_tile_only_the_choice_looks_ahead),
         cmocka_unit_test(started_blocks_leak_at_most_their_own_future),
-        cmocka_unit_test(no_gradient_reaches_keys_after_the_query),
+        long_test(no_gradient_reaches_keys_after_the_query),
         cmocka_unit_test(first_queries_see_no_compressed_block),
         cmocka_unit_test(rows_beyond_two_to_the_31_elements),
     };

@@ -35,7 +35,7 @@ static void tear_down(bench *s) {
 static void means_of_whole_blocks(void **state) {
     (void)state;
     for (int i = 0; i < NSA_PRODUCT_SIZE; i++) {
-        if (!nsa_product_taken(i)) continue;
+        if (!test_takes_case((size_t)i)) continue;
         char name[256];
         nsa_case c = nsa_product(i, name, sizeof name);
         bench s = set_up(&c, i % 3 == 0 ? SAC_F32 : i % 3 == 1 ? SAC_BF16 : SAC_F16);
@@ -57,7 +57,7 @@ static void score_and_select(bench *s) {
 static void scores_by_both_rules_and_what_they_choose(void **state) {
     (void)state;
     for (int i = 0; i < NSA_PRODUCT_SIZE; i++) {
-        if (!nsa_product_taken(i)) continue;
+        if (!test_takes_case((size_t)i)) continue;
         char name[256];
         nsa_case c = nsa_product(i, name, sizeof name);
         bench s = set_up(&c, i % 2 ? SAC_F32 : SAC_BF16);
@@ -202,8 +202,8 @@ static void gates_of_all_three_forms(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(means_of_whole_blocks),
-        cmocka_unit_test(scores_by_both_rules_and_what_they_choose),
+        long_test(means_of_whole_blocks),
+        long_test(scores_by_both_rules_and_what_they_choose),
         cmocka_unit_test(lower_index_wins_a_tie),
         cmocka_unit_test(fewer_candidates_give_fewer_blocks),
         cmocka_unit_test(nan_never_wins),

@@ -137,15 +137,6 @@ static void a_backend_to_test_exists(void **state) {
     skip();
 }
 
-size_t test_take_shard(struct CMUnitTest *tests, size_t count) {
-    const char *shard = getenv("SACCADE_TEST_SHARD");
-    unsigned index, of;
-    size_t kept = 0;
-    if (!shard || sscanf(shard, "%u/%u", &index, &of) != 2 || of == 0) return count;
-    for (size_t i = index; i < count; i += of) tests[kept++] = tests[i];
-    return kept;
-}
-
 int attention_suite(const char *name, const attention_case *cases, size_t num_cases,
                     const suite_extra *extras, size_t num_extras, bool forward_only) {
     const char *const *backends = test_backends();

@@ -9,6 +9,7 @@
 
 #include "support/attention_run.h"
 #include "support/cmocka_all.h"
+#include "support/shard.h"
 
 enum { TEST_MAX_BACKENDS = 16 };
 
@@ -27,10 +28,6 @@ int attention_suite(const char *name, const attention_case *cases, size_t num_ca
                     const suite_extra *extras, size_t num_extras, bool forward_only);
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
-/* SACCADE_TEST_SHARD=2/8: keeps only every eighth test, the one of index 2 first, so that eight processes share a
- * suite; gives their number. */
-size_t test_take_shard(struct CMUnitTest *tests, size_t count);
 
 /* Skips the running test when this backend cannot serve a plain call here. */
 void skip_unless_usable(const char *backend);

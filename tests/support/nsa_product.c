@@ -34,12 +34,6 @@ static const nsa_case sparse = {.batch = 2,
 
 #define PICK(array) (array)[(uint64_t)random_below(&random, (int32_t)COUNT_OF(array))]
 
-bool nsa_product_taken(int i) {
-    const char *share = getenv("SACCADE_TEST_PRODUCT");
-    int index, of;
-    return !share || sscanf(share, "%d/%d", &index, &of) != 2 || of < 1 || i % of == index;
-}
-
 nsa_case nsa_product(int i, char *name, size_t size) {
     test_random random = {(uint64_t)i * 77 + 5};
     const int32_t *head = PICK(heads), *block = PICK(blocks), *force = PICK(forced);

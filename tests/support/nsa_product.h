@@ -6,10 +6,6 @@
 
 enum { NSA_PRODUCT_SIZE = 144 };
 
-/* SACCADE_TEST_PRODUCT=2/8: only every eighth case, the one of index 2 first, so that eight processes share a
- * product. */
-bool nsa_product_taken(int i);
-
 /* Case i; its name goes to `name`. */
 nsa_case nsa_product(int i, char *name, size_t size);
 

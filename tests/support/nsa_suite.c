@@ -40,19 +40,22 @@ int nsa_suite(const struct CMUnitTest *tests, size_t count) {
     const char *const *backends = test_backends();
     size_t num_backends = 0, num_tests = 0;
     while (backends[num_backends]) num_backends++;
+    struct CMUnitTest *mine = calloc(count + 1, sizeof *mine);
     struct CMUnitTest *all = calloc(count * num_backends + 1, sizeof *all);
     nsa_entry *entries = calloc(count * num_backends + 1, sizeof *entries);
-    if (!all || !entries) return 1;
+    if (!mine || !all || !entries) return 1;
+    memcpy(mine, tests, count * sizeof *tests);
+    count = test_take_shard(mine, count);
     for (size_t b = 0; b < num_backends; b++)
         for (size_t i = 0; i < count; i++) {
             nsa_entry *entry = &entries[num_tests];
-            *entry = (nsa_entry){.place = place_of(backends[b]), .run = tests[i].test_func};
-            snprintf(entry->name, sizeof entry->name, "%s: %s", backends[b], tests[i].name);
+            *entry = (nsa_entry){.place = place_of(backends[b]), .run = mine[i].test_func};
+            snprintf(entry->name, sizeof entry->name, "%s: %s", backends[b], mine[i].name);
             all[num_tests++] =
                 (struct CMUnitTest){.name = entry->name, .test_func = run_there, .initial_state = entry};
         }
-    num_tests = test_take_shard(all, num_tests);
     int failures = _cmocka_run_group_tests("nsa", all, num_tests, NULL, NULL);
+    free(mine);
     free(all);
     free(entries);
     return failures;

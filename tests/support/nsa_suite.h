@@ -6,6 +6,7 @@
 
 #include "support/cmocka_all.h"
 #include "support/device.h"
+#include "support/shard.h"
 
 /* Where sessions (nsa_run.h) put their tensors, and whose branches they ask for. */
 typedef struct nsa_place {
@@ -19,7 +20,7 @@ const nsa_place *nsa_here(void);
 void nsa_host_only(void);
 
 /* Runs every test on every backend of test_backends(): on a GPU "cuda-portable" is pinned, any other means the
- * library's choice, since one backend need not serve every case. SACCADE_TEST_SHARD as in attention_suite.h. */
+ * library's choice, since one backend need not serve every case. SACCADE_TEST_SHARD as in shard.h. */
 int nsa_suite(const struct CMUnitTest *tests, size_t count);
 
 #endif
