@@ -23,7 +23,8 @@
  *   dv_j  = sum_i p_ij dout_i;  dscore_ij = p_ij (dout_i . v_j - delta_i);  delta_i = dout_i . out_i - dlse_i
  *   dq_i  = sum_j dscore_ij k_j;  dk_j = sum_i dscore_ij q_i;  dsink = -sum_i exp(sink - lse_i) delta_i
  * A row without a visible key gives out = 0, lse = -inf, with a sink too, and no gradient; so does one that no sequence
- * uses, whatever it holds. Empty tensors are legal.
+ * uses, whatever it holds. Infinities and NaN in q, k, v and dout show, as one or the other, where these formulas take
+ * them, and nowhere else: a hidden pair has no part in anything. Empty tensors are legal.
  */
 #ifndef SACCADE_ATTENTION_H
 #define SACCADE_ATTENTION_H
@@ -76,8 +77,8 @@ typedef struct saccade_attention_params {
     float dropout;                        /* refused unless 0 */
     bool deterministic;                   /* gradients bit-identical run to run */
     const char *backend;                  /* pin one by name; NULL: the best usable */
-    void *workspace;                      /* on the call's device; NULL: from the context's allocator */
-    size_t workspace_bytes;
+    void *workspace; /* on the call's device, aligned to 64 bytes; NULL: from the context's allocator */
+    size_t workspace_bytes; /* at least what saccade_attention_workspace says */
 } saccade_attention_params;
 
 /* out and, unless NULL, lse are written.

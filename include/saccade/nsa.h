@@ -79,7 +79,7 @@ typedef struct saccade_nsa_params {
      * averaged over each; 0: all. */
     int32_t compressed_top_k;
     const DLTensor *cu_seqlens; /* (B + 1,) int32: packed */
-    int32_t max_seqlen;         /* as in saccade_attention_params */
+    int32_t max_seqlen;         /* from here on as in saccade_attention_params */
     bool deterministic;
     const char *backend;
     void *workspace;
@@ -110,8 +110,9 @@ SACCADE_API saccade_status saccade_nsa_forward(saccade_context *ctx, const sacca
 
 typedef struct saccade_nsa_grads {
     const DLTensor *dout;
-    DLTensor *dq, *dk, *dv;                   /* like q, k, v; each may be NULL */
-    DLTensor *dw_k, *dw_v, *dw_gate, *dgates; /* like theirs, fp32; NULL: not wanted */
+    DLTensor *dq, *dk, *dv; /* like q, k, v; each may be NULL */
+    /* fp32, shaped like w_k, w_v, w_gate and gates; NULL: not wanted. */
+    DLTensor *dw_k, *dw_v, *dw_gate, *dgates;
 } saccade_nsa_grads;
 
 /* Gradients of the forward call with the same inputs and params, whose saved tensors are given. On the host indices
@@ -122,7 +123,7 @@ SACCADE_API saccade_status saccade_nsa_backward(saccade_context *ctx, const sacc
                                                 const saccade_nsa_params *params);
 
 /* Bytes of workspace of the forward (grads NULL) or backward. Data pointers are not looked at: tensors may be without
- * data, and are taken for aligned to 16 bytes. */
+ * data, and are taken for aligned to 16 bytes. Errors: INVALID_ARGUMENT, UNSUPPORTED. */
 SACCADE_API saccade_status saccade_nsa_workspace(saccade_context *ctx, const saccade_nsa_tensors *t,
                                                  const saccade_nsa_grads *grads,
                                                  const saccade_nsa_params *params, size_t *bytes);
