@@ -31,8 +31,8 @@ typedef enum saccade_status {
 /* The text of a status as in the table, for example "an argument is wrong whatever the backend". */
 SACCADE_API const char *saccade_status_text(saccade_status status);
 
-/* Why the last call of this thread failed: the argument, what was found, what is allowed. Never NULL; empty
- * after a success of this thread's first call. Valid until this thread's next call into the library. */
+/* Why the last call of this thread that failed did so: the argument, what was found, what is allowed. Never NULL; empty
+ * before the first failure. Valid until this thread's next call into the library. */
 SACCADE_API const char *saccade_last_error(void);
 
 #ifdef __cplusplus

@@ -2,7 +2,8 @@
  *
  * Strides count elements; NULL strides mean row-major. Any strides are accepted as long as the last dimension
  * is contiguous (stride 1, or extent <= 1) and none is negative, so sbhd layouts, slices of an interleaved qkv and
- * broadcasts (stride 0) of inputs work without a copy. Outputs must not overlap themselves.
+ * broadcasts (stride 0) of inputs work without a copy. Outputs must overlap
+ * neither themselves nor another tensor of the call: a stride of 0 is refused, the rest trusted.
  *
  * One line makes a tensor from a pointer and a shape, in C, alive until the enclosing block ends (the branch of an if
  * is a block of its own, braces or not):
