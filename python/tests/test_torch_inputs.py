@@ -220,6 +220,7 @@ def test_gradients_that_would_be_lost_are_refused(device):
     (ValueError, "local_blocks: 1.5, must be a whole number", lambda q, k, v: nsa(q, k, v, local_blocks=1.5)),
     (ValueError, r"window: \(1.5, 0\) is no pair", lambda q, k, v: flash_attn_func(q, k, v, window_size=(1.5, 0))),
     (TypeError, "scale: 'x': must be real number", lambda q, k, v: flash_attn_func(q, k, v, "x")),
+    (TypeError, "scale: 'x': must be real number", lambda q, k, v: nsa(q, k[:, :70], v[:, :70], scale="x")),
     (TypeError, "kv_len: 'x': an integer is required", lambda q, k, v: create_block_mask(
         causal, None, None, 8, "x", "cpu")),
     (TypeError, r"score_mod: is called with \(score, b, h, q_idx, kv_idx\), but takes \(b, h, q, kv\)",

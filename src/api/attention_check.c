@@ -212,13 +212,14 @@ static saccade_status check_lengths(const length_inputs *in, sac_attention_call 
 
 static saccade_status check_both_lengths(const sac_attention_inputs *in, sac_attention_call *call) {
     const saccade_attention_params *p = in->params;
+    const char *const cu_q = in->one_length ? "cu_seqlens" : "cu_seqlens_q";
     if (!p->cu_seqlens_q != !p->cu_seqlens_k)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL, but the other cu_seqlens is given",
                         p->cu_seqlens_q ? "cu_seqlens_k" : "cu_seqlens_q");
     if (p->cu_seqlens_q) {
         static const char *const letters[] = {"B + 1"};
         const DLTensor *cu = p->cu_seqlens_q;
-        SAC_TRY(sac_tensor_check(cu, &(sac_tensor_spec){.name = "cu_seqlens_q",
+        SAC_TRY(sac_tensor_check(cu, &(sac_tensor_spec){.name = cu_q,
                                                         .dtype = SACCADE_I32,
                                                         .device = call->device,
                                                         .ndim = 1,
@@ -227,13 +228,14 @@ static saccade_status check_both_lengths(const sac_attention_inputs *in, sac_att
                                                         .without_data = in->shapes_only}));
         if (cu->shape[0] < 1 || cu->shape[0] > INT32_MAX)
             return sac_fail(SACCADE_INVALID_ARGUMENT,
-                            "cu_seqlens_q: %" PRId64 " entries, 1 to %d are allowed: where each sequence "
-                            "begins, and the end",
-                            cu->shape[0], INT32_MAX);
+                            "%s: %" PRId64
+                            " entries, 1 to %d are allowed: where each sequence begins, and the end",
+                            cu_q, cu->shape[0], INT32_MAX);
         call->args.batch = (int32_t)(cu->shape[0] - 1);
     }
-    length_inputs q = {"cu_seqlens_q",  "seqused_q",  "max_seqlen_q",  "q",
-                       p->cu_seqlens_q, p->seqused_q, p->max_seqlen_q, call->total_q};
+    const char *const max_q = in->one_length ? "max_seqlen" : "max_seqlen_q";
+    length_inputs q = {cu_q,         "seqused_q",     max_q,        "q", p->cu_seqlens_q,
+                       p->seqused_q, p->max_seqlen_q, call->total_q};
     length_inputs k = {"cu_seqlens_k",  "seqused_k",  "max_seqlen_k",  "k",
                        p->cu_seqlens_k, p->seqused_k, p->max_seqlen_k, call->total_k};
     SAC_TRY(check_lengths(&q, call, in->shapes_only, &call->args.len_q));

@@ -14,6 +14,7 @@ typedef struct sac_attention_inputs {
     const saccade_attention_params *params;
     bool shapes_only; /* a workspace or backend query: data pointers are not looked at, outputs not needed */
     bool inputs_only; /* outputs are the caller's business */
+    bool one_length;  /* cu_seqlens and max_seqlen are the caller's names: one of each for q and k */
 } sac_attention_inputs;
 
 /* A tensor's place as (batch, row, head), and one of (B, H, N) or (H, T) rows; packed tensors have no batch dimension.

@@ -76,7 +76,8 @@ static saccade_status check_inputs(const sac_nsa_inputs *in, sac_nsa_call *call,
                                    .out = in->out,
                                    .params = &dense,
                                    .shapes_only = in->shapes_only,
-                                   .inputs_only = true};
+                                   .inputs_only = true,
+                                   .one_length = true};
     SAC_TRY(sac_attention_check(&inputs, &call->whole, request));
     const sac_attention_args *a = &call->whole.args;
     if (in->t->q->shape[in->t->q->ndim - 3] != in->t->k->shape[in->t->k->ndim - 3])

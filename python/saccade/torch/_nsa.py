@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .._library import CData, check, ffi, lib
+from .._library import CData, check, ffi, lib, struct
 from .._tensor import Tensor as CTensor
 from ._checks import check_inputs, check_numbers, no_second_gradients, refuse_transforms
 from ._device import autocast, context_of
@@ -104,7 +104,7 @@ def _params(spec: str, cu_seqlens: Optional[Tensor], max_seqlen: int, kept: list
     if s["backend"]:
         kept.append(ffi.new("char[]", s["backend"].encode()))
         fields["backend"] = kept[-1]
-    return ffi.new("saccade_nsa_params *", fields)
+    return struct("saccade_nsa_params", fields)
 
 
 def _tensors(kept: list[Any], **tensors: Optional[Tensor]) -> CData:
