@@ -20,17 +20,15 @@ static saccade_status prepare(saccade_context *ctx, const sac_attention_inputs *
 static saccade_status run(saccade_context *ctx, const sac_attention_inputs *in) {
     sac_attention_call call;
     const sac_backend *backend = NULL;
-    saccade_status status = prepare(ctx, in, &call, &backend);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(prepare(ctx, in, &call, &backend));
 
     bool backward = in->grads != NULL;
     sac_workspace workspace;
-    status = sac_workspace_get(ctx, backend, call.device, backend->workspace(ctx, &call, backward),
-                               in->params->workspace, in->params->workspace_bytes, &workspace);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_workspace_get(ctx, backend, call.device, backend->workspace(ctx, &call, backward),
+                              in->params->workspace, in->params->workspace_bytes, &workspace));
     call.workspace = workspace.data;
     call.workspace_bytes = workspace.bytes;
-    status = backward ? backend->backward(ctx, &call) : backend->forward(ctx, &call);
+    saccade_status status = backward ? backend->backward(ctx, &call) : backend->forward(ctx, &call);
     sac_workspace_release(ctx, backend, call.device, &workspace);
     return status;
 }

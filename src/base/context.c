@@ -40,8 +40,7 @@ saccade_status saccade_context_create(saccade_context **result, const saccade_co
                         (int)MOST_THREADS);
     if (!params->allocator.alloc != !params->allocator.free)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "allocator: alloc and free must be given together");
-    saccade_status status = sac_isa_check(params->isa);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_isa_check(params->isa));
 
     pthread_once(&once, prepare_for_fork);
     saccade_context *ctx = calloc(1, sizeof *ctx);

@@ -1,5 +1,6 @@
 /* backend.c - what the CPU backend serves: everything saccade promises, from host memory. */
 #include "base/context.h"
+#include "base/error.h"
 #include "base/isa.h"
 #include "base/rules.h"
 #include "cpu/cpu.h"
@@ -47,8 +48,7 @@ static saccade_status backward(saccade_context *ctx, const sac_attention_call *c
 
 static saccade_status forward_sum(saccade_context *ctx, const sac_attention_sum *sum) {
     for (int i = 0; i < sum->num_calls; i++) {
-        saccade_status status = ready(ctx, &sum->calls[i], false);
-        if (status != SACCADE_OK) return status;
+        SAC_TRY(ready(ctx, &sum->calls[i], false));
     }
     return sac_cpu_forward_sum(ctx, sum);
 }

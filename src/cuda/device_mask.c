@@ -110,8 +110,7 @@ saccade_status sac_device_mask(saccade_context *ctx, const sac_cuda_device *devi
     const saccade_block_mask *mask = call->block_mask;
     if (!mask || mask->device.device_type == kDLCUDA) return SACCADE_OK;
     sac_mask_copy *copy = NULL;
-    saccade_status status = find_copy(ctx, device, mask, &copy);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(find_copy(ctx, device, mask, &copy));
     args->blocks.by_query.offsets = (const int64_t *)(uintptr_t)copy->list[0];
     args->blocks.by_query.entries = (const int32_t *)(uintptr_t)copy->list[1];
     args->blocks.by_key.offsets = (const int64_t *)(uintptr_t)copy->list[2];

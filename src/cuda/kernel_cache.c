@@ -146,10 +146,10 @@ static saccade_status get_kernel(saccade_context *ctx, const sac_cuda_device *de
 
     void *cubin = NULL;
     size_t size;
-    saccade_status status = sac_kernel_cubin(ctx, device, spec, &cubin, &size);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_kernel_cubin(ctx, device, spec, &cubin, &size));
     sac_kernel *kernel = calloc(1, sizeof *kernel);
-    status = kernel ? load(kernel, spec, cubin) : sac_fail(SACCADE_OUT_OF_MEMORY, "%s", spec->source);
+    saccade_status status =
+        kernel ? load(kernel, spec, cubin) : sac_fail(SACCADE_OUT_OF_MEMORY, "%s", spec->source);
     free(cubin);
     if (status != SACCADE_OK) {
         free(kernel);
@@ -177,8 +177,7 @@ saccade_status sac_kernel_launch(saccade_context *ctx, const sac_cuda_device *de
                         (long long)num_ctas);
     sac_kernel *kernel;
     const bool capturing = is_capturing(ctx);
-    saccade_status status = get_kernel(ctx, device, spec, capturing, &kernel);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(get_kernel(ctx, device, spec, capturing, &kernel));
     kernel->captured = kernel->captured || capturing;
     return sac_driver_check(
         sac_driver_get(NULL)->launch(kernel->function, (unsigned)num_ctas, 1, 1, (unsigned)spec->threads, 1,

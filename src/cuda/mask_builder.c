@@ -45,8 +45,7 @@ static saccade_status lay_out(mask_job *job, void *memory, size_t *bytes) {
     const saccade_block_mask *mask = job->mask;
     sac_mask_args *args = &job->args;
     int64_t heads, grid, capacity = job->params->capacity;
-    saccade_status status = lists_of(job, &heads, &grid);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(lists_of(job, &heads, &grid));
     args->batch = mask->list_batch;
     args->num_heads = mask->list_heads;
     args->rows = mask->num_q_blocks;
@@ -85,11 +84,10 @@ saccade_status saccade_device_mask_bytes(saccade_context *ctx, const saccade_dev
                                          size_t *bytes) {
     if (!bytes) return sac_fail(SACCADE_INVALID_ARGUMENT, "bytes: is NULL");
     mask_job job;
-    saccade_status status = open_job(&job, ctx, params, SAC_MASK_KINDS);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(open_job(&job, ctx, params, SAC_MASK_KINDS));
     job.mask->list_batch = job.mask->shape.batch;
     job.mask->list_heads = job.mask->shape.num_heads;
-    status = lay_out(&job, NULL, bytes);
+    saccade_status status = lay_out(&job, NULL, bytes);
     saccade_block_mask_destroy(job.mask);
     return status;
 }
@@ -100,8 +98,7 @@ static saccade_status take_memory(mask_job *job) {
     saccade_block_mask *mask = job->mask;
     sac_mask_args *args = &job->args;
     size_t needed;
-    saccade_status status = lay_out(job, params->memory, &needed);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(lay_out(job, params->memory, &needed));
     if (!params->memory || (uintptr_t)params->memory % MEMORY_ALIGNMENT)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "params.memory: %s",
                         params->memory ? "is not aligned to 256 bytes" : "is NULL");
@@ -136,13 +133,12 @@ static saccade_status launch_values(mask_job *job) {
 static saccade_status launch_classify(mask_job *job, int64_t blocks) {
     if (job->args.source != SAC_MASK_KINDS || job->imported) return SACCADE_OK;
     char *text;
-    saccade_status status = sac_modifier_device_text(job->mask->mask_mod, &text);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_modifier_device_text(job->mask->mask_mod, &text));
     sac_kernel_spec spec = sac_mask_kernels[SAC_MASK_CLASSIFY];
     spec.modifiers = text;
     int64_t warps = THREADS / LANES;
-    status = sac_kernel_launch(job->ctx, job->device, &spec, (blocks + warps - 1) / warps,
-                               (void *[]){&job->args, &job->mask->aux});
+    saccade_status status = sac_kernel_launch(job->ctx, job->device, &spec, (blocks + warps - 1) / warps,
+                                              (void *[]){&job->args, &job->mask->aux});
     free(text);
     return status;
 }
@@ -180,10 +176,9 @@ static saccade_status finish(mask_job *job, saccade_block_mask **result, saccade
 static saccade_status build_band(saccade_context *ctx, saccade_block_mask **result,
                                  const saccade_device_mask_params *params, const sac_band_rule *rule) {
     mask_job job;
-    saccade_status status = open_job(&job, ctx, params, SAC_MASK_BAND);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(open_job(&job, ctx, params, SAC_MASK_BAND));
     job.args.band = sac_band_make(rule, params->shape.q_len, params->shape.kv_len);
-    status = take_memory(&job);
+    saccade_status status = take_memory(&job);
     if (status == SACCADE_OK)
         status = sac_mask_set_predicate(ctx, job.mask, SAC_PREDICATE_BAND,
                                         &(sac_predicate_value){job.args.values, 2, SAC_BORROWED});
@@ -209,9 +204,8 @@ saccade_status saccade_device_mask_documents(saccade_context *ctx, saccade_block
                                              const DLTensor *cu_seqlens) {
     mask_job job;
     sac_mask_tensor starts = {0};
-    saccade_status status = open_job(&job, ctx, params, SAC_MASK_INTERVALS);
-    if (status != SACCADE_OK) return status;
-    status = sac_check_packed(&params->shape);
+    SAC_TRY(open_job(&job, ctx, params, SAC_MASK_INTERVALS));
+    saccade_status status = sac_check_packed(&params->shape);
     if (status == SACCADE_OK)
         status = sac_mask_tensor_of(&starts, "cu_seqlens", cu_seqlens, params->device, SACCADE_I32, 1);
     if (status == SACCADE_OK && (starts.extent[0] < 1 || starts.extent[0] > SAC_MAX_SEQLEN))
@@ -258,9 +252,8 @@ saccade_status saccade_device_mask_from_indices(saccade_context *ctx, saccade_bl
                                                 const DLTensor *indices, saccade_block_kind kind) {
     mask_job job;
     sac_mask_tensor chosen = {0};
-    saccade_status status = open_job(&job, ctx, params, SAC_MASK_INDICES);
-    if (status != SACCADE_OK) return status;
-    status = sac_mask_tensor_of(&chosen, "indices", indices, params->device, SACCADE_I32, 4);
+    SAC_TRY(open_job(&job, ctx, params, SAC_MASK_INDICES));
+    saccade_status status = sac_mask_tensor_of(&chosen, "indices", indices, params->device, SACCADE_I32, 4);
     if (status == SACCADE_OK) status = sac_check_indices(job.mask, &chosen, kind);
     if (status == SACCADE_OK && chosen.extent[3] > SAC_MAX_SEQLEN)
         status = sac_fail(SACCADE_INVALID_ARGUMENT, "indices: shape[3] is %lld, at most %d are allowed",
@@ -283,13 +276,12 @@ saccade_status saccade_device_mask_from_mod(saccade_context *ctx, saccade_block_
                                             const saccade_device_mask_params *params,
                                             const saccade_bound_modifier *mask_mod) {
     mask_job job;
-    saccade_status status = sac_check_mask_mod(mask_mod);
-    if (status == SACCADE_OK) status = open_job(&job, ctx, params, SAC_MASK_KINDS);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_check_mask_mod(mask_mod));
+    SAC_TRY(open_job(&job, ctx, params, SAC_MASK_KINDS));
     job.mask->list_batch = job.mask->shape.batch;
     job.mask->list_heads = job.mask->shape.num_heads;
     job.mask->mask_mod = sac_modifier_retain(mask_mod->modifier);
-    status = sac_modifier_bind(&job.mask->aux, mask_mod, params->device, "mask_mod");
+    saccade_status status = sac_modifier_bind(&job.mask->aux, mask_mod, params->device, "mask_mod");
     if (status == SACCADE_OK) status = take_memory(&job);
     return finish(&job, result, status);
 }
@@ -300,12 +292,11 @@ saccade_status saccade_device_mask_import(saccade_context *ctx, saccade_block_ma
     mask_job job;
     sac_exchange x = {0};
     if (!tensors) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: is NULL");
-    saccade_status status = open_job(&job, ctx, params, SAC_MASK_KINDS);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(open_job(&job, ctx, params, SAC_MASK_KINDS));
     job.mask->list_batch = job.mask->shape.batch;
     job.mask->list_heads = job.mask->shape.num_heads;
     job.imported = &x;
-    status = sac_exchange_open(&x, job.mask, tensors);
+    saccade_status status = sac_exchange_open(&x, job.mask, tensors);
     if (status == SACCADE_OK) status = sac_exchange_check_pairs(&x);
     if (status == SACCADE_OK && (x.partial[1].has_counts || x.full[1].has_counts))
         status =
@@ -361,11 +352,10 @@ static saccade_status explain(const saccade_block_mask *mask, uint64_t problem) 
 static saccade_status count_kinds(const saccade_block_mask *mask, saccade_block_mask_info *info) {
     int64_t rows = (int64_t)mask->list_batch * mask->list_heads * mask->num_q_blocks, listed;
     int64_t count[SAC_NUM_BLOCK_KINDS] = {0};
-    saccade_status status = download(&listed, mask->row_offsets + rows, sizeof listed);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(download(&listed, mask->row_offsets + rows, sizeof listed));
     int32_t *entries = malloc((size_t)(listed + 1) * sizeof *entries);
     if (!entries) return sac_fail(SACCADE_OUT_OF_MEMORY, "info: %lld blocks", (long long)listed);
-    status = download(entries, mask->row_entries, (size_t)listed * sizeof *entries);
+    saccade_status status = download(entries, mask->row_entries, (size_t)listed * sizeof *entries);
     for (int64_t i = 0; status == SACCADE_OK && i < listed; i++) count[SAC_ENTRY_KIND(entries[i])]++;
     free(entries);
     info->full = count[SACCADE_FULL];
@@ -382,9 +372,9 @@ saccade_status saccade_device_mask_check(saccade_context *ctx, const saccade_blo
     if (!mask->device_state)
         return sac_fail(SACCADE_INVALID_ARGUMENT,
                         "mask: its lists lie on the host; saccade_block_mask_get_info looks at those");
-    saccade_status status = sac_cuda_enter(ctx, mask->device.device_id, &device);
-    if (status != SACCADE_OK) return status;
-    status = sac_driver_check(sac_driver_get(NULL)->stream_sync(ctx->stream), "building a block mask");
+    SAC_TRY(sac_cuda_enter(ctx, mask->device.device_id, &device));
+    saccade_status status =
+        sac_driver_check(sac_driver_get(NULL)->stream_sync(ctx->stream), "building a block mask");
     if (status == SACCADE_OK) status = download(&state, mask->device_state, sizeof state);
     if (status == SACCADE_OK) status = explain(mask, state.problem);
     if (status == SACCADE_OK && info) {

@@ -54,10 +54,9 @@ saccade_status saccade_device_mask_export(saccade_context *ctx, const saccade_bl
     if (!tensors) return sac_fail(SACCADE_INVALID_ARGUMENT, "tensors: is NULL");
     sac_exchange x;
     const sac_cuda_device *device;
-    saccade_status status = sac_exchange_open(&x, mask, tensors);
-    if (status == SACCADE_OK) status = sac_cuda_enter(ctx, mask->device.device_id, &device);
-    if (status != SACCADE_OK) return status;
-    status = export_lists(ctx, device, mask, &x, false);
+    SAC_TRY(sac_exchange_open(&x, mask, tensors));
+    SAC_TRY(sac_cuda_enter(ctx, mask->device.device_id, &device));
+    saccade_status status = export_lists(ctx, device, mask, &x, false);
     if (status == SACCADE_OK) status = export_lists(ctx, device, mask, &x, true);
     sac_cuda_leave();
     return status;

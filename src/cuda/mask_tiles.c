@@ -29,14 +29,13 @@ saccade_status sac_mask_tiles_find(saccade_context *ctx, const sac_cuda_device *
                                    const sac_attention_call *call, const sac_mask_tiles *tiles) {
     enum { THREADS = 256, WARPS = THREADS / 32 };
     char *text;
-    saccade_status status = sac_modifier_device_text(call->mask_mod, &text);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_modifier_device_text(call->mask_mod, &text));
     sac_kernel_spec spec = {
         .source = "cuda/kernels/mask_tiles.cu", .entry = "mask_tiles", .modifiers = text, .threads = THREADS};
     sac_kernel_define(&spec, "NUM_THREADS", THREADS);
     const int64_t count = (int64_t)sac_mask_tiles_bytes(&call->args, tiles);
-    status = sac_kernel_launch(ctx, device, &spec, (count + WARPS - 1) / WARPS,
-                               (void *[]){(void *)&call->args, (void *)tiles});
+    saccade_status status = sac_kernel_launch(ctx, device, &spec, (count + WARPS - 1) / WARPS,
+                                              (void *[]){(void *)&call->args, (void *)tiles});
     free(text);
     return status;
 }

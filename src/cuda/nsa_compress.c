@@ -102,9 +102,8 @@ static saccade_status launch_dw(const sac_nsa_job *job, const side *s, const sac
     sac_kernel_spec spec =
         sac_nsa_cuda_spec(args, "cuda/kernels/nsa_outer.cu", "nsa_outer", THREADS, SAC_NSA_VIEWS(&work.b));
     const int64_t tiles = sac_ceil_div(s->dim, SAC_NSA_OUTER_TILE);
-    saccade_status status = sac_nsa_cuda_launch(job, &spec, OUTER_PARTS * args->num_kv_heads * tiles * tiles,
-                                                (void *[]){(void *)args, (void *)&work});
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_nsa_cuda_launch(job, &spec, OUTER_PARTS * args->num_kv_heads * tiles * tiles,
+                                (void *[]){(void *)args, (void *)&work}));
     return sac_nsa_cuda_sum_parts(job, part, OUTER_PARTS, (int64_t)args->num_kv_heads * s->dim * s->dim,
                                   grads->dw);
 }

@@ -36,9 +36,8 @@ saccade_status sac_nsa_cuda_launch(const sac_nsa_job *job, const sac_kernel_spec
                                    void **params) {
     const sac_cuda_device *device;
     if (job->visitor) return job->visitor->launch(NULL, job->visitor->device, spec, num_ctas, params);
-    saccade_status status = sac_cuda_enter(job->ctx, job->device.device_id, &device);
-    if (status != SACCADE_OK) return status;
-    status = sac_kernel_launch(job->ctx, device, spec, num_ctas, params);
+    SAC_TRY(sac_cuda_enter(job->ctx, job->device.device_id, &device));
+    saccade_status status = sac_kernel_launch(job->ctx, device, spec, num_ctas, params);
     sac_cuda_leave();
     return status;
 }

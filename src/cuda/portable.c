@@ -96,13 +96,12 @@ static void prefetch_backward(const sac_portable_job *forward, const sac_attenti
 
 static saccade_status run(saccade_context *ctx, const sac_attention_call *call, bool backward) {
     sac_portable_job job = {.ctx = ctx, .launch = sac_kernel_launch, .args = call->args};
-    saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &job.device);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_cuda_enter(ctx, call->device.device_id, &job.device));
     if (backward)
         sac_portable_plan_backward(call, call->workspace, &job.plan);
     else
         sac_portable_plan_forward(job.device, call, call->workspace, &job.plan);
-    status = sac_device_mask(ctx, job.device, call, &job.args);
+    saccade_status status = sac_device_mask(ctx, job.device, call, &job.args);
     if (status == SACCADE_OK) status = sac_cuda_modifier_text(call, &job.modifiers);
     if (status == SACCADE_OK && !backward && job.modifiers) prefetch_backward(&job, call);
     if (status == SACCADE_OK)

@@ -159,9 +159,8 @@ static operand operand_of(const saccade_block_mask *mask, const saccade_block_ma
 /* a and b have mask_mods; b is NULL under NOT. */
 static saccade_status combine_decided(saccade_context *ctx, saccade_block_mask *result, sac_mod_operator op,
                                       const saccade_block_mask *a, const saccade_block_mask *b) {
-    saccade_status status = sac_modifier_combine(&result->mask_mod, op, a->mask_mod, b ? b->mask_mod : NULL);
-    if (status == SACCADE_OK) status = sac_modifier_ready(ctx, result->mask_mod, false);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_modifier_combine(&result->mask_mod, op, a->mask_mod, b ? b->mask_mod : NULL));
+    SAC_TRY(sac_modifier_ready(ctx, result->mask_mod, false));
     share_values(result, a, 0, 0);
     if (b) share_values(result, b, a->mask_mod->num_aux, a->mask_mod->num_scalars);
     result->list_batch = b ? sac_max(a->list_batch, b->list_batch) : a->list_batch;
@@ -181,10 +180,9 @@ static saccade_status combine(saccade_context *ctx, saccade_block_mask **result,
     saccade_mask_shape shape;
     if (!a || (!b && op != SAC_MOD_NOT))
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", a ? "b" : "a");
-    saccade_status status = sac_mask_on_host(a, "a", "combine");
-    if (status == SACCADE_OK && b) status = sac_mask_on_host(b, "b", "combine");
-    if (status != SACCADE_OK) return status;
-    status = match_shapes(&a->shape, b ? &b->shape : &a->shape, &shape);
+    SAC_TRY(sac_mask_on_host(a, "a", "combine"));
+    if (b) SAC_TRY(sac_mask_on_host(b, "b", "combine"));
+    saccade_status status = match_shapes(&a->shape, b ? &b->shape : &a->shape, &shape);
     if (status == SACCADE_OK) status = sac_mask_decided(ctx, &decided_a, "a", a);
     if (status == SACCADE_OK && b) status = sac_mask_decided(ctx, &decided_b, "b", b);
     if (status == SACCADE_OK) status = sac_mask_new(ctx, &mask, &shape);

@@ -98,8 +98,7 @@ static saccade_status check_documents(const saccade_mask_shape *shape, const int
     if (num_documents < 0 || (num_documents > 0 && !lengths))
         return sac_fail(SACCADE_INVALID_ARGUMENT, "lengths: is NULL, or num_documents (%d) is negative",
                         num_documents);
-    saccade_status status = sac_check_packed(shape);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_check_packed(shape));
     int64_t total = 0;
     for (int32_t i = 0; i < num_documents; i++) {
         if (lengths[i] < 0)
@@ -128,10 +127,9 @@ saccade_status saccade_block_mask_documents(saccade_context *ctx, saccade_block_
                                             const saccade_mask_shape *shape, const int32_t *lengths,
                                             int32_t num_documents) {
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(ctx, &mask, shape);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_new(ctx, &mask, shape));
     int32_t *intervals = NULL;
-    status = check_documents(shape, lengths, num_documents);
+    saccade_status status = check_documents(shape, lengths, num_documents);
     if (status != SACCADE_OK) goto finish;
     intervals = document_intervals(lengths, num_documents, shape->q_len);
     if (!intervals) {
@@ -186,12 +184,11 @@ saccade_status saccade_block_mask_block_diagonal(saccade_context *ctx, saccade_b
     if (q_size < 1) return sac_fail(SACCADE_INVALID_ARGUMENT, "q_size: %d is below 1", q_size);
     if (kv_size < 1) return sac_fail(SACCADE_INVALID_ARGUMENT, "kv_size: %d is below 1", kv_size);
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(ctx, &mask, shape);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_new(ctx, &mask, shape));
     const int32_t sizes[] = {q_size, kv_size};
     interval_rule rule = {.keys = group_keys, .values = sizes};
     sac_predicate_value value = {sizes, 2, SAC_COPIED};
-    status = sac_mask_set_predicate(ctx, mask, SAC_PREDICATE_BLOCK_DIAGONAL, &value);
+    saccade_status status = sac_mask_set_predicate(ctx, mask, SAC_PREDICATE_BLOCK_DIAGONAL, &value);
     if (status == SACCADE_OK) status = list_rule(ctx, &rule, mask);
     return sac_mask_finish(result, mask, status);
 }

@@ -26,8 +26,7 @@ static saccade_status check_shape(const saccade_mask_shape *shape) {
     } lengths[] = {{"batch", shape->batch},   {"num_heads", shape->num_heads}, {"q_len", shape->q_len},
                    {"kv_len", shape->kv_len}, {"q_block", shape->q_block},     {"kv_block", shape->kv_block}};
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
-        saccade_status status = check_length(lengths[i].name, lengths[i].value);
-        if (status != SACCADE_OK) return status;
+        SAC_TRY(check_length(lengths[i].name, lengths[i].value));
     }
     return SACCADE_OK;
 }
@@ -45,8 +44,7 @@ saccade_status sac_mask_new(const saccade_context *ctx, saccade_block_mask **res
                             const saccade_mask_shape *shape) {
     enum { DEFAULT_BLOCK = 128 };
     if (!ctx) return sac_fail(SACCADE_INVALID_ARGUMENT, "ctx: is NULL");
-    saccade_status status = check_shape(shape);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(check_shape(shape));
     saccade_block_mask *mask = calloc(1, sizeof *mask);
     if (!mask) return sac_fail(SACCADE_OUT_OF_MEMORY, "no memory for a block mask");
     atomic_init(&mask->references, 1);
@@ -206,8 +204,7 @@ saccade_status saccade_block_mask_visible(saccade_context *ctx, const saccade_bl
                                           int32_t h, int32_t q_idx, int32_t kv_idx, bool *visible) {
     if (!ctx || !mask || !visible)
         return sac_fail(SACCADE_INVALID_ARGUMENT, "%s: is NULL", !ctx ? "ctx" : !mask ? "mask" : "visible");
-    saccade_status status = sac_mask_on_host(mask, "mask", "read");
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_on_host(mask, "mask", "read"));
     if (!head_exists(mask, b, h))
         return sac_fail(SACCADE_INVALID_ARGUMENT, "b, h: (%d, %d) lies outside of batch %d, heads %d", b, h,
                         mask->shape.batch, mask->shape.num_heads);
@@ -226,8 +223,7 @@ saccade_status saccade_block_mask_visible(saccade_context *ctx, const saccade_bl
             SACCADE_INVALID_ARGUMENT,
             "mask: the block of query %d and key %d is PARTIAL, and this mask carries no mask_mod", q_idx,
             kv_idx);
-    status = sac_modifier_ready(ctx, mask->mask_mod, false);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_modifier_ready(ctx, mask->mask_mod, false));
     uint8_t answer;
     sac_mask_row(mask->mask_mod, &answer, 1, b, h, q_idx, kv_idx, &mask->aux);
     *visible = answer != 0;

@@ -43,8 +43,7 @@ static saccade_status list_by_asking(const void *rule, const sac_mask_piece *pie
 }
 
 saccade_status sac_mask_list_by_asking(saccade_context *ctx, saccade_block_mask *mask) {
-    saccade_status status = sac_modifier_ready(ctx, mask->mask_mod, false);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_modifier_ready(ctx, mask->mask_mod, false));
     return sac_mask_list(ctx, mask, &(sac_lister){.list = list_by_asking, .rule = mask, .parallel = true});
 }
 
@@ -72,15 +71,13 @@ saccade_status sac_check_mask_mod(const saccade_bound_modifier *mask_mod) {
 saccade_status saccade_block_mask_from_mod(saccade_context *ctx, saccade_block_mask **result,
                                            const saccade_mask_shape *shape,
                                            const saccade_bound_modifier *mask_mod) {
-    saccade_status status = sac_check_mask_mod(mask_mod);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_check_mask_mod(mask_mod));
     saccade_block_mask *mask;
-    status = sac_mask_new(ctx, &mask, shape);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_new(ctx, &mask, shape));
     mask->list_batch = mask->shape.batch;
     mask->list_heads = mask->shape.num_heads;
     mask->mask_mod = sac_modifier_retain(mask_mod->modifier);
-    status = sac_modifier_bind(&mask->aux, mask_mod, (DLDevice){kDLCPU, 0}, "mask_mod");
+    saccade_status status = sac_modifier_bind(&mask->aux, mask_mod, (DLDevice){kDLCPU, 0}, "mask_mod");
     if (status == SACCADE_OK) status = keep_values(mask);
     if (status == SACCADE_OK) status = sac_mask_list_by_asking(ctx, mask);
     return sac_mask_finish(result, mask, status);
@@ -102,24 +99,22 @@ static saccade_status borrow_dense(saccade_context *ctx, saccade_block_mask *mas
 saccade_status saccade_block_mask_from_dense(saccade_context *ctx, saccade_block_mask **result,
                                              const DLTensor *visible, int32_t q_block, int32_t kv_block) {
     sac_mask_tensor dense;
-    saccade_status status = sac_host_tensor_of(&dense, "visible", visible, SACCADE_U8, 4);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_host_tensor_of(&dense, "visible", visible, SACCADE_U8, 4));
     for (int d = 0; d < 4; d++)
         if (dense.extent[d] > SAC_MAX_SEQLEN || (d < 2 && dense.extent[d] == 0))
             return sac_fail(SACCADE_INVALID_ARGUMENT, "visible: shape[%d] is %lld, allowed are %d to %d", d,
                             (long long)dense.extent[d], d < 2, SAC_MAX_SEQLEN);
     saccade_block_mask *mask;
-    status = sac_mask_new(ctx, &mask,
-                          &(saccade_mask_shape){.batch = (int32_t)dense.extent[0],
-                                                .num_heads = (int32_t)dense.extent[1],
-                                                .q_len = (int32_t)dense.extent[2],
-                                                .kv_len = (int32_t)dense.extent[3],
-                                                .q_block = q_block,
-                                                .kv_block = kv_block});
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_new(ctx, &mask,
+                         &(saccade_mask_shape){.batch = (int32_t)dense.extent[0],
+                                               .num_heads = (int32_t)dense.extent[1],
+                                               .q_len = (int32_t)dense.extent[2],
+                                               .kv_len = (int32_t)dense.extent[3],
+                                               .q_block = q_block,
+                                               .kv_block = kv_block}));
     mask->list_batch = mask->shape.batch;
     mask->list_heads = mask->shape.num_heads;
-    status = borrow_dense(ctx, mask, &dense);
+    saccade_status status = borrow_dense(ctx, mask, &dense);
     if (status == SACCADE_OK) status = sac_mask_list_by_asking(ctx, mask);
     if (status == SACCADE_OK) status = sac_mask_store_partial(ctx, mask);
     return sac_mask_finish(result, mask, status);

@@ -61,14 +61,13 @@ saccade_status saccade_block_mask_dilated(saccade_context *ctx, saccade_block_ma
     int32_t distance = far < SAC_FAR ? (int32_t)far : SAC_FAR;
     if (step == 1) return saccade_block_mask_window(ctx, result, shape, distance, distance, false);
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(ctx, &mask, shape);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_new(ctx, &mask, shape));
     bool alone = step >= mask->shape.q_block + mask->shape.kv_block - 1; /* one diagonal a block at most */
     dilated_rule rule = {mask, reach, step, alone ? SACCADE_DIAGONAL : SACCADE_PARTIAL};
     const int32_t values[] = {distance, step};
     mask->period = alone ? step : 0;
-    status = sac_mask_set_predicate(ctx, mask, SAC_PREDICATE_DILATED,
-                                    &(sac_predicate_value){values, 2, SAC_COPIED});
+    saccade_status status = sac_mask_set_predicate(ctx, mask, SAC_PREDICATE_DILATED,
+                                                   &(sac_predicate_value){values, 2, SAC_COPIED});
     if (status == SACCADE_OK)
         status =
             sac_mask_list(ctx, mask, &(sac_lister){.list = list_dilated, .rule = &rule, .arithmetic = true});

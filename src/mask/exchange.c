@@ -120,9 +120,8 @@ saccade_status saccade_block_mask_export(const saccade_block_mask *mask,
                                          const saccade_block_mask_tensors *tensors) {
     if (!mask) return sac_fail(SACCADE_INVALID_ARGUMENT, "mask: is NULL");
     sac_exchange x;
-    saccade_status status = sac_mask_on_host(mask, "mask", "export");
-    if (status == SACCADE_OK) status = sac_exchange_open(&x, mask, tensors);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_on_host(mask, "mask", "export"));
+    SAC_TRY(sac_exchange_open(&x, mask, tensors));
     size_t width = (size_t)sac_max(mask->num_q_blocks, mask->num_kv_blocks) + 1;
     int32_t *rows = malloc(2 * width * sizeof *rows);
     if (!rows) return sac_fail(SACCADE_OUT_OF_MEMORY, "export: %zu bytes", 2 * width * sizeof *rows);
@@ -163,9 +162,8 @@ static saccade_status read_lists(const sac_block_tensors *partial, const sac_blo
                                  const sac_mask_piece *at, int32_t columns, int32_t *entries,
                                  int32_t *count) {
     *count = 0;
-    saccade_status status = read_row(partial, at, SACCADE_PARTIAL, columns, entries, count);
-    if (status == SACCADE_OK) status = read_row(full, at, SACCADE_FULL, columns, entries, count);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(read_row(partial, at, SACCADE_PARTIAL, columns, entries, count));
+    SAC_TRY(read_row(full, at, SACCADE_FULL, columns, entries, count));
     qsort(entries, (size_t)*count, sizeof *entries, compare_entries);
     for (int32_t i = 1; i < *count; i++)
         if (SAC_ENTRY_INDEX(entries[i]) == SAC_ENTRY_INDEX(entries[i - 1]))
@@ -205,8 +203,7 @@ static saccade_status check_transpose(const saccade_block_mask *mask, const sac_
                              .h = (int32_t)(head % mask->shape.num_heads),
                              .row = (int32_t)(r % rows)};
         int32_t count;
-        saccade_status status = read_lists(partial, full, &at, columns, entries, &count);
-        if (status != SACCADE_OK) return status;
+        SAC_TRY(read_lists(partial, full, &at, columns, entries, &count));
         const int32_t *given = entries, *end = entries + count;
         for (int64_t i = mask->col_offsets[r]; i < mask->col_offsets[r + 1]; i++) {
             int32_t entry = mask->col_entries[i];

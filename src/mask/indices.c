@@ -45,10 +45,9 @@ saccade_status saccade_block_mask_from_indices(saccade_context *ctx, saccade_blo
                                                const saccade_mask_shape *shape, const DLTensor *indices,
                                                saccade_block_kind kind) {
     saccade_block_mask *mask;
-    saccade_status status = sac_mask_new(ctx, &mask, shape);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_mask_new(ctx, &mask, shape));
     index_rule rule = {.mask = mask, .kind = (int32_t)kind};
-    status = sac_host_tensor_of(&rule.indices, "indices", indices, SACCADE_I32, 4);
+    saccade_status status = sac_host_tensor_of(&rule.indices, "indices", indices, SACCADE_I32, 4);
     if (status == SACCADE_OK) status = sac_check_indices(mask, &rule.indices, kind);
     if (status == SACCADE_OK) {
         mask->list_batch = (int32_t)rule.indices.extent[0];

@@ -213,9 +213,8 @@ static saccade_status list_rows(const listing *job, sac_entry_list *list) {
 
 static saccade_status list_twice(const listing *job) {
     sac_entry_list list = {.counts_only = true};
-    saccade_status status = list_rows(job, &list);
-    if (status == SACCADE_OK) status = check_memory(list.count);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(list_rows(job, &list));
+    SAC_TRY(check_memory(list.count));
     list = (sac_entry_list){.capacity = list.count};
     list.entries = job->mask->row_entries = sac_buffer_new((size_t)list.capacity * sizeof *list.entries);
     return list.entries ? list_rows(job, &list) : no_memory(job);
@@ -227,8 +226,7 @@ saccade_status sac_mask_list(saccade_context *ctx, saccade_block_mask *mask, con
     listing job = {.mask = mask, .lister = lister, .num_pieces = rows * splits, .splits = splits};
     mask->row_offsets = sac_buffer_new((size_t)(rows + 1) * sizeof *mask->row_offsets);
     if (!mask->row_offsets) return no_memory(&job);
-    saccade_status status = lister->arithmetic ? list_twice(&job) : list_pieces(&job, threads);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(lister->arithmetic ? list_twice(&job) : list_pieces(&job, threads));
     count_kinds(mask, mask->row_offsets[rows]);
     find_diagonals(mask, mask->row_offsets[rows]);
     return transpose(ctx, mask);

@@ -14,8 +14,7 @@ saccade_status sac_mask_tensor_of(sac_mask_tensor *checked, const char *name, co
                                   DLDevice device, DLDataType dtype, int32_t ndim) {
     const sac_tensor_spec spec = {
         .name = name, .dtype = dtype, .device = device, .ndim = ndim, .extent = {-1, -1, -1, -1}};
-    saccade_status status = sac_tensor_check(tensor, &spec);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_tensor_check(tensor, &spec));
     for (int32_t d = 0; d < ndim; d++) {
         checked->extent[d] = tensor->shape[d];
         checked->stride[d] = sac_tensor_stride(tensor, d);

@@ -94,8 +94,7 @@ saccade_status sac_modifier_bind(saccade_aux *aux, const saccade_bound_modifier 
                         m->num_scalars);
     for (int32_t i = 0; i < m->num_aux; i++) {
         place p = place_of(where, "aux", i, m->aux[i].name);
-        saccade_status status = bind_tensor(&aux->tensor[i], bound->aux[i], m->aux[i].dtype, device, p.words);
-        if (status != SACCADE_OK) return status;
+        SAC_TRY(bind_tensor(&aux->tensor[i], bound->aux[i], m->aux[i].dtype, device, p.words));
     }
     for (int32_t i = 0; i < m->num_scalars; i++) aux->scalar[i] = bound->scalars[i];
     return SACCADE_OK;

@@ -38,9 +38,8 @@ static char *combined_name(sac_mod_operator op, const saccade_modifier *a, const
 
 saccade_status sac_modifier_combine(saccade_modifier **result, sac_mod_operator op, const saccade_modifier *a,
                                     const saccade_modifier *b) {
-    saccade_status status = check_operand(a);
-    if (status == SACCADE_OK && op != SAC_MOD_NOT) status = check_operand(b);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(check_operand(a));
+    if (op != SAC_MOD_NOT) SAC_TRY(check_operand(b));
     int32_t num_aux = a->num_aux + (b ? b->num_aux : 0),
             num_scalars = a->num_scalars + (b ? b->num_scalars : 0);
     if (num_aux > SACCADE_MAX_AUX || num_scalars > SACCADE_MAX_AUX)

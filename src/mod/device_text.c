@@ -52,8 +52,7 @@ static void emit_mask_expression(FILE *out, const saccade_modifier *m, int *inde
 
 static saccade_status emit_mask(FILE *out, const saccade_modifier *m) {
     leaf_walk walk = {.out = out};
-    saccade_status status = emit_mask_leaves(&walk, m);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(emit_mask_leaves(&walk, m));
     fputs("SACCADE_TEXT_FN bool sac_mask_mod(int b, int h, int q_idx, int kv_idx, const saccade_aux *aux) {\n"
           "    return ",
           out);

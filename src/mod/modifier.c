@@ -165,15 +165,14 @@ saccade_status saccade_modifier_create(saccade_context *ctx, saccade_modifier **
                         !ctx      ? "ctx"
                         : !result ? "modifier"
                                   : "params");
-    saccade_status status = check_forms(params);
-    if (status == SACCADE_OK) status = check_count("aux", params->num_aux, params->aux);
-    if (status == SACCADE_OK) status = check_count("scalars", params->num_scalars, params->scalars);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(check_forms(params));
+    SAC_TRY(check_count("aux", params->num_aux, params->aux));
+    SAC_TRY(check_count("scalars", params->num_scalars, params->scalars));
 
     saccade_modifier *modifier = calloc(1, sizeof *modifier);
     if (!modifier) return no_memory();
     atomic_init(&modifier->references, 1);
-    status = fill(modifier, params);
+    saccade_status status = fill(modifier, params);
     if (status != SACCADE_OK) {
         free_modifier(modifier);
         return status;

@@ -282,8 +282,7 @@ saccade_status sac_text_check(const saccade_modifier *modifier, const char *whic
             skip_quoted(&r);
         } else if (in_word(*r.at)) {
             read_word(&r, word, sizeof word);
-            saccade_status status = is_accessor(word) ? check_accessor(&r, word) : check_bare(&r, word);
-            if (status != SACCADE_OK) return status;
+            SAC_TRY(is_accessor(word) ? check_accessor(&r, word) : check_bare(&r, word));
         } else {
             advance(&r);
         }

@@ -10,6 +10,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "reference/reference.h"
 #include "reference/scratch.h"
 
@@ -136,8 +137,7 @@ static void clear_gradients(const sac_attention_call *call, double *shared) {
 saccade_status sac_reference_backward(saccade_context *ctx, const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
     double *shared = call->workspace;
-    saccade_status status = sac_reference_ready(ctx, call, true);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_reference_ready(ctx, call, true));
     clear_gradients(call, shared);
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(sac_reference_threads(ctx, call))
     for (int32_t b = 0; b < args->batch; b++)

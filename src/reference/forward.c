@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "reference/reference.h"
 #include "reference/scratch.h"
 
@@ -29,8 +30,7 @@ static void forward_row(const sac_reference_head *head, int32_t i, sac_reference
 
 saccade_status sac_reference_forward(saccade_context *ctx, const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    saccade_status status = sac_reference_ready(ctx, call, false);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(sac_reference_ready(ctx, call, false));
     sac_reference_clear(call, &args->out, args->num_heads, args->head_dim_v, &args->len_q, call->total_q);
     sac_reference_clear_lse(call);
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(sac_reference_threads(ctx, call))
