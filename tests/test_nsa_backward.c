@@ -52,6 +52,22 @@ static void fp16_and_unequal_head_dims(void **state) {
     nsa_verify(&c, SAC_F16, true);
 }
 
+static void a_negative_scale_turns_scores_round(void **state) {
+    (void)state;
+    static const int32_t query_tiles[] = {1, 16};
+    for (size_t i = 0; i < COUNT_OF(query_tiles); i++) {
+        const nsa_case c = {.name = "negative scale",
+                            .seqlen = 300,
+                            .num_heads = 16,
+                            .num_kv_heads = 1,
+                            .head_dim = 64,
+                            .query_tile = query_tiles[i],
+                            .scale = -0.2f,
+                            .gate = NSA_GATE_WEIGHTS};
+        nsa_verify(&c, SAC_BF16, true);
+    }
+}
+
 /* A GPU fills tiles of 64 rows with the queries and heads that share a choice, and gathers them in groups of 8: few of
  * these make whole ones. */
 static void groups_and_tiles_that_divide_nothing(void **state) {
@@ -353,6 +369,7 @@ int main(void) {
         long_test(every_option_meets_every_other),
         cmocka_unit_test(short_and_empty_sequences_have_gradients_too),
         cmocka_unit_test(fp16_and_unequal_head_dims),
+        cmocka_unit_test(a_negative_scale_turns_scores_round),
         long_test(groups_and_tiles_that_divide_nothing),
         cmocka_unit_test(rows_of_dout_begin_anywhere),
         cmocka_unit_test(few_compressed_keys_are_seen_by_many_queries),

@@ -36,10 +36,11 @@ static int64_t count_of(const nsa_problem *p, nsa_operand operand) {
 
 /* The largest term of the sums behind a gradient of attention, which may cancel to nothing. */
 static double largest_term(const nsa_problem *p, nsa_operand operand, double steepest) {
-    test_shape q = nsa_problem_shape(p, NSA_Q), k = nsa_problem_shape(p, NSA_K);
-    if (operand == NSA_DQ) return steepest * p->c.scale * nsa_largest(p->values[NSA_K], test_shape_size(&k));
+    const test_shape q = nsa_problem_shape(p, NSA_Q), k = nsa_problem_shape(p, NSA_K);
+    const double scale = fabs(p->c.scale);
+    if (operand == NSA_DQ) return steepest * scale * nsa_largest(p->values[NSA_K], test_shape_size(&k));
     if (operand == NSA_DK || operand == NSA_DW_K)
-        return steepest * p->c.scale * nsa_largest(p->values[NSA_Q], test_shape_size(&q));
+        return steepest * scale * nsa_largest(p->values[NSA_Q], test_shape_size(&q));
     return operand > NSA_DV ? steepest : 0;
 }
 
