@@ -5,7 +5,6 @@
 
 #include "attention_map.h"
 #include "command.h"
-#include "dtype.h"
 #include "options.h"
 #include "output.h"
 #include "progress.h"
@@ -45,12 +44,6 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     }
 }
 
-static void print_tensor(const char *name, const DLTensor *tensor) {
-    printf("  %-8s (", name);
-    for (int d = 0; d < tensor->ndim; d++) printf("%s%lld", d ? ", " : "", (long long)tensor->shape[d]);
-    printf(") %s\n", dtype_name(tensor->dtype));
-}
-
 static void print_pass(const char *name, const workload *work, bool backward, double seconds) {
     char *backend = workload_backend(work, backward);
     printf("%-8s  %.2f ms, backend %s%s\n", name, 1e3 * seconds, backend ? backend : "?",
@@ -58,22 +51,14 @@ static void print_pass(const char *name, const workload *work, bool backward, do
     free(backend);
 }
 
-static void describe(const workload *work, const command_options *options, const results *r, double forward_s,
-                     double backward_s) {
-    print_pass("forward", work, false, forward_s);
-    if (work->backward) print_pass("backward", work, true, backward_s);
-    if (!options->output) return;
-    printf("%s:\n", options->output);
-    for (int i = 0; i < MAX_RESULTS; i++)
-        if (r->tensor[i]) print_tensor(r->name[i], r->tensor[i]);
-}
-
-static bool write_results(const results *r, const char *path) {
+static bool write_results(const results *r, const command_options *options) {
     safetensors_entry entries[MAX_RESULTS];
     size_t count = 0;
     for (int i = 0; i < MAX_RESULTS; i++)
         if (r->tensor[i]) entries[count++] = (safetensors_entry){r->name[i], r->tensor[i]};
-    return safetensors_write(path, entries, count);
+    const bool written = safetensors_write(options->output, entries, count);
+    if (written && options->verbose) safetensors_list(options->output, entries, count);
+    return written;
 }
 
 static int compute(const workload *work, const command_options *options) {
@@ -93,8 +78,11 @@ static int compute(const workload *work, const command_options *options) {
         if (status != SACCADE_OK) code = complain_status("backward", status);
     }
     workload_fetch(&r);
-    if (code == EXIT_OK && options->output && !write_results(&r, options->output)) code = EXIT_FAILED;
-    if (code == EXIT_OK && options->verbose) describe(work, options, &r, middle - begin, end - middle);
+    if (code == EXIT_OK && options->verbose) {
+        print_pass("forward", work, false, middle - begin);
+        if (work->backward) print_pass("backward", work, true, end - middle);
+    }
+    if (code == EXIT_OK && options->output && !write_results(&r, options)) code = EXIT_FAILED;
     results_free(&r);
     return code;
 }

@@ -148,7 +148,9 @@ static bool write_results(const nsa_work *work, const command_options *options) 
     for (int i = 0; i < NSA_NUM_RESULTS; i++)
         if (work->result[i] && is_wanted(options, i))
             entries[count++] = (safetensors_entry){nsa_result_name((nsa_result)i), work->result[i]};
-    return safetensors_write(options->output, entries, count);
+    const bool written = safetensors_write(options->output, entries, count);
+    if (written && options->verbose) safetensors_list(options->output, entries, count);
+    return written;
 }
 
 static int compute(nsa_work *work, const command_options *options) {

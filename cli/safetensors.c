@@ -287,3 +287,13 @@ bool safetensors_write(const char *path, const safetensors_entry *entries, size_
     free(sorted);
     return good;
 }
+
+void safetensors_list(const char *path, const safetensors_entry *entries, size_t count) {
+    printf("%s:\n", path);
+    for (size_t i = 0; i < count; i++) {
+        const DLTensor *tensor = entries[i].tensor;
+        printf("  %-8s (", entries[i].name);
+        for (int d = 0; d < tensor->ndim; d++) printf("%s%lld", d ? ", " : "", (long long)tensor->shape[d]);
+        printf(") %s\n", dtype_name(tensor->dtype));
+    }
+}

@@ -46,4 +46,7 @@ typedef struct safetensors_entry {
  * message on stderr. */
 bool safetensors_write(const char *path, const safetensors_entry *entries, size_t count);
 
+/* Prints what was written: names, shapes and dtypes. */
+void safetensors_list(const char *path, const safetensors_entry *entries, size_t count);
+
 #endif

@@ -105,6 +105,8 @@ static void backward_adds_the_gradients_asked_for(void **state) {
              "aux_f32(table, h)' "
              "--score-mod-grad '{ aux_grad(table, h, grad); return grad; }'");
     assert_non_null(strstr(out_text, "backward"));
+    assert_non_null(strstr(out_text, "grads.safetensors:\n  out      ("));
+    assert_non_null(strstr(out_text, "\n  dtable   ("));
     safetensors_file *out = opened("grads.safetensors");
     static const char *const names[] = {"out", "lse", "dq", "dk", "dv", "dsink", "dtable"};
     for (int i = 0; i < 7; i++)

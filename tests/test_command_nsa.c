@@ -85,6 +85,8 @@ static void out_gets_what_is_asked_for(void **state) {
     expect_tensors("out.safetensors", "out");
     succeeds("nsa dense.safetensors -o all.safetensors --backward --save-blocks --save-lse -v" SMALL);
     assert_non_null(strstr(out_text, "backward"));
+    assert_non_null(strstr(out_text, "all.safetensors:\n  out      ("));
+    assert_non_null(strstr(out_text, "\n  indices  ("));
     expect_tensors("all.safetensors", "out indices lse_cmp lse_slc lse_win dq dk dv dw_k dw_v dw_gate");
     succeeds("nsa packed.safetensors -o packed-all.safetensors --backward --save-blocks" SMALL);
     expect_tensors("packed-all.safetensors", "out indices dq dk dv dgates");
