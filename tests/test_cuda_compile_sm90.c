@@ -51,7 +51,16 @@ static const struct kernel {
 
 /* ---- the variants ---- */
 
-enum { RAGGED = 1, SHARED_LISTS = 2, SOFTCAP = 4, SLOPES = 8, SCORE_MOD = 16, MASK_MOD = 32, SECOND = 64 };
+enum {
+    RAGGED = 1,
+    SHARED_LISTS = 2,
+    SOFTCAP = 4,
+    SLOPES = 8,
+    SCORE_MOD = 16,
+    MASK_MOD = 32,
+    SECOND = 64,
+    DETERMINISTIC = 128 /* dq is summed in order */
+};
 
 typedef struct variant {
     const char *name;
@@ -80,6 +89,12 @@ static const variant variants[] = {
     {"plain", ALL, .f16 = true, .dims = {NARROW, WIDE}},
     {"plain", ALL, SECOND, .dims = {NARROW, WIDE}},
     {"ragged lengths", ALL, RAGGED, .dims = {NARROW, WIDE}},
+    {"in order", BY_KEYS, DETERMINISTIC, .dims = {NARROW, {96, 96}}},
+    {"in order", BY_KEYS, DETERMINISTIC, .f16 = true, .dims = {NARROW}},
+    {"ragged lengths in order", BY_KEYS, DETERMINISTIC | RAGGED, .dims = {NARROW}},
+    {"softcap in order", BY_KEYS, DETERMINISTIC | SOFTCAP, .dims = {NARROW}},
+    {"score_mod and mask_mod in order", BY_KEYS, DETERMINISTIC | SCORE_MOD | MASK_MOD, .dims = {NARROW},
+     .most_spilled = 8},
     {"blocks of 128", ALL, .kv_block = 128, .dims = {NARROW}},
     {"blocks of 128", ALL, .kv_block = 128, .dims = {WIDE}, .most_spilled = 136},
     {"blocks of 64", ALL, .kv_block = 64, .dims = {NARROW}},
@@ -114,6 +129,7 @@ static sac_attention_call call_of(const variant *v, const int32_t *dims) {
                                         .num_heads = v->seqlen ? 2 : 0,
                                         .scale = 0.125f,
                                         .softcap = v->features & SOFTCAP ? 30 : 0,
+                                        .deterministic = (v->features & DETERMINISTIC) != 0,
                                         .len_q = {.seqlen = v->seqlen, .cu_seqlens = lengths},
                                         .len_k = {.seqlen = v->seqlen, .cu_seqlens = lengths}}};
     sac_block_mask_args *blocks = &call.args.blocks;

@@ -301,6 +301,31 @@ static void the_way_back_meets_the_same_tiles_the_last_one_first(void **state) {
     for_every_band(check_ways_back);
 }
 
+/* Keys that walk queries in whole tiles of q_tile: the index-th to come to such a tile is that many tiles behind the one
+ * with the first key that the tile sees. dQ is summed in this order. */
+static void check_turns(const world *w, int32_t q_tile, int32_t kv_tile) {
+    const sac_band band = sac_band_make(&w->args.band, w->nq, w->nk);
+    int32_t came[LONGEST] = {0};
+    for (int32_t i = 0; i < sac_num_tiles(w->nk, kv_tile, 0); i++) {
+        const walked k = {w, false, sac_tile_rows(i, w->nk, kv_tile, 0), q_tile};
+        const sac_range run = sac_walk_queries(&w->args, &band, 0, 0, k.fixed, q_tile).run;
+        const sac_tile tile = {.begin = run.begin, .end = run.end};
+        for (int32_t m = run.begin / q_tile; run.begin < run.end && m * q_tile < run.end; m++)
+            if (i - sac_band_lo(&band, m * q_tile) / kv_tile != came[m]++)
+                fail_walk(&k, &tile, "key tiles do not come one after the other", m * q_tile, k.fixed.begin);
+    }
+}
+
+static void check_all_turns(const world *w) {
+    for (int32_t q_tile = 1; q_tile <= 4; q_tile++)
+        for (int32_t kv_tile = 1; kv_tile <= 4; kv_tile++) check_turns(w, q_tile, kv_tile);
+}
+
+static void keys_come_to_a_query_tile_one_after_the_other(void **state) {
+    (void)state;
+    for_every_band(check_all_turns);
+}
+
 static const int32_t block_sizes[][2] = {{1, 1}, {1, 4}, {4, 1}, {2, 2}, {2, 3},
                                          {3, 2}, {4, 4}, {6, 3}, {5, 16}};
 
@@ -498,6 +523,7 @@ int main(void) {
         cmocka_unit_test(only_the_first_tile_is_short_where_that_is_asked),
         cmocka_unit_test(every_band_is_walked_exactly),
         cmocka_unit_test(the_way_back_meets_the_same_tiles_the_last_one_first),
+        cmocka_unit_test(keys_come_to_a_query_tile_one_after_the_other),
         cmocka_unit_test(every_block_size_is_walked_exactly_whatever_the_tile),
         cmocka_unit_test(every_small_length_is_walked_exactly_in_blocks),
         cmocka_unit_test(blocks_beyond_the_used_length_are_not_walked),

@@ -1,6 +1,6 @@
 /* attn_bwd_sm90.c - the backward pass on Hopper: tiles by head_dim, and the order of its kernels. delta and dsink are
- * the portable kernels'; then dK, dV and the sums of dQ, and those sums to dq; or, where dQ must not be summed by
- * atomics, dQ by the kernel that walks keys, which also makes delta where that must come from scores. */
+ * the portable kernels'; then dK, dV and the sums of dQ, and those sums to dq; or, where dQ is not summed over
+ * keys, dQ by the kernel that walks them, which also makes delta where that must come from scores. */
 #include "cuda/attn_bwd_sm90.h"
 
 #include <math.h>
@@ -69,8 +69,15 @@ static bool has_scattered_queries(const sac_attention_call *call) {
     return has_narrow_blocks(args) || (args->band.compress && !args->blocks.by_query.offsets);
 }
 
+/* Deterministic sums are made in order, which takes key tiles that follow each other wherever they see a query tile. */
 bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call) {
-    return !call->args.deterministic && choose_tile(call, true)->sums_dq && !has_scattered_queries(call);
+    const tile_row *t = choose_tile(call, true);
+    const bool can_order = t->kv_tile == MOST_KEYS && !call->args.blocks.by_query.offsets;
+    return t->sums_dq && !has_scattered_queries(call) && (can_order || !call->args.deterministic);
+}
+
+static bool is_ordered(const sac_attention_call *call) {
+    return call->args.deterministic && sac_attn_bwd_sm90_sums_dq(call);
 }
 
 static bool keeps_product(const sac_attention_call *call) {
@@ -134,6 +141,7 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
     sac_kernel_define(&spec, "CONSUMER_REGS", t->consumer_regs - given);
     sac_kernel_define(&spec, "SECOND_REGS", t->second_regs - given);
     sac_kernel_define(&spec, "SUM_DQ", sum_dq);
+    sac_kernel_define(&spec, "ORDERED", sum_dq && is_ordered(call));
     sac_kernel_define(&spec, "SMEM_BYTES", spec.smem_bytes);
     return spec;
 }
@@ -226,7 +234,8 @@ static int32_t walked_keys(const sac_attention_call *call) {
 
 /* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
  * causal mask a section needs more tiles than there are CTAs, or its last long tiles run alone. Block masks count as
- * causal: nearly all are, and their short tiles, an Eagle3's diagonals, then fill the end of a section. */
+ * causal: nearly all are, and their short tiles, an Eagle3's diagonals, then fill the end of a section. Sums in order
+ * take sections under any mask: the fewer tiles of a head are at work, the less they wait for each other. */
 static sac_tile_order key_order(const sac_attention_call *call, int32_t kv_tile,
                                 const sac_cuda_device *device) {
     const sac_attention_args *args = &call->args;
@@ -234,7 +243,8 @@ static sac_tile_order key_order(const sac_attention_call *call, int32_t kv_tile,
     const int32_t num_heads = args->batch * args->num_kv_heads;
     const int32_t num_tiles = sac_num_tiles(walked_keys(call), kv_tile, kv_block);
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
-    if ((!args->band.causal && !args->band.compress && !kv_block) || num_heads == 0) return order;
+    if ((!args->band.causal && !args->band.compress && !kv_block && !is_ordered(call)) || num_heads == 0)
+        return order;
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
     const int64_t sections =
         (int64_t)args->batch * args->num_heads * args->len_q.seqlen * row_bytes / device->l2_bytes;
@@ -274,6 +284,16 @@ static sac_tail_split tail_of(const sac_attention_call *call, const tile_row *t,
     return tail;
 }
 
+static size_t dq_sum_bytes(const sac_attention_call *call, const sac_attn_bwd_sm90_params *params) {
+    return sum_bytes(call->args.num_heads / params->pieces.heads * params->sum_rows, call->args.head_dim);
+}
+
+/* Behind the sums of dQ, where they are made in order: they are cleared together. */
+static size_t turn_bytes(const sac_attention_call *call, const sac_attn_bwd_sm90_params *params) {
+    const size_t words = (size_t)call->args.num_heads * (size_t)params->turns_a_head;
+    return is_ordered(call) ? words * sizeof *params->dq_turns : 0;
+}
+
 /* Places delta and the sums in the workspace, which may be NULL; its bytes. */
 static size_t plan(const sac_attention_call *call, const sac_cuda_device *device, sac_portable_plan *rows,
                    sac_attn_bwd_sm90_params *params) {
@@ -291,7 +311,6 @@ static size_t plan(const sac_attention_call *call, const sac_cuda_device *device
     /* The parts of a cut tail are merged: whoever comes last stores them where the one part of the call lies. */
     params->dk_part_stride = call->grad_parts > 1 ? call->dk_part_stride : 0;
     params->dv_part_stride = call->grad_parts > 1 ? call->dv_part_stride : 0;
-    const int64_t sum_rows = args->num_heads / params->pieces.heads * params->sum_rows;
     params->tail = tail_of(call, choose_tile(call, sums_dq), device);
     const size_t merges = (size_t)params->tail.tiles * CONSUMERS;
     const size_t part_bytes = sizeof(float) * 128 * (size_t)(args->head_dim + args->head_dim_v) / 2;
@@ -299,8 +318,11 @@ static size_t plan(const sac_attention_call *call, const sac_cuda_device *device
         sac_carve(call->workspace, &used, merges * (size_t)params->tail.parts * part_bytes);
     params->tail.arrived = sac_carve(call->workspace, &used, merges * sizeof *params->tail.arrived);
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
-    float *sums = sac_carve(call->workspace, &used, sums_dq ? sum_bytes(sum_rows, args->head_dim) : 0);
-    params->dq_sum = sums_dq && sac_portable_sums_dq(args) ? sums : NULL;
+    params->turns_a_head = (int32_t)(params->sum_rows / choose_tile(call, true)->q_tile) + args->batch;
+    const size_t sum_size = dq_sum_bytes(call, params);
+    float *sums = sac_carve(call->workspace, &used, sums_dq ? sum_size + turn_bytes(call, params) : 0);
+    params->dq_sum = sums_dq && args->dq.data && sac_portable_walks_queries(args) ? sums : NULL;
+    params->dq_turns = params->dq_sum ? (uint32_t *)(sums + sum_size / sizeof *sums) : NULL;
     params->dk_sum = params->dv_sum = NULL;
     if (stretches > 1) plan_key_sums(call, &used, params);
     return used;
@@ -365,11 +387,12 @@ static saccade_status clear_sums(const backward_job *job) {
     const sac_attention_args *args = &job->portable.args;
     const sac_tail_split *tail = &params->tail;
     saccade_context *ctx = job->portable.ctx;
-    const int64_t rows = args->num_heads / params->pieces.heads * params->sum_rows,
-                  key_rows = args->num_kv_heads * params->key_sum_rows;
+    const int64_t key_rows = args->num_kv_heads * params->key_sum_rows;
     if (tail->tiles > 0)
         SAC_TRY(sac_cuda_clear(ctx, tail->arrived, (size_t)tail->tiles * CONSUMERS * sizeof *tail->arrived));
-    SAC_TRY(clear_sum(ctx, params->dq_sum, rows, args->head_dim));
+    if (params->dq_sum)
+        SAC_TRY(sac_cuda_clear(ctx, params->dq_sum,
+                               dq_sum_bytes(job->call, params) + turn_bytes(job->call, params)));
     SAC_TRY(clear_sum(ctx, params->dk_sum, key_rows, args->head_dim));
     return clear_sum(ctx, params->dv_sum, key_rows, args->head_dim_v);
 }

@@ -17,8 +17,9 @@
  *
  * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; KV_TILE, Q_TILE, Q_STAGES,
  * DQ_COLUMNS, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); SMEM_BYTES, what a CTA gets; and, each 0 or 1, what
- * a variant computes: SUM_DQ, BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before
- * the softmax: any of the last three, or a scale that is not positive), RAGGED (lengths come from device memory).
+ * a variant computes: SUM_DQ, ORDERED (its sums are made in a fixed order: attn_bwd_sm90_order.h), BLOCK_MASK,
+ * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a
+ * scale that is not positive), RAGGED (lengths come from device memory).
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
 #include "cuda/kernels/attn_bwd_sm90_cta.h"
@@ -111,6 +112,20 @@ SAC_FN void issue_dq(consumer *c, const uint8_t *from, int half) {
 }
 #endif
 
+#if DQ_LATE
+/* To its sums, when it is the CTA's turn. */
+SAC_FN void add_dq(consumer *c, const dq_target *target) {
+    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
+#if ORDERED
+    ptx_mbarrier_wait(&c->smem->dq_turn[c->ds.stage], c->ds.parity);
+#endif
+    add_dq_columns(c, target, DQ_COLUMNS);
+#if ORDERED
+    release(&c->smem->dq_added[c->ds.stage]);
+#endif
+}
+#endif
+
 /* ---- one query tile ---- */
 
 /* Waits for the tile at hand. Where its rows lie is said to be uniform: otherwise the assembler takes every
@@ -190,8 +205,7 @@ SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
     issue_dq(c, c->smem->ds[c->ds.stage], c->warpgroup);
     const dq_target target = own_target(c);
     ptx_wgmma_wait(0);
-    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
-    add_dq_columns(c, &target, DQ_COLUMNS);
+    add_dq(c, &target);
     ring_next(&c->ds, DS_BUFFERS);
 #endif
     release_queries(c);
@@ -223,8 +237,7 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
 #if SUM_DQ
     if (!ADDS_LAST) target = own_target(c);
     ptx_wgmma_wait(2);
-    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
-    add_dq_columns(c, &target, DQ_COLUMNS);
+    add_dq(c, &target);
     ring_next(&c->ds, DS_BUFFERS);
 #endif
     if (!ADDS_LAST) meet_next(c, 1);
@@ -244,8 +257,7 @@ SAC_FN void add_last_dq(consumer *c) {
     issue_dq(c, c->smem->ds[c->ds.stage], c->warpgroup);
     const dq_target target = own_target(c);
     ptx_wgmma_wait(0);
-    ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
-    add_dq_columns(c, &target, DQ_COLUMNS);
+    add_dq(c, &target);
 }
 #endif
 

@@ -46,6 +46,9 @@ typedef struct sac_attn_bwd_sm90_params {
     int64_t key_sum_rows;      /* of a key head */
     int32_t diagonals_from;    /* key blocks from here on are left to attn_bwd_diagonal_sm90.cu */
     sac_tile_counter *counter; /* of query tiles */
+    uint32_t
+        *dq_turns; /* (H, turns_a_head), if dQ is summed in order: how many key tiles a query tile has had */
+    int32_t turns_a_head;
 } sac_attn_bwd_sm90_params;
 
 /* The row of the sums where sequence b starts. */
@@ -53,6 +56,11 @@ SAC_FN int64_t sac_sum_row(const sac_lengths *len, int32_t b) {
     if (len->cu_seqlens)
         return ((int64_t)len->cu_seqlens[b] + (int64_t)SAC_SUM_ROWS * b) / SAC_SUM_ROWS * SAC_SUM_ROWS;
     return ((int64_t)len->seqlen + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS * SAC_SUM_ROWS * b;
+}
+
+/* Where in a head's words for its query tiles, of so many rows each, those of sequence b start. */
+SAC_FN int32_t sac_first_turn(const sac_lengths *len, int32_t b, int32_t q_tile) {
+    return (int32_t)(sac_sum_row(len, b) / q_tile) + b;
 }
 
 /* Blocks of keys between two that the same queries see, each along a diagonal; all, where blocks do not repeat with

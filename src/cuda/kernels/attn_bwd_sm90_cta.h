@@ -2,7 +2,7 @@
 #ifndef SAC_ATTN_BWD_SM90_CTA_H
 #define SAC_ATTN_BWD_SM90_CTA_H
 
-#include "cuda/kernels/attn_bwd_sm90_producer.h"
+#include "cuda/kernels/attn_bwd_sm90_order.h"
 #include "cuda/kernels/ptx/warpgroup.h"
 
 /* What the including file does with two warpgroups: takes registers, walks the queries that the producer brings, and
@@ -17,7 +17,7 @@ SAC_FN void init_barriers(smem_layout *smem) {
         ptx_mbarrier_init(&smem->landed[i], 1);
         ptx_mbarrier_init(&smem->q_full[i], 1);
         ptx_mbarrier_init(&smem->dout_full[i], 1);
-        ptx_mbarrier_init(&smem->q_empty[i], readers);
+        ptx_mbarrier_init(&smem->q_empty[i], readers + ORDERED * KEEPERS);
         ptx_mbarrier_init(&smem->dout_empty[i], readers);
     }
 #if BY_QUERY
@@ -34,6 +34,12 @@ SAC_FN void init_barriers(smem_layout *smem) {
 #if DQ_LATE
     for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_full[i], BY_QUERY ? 4 : warps);
     smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
+#endif
+#if ORDERED
+    for (int i = 0; i < DS_BUFFERS; i++) {
+        ptx_mbarrier_init(&smem->dq_turn[i], 1);
+        ptx_mbarrier_init(&smem->dq_added[i], warps);
+    }
 #endif
     ptx_mbarrier_fence_init();
 }
@@ -54,6 +60,13 @@ SAC_FN void run_cta(const sac_attn_bwd_sm90_params *params) {
     __syncthreads();
     if (threadIdx.x < 128) {
         ptx_give_registers(PRODUCER_REGS);
+#if ORDERED
+        const int warp = threadIdx.x / 32;
+        if (warp_has(warp > 0 && warp <= KEEPERS)) {
+            keep_order(params, smem, warp);
+            return;
+        }
+#endif
         if (threadIdx.x < 32 * PRODUCER_WARPS) produce(params, smem);
     } else {
         consume(params, smem);

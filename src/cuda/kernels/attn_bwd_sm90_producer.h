@@ -141,9 +141,9 @@ SAC_FN void end_queries(producer *w) {
 #include "cuda/kernels/attn_bwd_sm90_pieces.h"
 #else
 /* The queries that this CTA's part takes of all that see its keys: whole groups of rows. */
-SAC_FN sac_range part_of(sac_range all, int32_t part, int32_t num_parts) {
-    const int32_t first = all.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
-    const int32_t each = sac_ceil_div(sac_ceil_div(all.end - first, num_parts), SAC_SUM_ROWS) * SAC_SUM_ROWS;
+SAC_FN sac_range part_of(sac_range all, int32_t part, int32_t num_parts, int32_t rows) {
+    const int32_t first = all.begin / rows * rows;
+    const int32_t each = sac_ceil_div(sac_ceil_div(all.end - first, num_parts), rows) * rows;
     sac_range r = {first + part * each, first + (part + 1) * each};
     return r;
 }
@@ -154,7 +154,13 @@ SAC_FN sac_walk walk_queries(const producer *w, int32_t head) {
     const sac_band band = sac_band_make(&args->band, own->sequence.q_len, own->sequence.k_len);
     sac_walk walk = sac_walk_queries(args, &band, own->batch, head, own->keys, Q_TILE);
     if (!BLOCK_MASK) walk.entry = walk.entry_end = 0; /* and the compiler forgets them */
-    if (own->parts > 1) sac_walk_clip(&walk, part_of(walk.any, own->part, own->parts));
+#if ORDERED /* the same tiles for all keys, and of a head's cut key tiles the same parts */
+    const sac_range all = {0, own->sequence.q_len};
+    if (own->parts > 1) sac_walk_clip(&walk, part_of(all, own->part, own->parts, Q_TILE));
+    if (walk.run.begin < walk.run.end) walk.run.begin = walk.run.begin / Q_TILE * Q_TILE;
+#else
+    if (own->parts > 1) sac_walk_clip(&walk, part_of(walk.any, own->part, own->parts, SAC_SUM_ROWS));
+#endif
     return walk;
 }
 
@@ -217,10 +223,16 @@ SAC_FN void load_queries(producer *w, const q_record *tile) {
 SAC_FN int next_queries(const producer *w, sac_walk *walk, q_record *record) {
     const key_tile *own = &w->smem->own;
     sac_tile tile;
+#if ORDERED
+    if (!sac_walk_back(walk, &tile)) return 0;
+    record->origin = tile.begin;
+    record->end = tile.end;
+#else
     if (!sac_walk_next(walk, &tile)) return 0;
     record->origin = tile.begin / SAC_SUM_ROWS * SAC_SUM_ROWS;
-    record->begin = tile.begin;
     record->end = walk->run.begin = sac_min(tile.end, record->origin + Q_TILE);
+#endif
+    record->begin = tile.begin;
     const int placed = tile.banded || tile.kind == SAC_DIAGONAL ||
                        own->keys.end - own->keys.begin < KV_TILE || record->end - record->begin < Q_TILE;
     const int masked = placed || (MASK_MOD && tile.kind == SAC_PARTIAL);
@@ -229,19 +241,32 @@ SAC_FN int next_queries(const producer *w, sac_walk *walk, q_record *record) {
     return 1;
 }
 
+/* Where in dq_sum the rows of a tile of the head start. */
+SAC_FN int64_t sum_of_tile(const producer *w, const q_record *tile) {
+    const int64_t first =
+        tile->head * w->params->sum_rows + sac_sum_row(&w->params->args.len_q, w->smem->own.batch);
+    return (first + tile->origin) / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE;
+}
+
 SAC_FN void produce_queries(producer *w) {
-    const sac_attention_args *args = &w->params->args;
+    const int32_t first = w->smem->own.head * w->params->args.group, end = first + w->params->args.group;
     q_record record;
-    for (int32_t i = 0; i < args->group; i++) {
-        record.head = w->smem->own.head * args->group + i;
-        const int64_t first =
-            record.head * w->params->sum_rows + sac_sum_row(&args->len_q, w->smem->own.batch);
+#if ORDERED /* all heads walk the same tiles, and none may come to its next one long before another */
+    sac_walk walk = walk_queries(w, first);
+    while (next_queries(w, &walk, &record))
+        for (record.head = first; record.head < end; record.head++) {
+            record.sum = sum_of_tile(w, &record);
+            load_queries(w, &record);
+        }
+#else
+    for (record.head = first; record.head < end; record.head++) {
         sac_walk walk = walk_queries(w, record.head);
         while (next_queries(w, &walk, &record)) {
-            if (SUM_DQ) record.sum = (first + record.origin) / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE;
+            if (SUM_DQ) record.sum = sum_of_tile(w, &record);
             load_queries(w, &record);
         }
     }
+#endif
 }
 #endif
 

@@ -158,6 +158,9 @@ typedef struct smem_layout {
     dq_place dq_place[DS_BUFFERS];
     uint64_t ds_full[DS_BUFFERS];
 #endif
+#if ORDERED
+    uint64_t dq_turn[DS_BUFFERS], dq_added[DS_BUFFERS]; /* a tile's dQ may be added; it has been */
+#endif
 #if BY_QUERY
     uint64_t dk_told, p_full, p_empty, ds_empty[DS_BUFFERS];
 #elif SPLIT_ROLES

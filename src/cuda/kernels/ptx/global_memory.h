@@ -16,4 +16,14 @@ SAC_FN void ptx_st_global_u32x4_if(int there, void *p, uint32_t x, uint32_t y, u
                  "r"(x), "r"(y), "r"(z), "r"(w), "r"(there));
 }
 
+/* A word that CTAs tell each other by: who reads it sees what was written, or added, before the word was. */
+SAC_FN uint32_t ptx_ld_acquire(const uint32_t *p) {
+    uint32_t x;
+    asm volatile("ld.acquire.gpu.global.b32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+    return x;
+}
+SAC_FN void ptx_st_release(uint32_t *p, uint32_t x) {
+    asm volatile("st.release.gpu.global.b32 [%0], %1;" ::"l"(p), "r"(x) : "memory");
+}
+
 #endif
