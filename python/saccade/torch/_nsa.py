@@ -202,7 +202,7 @@ def _products(q: Shape, spec: str, max_seqlen: int) -> int:
     compressed = length // s["block"]
     if s["compressed_top_k"]:
         compressed = min(compressed, 128 * s["compressed_top_k"])
-    visited = compressed + min(s["top_k"] * s["block"], length) + min(s["window"], length)
+    visited: int = compressed + min(s["top_k"] * s["block"], length) + min(s["window"], length)
     return 2 * math.prod(batch) * heads * rows * visited
 
 
