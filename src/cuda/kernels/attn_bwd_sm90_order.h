@@ -21,8 +21,9 @@ typedef struct keeper {
     const sac_attn_bwd_sm90_params *params;
     smem_layout *smem;
     sac_band band;
-    ring q, dq;      /* where the next record comes; where consumers are told of the tile at hand, or tell of it */
-    uint32_t *count; /* its word, */
+    ring q;          /* of the next record */
+    ring dq;         /* of the barriers at which consumers are told of the tile, or tell of it */
+    uint32_t *count; /* the tile's word, */
     uint32_t turn;   /* and how many come before the CTA's own: those that see it follow each other */
 } keeper;
 
@@ -34,7 +35,7 @@ SAC_FN keeper keeper_of(const sac_attn_bwd_sm90_params *params, smem_layout *sme
     return k;
 }
 
-SAC_FN int meet_tile(keeper *k) {
+SAC_FN int next_turn(keeper *k) {
     smem_layout *smem = k->smem;
     const q_record *tile = &smem->q_tile[k->q.stage];
     ptx_mbarrier_wait(&smem->q_full[k->q.stage], k->q.parity);
@@ -50,7 +51,7 @@ SAC_FN int meet_tile(keeper *k) {
 }
 
 SAC_FN void let_add(keeper *k) {
-    while (meet_tile(k)) {
+    while (next_turn(k)) {
         while (ptx_ld_acquire(k->count) != k->turn) continue;
         ptx_mbarrier_arrive(&k->smem->dq_turn[k->dq.stage]);
     }
@@ -59,7 +60,7 @@ SAC_FN void let_add(keeper *k) {
 /* Before the first tile consumers say once that they have added, nothing: at the barrier of the last buffer. */
 SAC_FN void count_added(keeper *k) {
     ptx_mbarrier_wait(&k->smem->dq_added[DS_BUFFERS - 1], 0);
-    while (meet_tile(k)) {
+    while (next_turn(k)) {
         ptx_mbarrier_wait(&k->smem->dq_added[k->dq.stage], k->dq.parity ^ (k->dq.stage == DS_BUFFERS - 1));
         ptx_st_release(k->count, k->turn + 1);
     }
