@@ -133,9 +133,8 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
     sac_kernel_define(&spec, "KV_TILE", t->kv_tile);
     sac_kernel_define(&spec, "Q_TILE", t->q_tile);
     sac_kernel_define(&spec, "Q_STAGES", t->q_stages);
-    sac_kernel_define(
-        &spec, "DQ_COLUMNS",
-        t->q_tile == 64 * CONSUMERS ? sac_ceil_div(args->head_dim, SAC_SUM_COLUMNS) * SAC_SUM_COLUMNS : 64);
+    sac_kernel_define(&spec, "DQ_COLUMNS",
+                      t->q_tile == 64 * CONSUMERS ? sac_ceil_div(args->head_dim, 16) * 16 : 64);
     const int32_t given = args->blocks.by_query.bits ? 16 : 0; /* by each consumer: gathering takes more */
     sac_kernel_define(&spec, "PRODUCER_REGS", t->producer_regs + CONSUMERS * given);
     sac_kernel_define(&spec, "CONSUMER_REGS", t->consumer_regs - given);
@@ -164,7 +163,7 @@ static sac_query_pieces pieces_of(const sac_attention_args *args, const tile_row
     p.rows = p.parts * part_rows;
     p.row_groups = sac_ceil_div(p.rows, SAC_SUM_ROWS);
     p.a_sequence = sac_ceil_div(args->len_q.seqlen, p.queries);
-    p.a_tile = t->q_tile / p.rows;
+    p.a_tile = p.rows % SAC_SUM_ROWS ? 1 : t->q_tile / p.rows;
     p.rows_inverse = SAC_PACK_INVERSE(p.rows);
     p.heads_inverse = SAC_PACK_INVERSE(p.heads);
     p.part_inverse = SAC_PACK_INVERSE(blocks->part);
@@ -175,7 +174,7 @@ static size_t sum_bytes(int64_t rows, int32_t head_dim) {
     return (size_t)rows * (size_t)sac_ceil_div(head_dim, SAC_SUM_COLUMNS) * SAC_SUM_COLUMNS * sizeof(float);
 }
 
-/* Rows of the sums of one head: its sequences, each from a multiple of 8 on. */
+/* Rows of the sums of one head: its sequences, each from a multiple of 16 on. */
 static int64_t head_rows_of(const sac_lengths *len, int64_t total, int32_t batch) {
     return len->cu_seqlens ? (total + (int64_t)SAC_SUM_ROWS * batch) / SAC_SUM_ROWS * SAC_SUM_ROWS
                            : sac_sum_row(len, batch);
@@ -202,6 +201,7 @@ enum { MOST_STRETCHES = 64, FEWEST_HEADS = 16 };
 static int32_t stretches_of(const sac_attention_call *call, const sac_cuda_device *device) {
     const sac_attention_args *args = &call->args;
     if (!args->blocks.by_query.bits || args->group < FEWEST_HEADS) return 1;
+    if (args->blocks.kv_block % SAC_SUM_ROWS) return 1; /* each block begins with a group of them */
     if (call->grad_parts > 1 || !sac_attn_bwd_sm90_sums_dq(call)) return 1;
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
     const int64_t bytes = (int64_t)args->len_q.seqlen * args->group * row_bytes;

@@ -133,6 +133,9 @@ SAC_FN void add_marks(consumer *c) {
 
 /* ---- the first warpgroup: P and dV ---- */
 
+/* The buffer of P is free once the other warpgroup has read it and this one's product of dV is over. That product is one
+ * operation of four warps: whoever has waited for it, as add_to_dv has at its end, knows that no part of it still reads,
+ * so the warps need not meet before they write. */
 SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen, const float lse[2]) {
     smem_layout *smem = c->smem;
     prepare_scores(c, tile, seen);
@@ -153,7 +156,7 @@ SAC_FN void put_p(consumer *c, const q_record *tile, const pair_bits *seen, cons
 
 /* Before the first tile there is no dS yet: what then lies in the buffer was multiplied for nothing. */
 SAC_FN void add_first_dq(consumer *c, const dq_place *place) {
-    const dq_target target = dq_target_of(c, place, threadIdx.x / 32 % 4 * 2, 0);
+    const dq_target target = dq_target_of(c, place, threadIdx.x / 32 % 4, 0);
     ptx_wgmma_pin(c->dq, 64);
     if (warp_has(place->row_groups > 0)) release(&c->smem->ds_empty[c->ds.stage]);
     add_dq_columns(c, &target, 128);
@@ -239,7 +242,7 @@ SAC_FN void add_to_dk(consumer *c, const q_record *tile) {
     for (int m = 0; m < BLOCKS; m++) issue_keys(c->dk[m], smem->q[stage] + m * PANEL_BYTES, smem->ds[buffer]);
     ptx_wgmma_commit();
     const dq_target target =
-        dq_target_of(c, &smem->dq_place[buffer], threadIdx.x / 32 % 4 * 2, 128 / SAC_SUM_COLUMNS);
+        dq_target_of(c, &smem->dq_place[buffer], threadIdx.x / 32 % 4, 128 / SAC_SUM_COLUMNS);
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->dq, 32);
     add_dq_columns(c, &target, 64);

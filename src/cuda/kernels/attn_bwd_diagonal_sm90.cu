@@ -211,33 +211,38 @@ SAC_FN void load_query(const sac_attn_bwd_sm90_params *params, int32_t b, int32_
     query->delta = params->delta[head * params->total_q + before + row];
 }
 
-/* Adds a query's dQ to its sums, where 16 bytes are two columns of one chunk and two of the next, which a neighbour
- * has; and begins it anew. */
+/* Of a chunk each of four lanes' pairs of columns: the i-th pair of all four goes to the i-th lane. */
+SAC_FN void share_pairs(float x[CHUNK]) {
+    uint32_t even[4], odd[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) even[i] = __float_as_uint(x[2 * i]), odd[i] = __float_as_uint(x[2 * i + 1]);
+    quad_transpose(even);
+    quad_transpose(odd);
+#pragma unroll
+    for (int i = 0; i < 4; i++) x[2 * i] = __uint_as_float(even[i]), x[2 * i + 1] = __uint_as_float(odd[i]);
+}
+
+/* Adds a query's dQ to its sums, where a chunk is one row of a group, a pair of columns in each 16 bytes; and begins it
+ * anew. Four lanes add to one chunk after the other, as fewer parts of lines as may be. */
 SAC_FN void leave_dq(const sac_attn_bwd_sm90_params *params, int32_t b, lone_query *query, int leaves) {
 #if SUM_DQ
-    const int odd = key_lane() % 2, used = leaves && query->head >= 0;
+    const int lane = key_lane() % 4, used = leaves && query->head >= 0;
     const int64_t row = query->head * params->sum_rows + sac_sum_row(&params->args.len_q, b) + query->index;
-    float *first = params->dq_sum + row / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE +
-                   row % SAC_SUM_ROWS * SAC_SUM_COLUMNS + odd * 4;
+    float *first = params->dq_sum + row / SAC_SUM_ROWS * SUM_GROUPS * SUM_GROUP_SIZE + row % 8 * 16 +
+                   row % SAC_SUM_ROWS / 8 * 2 + lane * 4;
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
-        float *x = query->dq.x[i], other[4];
+        const int group = column_of(i) / CHUNK - lane;
+        row_sums shared = query->dq;
+        share_pairs(shared.x[i]);
 #pragma unroll
-        for (int j = 0; j < 4; j++) /* the even lane has columns 0, 1, 4, 5 of both, the odd one the others */
-            other[j] = __shfl_xor_sync(~0u, odd ? x[j / 2 * 4 + j % 2] : x[j / 2 * 4 + 2 + j % 2], 1);
-        float *to = first + column_of(i) / SAC_SUM_COLUMNS * SUM_GROUP_SIZE;
-        if (used && column_of(i) / SAC_SUM_COLUMNS < SUM_GROUPS) {
-            if (odd) {
-                ptx_add_f32x4(to, other[0], other[1], x[2], x[3]);
-                ptx_add_f32x4(to + 8, other[2], other[3], x[6], x[7]);
-            } else {
-                ptx_add_f32x4(to, x[0], x[1], other[0], other[1]);
-                ptx_add_f32x4(to + 8, x[4], x[5], other[2], other[3]);
-            }
-        }
+        for (int j = 0; j < 4; j++)
+            if (used && group + j < SUM_GROUPS)
+                ptx_add_f32x2(first + (group + j) * SUM_GROUP_SIZE, shared.x[i][2 * j],
+                              shared.x[i][2 * j + 1]);
 #pragma unroll
         for (int j = 0; j < CHUNK; j++)
-            if (leaves) x[j] = 0;
+            if (leaves) query->dq.x[i][j] = 0;
     }
 #endif
 }

@@ -1,5 +1,5 @@
 /* attn_bwd_dq_convert_sm90.cu - the fp32 sums of dQ, times scale, into the rows of dq that a sequence uses. One warp,
- * 8 rows of one head, or (PACK) of the heads that share a list. Grid: ceil(H / heads * sum_rows / 8 / warps). Needs
+ * 16 rows of one head, or (PACK) of the heads that share a list. Grid: ceil(H / heads * sum_rows / 16 / warps). Needs
  * DTYPE HEAD_DIM RAGGED PACK NUM_THREADS. */
 #include "cuda/kernels/attn_bwd_sm90.h"
 #include "cuda/kernels/attn_sm90.h"
@@ -44,7 +44,12 @@ SAC_FN row_place place_of(const sac_query_pieces *pieces, int32_t row) {
     return at;
 }
 
-SAC_FN float4 sums_at(const float *group) { return *(const float4 *)(group + lane_id() * 4); }
+/* Where a row of dq lies. */
+SAC_FN uint16_t *row_at(const sac_attention_args *args, int32_t b, int32_t h, row_place at) {
+    return (uint16_t *)args->dq.data + batch_of(&args->len_q, b) * args->dq.batch_stride +
+           (h + at.head) * args->dq.head_stride +
+           (row_of(&args->len_q, b) + (int64_t)at.query) * args->dq.row_stride;
+}
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     attn_bwd_dq_convert_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
@@ -55,21 +60,16 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     if (h >= args->num_heads) return;
     const int64_t sum_row = (group - list * groups) * SAC_SUM_ROWS;
     const int32_t b = sequence_at(&params, sum_row);
-    const row_place at = place_of(&params.pieces, (int32_t)(sum_row - first_row(&params, b)) + lane_id() / 4);
-    const int there = at.query >= 0 && at.query < sequence_of(args, b).q_len;
-    uint16_t *to = (uint16_t *)args->dq.data + batch_of(&args->len_q, b) * args->dq.batch_stride +
-                   (h + at.head) * args->dq.head_stride +
-                   (row_of(&args->len_q, b) + (int64_t)at.query) * args->dq.row_stride;
-    const float *from = params.dq_sum + group * COLUMN_GROUPS * GROUP_SIZE;
+    const int32_t q_len = sequence_of(args, b).q_len;
+    const float *from = params.dq_sum + group * COLUMN_GROUPS * GROUP_SIZE + lane_id() * 4;
+    float4 sums[COLUMN_GROUPS]; /* two rows of this lane's, as accumulators hold them */
 #pragma unroll
-    for (int j = 0; j < COLUMN_GROUPS; j += 2) {
-        const float4 x = sums_at(from + j * GROUP_SIZE);
-        const float4 y = j + 1 < COLUMN_GROUPS ? sums_at(from + (j + 1) * GROUP_SIZE) : x;
-        const float scale = args->scale;
-        uint32_t w[4] = {pack(x.x * scale, x.y * scale), pack(x.z * scale, x.w * scale),
-                         pack(y.x * scale, y.y * scale), pack(y.z * scale, y.w * scale)};
-        quad_transpose(w);
-        const int chunk = 2 * j + lane_id() % 4;
-        if (there && chunk < HEAD_DIM / 8) *(uint4 *)(to + 8 * chunk) = make_uint4(w[0], w[1], w[2], w[3]);
+    for (int j = 0; j < COLUMN_GROUPS; j++) sums[j] = *(const float4 *)(from + j * GROUP_SIZE);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int32_t row = (int32_t)(sum_row - first_row(&params, b)) + lane_id() / 4 + 8 * r;
+        const row_place at = place_of(&params.pieces, row);
+        store_sums(row_at(args, b, h, at), &sums[0].x, HEAD_DIM, r, args->scale,
+                   at.query >= 0 && at.query < q_len);
     }
 }

@@ -1,9 +1,9 @@
 /* attn_bwd_sm90.h - what crosses from attn_bwd_sm90.c to the Hopper backward kernels: attn_bwd_sm90.cu, which walks the
  * queries of a key tile, and attn_bwd_dq_sm90.cu, which walks the keys of a query tile.
  *
- * The sums of dQ lie in groups of 8 rows, and in a group by 16 columns: 512 bytes, which one warp adds to at once, 16
- * bytes a lane. Lane 4g + t owns of row g the columns 2t, 2t + 1, 8 + 2t and 9 + 2t, as its accumulators do. Less
- * than whole lines at a time the L2 adds at half the speed.
+ * The sums of dQ lie in groups of 16 rows by 8 columns: 512 bytes, which one warp adds to at once, 16 bytes a lane. Lane
+ * 4g + t owns the columns 2t and 2t + 1 of row g, then of row g + 8, as four accumulators in a row do. Less than whole
+ * lines at a time the L2 adds at half the speed.
  */
 #ifndef SAC_ATTN_BWD_SM90_H
 #define SAC_ATTN_BWD_SM90_H
@@ -14,7 +14,7 @@
 #include "shared/attention_args.h"
 #include "shared/tile_order.h"
 
-enum { SAC_SUM_ROWS = 8, SAC_SUM_COLUMNS = 16 }; /* of one group */
+enum { SAC_SUM_ROWS = 16, SAC_SUM_COLUMNS = 8 }; /* of one group */
 
 /* PACK: lists with bits. Which queries chose a key block is known part by part, so a tile of 64 rows is gathered from
  * pieces: some neighbouring parts, as few as make whole groups of rows with the heads that share the list, or, if no
@@ -22,7 +22,7 @@ enum { SAC_SUM_ROWS = 8, SAC_SUM_COLUMNS = 16 }; /* of one group */
 typedef struct sac_query_pieces {
     int32_t heads;                  /* that share a list; 1 without PACK */
     int32_t parts, queries, rows;   /* of a piece */
-    int32_t row_groups, a_sequence; /* groups of 8 rows a piece; pieces a sequence, where all are as long */
+    int32_t row_groups, a_sequence; /* groups of 16 rows a piece; pieces a sequence, where all are as long */
     int32_t a_tile;                 /* pieces a tile */
     int32_t rows_inverse, heads_inverse,
         part_inverse; /* SAC_PACK_INVERSE of rows, heads, and of queries a part */
@@ -35,11 +35,11 @@ typedef struct sac_attn_bwd_sm90_params {
     sac_tail_split tail;  /* of key tiles, cut by their queries; then num_parts is 1 */
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
     float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
-    float *dq_sum; /* (lists, sum_rows / 8, D / 16 rounded up, 8, 16); without PACK a list a head; or NULL */
+    float *dq_sum; /* (lists, sum_rows / 16, D / 8, 16, 8); without PACK a list a head; or NULL */
     int64_t dk_part_stride, dv_part_stride; /* see sac_attention_call */
     int32_t num_parts;                      /* at least 1; each takes a stretch of the queries, */
     int32_t part_blocks;                    /* PACK: of so many of the lists' blocks */
-    int64_t sum_rows; /* of a list: the sequences, each from a multiple of 8 on; PACK: its pieces */
+    int64_t sum_rows; /* of a list: the sequences, each from a multiple of 16 on; PACK: its pieces */
     sac_query_pieces pieces;
     float *dk_sum,
         *dv_sum; /* PACK: the parts' dK and dV are added here, as dQ is, a key head a list; or NULL */

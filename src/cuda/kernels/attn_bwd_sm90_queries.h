@@ -17,7 +17,7 @@ SAC_FN void share_ds(consumer *c) {
 SAC_FN void add_half_dq(consumer *c, const q_record *tile, int half) {
     const dq_place place = dq_place_of(tile);
     const dq_target target =
-        dq_target_of(c, &place, threadIdx.x / 32 % 4 * 2, half * (DQ_COLUMNS / SAC_SUM_COLUMNS));
+        dq_target_of(c, &place, threadIdx.x / 32 % 4, half * (DQ_COLUMNS / SAC_SUM_COLUMNS));
     ptx_wgmma_pin(c->dq, DQ_COLUMNS / 2);
     add_dq_columns(c, &target, DQ_COLUMNS);
 }

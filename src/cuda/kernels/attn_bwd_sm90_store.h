@@ -18,33 +18,26 @@ SAC_FN int64_t sum_of(const dq_place *place, int row_group) {
 /* Where a lane adds its part of a warp's 16 rows of dQ: known before the products are, since whoever computes it
  * between additions waits for those that read the same registers. */
 typedef struct dq_target {
-    float *to[2];         /* in the groups of its first 8 rows, and of the others */
-    int32_t rows, groups; /* groups of rows and of columns that there are */
+    float *to;
+    int32_t groups; /* of columns that there are; 0: none of its rows are used */
 } dq_target;
 
 SAC_FN dq_target dq_target_of(const consumer *c, const dq_place *place, int row_group, int column_group) {
     const int at = column_group * SUM_GROUP_SIZE + lane_id() * 4;
     dq_target t;
-    t.rows = place->row_groups - row_group;
-    t.groups = SUM_GROUPS - column_group;
-    t.to[0] = ptx_pin_address(c->params->dq_sum + sum_of(place, row_group) + at);
-    t.to[1] =
-        PACK ? c->params->dq_sum + sum_of(place, row_group + 1) + at : t.to[0] + SUM_GROUPS * SUM_GROUP_SIZE;
+    t.groups = row_group < place->row_groups ? SUM_GROUPS - column_group : 0;
+    t.to = ptx_pin_address(c->params->dq_sum + sum_of(place, row_group) + at);
     return t;
 }
 
 /* Adds `columns` columns of dQ, as far as there are. */
 SAC_FN void add_dq_columns(const consumer *c, const dq_target *target, int columns) {
+    if (target->groups <= 0) return;
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float *to = target->to[half];
-        if (half >= target->rows) continue;
-#pragma unroll
-        for (int j = 0; j < columns / SAC_SUM_COLUMNS; j++)
-            if (WHOLE_DQ || j < target->groups)
-                ptx_add_f32x4(to + j * SUM_GROUP_SIZE, c->dq[8 * j + 2 * half], c->dq[8 * j + 2 * half + 1],
-                              c->dq[8 * j + 4 + 2 * half], c->dq[8 * j + 4 + 2 * half + 1]);
-    }
+    for (int j = 0; j < columns / SAC_SUM_COLUMNS; j++)
+        if (WHOLE_DQ || j < target->groups)
+            ptx_add_f32x4(target->to + j * SUM_GROUP_SIZE, c->dq[4 * j], c->dq[4 * j + 1], c->dq[4 * j + 2],
+                          c->dq[4 * j + 3]);
 }
 
 SAC_FN dq_place dq_place_of(const q_record *tile) {
@@ -86,7 +79,7 @@ SAC_FN void put_ds(const consumer *c, const q_record *tile) {
 
 /* Of this warp's part of the dQ at hand. */
 SAC_FN dq_target own_target(const consumer *c) {
-    const int row_group = (DQ_BY_ROWS ? threadIdx.x / 32 - 4 : threadIdx.x / 32 % 4) * 2;
+    const int row_group = DQ_BY_ROWS ? threadIdx.x / 32 - 4 : threadIdx.x / 32 % 4;
     const int column_group = DQ_BY_ROWS ? 0 : (threadIdx.x / 128 - 1) * (DQ_COLUMNS / SAC_SUM_COLUMNS);
     return dq_target_of(c, &c->smem->dq_place[c->ds.stage], row_group, column_group);
 }
@@ -137,25 +130,20 @@ SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const s
 }
 
 #if PACK
-/* Or added to those of the other stretches of the queries. */
+/* Or added to those of the other stretches of the queries; its keys begin with a group of rows. */
 SAC_FN void add_keys(const consumer *c, const float *acc, int columns, float *sums) {
     const key_tile *own = &c->smem->own;
     const int64_t first =
         own->head * c->params->key_sum_rows + sac_sum_row(&c->params->args.len_k, own->batch);
     const int groups = (columns + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS;
+    const int32_t key = first_key(c);
+    const int there[2] = {key < own->keys.end, key + 8 < own->keys.end};
+    float *to = sums + (first + key) / SAC_SUM_ROWS * groups * SUM_GROUP_SIZE + lane_id() * 4;
+    if (!there[0]) return;
 #pragma unroll
-    for (int r = 0; r < 2; r++) {
-        const int32_t key = first_key(c) + 8 * r;
-        const int64_t row = first + key;
-        float *to = sums + row / SAC_SUM_ROWS * groups * SUM_GROUP_SIZE +
-                    row % SAC_SUM_ROWS * SAC_SUM_COLUMNS + lane_id() % 4 * 4;
-        if (key >= own->keys.end) continue;
-#pragma unroll
-        for (int j = 0; j < groups; j++) {
-            const float *x = acc + 8 * j + 2 * r;
-            const int whole = SAC_SUM_COLUMNS * j + 8 < columns;
-            ptx_add_f32x4(to + j * SUM_GROUP_SIZE, x[0], x[1], whole ? x[4] : 0, whole ? x[5] : 0);
-        }
+    for (int j = 0; j < groups; j++) {
+        const float *x = acc + 4 * j;
+        ptx_add_f32x4(to + j * SUM_GROUP_SIZE, x[0], x[1], there[1] ? x[2] : 0, there[1] ? x[3] : 0);
     }
 }
 #endif

@@ -70,7 +70,7 @@ enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each 
 #define LANE_ROWS ((Q_TILE + 31) / 32)
 
 /* What the producer tells the consumers about a query tile. It lies in Q_TILE rows from origin on; the sums of dQ want
- * that to be a multiple of 8. With PACK it lies in pieces, one after the other, and smem_layout.query says where
+ * that to be a multiple of 16. With PACK it lies in pieces, one after the other, and smem_layout.query says where
  * from. */
 typedef struct __align__(16) q_record {
     int32_t head; /* -1: no more queries */
@@ -126,7 +126,7 @@ typedef struct dq_place {
 #else
     int64_t sum;
 #endif
-    int32_t row_groups; /* of 8 */
+    int32_t row_groups; /* of 16 */
 } dq_place;
 
 /* The negative of a number: what is left of it, three times, in bf16; and zeros. */

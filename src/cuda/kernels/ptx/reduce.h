@@ -23,4 +23,9 @@ SAC_FN void ptx_add_f32x4(float *p, float x, float y, float z, float w) {
 #endif
 }
 
+/* Adds to p[0] and p[1]; p is 8-byte aligned. sm_90. */
+SAC_FN void ptx_add_f32x2(float *p, float x, float y) {
+    asm volatile("red.global.add.v2.f32 [%0], {%1,%2};" ::"l"(p), "f"(x), "f"(y) : "memory");
+}
+
 #endif
