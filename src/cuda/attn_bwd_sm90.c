@@ -26,17 +26,18 @@ typedef struct tile_row {
     int32_t kv_tile, q_tile, q_stages; /* 64 keys: the warpgroups take turns with queries, or, above head_dim
                                         * 128, split their roles; 112: attn_bwd_by_query_sm90.cu */
     bool sums_dq;                      /* where dq is wanted and may be summed by atomics */
+    bool stages_dq;                    /* and by way of shared memory */
     int32_t producer_regs, consumer_regs, second_regs;
 } tile_row;
 
 static const tile_row tiles[] = {
-    {64, 64, 64, 64, 4, true, 24, 240, 240},     /* blocks: no wider */
-    {128, 128, 64, 64, 4, true, 24, 240, 240},   /* blocks: no wider */
-    {64, 64, 128, 128, 2, true, 24, 240, 240},   /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
-    {128, 128, 128, 64, 2, true, 24, 240, 240},  /* registers: 128 of dK and dV */
-    {192, 128, 112, 64, 2, true, 24, 224, 256},  /* registers: 168 of dK, 56 of dP */
-    {192, 128, 128, 48, 2, false, 24, 240, 240}, /* registers: 160 of dK and dV */
-    {256, 256, 64, 64, 2, false, 24, 240, 240},  /* shared memory: 209 of 227 KiB */
+    {64, 64, 64, 64, 4, true, false, 24, 240, 240},    /* blocks: no wider */
+    {128, 128, 64, 64, 4, true, false, 24, 240, 240},  /* blocks: no wider */
+    {64, 64, 128, 128, 2, true, false, 24, 240, 240},  /* registers: 64 of S and of dP, 96 of dQ, dK and dV */
+    {128, 128, 128, 64, 2, true, true, 24, 240, 240},  /* registers: 128 of dK and dV */
+    {192, 128, 112, 64, 2, true, false, 24, 224, 256}, /* registers: 168 of dK, 56 of dP */
+    {192, 128, 128, 48, 2, false, false, 24, 240, 240}, /* registers: 160 of dK and dV */
+    {256, 256, 64, 64, 2, false, false, 24, 240, 240},  /* shared memory: 209 of 227 KiB */
 };
 
 static bool is_by_query(const tile_row *t) { return t->kv_tile == 112; }
@@ -79,6 +80,10 @@ bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call) {
 static bool is_ordered(const sac_attention_call *call) {
     return call->args.deterministic && sac_attn_bwd_sm90_sums_dq(call);
 }
+/* Whose turn it is to add ends when registers have been added; what the copy engine adds would have to be waited for. */
+static bool stages_dq(const tile_row *t, const sac_attention_call *call) {
+    return t->stages_dq && !is_ordered(call);
+}
 
 static bool keeps_product(const sac_attention_call *call) {
     return call->score_mod || (call->args.softcap > 0 && call->args.alibi_slopes);
@@ -95,9 +100,11 @@ int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request) {
     return request->batch * request->num_kv_heads * (request->seqlen_k / rows_a_tile + 1);
 }
 
-static int32_t ds_bytes(const tile_row *t) {
+/* dS, of which dQ is made; and, where it crosses, dQ itself. */
+static int32_t dq_bytes(const tile_row *t, const sac_attention_call *call) {
     const int32_t buffers = is_by_query(t) ? 2 : splits_queries(t) ? t->q_stages : DS_BUFFERS;
-    return 2 * buffers * t->q_tile * (splits_queries(t) ? t->kv_tile : MOST_KEYS);
+    return 2 * buffers * t->q_tile * (splits_queries(t) ? t->kv_tile : MOST_KEYS) +
+           (stages_dq(t, call) ? 4 * t->q_tile * t->head_dim : 0);
 }
 
 /* lse and delta of a query; in pieces where the kernel folds them into its products. */
@@ -108,14 +115,14 @@ static int32_t row_bytes(const tile_row *t, const sac_attention_call *call) {
     return loads || (splits_roles(t) && keeps_product(call)) ? 8 : 32;
 }
 
-/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS; P; what
+/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS and dQ; P; what
  * the band says of each key; and 1 KiB for the rest. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));
     return 2 * (t->kv_tile + t->q_stages * t->q_tile) * columns +
            row_bytes(t, call) * t->q_stages * sac_ceil_div(t->q_tile, 32) * 32 +
-           (args->blocks.by_query.bits ? 4 * t->q_stages * t->q_tile : 0) + (sum_dq ? ds_bytes(t) : 0) +
+           (args->blocks.by_query.bits ? 4 * t->q_stages * t->q_tile : 0) + (sum_dq ? dq_bytes(t, call) : 0) +
            crossing_bytes(t, call) + 8 * t->kv_tile + 1024;
 }
 
@@ -141,6 +148,7 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
     sac_kernel_define(&spec, "SECOND_REGS", t->second_regs - given);
     sac_kernel_define(&spec, "SUM_DQ", sum_dq);
     sac_kernel_define(&spec, "ORDERED", sum_dq && is_ordered(call));
+    sac_kernel_define(&spec, "STAGES_DQ", sum_dq && stages_dq(t, call));
     sac_kernel_define(&spec, "SMEM_BYTES", spec.smem_bytes);
     return spec;
 }

@@ -17,7 +17,7 @@
  *
  * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; KV_TILE, Q_TILE, Q_STAGES,
  * DQ_COLUMNS, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); SMEM_BYTES, what a CTA gets; and, each 0 or 1, what
- * a variant computes: SUM_DQ, ORDERED (its sums are made in a fixed order: attn_bwd_sm90_order.h), BLOCK_MASK,
+ * a variant computes: SUM_DQ, STAGES_DQ, ORDERED (sums are made in a fixed order: attn_bwd_sm90_order.h), BLOCK_MASK,
  * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a
  * scale that is not positive), RAGGED (lengths come from device memory).
  */
@@ -212,11 +212,6 @@ SAC_FN void finish_by_hand(consumer *c, const q_record *tile) {
     meet_next(c, 1);
 }
 
-/* Where a tile has 128 queries the additions to dQ end last, and whoever needs a register that they read waits for
- * them: the next tile is met before. Where it has 64 the products end last. (3 % at head_dim 64, 2 % at 128, each its
- * own way.) */
-#define ADDS_LAST DQ_BY_ROWS
-
 SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
     smem_layout *smem = c->smem;
     const uint32_t stage = c->q.stage;
@@ -225,22 +220,19 @@ SAC_FN void attend(consumer *c, const q_record *tile, int masked) {
         return;
     }
 #if SUM_DQ
-    dq_target target;
     put_ds(c, tile);
-    if (ADDS_LAST) target = own_target(c);
+    const dq_target target = own_target(c);
     issue_dq(c, smem->ds[c->ds.stage], c->warpgroup);
 #endif
     if (PACKS_P_LATE) pack_probabilities(c);
     issue_dv(c);
     issue_dk(c);
-    if (ADDS_LAST) meet_next(c, 1);
+    meet_next(c, 1); /* before whoever needs a register waits for additions to read it */
 #if SUM_DQ
-    if (!ADDS_LAST) target = own_target(c);
     ptx_wgmma_wait(2);
     add_dq(c, &target);
     ring_next(&c->ds, DS_BUFFERS);
 #endif
-    if (!ADDS_LAST) meet_next(c, 1);
     ptx_wgmma_wait(1);
     ptx_wgmma_pin(c->dv, HEAD_DIM_V / 2);
     release(&smem->dout_empty[stage]);
@@ -258,6 +250,7 @@ SAC_FN void add_last_dq(consumer *c) {
     const dq_target target = own_target(c);
     ptx_wgmma_wait(0);
     add_dq(c, &target);
+    if (STAGES_DQ && lane_id() == 0) ptx_bulk_wait(); /* shared memory ends with the CTA */
 }
 #endif
 

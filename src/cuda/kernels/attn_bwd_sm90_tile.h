@@ -154,6 +154,9 @@ typedef struct smem_layout {
 #if SUM_DQ
     uint8_t ds[DS_BUFFERS][DS_BYTES]; /* queries x keys */
 #endif
+#if STAGES_DQ
+    float staged_dq[4 * CONSUMERS][16 * DQ_COLUMNS]; /* each warp's rows on their way to the sums */
+#endif
 #if DQ_LATE
     dq_place dq_place[DS_BUFFERS];
     uint64_t ds_full[DS_BUFFERS];

@@ -2,7 +2,7 @@
 #ifndef SAC_PTX_REDUCE_H
 #define SAC_PTX_REDUCE_H
 
-#include "shared/types.h"
+#include "cuda/kernels/ptx/shared_memory.h"
 
 /* An address that is kept in its registers, instead of being computed again at each use. */
 SAC_FN float *ptx_pin_address(float *p) {
@@ -22,6 +22,18 @@ SAC_FN void ptx_add_f32x4(float *p, float x, float y, float z, float w) {
                  : "memory");
 #endif
 }
+
+/* Has the copy engine add `bytes` of floats in shared memory to those at p, both 16-byte aligned. What is there must have
+ * been made visible to it. Call from one thread, which alone may wait for it; sm_90. */
+SAC_FN void ptx_bulk_add_f32(float *p, const float *from, uint32_t bytes) {
+    asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;\n"
+                 "cp.async.bulk.commit_group;" ::"l"(p),
+                 "r"(ptx_smem_of(from)), "r"(bytes)
+                 : "memory");
+}
+/* Until what this thread has asked for has been read, or added. */
+SAC_FN void ptx_bulk_wait_read(void) { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+SAC_FN void ptx_bulk_wait(void) { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
 /* Adds to p[0] and p[1]; p is 8-byte aligned. sm_90. */
 SAC_FN void ptx_add_f32x2(float *p, float x, float y) {
