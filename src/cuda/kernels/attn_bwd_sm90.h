@@ -46,8 +46,8 @@ typedef struct sac_attn_bwd_sm90_params {
     int64_t key_sum_rows;      /* of a key head */
     int32_t diagonals_from;    /* key blocks from here on are left to attn_bwd_diagonal_sm90.cu */
     sac_tile_counter *counter; /* of query tiles */
-    uint32_t
-        *dq_turns; /* (H, turns_a_head), if dQ is summed in order: how many key tiles a query tile has had */
+    /* Where dQ is summed in order, (H, turns_a_head): how many key tiles each query tile has had. */
+    uint32_t *dq_turns;
     int32_t turns_a_head;
 } sac_attn_bwd_sm90_params;
 
