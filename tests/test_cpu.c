@@ -225,6 +225,26 @@ static void deterministic_results_do_not_depend_on_threads(void **state) {
     on_every_isa(threads_on);
 }
 
+/* On one thread the heads of a group share the tiles of a window, on five they do not; each has its slope and sink. */
+static void shared_tiles_on(const char *isa) {
+    static const float per_head[HEADS] = {0.01f, 0.02f, 0.04f, 0.08f, 0.16f, 0.3f, 0.6f, 1.2f};
+    const saccade_attention_params params = {.window = {true, 70, 40},
+                                             .sink = SACCADE_TENSOR(per_head, SACCADE_F32, HEADS),
+                                             .alibi_slopes = SACCADE_TENSOR(per_head, SACCADE_F32, HEADS),
+                                             .backend = "cpu"};
+    problem *shared = problem_make(MAX_Q, 500), *alone = problem_make(MAX_Q, 500);
+    solve(shared, isa, 1, false, &params);
+    solve(alone, isa, 5, false, &params);
+    assert_same("out", isa, shared->out, alone->out, sizeof shared->out);
+    assert_same("lse", isa, shared->lse, alone->lse, sizeof shared->lse);
+    free(shared);
+    free(alone);
+}
+static void heads_that_share_a_windows_tiles_give_what_each_gives_alone(void **state) {
+    (void)state;
+    on_every_isa(shared_tiles_on);
+}
+
 static void repeats_on(const char *isa) {
     const saccade_attention_params params = {.backend = "cpu"};
     problem *first = problem_make(150, 700), *again = problem_make(150, 700);
@@ -286,6 +306,7 @@ int main(void) {
         cmocka_unit_test(listed_blocks_split_among_threads_combine_to_the_same),
         cmocka_unit_test(row_does_not_depend_on_the_blocks_of_its_neighbours),
         cmocka_unit_test(deterministic_results_do_not_depend_on_threads),
+        cmocka_unit_test(heads_that_share_a_windows_tiles_give_what_each_gives_alone),
         cmocka_unit_test(gradients_repeat_bit_for_bit_without_being_asked),
         cmocka_unit_test(nan_stays_in_rows_that_see_it),
     };

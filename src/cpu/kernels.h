@@ -1,7 +1,8 @@
 /* kernels.h - what each instruction set offers to the rest of the CPU backend.
  *
  * A query tile is up to SAC_CPU_Q_TILE rows: the queries `q` of num_heads neighbouring heads, which share one key
- * head; more than one head only where a single one would leave most of the tile empty (decoding).
+ * head; more than one head where a single one would leave most of the tile empty (decoding), and in windows, where
+ * fewer queries have fewer keys that not all of them see.
  * Kernels are called by any thread, each with scratch of its own, and allocate nothing.
  */
 #ifndef SAC_CPU_KERNELS_H
