@@ -9,7 +9,9 @@
 #include "base/tensor_check.h"
 #include "base/context.h"
 #include "base/error.h"
+#include "cuda/nsa.h"
 #include "cuda/nsa_select.h"
+#include "shared/tile_walk.h"
 #include "support/attention_suite.h"
 #include "support/cmocka_all.h"
 #include "support/device.h"
@@ -29,7 +31,8 @@ typedef struct fixture {
     double *compressed;
     test_tensor q, k_cmp, scores, indices, compressed_indices;
     int32_t *cu[3]; /* cu_seqlens, cu_cmp, cu_tiles on the device */
-    void *scratch;
+    void *scratch, *lists[SAC_NSA_NUM_BRANCHES];
+    sac_block_mask_args blocks[SAC_NSA_NUM_BRANCHES]; /* what they lie like */
     sac_nsa_job job;
 } fixture;
 
@@ -119,11 +122,18 @@ static void make(fixture *f, const nsa_case *c, sac_dtype dtype) {
         f->compressed = calloc((size_t)test_shape_size(&shape) + 1, sizeof *f->compressed);
     }
     f->scratch = gpu->alloc(sac_nsa_cuda_select_scratch(&f->job));
+    for (sac_nsa_branch branch = SAC_NSA_CMP; branch <= SAC_NSA_SLC; branch++) {
+        sac_block_mask_args *blocks = &f->blocks[branch];
+        if (branch == SAC_NSA_CMP && !f->compressed) continue;
+        f->lists[branch] =
+            gpu->alloc(sac_nsa_cuda_lay_out_lists(&f->job, branch, false, (void *)256, blocks));
+        sac_nsa_cuda_lay_out_lists(&f->job, branch, false, f->lists[branch], blocks);
+    }
 }
 
 static void run(fixture *f) {
     must(sac_nsa_cuda_score(&f->job, sac_tensor_data(&f->scores.tensor), f->scratch));
-    must(sac_nsa_cuda_select(&f->job, f->scratch));
+    must(sac_nsa_cuda_select(&f->job, f->scratch, f->lists));
     test_tensor_read(&f->scores, "scores", f->r.values[NSA_SCORES]);
     test_tensor_read(&f->indices, "indices", f->r.values[NSA_INDICES]);
     if (f->compressed) test_tensor_read(&f->compressed_indices, "compressed indices", f->compressed);
@@ -137,6 +147,8 @@ static void unmake(fixture *f) {
     for (size_t i = 0; i < COUNT_OF(f->cu); i++)
         if (f->cu[i]) gpu->free(f->cu[i]);
     gpu->free(f->scratch);
+    for (size_t i = 0; i < COUNT_OF(f->lists); i++)
+        if (f->lists[i]) gpu->free(f->lists[i]);
     free(f->compressed);
     nsa_results_free(&f->r);
     nsa_problem_free(f->p);
@@ -189,6 +201,39 @@ static void check_compressed(const fixture *f) {
             }
 }
 
+/* Where a row of the lists is one tile's choice, select has written it: the chosen blocks, then nothing. Rows of several
+ * tiles are test_cuda_nsa_lists'. */
+static void check_listed(const fixture *f, sac_nsa_branch branch, const double *chosen, int32_t top_k) {
+    const nsa_problem *p = f->p;
+    const sac_block_mask_args *blocks = &f->blocks[branch];
+    const int64_t rows = (int64_t)blocks->batch * blocks->num_heads * blocks->num_q_blocks;
+    const int64_t places = (int64_t)p->num_lists * p->tiles * top_k;
+    if (blocks->by_query.bits) return;
+    int64_t *offsets = calloc((size_t)rows + 1, sizeof *offsets);
+    int32_t *entries = calloc((size_t)places + 1, sizeof *entries);
+    assert_true(offsets && entries);
+    gpu->download(offsets, blocks->by_query.offsets, (size_t)(rows + 1) * sizeof *offsets);
+    gpu->download(entries, blocks->by_query.entries, (size_t)places * sizeof *entries);
+    for (int32_t b = 0; b < p->c.batch; b++)
+        for (int32_t list = 0; list < p->num_lists; list++)
+            for (int32_t tile = 0; tile < p->len_tiles[b]; tile++) {
+                const int64_t row = ((int64_t)b * p->num_lists + list) * blocks->num_q_blocks + tile;
+                const double *of_tile = chosen + nsa_tile_index(p, b, list, tile) * top_k;
+                if (offsets[row] < 0 || offsets[row] > places - top_k ||
+                    offsets[row + 1] != offsets[row] + top_k)
+                    fail_msg("%s: row %lld is entries %lld to %lld of %lld", p->c.name, (long long)row,
+                             (long long)offsets[row], (long long)offsets[row + 1], (long long)places);
+                for (int32_t i = 0; i < top_k; i++) {
+                    const int32_t entry = entries[offsets[row] + i], block = (int32_t)of_tile[i];
+                    if (entry != (block < 0 ? -1 : SAC_ENTRY(block, SAC_FULL)))
+                        fail_msg("%s: row %lld, place %d has %#x, chosen was %d", p->c.name, (long long)row,
+                                 i, entry, block);
+                }
+            }
+    free(offsets);
+    free(entries);
+}
+
 static void judge(const fixture *f) {
     const nsa_problem *p = f->p;
     double *exact = calloc((size_t)(p->num_lists * p->tiles * p->longest_cmp) + 1, sizeof *exact);
@@ -197,6 +242,8 @@ static void judge(const fixture *f) {
     nsa_check_scores(p, f->r.values[NSA_SCORES], exact);
     nsa_check_selection(p, f->r.values[NSA_SCORES], f->r.values[NSA_INDICES]);
     if (f->compressed) check_compressed(f);
+    check_listed(f, SAC_NSA_SLC, f->r.values[NSA_INDICES], p->c.top_k);
+    if (f->compressed) check_listed(f, SAC_NSA_CMP, f->compressed, p->c.compressed_top_k);
     free(exact);
 }
 

@@ -82,7 +82,7 @@ saccade_status saccade_nsa_select(saccade_context *ctx, const saccade_nsa_tensor
     if (status != SACCADE_OK) return status;
     status = need(t, true, false, true);
     s.job.args.compressed_indices.top_k = 0; /* of the compressed branch alone, and not asked for here */
-    if (status == SACCADE_OK) status = s.stages->select(&s.job, s.scratch);
+    if (status == SACCADE_OK) status = s.stages->select(&s.job, s.scratch, NULL);
     end(&s);
     return status;
 }

@@ -1,6 +1,8 @@
 /* nsa_lists.c - from chosen blocks to the block lists of an attention call, by the kernels that build block masks. */
+#include "base/error.h"
 #include "cuda/mask_lists.h"
 #include "cuda/nsa.h"
+#include "cuda/nsa_select.h"
 
 static int32_t kv_block_of(const sac_nsa_args *args, sac_nsa_branch branch) {
     return branch == SAC_NSA_SLC ? args->block : SAC_NSA_COMPRESSED_BLOCK;
@@ -40,6 +42,29 @@ static sac_mask_args lists_of(const sac_nsa_args *args, sac_nsa_branch branch, b
                                 .bits = tiles_a_row(args) > 1};
     *bytes = sac_mask_lists_lay_out(&lists, &room, memory, cleared);
     return lists;
+}
+
+/* Forward, a row of one tile's choice is made with the choice. */
+static bool rows_are_choices(const sac_nsa_args *args) { return tiles_a_row(args) == 1; }
+
+static sac_nsa_chosen_rows rows_of(const sac_nsa_args *args, sac_nsa_branch branch, void *memory) {
+    size_t bytes, cleared;
+    const sac_mask_args lists = lists_of(args, branch, false, memory, &bytes, &cleared);
+    return (sac_nsa_chosen_rows){lists.row_offsets, lists.row_entries};
+}
+
+void sac_nsa_cuda_place_choices(sac_nsa_select_args *args, void *const lists[SAC_NSA_NUM_BRANCHES]) {
+    const sac_nsa_args *nsa = &args->nsa;
+    if (!lists || !rows_are_choices(nsa)) return;
+    args->rows = rows_of(nsa, SAC_NSA_SLC, lists[SAC_NSA_SLC]);
+    if (nsa->compressed_indices.top_k) args->compressed_rows = rows_of(nsa, SAC_NSA_CMP, lists[SAC_NSA_CMP]);
+}
+
+saccade_status sac_nsa_cuda_list_choices(const sac_nsa_job *job, void *const lists[SAC_NSA_NUM_BRANCHES]) {
+    if (!lists || rows_are_choices(&job->args)) return SACCADE_OK;
+    SAC_TRY(sac_nsa_cuda_make_lists(job, SAC_NSA_SLC, false, lists[SAC_NSA_SLC]));
+    if (!job->args.compressed_indices.top_k) return SACCADE_OK;
+    return sac_nsa_cuda_make_lists(job, SAC_NSA_CMP, false, lists[SAC_NSA_CMP]);
 }
 
 size_t sac_nsa_cuda_lay_out_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward, void *memory,

@@ -147,9 +147,12 @@ static saccade_status launch(const sac_nsa_job *job, sac_nsa_select_args *args) 
     return sac_nsa_cuda_launch(job, &spec, lists * args->plan.ctas_a_list, (void *[]){args});
 }
 
-saccade_status sac_nsa_cuda_select(const sac_nsa_job *job, void *scratch) {
+saccade_status sac_nsa_cuda_select(const sac_nsa_job *job, void *scratch,
+                                   void *const lists[SAC_NSA_NUM_BRANCHES]) {
     sac_nsa_select_args args = {.nsa = job->args, .means = scratch, .lse = scratch};
-    return launch(job, &args);
+    sac_nsa_cuda_place_choices(&args, lists);
+    const saccade_status status = launch(job, &args);
+    return status == SACCADE_OK ? sac_nsa_cuda_list_choices(job, lists) : status;
 }
 
 /* Scores are what a choice of no blocks leaves behind. */

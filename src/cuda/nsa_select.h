@@ -9,7 +9,13 @@
 size_t sac_nsa_cuda_select_scratch(const sac_nsa_job *job);
 
 saccade_status sac_nsa_cuda_score(const sac_nsa_job *job, float *scores, void *scratch);
-saccade_status sac_nsa_cuda_select(const sac_nsa_job *job, void *scratch);
+saccade_status sac_nsa_cuda_select(const sac_nsa_job *job, void *scratch,
+                                   void *const lists[SAC_NSA_NUM_BRANCHES]);
+
+/* Of the lists that a forward walks: where the kernel that chooses writes them itself, and, for those that it does not,
+ * the launches that follow it. lists NULL: none are wanted. In nsa_lists.c. */
+void sac_nsa_cuda_place_choices(sac_nsa_select_args *args, void *const lists[SAC_NSA_NUM_BRANCHES]);
+saccade_status sac_nsa_cuda_list_choices(const sac_nsa_job *job, void *const lists[SAC_NSA_NUM_BRANCHES]);
 
 /* What is launched for these args on a device: the kernel with its defines, and how the work is cut. For tests that
  * only compile it, too. */

@@ -47,7 +47,7 @@ static saccade_status forward(const sac_nsa_job *job) {
     int32_t *offsets = (int32_t *)there;
     SAC_TRY(sac_nsa_cuda_offsets(job, offsets, offsets));
     SAC_TRY(sac_nsa_cuda_compress(job, there));
-    SAC_TRY(sac_nsa_cuda_select(job, there));
+    SAC_TRY(sac_nsa_cuda_select(job, there, NULL));
     return sac_nsa_cuda_gate(job, branches, &job->args.q);
 }
 

@@ -51,7 +51,7 @@ static saccade_status backward_part(saccade_context *ctx, const sac_nsa_call *ca
         /* Which blocks the sparse compressed branch visited is not saved: scoring again costs little. */
         sac_nsa_job compressed_only = m.job;
         compressed_only.args.indices.data = NULL;
-        SAC_TRY(stages->select(&compressed_only, m.scratch));
+        SAC_TRY(stages->select(&compressed_only, m.scratch, NULL));
     }
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
         SAC_TRY(branch_backward(ctx, call, &m, branch));

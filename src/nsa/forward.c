@@ -37,22 +37,13 @@ static saccade_status attend_and_gate(saccade_context *ctx, const sac_nsa_call *
     return stages->gate(&m->job, m->branch_out, &call->whole.args.out);
 }
 
-static saccade_status make_lists(const sac_nsa_memory *m) {
-    const sac_nsa_stages *stages = sac_nsa_stages_on(m->job.device);
-    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
-        if (sac_nsa_is_sparse(&m->job.args, branch))
-            SAC_TRY(stages->make_lists(&m->job, branch, false, m->lists[branch]));
-    return SACCADE_OK;
-}
-
 static saccade_status forward_part(saccade_context *ctx, const sac_nsa_call *call) {
     const sac_nsa_memory m = sac_nsa_divide(ctx, call, call->workspace);
     const sac_nsa_stages *stages = sac_nsa_stages_on(call->whole.device);
     if (m.cu_cmp) SAC_TRY(stages->offsets(&m.job, m.cu_cmp, m.cu_tiles));
     SAC_TRY(stages->compress(&m.job, m.scratch));
     if (m.job.args.lse_cmp.data) SAC_TRY(attend(ctx, call, &m, SAC_NSA_CMP)); /* select reads its lse */
-    SAC_TRY(stages->select(&m.job, m.scratch));
-    SAC_TRY(make_lists(&m));
+    SAC_TRY(stages->select(&m.job, m.scratch, m.lists));
     return attend_and_gate(ctx, call, &m);
 }
 

@@ -16,7 +16,8 @@ static inline int sac_nsa_threads(const sac_nsa_job *job, int64_t elements) {
 saccade_status sac_nsa_host_offsets(const sac_nsa_job *job, int32_t *cu_cmp, int32_t *cu_tiles);
 saccade_status sac_nsa_host_compress(const sac_nsa_job *job, void *scratch);
 saccade_status sac_nsa_host_score(const sac_nsa_job *job, float *scores, void *scratch);
-saccade_status sac_nsa_host_select(const sac_nsa_job *job, void *scratch);
+saccade_status sac_nsa_host_select(const sac_nsa_job *job, void *scratch,
+                                   void *const lists[SAC_NSA_NUM_BRANCHES]);
 size_t sac_nsa_host_lay_out_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward, void *memory,
                                   sac_block_mask_args *blocks);
 saccade_status sac_nsa_host_make_lists(const sac_nsa_job *job, sac_nsa_branch branch, bool backward,

@@ -3,7 +3,9 @@
 #include <omp.h>
 
 #include "base/context.h"
+#include "base/error.h"
 #include "nsa/host.h"
+#include "nsa/memory.h"
 
 /* Blocks chosen so far: the forced ones, then the best by score, best first. */
 typedef struct choice {
@@ -83,7 +85,7 @@ static void select_tile(const sac_nsa_args *args, int32_t b, int32_t list, int32
                                  candidates);
 }
 
-saccade_status sac_nsa_host_select(const sac_nsa_job *job, void *scratch) {
+static void select_tiles(const sac_nsa_job *job, void *scratch) {
     const sac_nsa_args *args = &job->args;
     const int64_t each = args->max_cmp + sac_nsa_score_floats(args);
     for (int32_t b = 0; b < args->batch; b++) {
@@ -95,7 +97,6 @@ saccade_status sac_nsa_host_select(const sac_nsa_job *job, void *scratch) {
             select_tile(args, b, (int32_t)(i % args->num_lists), tiles - 1 - (int32_t)(i / args->num_lists),
                         (float *)scratch + omp_get_thread_num() * each);
     }
-    return SACCADE_OK;
 }
 
 /* ---- lists ---- */
@@ -146,5 +147,14 @@ saccade_status sac_nsa_host_make_lists(const sac_nsa_job *job, sac_nsa_branch br
             }
     }
     offsets[row] = count;
+    return SACCADE_OK;
+}
+
+saccade_status sac_nsa_host_select(const sac_nsa_job *job, void *scratch,
+                                   void *const lists[SAC_NSA_NUM_BRANCHES]) {
+    select_tiles(job, scratch);
+    for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES && lists; branch++)
+        if (sac_nsa_is_sparse(&job->args, branch))
+            SAC_TRY(sac_nsa_host_make_lists(job, branch, false, lists[branch]));
     return SACCADE_OK;
 }

@@ -36,7 +36,7 @@ typedef struct sac_lengths {
 /* A block mask's lists, in rows of blocks: entries [offsets[r], offsets[r + 1]) of row r. */
 typedef struct sac_block_list {
     const int64_t *offsets; /* (batch * num_heads * rows + 1), heads as listed */
-    const int32_t *entries; /* block index << 2 | kind, ascending in each row */
+    const int32_t *entries; /* block index << 2 | kind, ascending in each row; -1 at its end: lists nothing */
     const uint32_t *bits;   /* NULL; or of each entry, the parts of the query block that it is for */
 } sac_block_list;
 

@@ -21,6 +21,7 @@
 #include "cuda/kernels/nsa_best.h"
 #include "cuda/kernels/nsa_select.h"
 #include "cuda/kernels/nsa_select_operands.h"
+#include "shared/tile_walk.h"
 
 enum {
     WARPS = NUM_THREADS / 32,
@@ -412,6 +413,23 @@ SAC_FN int32_t list_range(int32_t *slots, int32_t used, int32_t top_k, int32_t b
     return used + count;
 }
 
+/* A tile's slots as a row of a block list. Rows are one behind the other, so that of neighbours one's end is the other's
+ * beginning; those of tiles that a packed sequence does not have are empty, and nobody asks for them. */
+SAC_FN void list_choice(const cta_work *w, const sac_nsa_chosen_rows *rows, int32_t tile,
+                        const int32_t *slots, int32_t top_k) {
+    const sac_nsa_args *nsa = &w->args->nsa;
+    const int32_t *cu_tiles = nsa->cu_tiles;
+    const int32_t tiles = cu_tiles ? cu_tiles[w->b + 1] - cu_tiles[w->b] : nsa->max_tiles;
+    const int64_t first = cu_tiles ? cu_tiles[w->b] : (int64_t)w->b * tiles;
+    const int64_t row = ((int64_t)w->b * nsa->num_lists + w->list) * nsa->max_tiles + tile;
+    const int64_t at = (first * nsa->num_lists + (int64_t)w->list * tiles + tile) * top_k;
+    if (!rows->offsets) return;
+    __syncwarp(); /* slots were written by other lanes */
+    for (int32_t i = lane_index(); i < top_k; i += LANES)
+        rows->entries[at + i] = slots[i] < 0 ? -1 : SAC_ENTRY(slots[i], SAC_FULL);
+    if (lane_index() < 2) rows->offsets[row + lane_index()] = at + lane_index() * top_k;
+}
+
 SAC_FN void end_tile(const cta_work *w, int32_t t) {
     const sac_nsa_args *nsa = &w->args->nsa;
     const chooser *c = &w->tiles[t];
@@ -422,11 +440,13 @@ SAC_FN void end_tile(const cta_work *w, int32_t t) {
         used = best_list(c->best, c->room, slots, used);
         used = list_range(slots, used, top_k, c->free_end, c->last / nsa->block + 1);
         end_slots(slots, used, top_k);
+        list_choice(w, &w->args->rows, tile, slots, top_k);
     }
     if (nsa->compressed_indices.top_k) {
         int32_t *slots = sac_nsa_slots(nsa, &nsa->compressed_indices, w->b, w->list, tile);
         const int32_t room = nsa->compressed_indices.top_k;
         end_slots(slots, best_list(c->block, room, slots, 0), room);
+        list_choice(w, &w->args->compressed_rows, tile, slots, room);
     }
     if (w->args->scores) {
         float *scores = w->args->scores + sac_nsa_tile_row(nsa, w->b, w->list, tile) * nsa->max_cmp;

@@ -13,9 +13,16 @@ typedef struct sac_nsa_select_plan {
     int32_t ctas_a_list; /* of one batch entry, by the bound of the lengths */
 } sac_nsa_select_plan;
 
+/* Where choices go as rows of a block list, each of as many entries as there are places: free ones list nothing. */
+typedef struct sac_nsa_chosen_rows {
+    int64_t *offsets; /* NULL: not wanted */
+    int32_t *entries;
+} sac_nsa_chosen_rows;
+
 typedef struct sac_nsa_select_args {
     sac_nsa_args nsa;
     sac_nsa_select_plan plan;
+    sac_nsa_chosen_rows rows, compressed_rows; /* of indices, and of compressed_indices */
     /* Of the lists of all batch entries, one behind the other: */
     float *means;  /* (tiles, D): each tile's mean query, summed over the list's heads */
     float *lse;    /* (tiles, rows_a_tile): where rows come in several turns */
