@@ -182,7 +182,7 @@ SAC_FN int make_gradients(consumer *c, const q_record *tile, int masked) {
     ptx_wgmma_wait(0);
     ptx_wgmma_pin(c->dp, Q_TILE / 2);
     gradients(c);
-    if (hides_some(c)) found |= has_unfinite_words(c->ds_packed, Q_TILE / 4); /* by dP: 0 times it */
+    if (hides_pair(c, &seen)) found |= has_unfinite_words(c->ds_packed, Q_TILE / 4); /* by dP: 0 times it */
 #endif
     return hides_some(c) && ptx_barrier_any(1 + c->warpgroup, 128, found);
 }

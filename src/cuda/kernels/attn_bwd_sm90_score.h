@@ -91,8 +91,16 @@ SAC_FN int32_t key_of(const score_tile *t, int i) {
     return sac_min(t->key + KEY_OF(i), t->sequence.k_len - 1);
 }
 
+#define ALL_COLUMNS (~0u >> (32 - SCORE_COLUMNS / 4))
 #define BIT_OF(i) (1u << ((i) / 4 * 2 + (i) % 2))
 SAC_FN int is_visible(const pair_bits *seen, int i) { return (seen->line[i / 2 % 2] & BIT_OF(i)) != 0; }
+
+/* Is some pair of this warp's hidden in the tile? A mask_mod is mostly asked in vain, and tells before the scores are
+ * there. */
+SAC_FN int hides_pair(const consumer *c, const pair_bits *asked) {
+    return hides_some(c) &&
+           (!MASK_MOD || warp_has((asked->line[0] & asked->line[1] & ALL_COLUMNS) != ALL_COLUMNS));
+}
 
 #if PACK
 /* Every row is asked where it is from. */
@@ -160,7 +168,7 @@ SAC_FN float slope_at(const consumer *c, int i) { return SOFTCAP ? fmaxf(1 - c->
 /* Scores in their final form: modified, and -inf where pairs are hidden. Was a product not finite that stands beside
  * hidden ones? asked: what the mask_mod lets be seen, if there is one. */
 SAC_FN int prepare_scores(consumer *c, const q_record *tile, const pair_bits *asked) {
-    const int masked = hides_some(c);
+    const int masked = hides_pair(c, asked);
     int found = 0;
 #if PRESCALED
     if (masked && !PRODUCER_LOOKS) found = has_unfinite(c->s, SCORE_COLUMNS / 2);
