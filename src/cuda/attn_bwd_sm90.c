@@ -425,7 +425,7 @@ static saccade_status launch_keys(backward_job *job) {
 }
 
 /* The lanes that share a key hold 16 columns each. */
-enum { DIAGONAL_THREADS = 128, DIAGONAL_CTAS = 3 };
+enum { DIAGONAL_THREADS = 128, DIAGONAL_CTAS = 4 };
 static int32_t key_lanes_of(const sac_attention_args *args) {
     const int32_t panels = sac_ceil_div(sac_max(args->head_dim, args->head_dim_v), 64);
     return panels == 1 ? 4 : panels == 2 ? 8 : 16;

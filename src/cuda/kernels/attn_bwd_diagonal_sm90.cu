@@ -10,16 +10,17 @@
  *   add dq to its sums
  *
  * At the least it reads k and v, and writes dk and dv, once. As tiles of products they would be two waits for memory
- * with a few products between, one CTA an SM (attn_bwd_sm90.cu, which leaves them out). Here neither shared memory nor a
- * barrier is used, so that an SM has several CTAs, and each has the next tiles' rows on their way to the L2.
+ * with a few products between, one CTA an SM (attn_bwd_sm90.cu, which leaves them out). Here an SM has several CTAs, and
+ * each has the next tiles' rows on their way to shared memory, where every thread reads what it asked for itself: there
+ * are no barriers.
  *
  * Grid: tiles of a period x key heads x batch, heads fastest. Needs, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V,
  * DTYPE, KEY_LANES, NUM_THREADS, MIN_CTAS; and, each 0 or 1, SUM_DQ, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED,
  * RAGGED.
  */
 #include "cuda/kernels/attn_bwd_sm90.h"
-#include "cuda/kernels/ptx/prefetch.h"
 #include "cuda/kernels/ptx/reduce.h"
+#include "cuda/kernels/ptx/shared_memory.h"
 #include "shared/tile_walk.h"
 
 #define BACKWARD 1
@@ -29,7 +30,7 @@ enum {
     CHUNK = 8,  /* columns in 16 bytes */
     CHUNKS = 2, /* of a lane */
     KEYS = NUM_THREADS / KEY_LANES,
-    AHEAD = 3, /* tiles whose rows the L2 is asked for */
+    STAGES = 4, /* tiles whose rows are at hand, or on their way */
     SUM_GROUPS = (HEAD_DIM + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS,
     SUM_GROUP_SIZE = SAC_SUM_ROWS * SAC_SUM_COLUMNS,
 };
@@ -40,6 +41,10 @@ static_assert(KEY_LANES * CHUNKS * CHUNK >= HEAD_DIM && KEY_LANES * CHUNKS * CHU
 typedef struct row_part {
     uint4 chunk[CHUNKS];
 } row_part;
+/* Of two rows, k and v or q and dout, in shared memory: each thread's own. They are read anew where they are used, which
+ * spares registers. */
+typedef uint4 staged_part[CHUNKS][NUM_THREADS];
+typedef staged_part staged_pair[2];
 typedef struct row_sums {
     float x[CHUNKS][CHUNK];
 } row_sums;
@@ -61,19 +66,19 @@ SAC_FN uint16_t *row_at(const sac_view *view, const sac_lengths *len, int32_t b,
            (row_of(len, b) + (int64_t)row) * view->row_stride;
 }
 
-/* once: nobody reads it again, and the L2 had better keep queries and sums of dQ, which all rounds share. */
-SAC_FN row_part load_row(const sac_view *view, const sac_lengths *len, int32_t b, int32_t head, int32_t row,
-                         int columns, int there, int once) {
+SAC_FN void load_row(staged_part to, const sac_view *view, const sac_lengths *len, int32_t b, int32_t head,
+                     int32_t row, int columns) {
     const uint16_t *from = row_at(view, len, b, head, row);
-    row_part r;
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++)
-        if (there && column_of(i) < columns) {
-            const uint4 *at = (const uint4 *)(from + column_of(i));
-            r.chunk[i] = once ? __ldcs(at) : *at;
-        } else {
-            r.chunk[i] = make_uint4(0, 0, 0, 0);
-        }
+        to[i][threadIdx.x] =
+            column_of(i) < columns ? *(const uint4 *)(from + column_of(i)) : make_uint4(0, 0, 0, 0);
+}
+
+SAC_FN row_part staged_row(const staged_part part) {
+    row_part r;
+#pragma unroll
+    for (int i = 0; i < CHUNKS; i++) r.chunk[i] = ptx_ld_u32x4(ptx_smem_of(&part[i][threadIdx.x]));
     return r;
 }
 
@@ -92,13 +97,14 @@ SAC_FN void store_row(const row_sums *sums, const sac_view *view, const sac_leng
 }
 
 /* Over the lanes of a key. */
-SAC_FN float row_product(const row_part *a, const row_part *b) {
+SAC_FN float row_product(const staged_part first, const staged_part second) {
+    const row_part a = staged_row(first), b = staged_row(second);
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         float x[CHUNK], y[CHUNK];
-        unpack_chunk(&a->chunk[i], x);
-        unpack_chunk(&b->chunk[i], y);
+        unpack_chunk(&a.chunk[i], x);
+        unpack_chunk(&b.chunk[i], y);
 #pragma unroll
         for (int j = 0; j < CHUNK; j++) sum = fmaf(x[j], y[j], sum);
     }
@@ -107,11 +113,12 @@ SAC_FN float row_product(const row_part *a, const row_part *b) {
     return sum;
 }
 
-SAC_FN void add_row(row_sums *sums, float factor, const row_part *row) {
+SAC_FN void add_row(row_sums *sums, float factor, const staged_part part) {
+    const row_part row = staged_row(part);
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++) {
         float x[CHUNK];
-        unpack_chunk(&row->chunk[i], x);
+        unpack_chunk(&row.chunk[i], x);
 #pragma unroll
         for (int j = 0; j < CHUNK; j++) sums->x[i][j] = fmaf(factor, x[j], sums->x[i][j]);
     }
@@ -151,47 +158,47 @@ SAC_FN sac_range keys_of(const key_tiles *t, int32_t block) {
     return keys;
 }
 
-/* A lane's key: its rows. */
-typedef struct lone_key {
-    int32_t index;
-    int there;
-    row_part k, v;
-} lone_key;
-
-/* Asks the L2 for a row, which takes no registers. */
-SAC_FN void fetch_row(const sac_view *view, const sac_lengths *len, int32_t b, int32_t head, int32_t row,
-                      int columns) {
+SAC_FN void fetch_row(staged_part to, const sac_view *view, const sac_lengths *len, int32_t b, int32_t head,
+                      int32_t row, int columns, int there) {
     const uint16_t *from = row_at(view, len, b, head, row);
 #pragma unroll
     for (int i = 0; i < CHUNKS; i++)
-        if (key_lane() % 2 == 0 && column_of(i) < columns) /* a sector is two chunks */
-            ptx_prefetch_l2(from + column_of(i));
-}
-SAC_FN void fetch_key(const key_tiles *t, int32_t block) {
-    const sac_attention_args *args = t->args;
-    if (block >= args->blocks.num_kv_blocks) return;
-    const sac_range keys = keys_of(t, block);
-    const int32_t index = keys.begin + threadIdx.x / KEY_LANES;
-    if (index >= keys.end) return;
-    fetch_row(&args->k, &args->len_k, t->batch, t->head, index, HEAD_DIM);
-    fetch_row(&args->v, &args->len_k, t->batch, t->head, index, HEAD_DIM_V);
+        ptx_cp_async(ptx_smem_of(&to[i][threadIdx.x]), from + column_of(i), there && column_of(i) < columns);
 }
 
-SAC_FN lone_key load_key(const key_tiles *t, sac_range keys) {
+/* Behind the last block nothing comes, but the turn is taken. */
+SAC_FN void fetch_key(const key_tiles *t, int32_t block, staged_pair to) {
     const sac_attention_args *args = t->args;
-    lone_key key;
-    key.index = keys.begin + threadIdx.x / KEY_LANES;
-    key.there = key.index < keys.end;
-    key.k = load_row(&args->k, &args->len_k, t->batch, t->head, key.index, HEAD_DIM, key.there, 1);
-    key.v = load_row(&args->v, &args->len_k, t->batch, t->head, key.index, HEAD_DIM_V, key.there, 1);
+    if (block < args->blocks.num_kv_blocks) {
+        const sac_range keys = keys_of(t, block);
+        const int32_t index = keys.begin + threadIdx.x / KEY_LANES;
+        const int there = index < keys.end;
+        fetch_row(to[0], &args->k, &args->len_k, t->batch, t->head, index, HEAD_DIM, there);
+        fetch_row(to[1], &args->v, &args->len_k, t->batch, t->head, index, HEAD_DIM_V, there);
+    }
+    ptx_cp_async_commit();
+}
+
+/* A lane's key. */
+typedef struct lone_key {
+    int32_t index;
+    int there;
+    const staged_part *rows; /* k and v */
+} lone_key;
+
+/* The one that was asked for first. */
+SAC_FN lone_key take_key(sac_range keys, const staged_pair rows) {
+    const int32_t index = keys.begin + threadIdx.x / KEY_LANES;
+    const lone_key key = {index, index < keys.end, rows};
+    PTX_CP_ASYNC_WAIT_ALL_BUT(STAGES - 2);
     return key;
 }
 
 /* The query that sees it: its rows, and its dQ as far as it is known. */
 typedef struct lone_query {
     int32_t head, index; /* head -1: none yet */
-    row_part q, dout;
-    float lse, delta; /* lse: base 2 */
+    staged_part *rows;   /* q and dout */
+    float lse, delta;    /* lse: base 2 */
     row_sums dq;
 } lone_query;
 
@@ -204,8 +211,8 @@ SAC_FN void load_query(const sac_attn_bwd_sm90_params *params, int32_t b, int32_
     const int64_t before = len->cu_seqlens ? 0 : (int64_t)b * len->seqlen;
     query->head = head;
     query->index = index;
-    query->q = load_row(&args->q, len, b, head, index, HEAD_DIM, 1, 0);
-    query->dout = load_row(&args->dout, len, b, head, index, HEAD_DIM_V, 1, 0);
+    load_row(query->rows[0], &args->q, len, b, head, index, HEAD_DIM);
+    load_row(query->rows[1], &args->dout, len, b, head, index, HEAD_DIM_V);
     query->lse = lse_log2(
         lse->data[batch_of(len, b) * lse->batch_stride + head * lse->head_stride + row * lse->row_stride]);
     query->delta = params->delta[head * params->total_q + before + row];
@@ -280,12 +287,12 @@ typedef struct key_sums {
 /* Where a lane's pair is not seen nothing is added: 0 times what is there might be NaN. */
 SAC_FN void add_pair(const key_tiles *t, const lone_query *query, const lone_key *key, int seen,
                      key_sums *sums, row_sums *dq) {
-    const float s = row_product(&query->q, &key->k), dp = row_product(&query->dout, &key->v);
+    const float s = row_product(query->rows[0], key->rows[0]), dp = row_product(query->rows[1], key->rows[1]);
     const float2 g = pair_gradients(t, query, key->index, seen, s, dp);
     if (!seen) return;
-    add_row(&sums->dv, g.x, &query->dout);
-    add_row(&sums->dk, g.y, &query->q);
-    if (SUM_DQ) add_row(dq, g.y, &key->k);
+    add_row(&sums->dv, g.x, query->rows[1]);
+    add_row(&sums->dk, g.y, query->rows[0]);
+    if (SUM_DQ) add_row(dq, g.y, key->rows[0]);
 }
 
 /* All queries that see a lane's key, in the tile's keys. */
@@ -318,15 +325,18 @@ SAC_FN void attend_key(const sac_attn_bwd_sm90_params *params, const key_tiles *
 
 extern "C" __global__ void __launch_bounds__(NUM_THREADS, MIN_CTAS)
     attn_bwd_diagonal_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
+    __shared__ staged_pair stages[STAGES], rows;
     key_tiles tiles = own_tiles(&params);
     lone_query query = {};
+    query.rows = rows;
     query.head = -1;
-    for (int i = 1; i < AHEAD; i++) fetch_key(&tiles, tiles.block + i * tiles.a_period);
-    for (; tiles.block < params.args.blocks.num_kv_blocks; tiles.block += tiles.a_period) {
+    for (int i = 0; i < STAGES - 1; i++) fetch_key(&tiles, tiles.block + i * tiles.a_period, stages[i]);
+    for (int stage = 0; tiles.block < params.args.blocks.num_kv_blocks; stage = (stage + 1) % STAGES) {
         const sac_range keys = keys_of(&tiles, tiles.block);
-        const lone_key key = load_key(&tiles, keys);
-        fetch_key(&tiles, tiles.block + AHEAD * tiles.a_period);
+        const lone_key key = take_key(keys, stages[stage]);
+        fetch_key(&tiles, tiles.block + (STAGES - 1) * tiles.a_period, stages[(stage + STAGES - 1) % STAGES]);
         attend_key(&params, &tiles, keys, &key, &query);
+        tiles.block += tiles.a_period;
         __syncwarp();
     }
     leave_dq(&params, tiles.batch, &query, 1);

@@ -46,8 +46,19 @@ SAC_FN void ptx_cp_async(ptx_smem to, const void *from, int present) {
 
 SAC_FN void ptx_cp_async_commit(void) { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
-/* Until all of this thread's copies have arrived. */
+/* Until this thread's copies have arrived, but for those of the last `count` groups. */
+#define PTX_CP_ASYNC_WAIT_ALL_BUT(count) asm volatile("cp.async.wait_group %0;" ::"n"(count) : "memory")
+/* Until all have. */
 SAC_FN void ptx_cp_async_wait(void) { asm volatile("cp.async.wait_group 0;" ::: "memory"); }
+
+SAC_FN uint4 ptx_ld_u32x4(ptx_smem p) {
+    uint4 x;
+    asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "r"(p)
+                 : "memory");
+    return x;
+}
 
 SAC_FN float ptx_ld_f32(ptx_smem p) {
     float x;
