@@ -124,6 +124,11 @@ size_t sac_portable_plan_rows(const sac_attention_call *call, void *workspace, s
     return used;
 }
 
+void sac_portable_plan_zeros(sac_portable_plan *plan, void *zeros, size_t bytes) {
+    plan->zeros = zeros;
+    plan->zero_chunks = zeros ? (int64_t)(bytes / SAC_ZERO_CHUNK) : 0;
+}
+
 size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspace, sac_portable_plan *plan) {
     const sac_attention_args *args = &call->args;
     size_t used = sac_portable_plan_rows(call, workspace, plan);
@@ -133,6 +138,7 @@ size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspac
         sac_carve(workspace, &used,
                   args->deterministic ? 0 : rows * (size_t)round_up(args->head_dim, 16) * sizeof(float));
     plan->dq_sum = sac_portable_sums_dq(args) ? sums : NULL;
+    sac_portable_plan_zeros(plan, plan->dq_sum, rows * (size_t)round_up(args->head_dim, 16) * sizeof(float));
     return used;
 }
 
@@ -160,14 +166,21 @@ bool sac_portable_delta_from_scores(const sac_attention_args *args) {
     return args->dtype != SAC_F32 && (args->sink || wants_daux(args) || args->len_k.seqlen <= VERY_FEW_KEYS);
 }
 
+saccade_status sac_portable_clear_zeros(const sac_portable_job *job) {
+    const size_t bytes = (size_t)job->plan.zero_chunks * SAC_ZERO_CHUNK;
+    return bytes ? sac_cuda_clear(job->ctx, job->plan.zeros, bytes) : SACCADE_OK;
+}
+
 saccade_status sac_portable_finish_delta(sac_portable_job *job, bool is_there) {
     sac_kernel_spec spec =
         sac_portable_spec(job, "cuda/kernels/attn_bwd_delta.cu", "attn_bwd_delta", DELTA_THREADS);
     sac_kernel_define(&spec, "ROWS_PER_CTA", DELTA_ROWS);
     sac_kernel_define(&spec, "DELTA_IS_THERE", is_there);
     void *params[] = {&job->args, &job->plan};
-    int64_t parts = job->plan.num_dsink_parts;
-    saccade_status status = job->launch(job->ctx, job->device, &spec, parts * job->args.num_heads, params);
+    const int64_t ctas = (int64_t)job->plan.num_dsink_parts * job->args.num_heads;
+    if (ctas > 0) job->plan.zero_share = (job->plan.zero_chunks + ctas - 1) / ctas;
+    saccade_status status =
+        ctas > 0 ? job->launch(job->ctx, job->device, &spec, ctas, params) : sac_portable_clear_zeros(job);
     if (status != SACCADE_OK || !job->args.dsink) return status;
     sac_kernel_spec sum = {
         .source = "cuda/kernels/attn_bwd_dsink.cu", .entry = "attn_bwd_dsink", .threads = DSINK_THREADS};

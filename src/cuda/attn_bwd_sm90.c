@@ -324,15 +324,18 @@ static size_t plan(const sac_attention_call *call, const sac_cuda_device *device
     const size_t part_bytes = sizeof(float) * 128 * (size_t)(args->head_dim + args->head_dim_v) / 2;
     params->tail.partial =
         sac_carve(call->workspace, &used, merges * (size_t)params->tail.parts * part_bytes);
+    size_t zeros = used;
     params->tail.arrived = sac_carve(call->workspace, &used, merges * sizeof *params->tail.arrived);
+    params->dk_sum = params->dv_sum = NULL;
+    if (stretches > 1) plan_key_sums(call, &used, params);
     /* Asked for also where pointers are not known yet; wanting less later is no harm. */
+    const size_t before = used, sum_size = dq_sum_bytes(call, params);
     params->turns_a_head = (int32_t)(params->sum_rows / choose_tile(call, true)->q_tile) + args->batch;
-    const size_t sum_size = dq_sum_bytes(call, params);
     float *sums = sac_carve(call->workspace, &used, sums_dq ? sum_size + turn_bytes(call, params) : 0);
     params->dq_sum = sums_dq && args->dq.data && sac_portable_walks_queries(args) ? sums : NULL;
     params->dq_turns = params->dq_sum ? (uint32_t *)(sums + sum_size / sizeof *sums) : NULL;
-    params->dk_sum = params->dv_sum = NULL;
-    if (stretches > 1) plan_key_sums(call, &used, params);
+    const size_t end = params->dq_sum ? used : before;
+    sac_portable_plan_zeros(rows, sac_carve(call->workspace, &zeros, 0), end - zeros);
     return used;
 }
 
@@ -386,33 +389,12 @@ static sac_tile_order stretch_order(const sac_tile_order *order, int32_t stretch
     return (sac_tile_order){order->num_tiles, order->num_heads * stretches, 1, order->total * stretches};
 }
 
-static saccade_status clear_sum(saccade_context *ctx, float *sum, int64_t rows, int32_t head_dim) {
-    return sum ? sac_cuda_clear(ctx, sum, sum_bytes(rows, head_dim)) : SACCADE_OK;
-}
-
-static saccade_status clear_sums(const backward_job *job) {
-    const sac_attn_bwd_sm90_params *params = &job->params;
-    const sac_attention_args *args = &job->portable.args;
-    const sac_tail_split *tail = &params->tail;
-    saccade_context *ctx = job->portable.ctx;
-    const int64_t key_rows = args->num_kv_heads * params->key_sum_rows;
-    if (tail->tiles > 0)
-        SAC_TRY(sac_cuda_clear(ctx, tail->arrived, (size_t)tail->tiles * CONSUMERS * sizeof *tail->arrived));
-    if (params->dq_sum)
-        SAC_TRY(sac_cuda_clear(ctx, params->dq_sum,
-                               dq_sum_bytes(job->call, params) + turn_bytes(job->call, params)));
-    SAC_TRY(clear_sum(ctx, params->dk_sum, key_rows, args->head_dim));
-    return clear_sum(ctx, params->dv_sum, key_rows, args->head_dim_v);
-}
-
 static saccade_status launch_keys(backward_job *job) {
     sac_portable_job *portable = &job->portable;
     sac_attn_bwd_sm90_params *params = &job->params;
     const sac_attention_args *args = &portable->args;
-    saccade_status status = clear_sums(job);
     const tile_row *t = choose_tile(job->call, params->dq_sum != NULL);
-    if (status == SACCADE_OK) status = make_maps(job, t);
-    if (status != SACCADE_OK) return status;
+    SAC_TRY(make_maps(job, t));
     params->order = key_order(job->call, t->kv_tile, portable->device);
     const sac_tail_split *tail = &params->tail;
     const int64_t num_ctas =
@@ -512,8 +494,9 @@ bool sac_attn_bwd_sm90_takes_delta(const sac_attention_call *call) {
     return !call->args.dsink && !sac_portable_delta_from_scores(&call->args);
 }
 
+/* And zeros for what is summed. */
 static saccade_status launch_delta(backward_job *job) {
-    if (job->call->delta) return SACCADE_OK;
+    if (job->call->delta) return sac_portable_clear_zeros(&job->portable);
     const bool from_scores = sac_portable_delta_from_scores(&job->portable.args);
     saccade_status status = from_scores ? launch_queries(job, true) : SACCADE_OK;
     return status == SACCADE_OK ? sac_portable_finish_delta(&job->portable, from_scores) : status;

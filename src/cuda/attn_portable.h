@@ -34,6 +34,9 @@ saccade_status sac_portable_launch_backward(sac_portable_job *job);
 
 /* Steps of the backward pass, in their order, for backends with kernels of their own for the rest. */
 size_t sac_portable_plan_rows(const sac_attention_call *call, void *workspace, sac_portable_plan *plan);
+/* What the kernel that finishes delta fills with zeros: whole multiples of 16 bytes; NULL: nothing. */
+void sac_portable_plan_zeros(sac_portable_plan *plan, void *zeros, size_t bytes);
+saccade_status sac_portable_clear_zeros(const sac_portable_job *job); /* where that kernel does not run */
 saccade_status sac_portable_clear_daux(sac_portable_job *job);
 /* Is rowsum(out * dout) too coarse, so that delta has to be rowsum(P * dP)? */
 bool sac_portable_delta_from_scores(const sac_attention_args *args);

@@ -1,5 +1,5 @@
-/* attn_bwd_delta.cu - before the backward pass: delta = rowsum(out * dout) - dlse of each row and head, zeroes for
- * the sums of dQ, and each part's share of dsink = -sum over rows of exp(sink - lse) delta.
+/* attn_bwd_delta.cu - before the backward pass: delta = rowsum(out * dout) - dlse of each row and head, zeros where
+ * gradients are summed, and each part's share of dsink = -sum over rows of exp(sink - lse) delta.
  *
  * One CTA, ROWS_PER_CTA rows of one head; as many lanes a row as it has chunks of 16 bytes, and the loads of some
  * rows are on their way together. Grid: heads x parts, heads fastest. Needs DTYPE HEAD_DIM HEAD_DIM_V ROWS_PER_CTA
@@ -7,7 +7,6 @@
  * not looked at.
  */
 #include "cuda/kernels/schedule.h"
-#include "cuda/kernels/dq_sum.h"
 #include "cuda/kernels/element.h"
 
 #define CHUNK (16 / (int)sizeof(element))
@@ -61,7 +60,7 @@ SAC_FN float row_dot(const sac_attention_args *args, row_place place, int32_t h)
     return sum;
 }
 
-/* Delta of a row, from its sum; its share of dsink; zeroes for its dQ. */
+/* Delta of a row, from its sum; its share of dsink. */
 SAC_FN float finish_row(const sac_attention_args *args, const sac_portable_plan *plan, row_place place,
                         int64_t row, int32_t h, float sum) {
     const int32_t b = args->len_q.cu_seqlens ? 0 : place.b;
@@ -74,10 +73,6 @@ SAC_FN float finish_row(const sac_attention_args *args, const sac_portable_plan 
             if (lse > -INFINITE) dsink = -ptx_exp2(LOG2_E * (args->sink[h] - lse)) * delta;
         }
     }
-    if (plan->dq_sum)
-        for (int d = row_lane() * 4; d < DQ_SUM_PITCH; d += ROW_LANES * 4)
-            *(float4 *)(plan->dq_sum + (h * plan->total_q + row) * DQ_SUM_PITCH + d) =
-                make_float4(0, 0, 0, 0);
     if (row_lane() > 0) return 0;
     plan->delta[h * plan->total_q + row] = delta;
     return dsink;
@@ -96,6 +91,14 @@ SAC_FN row_place place_behind(const sac_attention_args *args, row_place place, i
     return place;
 }
 
+/* This CTA's share of the zeros. The last come first: what the next kernel adds to first is then still in the L2. */
+SAC_FN void put_zeros(const sac_portable_plan *plan) {
+    const int64_t behind = plan->zero_chunks - blockIdx.x * plan->zero_share;
+    uint4 *to = (uint4 *)plan->zeros;
+    for (int64_t i = threadIdx.x; i < plan->zero_share && i < behind; i += NUM_THREADS)
+        to[behind - 1 - i] = make_uint4(0, 0, 0, 0);
+}
+
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     attn_bwd_delta(const __grid_constant__ sac_attention_args args,
                    const __grid_constant__ sac_portable_plan plan) {
@@ -104,6 +107,7 @@ extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     const int64_t first_row = (int64_t)part * ROWS_PER_CTA;
     const row_place first = row_place_of(&args.len_q, args.batch, first_row);
     float dsink = 0;
+    put_zeros(&plan);
     for (int done = 0; done < ROWS_PER_CTA; done += ROWS_AHEAD * ROWS_AT_ONCE) {
         row_place place[ROWS_AHEAD];
         float dot[ROWS_AHEAD];

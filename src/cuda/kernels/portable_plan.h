@@ -16,6 +16,8 @@ typedef struct sac_schedule {
     int32_t pad;
 } sac_schedule;
 
+enum { SAC_ZERO_CHUNK = 16 }; /* bytes */
+
 typedef struct sac_portable_plan {
     sac_schedule schedule;
     int64_t total_q, total_k; /* rows of the packed tensors; batch * seqlen when not packed */
@@ -23,6 +25,8 @@ typedef struct sac_portable_plan {
     float *partial_lse;       /* (num_splits, H, total_q) */
     float *delta;             /* (H, total_q): rowsum(out * dout) - dlse */
     float *dq_sum; /* (H, total_q, D rounded up to 16), see dq_sum.h; or NULL: dq is not summed across CTAs */
+    void *zeros;       /* what must be zeros before key tiles add to it: by the kernel that makes delta */
+    int64_t zero_chunks, zero_share; /* all, and each of its CTAs' */
     float *dsink_part; /* (H, num_dsink_parts) */
     int32_t num_dsink_parts;
     int32_t pack;         /* heads that share a tile of queries, see pack.h */
