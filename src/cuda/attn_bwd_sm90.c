@@ -126,6 +126,12 @@ static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, boo
            crossing_bytes(t, call) + 8 * t->kv_tile + 1024;
 }
 
+/* CTAs that stay take one key tile after the other: the next keys and their first queries come while dK and dV of the
+ * last ones leave. Not where sums are made in the order of launches; and block masks have tiles that nobody sees. */
+static bool stays(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
+    return t->kv_tile == MOST_KEYS && sum_dq && !is_ordered(call) && !call->args.blocks.by_query.offsets;
+}
+
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const tile_row *t = choose_tile(call, sum_dq);
@@ -149,6 +155,7 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
     sac_kernel_define(&spec, "SUM_DQ", sum_dq);
     sac_kernel_define(&spec, "ORDERED", sum_dq && is_ordered(call));
     sac_kernel_define(&spec, "STAGES_DQ", sum_dq && stages_dq(t, call));
+    sac_kernel_define(&spec, "STAYS", stays(t, call, sum_dq));
     sac_kernel_define(&spec, "SMEM_BYTES", spec.smem_bytes);
     return spec;
 }
@@ -325,6 +332,7 @@ static size_t plan(const sac_attention_call *call, const sac_cuda_device *device
     params->tail.partial =
         sac_carve(call->workspace, &used, merges * (size_t)params->tail.parts * part_bytes);
     size_t zeros = used;
+    params->tasks_taken = sac_carve(call->workspace, &used, sizeof *params->tasks_taken);
     params->tail.arrived = sac_carve(call->workspace, &used, merges * sizeof *params->tail.arrived);
     params->dk_sum = params->dv_sum = NULL;
     if (stretches > 1) plan_key_sums(call, &used, params);
@@ -397,8 +405,15 @@ static saccade_status launch_keys(backward_job *job) {
     SAC_TRY(make_maps(job, t));
     params->order = key_order(job->call, t->kv_tile, portable->device);
     const sac_tail_split *tail = &params->tail;
-    const int64_t num_ctas =
+    const int64_t num_tasks =
         (int64_t)(params->order.total - tail->tiles) * params->num_parts + (int64_t)tail->tiles * tail->parts;
+    const int64_t num_sms = portable->device->num_sms;
+    if (num_tasks > INT32_MAX - num_sms)
+        return sac_fail(SACCADE_UNSUPPORTED, "%lld tiles of keys are too many for one launch",
+                        (long long)num_tasks);
+    params->num_tasks = (int32_t)num_tasks;
+    const int64_t num_ctas =
+        stays(t, job->call, params->dq_sum != NULL) && num_tasks > num_sms ? num_sms : num_tasks;
     if (args->blocks.by_query.bits && params->num_parts > 1)
         params->order = stretch_order(&params->order, params->num_parts);
     sac_kernel_spec spec = sac_attn_bwd_sm90_spec(job->call, params->dq_sum != NULL);

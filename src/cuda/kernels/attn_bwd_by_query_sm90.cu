@@ -358,6 +358,7 @@ SAC_FN void consume_second(consumer *c) {
 SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     consumer c;
     start(&c, params, smem);
+    ptx_mbarrier_wait(&smem->kv_full, 0);
     prepare_keys(smem);
     if (threadIdx.x < 256) {
         ptx_take_registers(CONSUMER_REGS);

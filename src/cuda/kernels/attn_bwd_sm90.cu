@@ -1,5 +1,5 @@
-/* attn_bwd_sm90.cu - attention backward on Hopper: one CTA, the dK and dV of one key tile, while the queries of all
- * heads of the group walk by.
+/* attn_bwd_sm90.cu - attention backward on Hopper: one CTA, the dK and dV of one key tile, or of one after the other
+ * (STAYS), while the queries of all heads of the group walk by.
  *
  *   producer (one warp; PACK: four)      consumers (two warpgroups, 64 keys each)
  *   load k, v                            for each query tile i:
@@ -13,13 +13,15 @@
  * What decides its speed: dQ is summed over key tiles in memory, which the L2 does at 3.8 TB/s and only by whole lines,
  * and a warp that must wait for its additions waits for all of them. So dQ is one tile late: it is multiplied when all
  * dS of its tile have long been written, and added while other products run. Scores are keys x queries so that P and
- * dS, as they lie in registers, are operands of dV and dK.
+ * dS, as they lie in registers, are operands of dV and dK. Of a short walk, as in a window, a tenth would be waits for
+ * its keys and first queries: to a CTA that stays they come while dK and dV of the last keys leave.
  *
  * Needs from attn_bwd_sm90.c, beside the modifiers' text: HEAD_DIM, HEAD_DIM_V, DTYPE; KV_TILE, Q_TILE, Q_STAGES,
  * DQ_COLUMNS, PRODUCER_REGS, CONSUMER_REGS (its table of tiles); SMEM_BYTES, what a CTA gets; and, each 0 or 1, what
- * a variant computes: SUM_DQ, STAGES_DQ, ORDERED (sums are made in a fixed order: attn_bwd_sm90_order.h), BLOCK_MASK,
- * MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any of the last three, or a
- * scale that is not positive), RAGGED (lengths come from device memory).
+ * a variant computes: SUM_DQ, STAGES_DQ, ORDERED (sums are made in a fixed order: attn_bwd_sm90_order.h), STAYS (a CTA
+ * an SM, which takes key tiles until none is left; for the tile of 128 keys, with SUM_DQ, without ORDERED or
+ * BLOCK_MASK), BLOCK_MASK, MASK_MOD, SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax: any
+ * of the last three, or a scale that is not positive or is tiny), RAGGED (lengths come from device memory).
  */
 #include "cuda/kernels/attn_bwd_sm90_consumer.h"
 #include "cuda/kernels/attn_bwd_sm90_cta.h"
@@ -250,7 +252,6 @@ SAC_FN void add_last_dq(consumer *c) {
     const dq_target target = own_target(c);
     ptx_wgmma_wait(0);
     add_dq(c, &target);
-    if (STAGES_DQ && lane_id() == 0) ptx_bulk_wait(); /* shared memory ends with the CTA */
 }
 #endif
 
@@ -272,10 +273,9 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
     c->p_ring = first;
 #endif
     c->scale_log2 = score_to_log2(args);
-#pragma unroll
-    for (int i = 0; i < HEAD_DIM / 2; i++) c->dk[i] = 0;
-#pragma unroll
-    for (int i = 0; i < HEAD_DIM_V / 2; i++) c->dv[i] = 0;
+#if STAYS
+    c->kv_parity = 0;
+#endif
 #if DQ_LATE
     const ring before_first = {DS_BUFFERS - 1, 1}; /* a phase that counts as over */
     c->ds = before_first;
@@ -290,42 +290,65 @@ SAC_FN void start(consumer *c, const sac_attn_bwd_sm90_params *params, smem_layo
 /* What a consumer does with each tile. Code for hidden pairs is kept out of the way of tiles that have none, where it
  * is more than a branch. */
 #define WALK(attend)                                                                                         \
-    for (meet_tile(&c); has_tile(&c);)                                                                       \
-        if (KEEPS_PRODUCT && hides_some(&c))                                                                 \
-            attend(&c, &smem->q_tile[c.q.stage], 1);                                                         \
+    for (meet_tile(c); has_tile(c);)                                                                         \
+        if (KEEPS_PRODUCT && hides_some(c))                                                                  \
+            attend(c, &smem->q_tile[c->q.stage], 1);                                                         \
         else                                                                                                 \
-            attend(&c, &smem->q_tile[c.q.stage], 0)
+            attend(c, &smem->q_tile[c->q.stage], 0)
 
-SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
-    consumer c;
-    ptx_take_registers(CONSUMER_REGS);
-    note_seen_by(params, smem);
-    prepare_keys(smem);
-    start(&c, params, smem);
+/* dK and dV of the keys at hand. */
+SAC_FN void attend_keys(consumer *c) {
+    smem_layout *smem = c->smem;
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM / 2; i++) c->dk[i] = 0;
+#pragma unroll
+    for (int i = 0; i < HEAD_DIM_V / 2; i++) c->dv[i] = 0;
 #if SPLIT_ROLES
-    if (warp_has(c.warpgroup == 0)) {
+    if (warp_has(c->warpgroup == 0)) {
         WALK(add_to_dv);
-        store_dv(&c);
+        store_dv(c);
     } else {
         WALK(add_to_dk);
-        store_dk(&c);
+        store_dk(c);
     }
 #else
     WALK(attend);
 #if DQ_LATE
-    add_last_dq(&c);
+    add_last_dq(c);
 #endif
-    mark_dv(&c);
+    mark_dv(c);
+    leave_keys(c);
 #if CUTS_TAIL
-    if (!merge_parts(&c)) return;
+    if (!merge_parts(c)) return;
 #endif
 #if SPLIT_QUERIES
-    store_joined(&c);
+    store_joined(c);
     return;
 #endif
-    store_dk(&c);
-    store_dv(&c);
+    store_dk(c);
+    store_dv(c);
 #endif
+}
+
+SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
+    consumer c;
+    ptx_take_registers(CONSUMER_REGS);
+#if STAYS
+    start(&c, params, smem);
+    while (meet_keys(&c)) {
+        if (threadIdx.x == 128) smem->dq_place[c.ds.stage].row_groups = 0; /* before the first tile */
+        note_seen_by(params, smem);
+        prepare_keys(smem);
+        attend_keys(&c);
+    }
+#else
+    note_seen_by(params, smem);
+    ptx_mbarrier_wait(&smem->kv_full, 0);
+    prepare_keys(smem);
+    start(&c, params, smem);
+    attend_keys(&c);
+#endif
+    if (STAGES_DQ && lane_id() == 0) ptx_bulk_wait(); /* shared memory ends with the CTA */
 }
 
 /* ---- the kernel ---- */

@@ -33,6 +33,8 @@ typedef struct sac_attn_bwd_sm90_params {
     sac_attention_args args;
     sac_tile_order order; /* of the tiles that CTAs own */
     sac_tail_split tail;  /* of key tiles, cut by their queries; then num_parts is 1 */
+    int32_t num_tasks;    /* key tiles, their parts counted */
+    int32_t *tasks_taken; /* STAYS: beyond each CTA's first; 0 at first */
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
     float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
     float *dq_sum; /* (lists, sum_rows / 16, D / 8, 16, 8); without PACK a list a head; or NULL */

@@ -36,4 +36,26 @@ SAC_FN void read_record(consumer *c) {
 }
 SAC_FN int has_tile(const consumer *c) { return warp_has(c->head >= 0); }
 
+#if STAYS
+/* Waits for keys, or the word that there are no more. */
+SAC_FN int meet_keys(const consumer *c) {
+    ptx_mbarrier_wait(&c->smem->kv_full, c->kv_parity);
+    return warp_has(c->smem->own.keys.begin < c->smem->own.keys.end);
+}
+
+/* All products with them are over, and the record that ended their walk was read: others may come. */
+SAC_FN void leave_keys(consumer *c) {
+    c->left = c->smem->own;
+    c->kv_parity ^= 1;
+    release(&c->smem->kv_empty);
+    release(&c->smem->dout_empty[c->q.stage]);
+    release(&c->smem->q_empty[c->q.stage]);
+    ring_next(&c->q, Q_STAGES);
+}
+SAC_FN const key_tile *left_keys(const consumer *c) { return &c->left; }
+#else
+SAC_FN void leave_keys(consumer *c) {}
+SAC_FN const key_tile *left_keys(const consumer *c) { return &c->smem->own; }
+#endif
+
 #endif

@@ -13,6 +13,9 @@ SAC_FN void consume(const sac_attn_bwd_sm90_params *params, smem_layout *smem);
 SAC_FN void init_barriers(smem_layout *smem) {
     const uint32_t warps = 4 * CONSUMERS, readers = SPLIT_QUERIES ? 4 : warps;
     ptx_mbarrier_init(&smem->kv_full, 1);
+#if STAYS
+    ptx_mbarrier_init(&smem->kv_empty, warps);
+#endif
     for (int i = 0; i < Q_STAGES; i++) {
         ptx_mbarrier_init(&smem->landed[i], 1);
         ptx_mbarrier_init(&smem->q_full[i], 1);
@@ -33,7 +36,7 @@ SAC_FN void init_barriers(smem_layout *smem) {
 #endif
 #if DQ_LATE
     for (int i = 0; i < DS_BUFFERS; i++) ptx_mbarrier_init(&smem->ds_full[i], BY_QUERY ? 4 : warps);
-    smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
+    if (!STAYS) smem->dq_place[DS_BUFFERS - 1].row_groups = 0; /* before the first tile */
 #endif
 #if ORDERED
     for (int i = 0; i < DS_BUFFERS; i++) {
@@ -47,16 +50,15 @@ SAC_FN void init_barriers(smem_layout *smem) {
 SAC_FN void run_cta(const sac_attn_bwd_sm90_params *params) {
     extern __shared__ __align__(1024) uint8_t dynamic_smem[];
     smem_layout *smem = (smem_layout *)dynamic_smem;
-    const key_tile own = key_tile_of(params);
+#if !STAYS
+    const key_tile own = key_tile_of(params, blockIdx.x);
     if (own.keys.begin >= own.keys.end) return;
 #if PACK
     if (adds_nothing(params, &own)) return;
 #endif
-    if (threadIdx.x == 0) {
-        smem->own = own;
-        smem->unfinite_keys = smem->unfinite_values = 0;
-        init_barriers(smem);
-    }
+    if (threadIdx.x == 0) own_keys(smem, &own);
+#endif
+    if (threadIdx.x == 0) init_barriers(smem);
     __syncthreads();
     if (threadIdx.x < 128) {
         ptx_give_registers(PRODUCER_REGS);

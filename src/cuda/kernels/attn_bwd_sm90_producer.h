@@ -121,6 +121,11 @@ SAC_FN void load_keys(const producer *w) {
     load_tile(w->smem->v, &params->v, full, KV_TILE, PANELS_V, row, own->head, batch);
 }
 
+SAC_FN void own_keys(smem_layout *smem, const key_tile *own) {
+    smem->own = *own;
+    smem->unfinite_keys = smem->unfinite_values = 0;
+}
+
 /* With several warps each fills one stage. */
 SAC_FN int is_mine(const producer *w) { return PRODUCER_WARPS == 1 || w->q.stage == threadIdx.x / 32; }
 
@@ -131,7 +136,8 @@ SAC_FN void end_queries(producer *w) {
         if (is_mine(w) && lane_id() == 0) {
             w->smem->q_tile[w->q.stage].head = -1;
             ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
-            if (BY_QUERY) ptx_mbarrier_arrive(&w->smem->dout_full[w->q.stage]); /* issue_dp waits for both */
+            if (BY_QUERY || STAYS)
+                ptx_mbarrier_arrive(&w->smem->dout_full[w->q.stage]); /* its turn, too, is over */
         }
         ring_next(&w->q, Q_STAGES);
     }
@@ -270,11 +276,45 @@ SAC_FN void produce_queries(producer *w) {
 }
 #endif
 
+#if STAYS
+/* A tile without keys says that none is left. */
+SAC_FN void hand_over_keys(const producer *w, const key_tile *own, uint32_t parity) {
+    ptx_mbarrier_wait(&w->smem->kv_empty, parity ^ 1);
+    if (lane_id() == 0) own_keys(w->smem, own);
+    __syncwarp();
+}
+
+/* Key tiles, and parts of those that are cut, go in their order to whoever is free. Asked for at the end of a walk:
+ * where there are two tiles an SM, a CTA that asks early has a long one and the next in length. */
+SAC_FN int32_t take_task(const sac_attn_bwd_sm90_params *params) {
+    int32_t task = 0;
+    if (lane_id() == 0) task = gridDim.x + atomicAdd(params->tasks_taken, 1);
+    return __shfl_sync(~0u, task, 0);
+}
+
+SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
+    producer w = {params, smem, {0, 0}};
+    uint32_t parity = 0;
+    for (int32_t task = blockIdx.x; task < params->num_tasks; task = take_task(params)) {
+        const key_tile own = key_tile_of(params, task);
+        if (own.keys.begin >= own.keys.end) continue;
+        hand_over_keys(&w, &own, parity);
+        load_keys(&w);
+        produce_queries(&w);
+        end_queries(&w);
+        parity ^= 1;
+    }
+    const key_tile none = {0};
+    hand_over_keys(&w, &none, parity);
+    if (lane_id() == 0) ptx_mbarrier_arrive(&smem->kv_full);
+}
+#else
 SAC_FN void produce(const sac_attn_bwd_sm90_params *params, smem_layout *smem) {
     producer w = {params, smem, {0, 0}};
     if (threadIdx.x < 32) load_keys(&w);
     produce_queries(&w);
     end_queries(&w);
 }
+#endif
 
 #endif

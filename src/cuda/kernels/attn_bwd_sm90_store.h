@@ -2,7 +2,7 @@
 #ifndef SAC_ATTN_BWD_SM90_STORE_H
 #define SAC_ATTN_BWD_SM90_STORE_H
 
-#include "cuda/kernels/attn_bwd_sm90_tile.h"
+#include "cuda/kernels/attn_bwd_sm90_consumer.h"
 #include "cuda/kernels/ptx/fence.h"
 #include "cuda/kernels/ptx/reduce.h"
 
@@ -111,7 +111,7 @@ SAC_FN dq_target own_target(const consumer *c) {
  * warpgroup store its keys? */
 SAC_FN int merge_parts(consumer *c) {
     const sac_tail_split *tail = &c->params->tail;
-    const key_tile *own = &c->smem->own;
+    const key_tile *own = left_keys(c);
     const int at = own->cut * CONSUMERS + c->warpgroup, stride = 128;
     if (warp_has(own->cut < 0)) return 1;
     float *first = tail->partial + (int64_t)at * tail->parts * PART_VALUES * stride + threadIdx.x % 128;
@@ -137,26 +137,27 @@ SAC_FN int merge_parts(consumer *c) {
 SAC_FN void store_keys(const consumer *c, const float *acc, int columns, const sac_view *view,
                        int64_t part_stride, float scale) {
     const sac_lengths *len = &c->params->args.len_k;
-    const int32_t b = c->smem->own.batch, first = row_of(len, b);
+    const key_tile *own = left_keys(c);
+    const int32_t b = own->batch, first = row_of(len, b);
     if (!view->data) return;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int32_t row = first_key(c) + 8 * r;
-        uint16_t *to = (uint16_t *)view->data + c->smem->own.part * part_stride +
-                       batch_of(len, b) * view->batch_stride + c->smem->own.head * view->head_stride +
+        const int32_t row = own->keys.begin + first_line() + 8 * r;
+        uint16_t *to = (uint16_t *)view->data + own->part * part_stride +
+                       batch_of(len, b) * view->batch_stride + own->head * view->head_stride +
                        (int64_t)(first + row) * view->row_stride;
-        store_sums(to, acc, columns, r, scale, row < c->smem->own.keys.end);
+        store_sums(to, acc, columns, r, scale, row < own->keys.end);
     }
 }
 
 #if PACK
 /* Or added to those of the other stretches of the queries; its keys begin with a group of rows. */
 SAC_FN void add_keys(const consumer *c, const float *acc, int columns, float *sums) {
-    const key_tile *own = &c->smem->own;
+    const key_tile *own = left_keys(c);
     const int64_t first =
         own->head * c->params->key_sum_rows + sac_sum_row(&c->params->args.len_k, own->batch);
     const int groups = (columns + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS;
-    const int32_t key = first_key(c);
+    const int32_t key = own->keys.begin + first_line();
     const int there[2] = {key < own->keys.end, key + 8 < own->keys.end};
     float *to = sums + (first + key) / SAC_SUM_ROWS * groups * SUM_GROUP_SIZE + lane_id() * 4;
     if (!there[0]) return;

@@ -193,6 +193,9 @@ typedef struct smem_layout {
     float marks[KV_TILE]; /* 0, or NaN, which a key's dV is to be */
 #endif
     uint64_t landed[Q_STAGES]; /* a tile that its producer looks through before others see it */
+#if STAYS
+    uint64_t kv_empty;
+#endif
     uint64_t kv_full, q_full[Q_STAGES], q_empty[Q_STAGES], dout_full[Q_STAGES], dout_empty[Q_STAGES];
 } smem_layout;
 static_assert(!FOLDS_DELTA || Q_STAGES * LANE_ROWS % 2 == 0,
@@ -201,14 +204,14 @@ static_assert(sizeof(smem_layout) <= SMEM_BYTES, "attn_bwd_sm90.c asks for less 
 
 /* Long tiles first: under a causal mask those of the first keys. With PACK one stretch of a head's queries follows the
  * other, and all its keys walk that before the next: its rows and their sums of dQ are at work together, in the L2. */
-SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params) {
+SAC_FN key_tile key_tile_of(const sac_attn_bwd_sm90_params *params, int32_t task) {
     const sac_tail_split *tail = &params->tail;
     const int32_t parts = params->num_parts, whole = params->order.total - tail->tiles;
-    int32_t at = PACK ? blockIdx.x : blockIdx.x / parts;
+    int32_t at = PACK ? task : task / parts;
     key_tile t;
-    t.parts = parts, t.part = blockIdx.x % parts, t.cut = -1;
-    if (CUTS_TAIL && tail->tiles > 0 && blockIdx.x >= whole) {
-        const int32_t behind = blockIdx.x - whole;
+    t.parts = parts, t.part = task % parts, t.cut = -1;
+    if (CUTS_TAIL && tail->tiles > 0 && task >= whole) {
+        const int32_t behind = task - whole;
         t.parts = tail->parts, t.part = behind % tail->parts, t.cut = behind / tail->parts;
         at = whole + t.cut;
     }
@@ -250,6 +253,10 @@ typedef struct consumer {
     ring q;              /* of the buffers of q and dout */
     int32_t head, flags; /* of the tile at hand */
     uint32_t warpgroup;
+#if STAYS
+    uint32_t kv_parity;             /* of the keys at hand */
+    key_tile left;                  /* those whose dK and dV leave */
+#endif
     uint32_t ones[4];               /* the operand that lse and delta meet */
     uint32_t k_rows, v_rows;        /* where this warpgroup's keys lie */
     uint32_t lse_rows, delta_rows;  /* FOLDS_LSE, FOLDS_DELTA */

@@ -43,11 +43,10 @@ SAC_FN void fill_part(uint8_t *tile, int row, int panels, uint32_t word) {
             make_uint4(word, word, word, word);
 }
 
-/* All consumers, once k and v have come. Keys behind the tile's last have no part in anything. */
+/* All consumers, when k and v have come. Keys behind the tile's last have no part in anything. */
 SAC_FN void prepare_keys(smem_layout *smem) {
     const int num_keys = smem->own.keys.end - smem->own.keys.begin;
     int found = 0, values = 0;
-    ptx_mbarrier_wait(&smem->kv_full, 0);
 #pragma unroll 1
     for (int row = (threadIdx.x - 128) / 8; row < KV_TILE; row += 16 * CONSUMERS) {
         const int unused = RAGGED && row >= num_keys;
