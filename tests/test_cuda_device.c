@@ -365,9 +365,9 @@ static void kernels_beyond_the_bound_are_unloaded_and_come_back(void **state) {
     fixture *f = *state;
     skip_without_gpu(f);
     sac_cuda *cuda = sac_cuda_of(f->ctx);
+    f->params.deterministic = true;
     void *workspace = give_workspace(f);
     size_t size;
-    f->params.deterministic = true;
     test_graph *graph = test_graph_capture(f->ctx, both_passes, f);
     test_graph_replay(graph);
     char *of_graph = all_results(f, &size);
