@@ -17,7 +17,12 @@
 
 static saccade_status forward(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
                               char **modifiers) {
-    return sac_attn_fwd_sm90_spec(call, split, spec, modifiers);
+    return sac_attn_fwd_sm90_spec(call, 0, split, spec, modifiers);
+}
+
+static saccade_status joined(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
+                             char **modifiers) {
+    return sac_attn_fwd_sm90_spec(call, 3, split, spec, modifiers);
 }
 
 static saccade_status by_keys(const sac_attention_call *call, bool dq_by_another, sac_kernel_spec *spec,
@@ -38,7 +43,14 @@ static saccade_status by_diagonals(const sac_attention_call *call, bool dq_by_an
     return sac_cuda_modifier_text(call, modifiers);
 }
 
-enum { FORWARD = 1, BY_KEYS = 2, BY_QUERIES = 4, BY_DIAGONALS = 8, ALL = FORWARD | BY_KEYS | BY_QUERIES };
+enum {
+    FORWARD = 1,
+    BY_KEYS = 2,
+    BY_QUERIES = 4,
+    BY_DIAGONALS = 8,
+    JOINED = 16,
+    ALL = FORWARD | BY_KEYS | BY_QUERIES
+};
 static const struct kernel {
     int bit;
     const char *name, *second; /* what the second form is */
@@ -47,7 +59,8 @@ static const struct kernel {
 } kernels[] = {{FORWARD, "attn_fwd_sm90", "split keys", forward},
                {BY_KEYS, "attn_bwd_sm90", "dq left to another kernel", by_keys},
                {BY_QUERIES, "attn_bwd_dq_sm90", "only delta", by_queries},
-               {BY_DIAGONALS, "attn_bwd_diagonal_sm90", "dq left to another kernel", by_diagonals}};
+               {BY_DIAGONALS, "attn_bwd_diagonal_sm90", "dq left to another kernel", by_diagonals},
+               {JOINED, "attn_fwd_sm90, of three calls", "split keys", joined}};
 
 /* ---- the variants ---- */
 
@@ -95,6 +108,9 @@ static const variant variants[] = {
     {"softcap in order", BY_KEYS, DETERMINISTIC | SOFTCAP, .dims = {NARROW}},
     {"score_mod and mask_mod in order", BY_KEYS, DETERMINISTIC | SCORE_MOD | MASK_MOD, .dims = {NARROW},
      .most_spilled = 8},
+    {"plain", JOINED, .dims = {NARROW, {192, 128}, {96, 96}, {72, 40}}},
+    {"plain", JOINED, SECOND, .dims = {NARROW, {192, 128}}},
+    {"ragged lengths", JOINED, RAGGED, .dims = {NARROW, {192, 128}}, .most_spilled = 140},
     {"blocks of 128", ALL, .kv_block = 128, .dims = {NARROW}},
     {"blocks of 128", ALL, .kv_block = 128, .dims = {WIDE}, .most_spilled = 136},
     {"blocks of 64", ALL, .kv_block = 64, .dims = {NARROW}},

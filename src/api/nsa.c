@@ -21,6 +21,7 @@ saccade_status sac_nsa_prepare(saccade_context *ctx, const sac_nsa_inputs *in, s
         request.training = true;
         call->grad_backend[branch] = sac_choose_backend(ctx, &request, &status);
     }
+    call->sums = status == SACCADE_OK && sac_nsa_sums(ctx, call);
     return status;
 }
 

@@ -30,15 +30,15 @@ typedef struct sac_attention_call {
     size_t workspace_bytes;
 } sac_attention_call;
 
-enum { SAC_MAX_SUMMED = 4 };
-
 /* out = the sum over forward calls of weight times output. The calls have the same queries, and lists, if any, for the
  * same blocks of queries; one whose own out has no data does not keep it. */
 typedef struct sac_attention_sum {
     sac_attention_call calls[SAC_MAX_SUMMED];
     int num_calls;
+    int num_made; /* so many of the first have been made before, and are read from their out */
     sac_view out;
-    /* The calls' weights of so many rows from `row` of q on, of head h: (count, num_calls). */
+    sac_sum_weights weighted_by;
+    /* The same where they are on the host, of so many rows from `row` of q on, of head h: (count, num_calls). */
     void (*weights)(const void *data, int32_t b, int64_t row, int32_t count, int32_t h, float *weights);
     const void *weights_data;
     void *workspace; /* as of a call */

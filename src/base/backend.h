@@ -34,7 +34,10 @@ typedef struct sac_backend {
     bool (*takes_delta)(const sac_attention_call *call);
     saccade_status (*forward)(saccade_context *ctx, const sac_attention_call *call);
     saccade_status (*backward)(saccade_context *ctx, const sac_attention_call *call);
-    /* Several forward calls at once; NULL: not offered. */
+    /* Several forward calls at once; NULL: not offered, or, where `sums` is given, only such as it agrees to. With
+     * sums_stored all calls but the last have an out, which takes what they give; else none needs one. */
+    bool (*sums)(const sac_attention_sum *sum);
+    bool sums_stored;
     size_t (*sum_workspace)(saccade_context *ctx, const sac_attention_sum *sum);
     saccade_status (*forward_sum)(saccade_context *ctx, const sac_attention_sum *sum);
 } sac_backend;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/context.h"
+#include "base/error.h"
 #include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_portable.h"
 #include "cuda/attn_sm90.h"
@@ -82,17 +83,18 @@ static bool is_bounded(const sac_attention_call *call) {
            !call->score_mod && !args->blocks.by_query.offsets;
 }
 
-static const tile_row *tiles_for(const sac_attention_call *call) {
+static const tile_row *tiles_for(const sac_attention_call *call, int32_t joined) {
     const sac_block_mask_args *blocks = &call->args.blocks;
     if (blocks->by_query.bits) return packed_tiles;
     if (blocks->by_query.offsets && blocks->kv_block <= FEW_KEYS) return narrow_tiles;
     if (blocks->by_query.offsets || (call->score_mod && call->mask_mod)) return roomy_tiles;
-    return sac_sm90_prescales(call) ? modified_tiles : tiles;
+    const bool roomy_store = joined && sac_sm90_ragged(&call->args);
+    return sac_sm90_prescales(call) || roomy_store ? modified_tiles : tiles;
 }
 
-static const tile_row *choose_tile(const sac_attention_call *call) {
+static const tile_row *choose_tile(const sac_attention_call *call, int32_t joined) {
     const sac_attention_args *args = &call->args;
-    const tile_row *t = tiles_for(call);
+    const tile_row *t = tiles_for(call, joined);
     while (args->head_dim > t->head_dim || args->head_dim_v > t->head_dim_v) t++;
     return t;
 }
@@ -104,10 +106,10 @@ static int32_t smem_bytes(const tile_row *t, const sac_attention_args *args) {
     return 2 * (t->q_slots * 64 * columns + t->kv_stages * t->kv_tile * (columns + columns_v)) + 1024;
 }
 
-saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split, sac_kernel_spec *spec,
-                                      char **modifiers) {
+saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, int32_t joined, bool split,
+                                      sac_kernel_spec *spec, char **modifiers) {
     const sac_attention_args *args = &call->args;
-    const tile_row *t = choose_tile(call);
+    const tile_row *t = choose_tile(call, joined);
     *spec = (sac_kernel_spec){.source = "cuda/kernels/attn_fwd_sm90.cu",
                               .entry = "attn_fwd_sm90",
                               .arch_specific = true,
@@ -124,6 +126,7 @@ saccade_status sac_attn_fwd_sm90_spec(const sac_attention_call *call, bool split
     sac_kernel_define(spec, "CONSUMER_REGS", t->consumer_regs);
     sac_kernel_define(spec, "BOUNDED", is_bounded(call));
     sac_kernel_define(spec, "SPLIT", split);
+    sac_kernel_define(spec, "JOINED", joined);
     sac_kernel_define(spec, "CLASSIFIED", sac_mask_tiles_serve(call));
     saccade_status status = sac_cuda_modifier_text(call, modifiers);
     spec->modifiers = *modifiers;
@@ -200,6 +203,18 @@ static int32_t lead_of(const sac_attention_call *call, const tile_row *t) {
     return best;
 }
 
+static const sac_attention_call *last_of(const sac_attention_sum *sum) {
+    return &sum->calls[sum->num_calls - 1];
+}
+
+/* The last call stores the sum in its output's place. */
+static void join(sac_attn_fwd_sm90_params *params, const sac_attention_sum *sum) {
+    for (int i = 0; i < sum->num_calls - 1; i++) params->join.others[i] = sum->calls[i].args.out;
+    params->join.own = params->args.out;
+    params->join.weights = sum->weighted_by;
+    params->args.out = sum->out;
+}
+
 static sac_mask_tiles tiles_of(const sac_attention_args *args, const tile_row *t) {
     return sac_mask_tiles_of(args, q_tile_of(t), t->kv_tile);
 }
@@ -219,11 +234,15 @@ static size_t plan(const sac_attention_call *call, const tile_row *t, sac_attn_f
     return used;
 }
 
-size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call) {
+static size_t workspace(saccade_context *ctx, const sac_attention_call *call, int32_t joined) {
     const sac_cuda_device *device = sac_cuda_facts_of(ctx, call->device)->device;
-    const tile_row *t = choose_tile(call);
+    const tile_row *t = choose_tile(call, joined);
     sac_attn_fwd_sm90_params params = {.tail = tail_of(call, t, device), .tiles = tiles_of(&call->args, t)};
     return plan(call, t, &params);
+}
+
+size_t sac_attn_fwd_sm90_workspace(saccade_context *ctx, const sac_attention_call *call) {
+    return workspace(ctx, call, 0);
 }
 
 int64_t sac_attn_fwd_sm90_most_tiles(const saccade_request *request) {
@@ -231,9 +250,11 @@ int64_t sac_attn_fwd_sm90_most_tiles(const saccade_request *request) {
     return (request->batch + 1) * request->num_heads * (request->seqlen_q / rows_a_tile + 1);
 }
 
+/* sum NULL: of one call by itself; else `call` is the last of it. */
 static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device,
-                             const sac_attention_call *call) {
-    const tile_row *t = choose_tile(call);
+                             const sac_attention_call *call, const sac_attention_sum *sum) {
+    const int32_t joined = sum ? sum->num_calls : 0;
+    const tile_row *t = choose_tile(call, joined);
     sac_attn_fwd_sm90_params params = {.args = call->args,
                                        .order = sac_sm90_query_order(&call->args, q_tile_of(t), device),
                                        .tail = tail_of(call, t, device),
@@ -241,10 +262,11 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
                                        .tiles = tiles_of(&call->args, t),
                                        .total_q = call->total_q};
     plan(call, t, &params);
+    if (sum) join(&params, sum);
 
     sac_kernel_spec spec;
     char *modifiers;
-    saccade_status status = sac_attn_fwd_sm90_spec(call, params.tail.tiles > 0, &spec, &modifiers);
+    saccade_status status = sac_attn_fwd_sm90_spec(call, joined, params.tail.tiles > 0, &spec, &modifiers);
     if (status == SACCADE_OK && modifiers) sac_attn_bwd_sm90_prefetch(ctx, device, call, modifiers);
     if (status == SACCADE_OK) status = sac_device_mask(ctx, device, call, &params.args);
     if (status == SACCADE_OK && sac_mask_tiles_serve(call))
@@ -257,11 +279,42 @@ static saccade_status launch(saccade_context *ctx, const sac_cuda_device *device
     return status;
 }
 
-saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call *call) {
+static saccade_status enter_and_launch(saccade_context *ctx, const sac_attention_call *call,
+                                       const sac_attention_sum *sum) {
     const sac_cuda_device *device;
     saccade_status status = sac_cuda_enter(ctx, call->device.device_id, &device);
     if (status != SACCADE_OK) return status;
-    status = launch(ctx, device, call);
+    status = launch(ctx, device, call, sum);
     sac_cuda_leave();
     return status;
+}
+
+saccade_status sac_attn_fwd_sm90(saccade_context *ctx, const sac_attention_call *call) {
+    return enter_and_launch(ctx, call, NULL);
+}
+
+/* ---- sums ---- */
+
+/* With wider rows the store would spill the sums that it stores. Weights are read in pairs. */
+enum { MOST_JOINED_DIM = 128 };
+
+bool sac_attn_fwd_sm90_sums(const sac_attention_sum *sum) {
+    const sac_attention_args *last = &last_of(sum)->args;
+    const bool in_pairs = (uintptr_t)sum->weighted_by.of_query % 4 == 0;
+    return sum->num_calls > 1 && sum->num_calls <= SAC_SM90_MOST_OTHERS + 1 && in_pairs &&
+           last->head_dim_v <= MOST_JOINED_DIM && !last->blocks.by_query.bits;
+}
+
+size_t sac_attn_fwd_sm90_sum_workspace(saccade_context *ctx, const sac_attention_sum *sum) {
+    size_t most = workspace(ctx, last_of(sum), sum->num_calls);
+    for (int i = 0; i < sum->num_calls - 1; i++) {
+        const size_t bytes = workspace(ctx, &sum->calls[i], 0);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+saccade_status sac_attn_fwd_sm90_sum(saccade_context *ctx, const sac_attention_sum *sum) {
+    for (int i = sum->num_made; i < sum->num_calls - 1; i++) SAC_TRY(sac_attn_fwd_sm90(ctx, &sum->calls[i]));
+    return enter_and_launch(ctx, last_of(sum), sum);
 }

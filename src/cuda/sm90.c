@@ -93,4 +93,8 @@ const sac_backend sac_cuda_sm90_backend = {
     .takes_delta = sac_attn_bwd_sm90_takes_delta,
     .forward = sac_attn_fwd_sm90,
     .backward = sac_attn_bwd_sm90,
+    .sums = sac_attn_fwd_sm90_sums,
+    .sums_stored = true,
+    .sum_workspace = sac_attn_fwd_sm90_sum_workspace,
+    .forward_sum = sac_attn_fwd_sm90_sum,
 };

@@ -10,6 +10,7 @@
 #include "cuda/attn_bwd_dq_sm90.h"
 #include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_fwd_sm90.h"
+#include "cuda/kernels/attn_fwd_sm90.h"
 #include "cuda/mask_lists.h"
 #include "cuda/nsa.h"
 
@@ -110,10 +111,13 @@ static saccade_status portable(const sac_cuda_device *device, const sac_attentio
 static saccade_status hopper_forward(const sac_cuda_device *device, const sac_attention_call *call,
                                      sac_launch_fn visit) {
     if (device->compute_capability != 90) return SACCADE_OK;
-    for (int split = 0; split < 2; split++) {
+    /* By itself, or, where no blocks are listed, the last of the branches of native sparse attention. */
+    for (int form = 0; form < (call->args.blocks.by_query.offsets || call->args.head_dim_v > 128 ? 2 : 4);
+         form++) {
         sac_kernel_spec spec;
         char *modifiers;
-        saccade_status status = sac_attn_fwd_sm90_spec(call, split, &spec, &modifiers);
+        const int32_t joined = form < 2 ? 0 : SAC_SM90_MOST_OTHERS + 1;
+        saccade_status status = sac_attn_fwd_sm90_spec(call, joined, form % 2, &spec, &modifiers);
         if (status == SACCADE_OK) status = visit(NULL, device, &spec, 1, NULL);
         free(modifiers);
         if (status != SACCADE_OK) return status;

@@ -27,8 +27,9 @@ static saccade_status attend_and_gate(saccade_context *ctx, const sac_nsa_call *
                                       const sac_nsa_memory *m) {
     const sac_nsa_stages *stages = sac_nsa_stages_on(m->job.device);
     const bool compressed_is_done = m->job.args.lse_cmp.data; /* select has read its lse */
-    if (sac_nsa_sums(call)) {
-        const sac_attention_sum sum = sac_nsa_branch_sum(call, m);
+    if (call->sums) {
+        sac_attention_sum sum = sac_nsa_branch_sum(call, m);
+        sum.num_made = compressed_is_done;
         return call->backend[SAC_NSA_CMP]->forward_sum(ctx, &sum);
     }
     if (!compressed_is_done) SAC_TRY(attend(ctx, call, m, SAC_NSA_CMP));

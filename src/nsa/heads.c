@@ -12,7 +12,7 @@ enum { MOST_ROWS = 1 << 21, MOST_HOST_ROWS = 1 << 17 };
 int32_t sac_nsa_heads_at_once(const sac_nsa_call *call) {
     const sac_nsa_args *args = &call->args;
     if (call->kv_heads_at_once) return sac_min(call->kv_heads_at_once, args->num_kv_heads);
-    if (sac_nsa_sums(call)) return args->num_kv_heads;
+    if (call->sums && call->whole.device.device_type == kDLCPU) return args->num_kv_heads;
     const int64_t rows = args->rows * args->group;
     const int64_t most = call->whole.device.device_type == kDLCPU ? MOST_HOST_ROWS : MOST_ROWS;
     const int64_t fit = rows ? most / rows : args->num_kv_heads;

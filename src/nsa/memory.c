@@ -140,6 +140,11 @@ static void divide_lists(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) 
         m->lists[branch] = call->backward ? shared : take(a, (int64_t)bytes[branch], 1);
 }
 
+/* Does the sum of the branches want this one's output in memory? */
+static bool stores_term(const sac_nsa_call *call, int branch) {
+    return call->backend[branch]->sums_stored && branch < SAC_NSA_NUM_BRANCHES - 1;
+}
+
 /* Branches whose outputs the caller keeps need none here, nor those of a sum; backward, those that are made again share
  * one. */
 static void divide_outputs(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
@@ -147,7 +152,7 @@ static void divide_outputs(arena *a, const sac_nsa_call *call, sac_nsa_memory *m
     sac_view made = {0};
     for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++) {
         m->branch_out[branch] = call->branch_out[branch];
-        if (call->branch_out[branch].data || sac_nsa_sums(call)) continue;
+        if (call->branch_out[branch].data || (call->sums && !stores_term(call, branch))) continue;
         if (!call->backward || !made.data)
             made = take_view(a, args, args->rows, args->num_heads, args->head_dim_v);
         m->branch_out[branch] = made;
@@ -157,7 +162,7 @@ static void divide_outputs(arena *a, const sac_nsa_call *call, sac_nsa_memory *m
 /* The three branches use their backends' workspace one after the other, unless they attend as a sum. */
 static size_t backend_bytes(saccade_context *ctx, const sac_nsa_call *call, const sac_nsa_memory *m) {
     size_t most = 0;
-    if (sac_nsa_sums(call)) {
+    if (call->sums) {
         const sac_attention_sum sum = sac_nsa_branch_sum(call, m);
         return call->backend[SAC_NSA_CMP]->sum_workspace(ctx, &sum);
     }
@@ -194,10 +199,16 @@ bool sac_nsa_is_sparse(const sac_nsa_args *args, sac_nsa_branch branch) {
     return branch == SAC_NSA_SLC || (branch == SAC_NSA_CMP && args->compressed_indices.top_k);
 }
 
-bool sac_nsa_sums(const sac_nsa_call *call) {
+bool sac_nsa_sums(saccade_context *ctx, const sac_nsa_call *call) {
     const sac_backend *backend = call->backend[SAC_NSA_CMP];
-    return !call->backward && backend->forward_sum && call->backend[SAC_NSA_SLC] == backend &&
-           call->backend[SAC_NSA_WIN] == backend;
+    if (call->backward || !backend->forward_sum || call->backend[SAC_NSA_SLC] != backend ||
+        call->backend[SAC_NSA_WIN] != backend)
+        return false;
+    sac_nsa_memory sizes = {.job = {.ctx = ctx, .device = call->whole.device, .args = call->args}};
+    for (int branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
+        sizes.lists[branch] = (void *)(uintptr_t)ALIGNMENT;
+    const sac_attention_sum sum = sac_nsa_branch_sum(call, &sizes);
+    return !backend->sums || backend->sums(&sum);
 }
 
 bool sac_nsa_shares_lists(saccade_context *ctx, const sac_nsa_call *call, sac_nsa_branch branch) {
@@ -257,6 +268,7 @@ sac_attention_sum sac_nsa_branch_sum(const sac_nsa_call *call, const sac_nsa_mem
                              .out = call->whole.args.out,
                              .weights = sac_nsa_host_gates,
                              .weights_data = &memory->job,
+                             .weighted_by = {.given = call->args.gates, .of_query = call->args.w_gate},
                              .workspace = memory->backend};
     for (sac_nsa_branch branch = 0; branch < SAC_NSA_NUM_BRANCHES; branch++)
         sum.calls[branch] = sac_nsa_branch_call(call, memory, branch);

@@ -18,6 +18,7 @@ typedef struct sac_nsa_call {
     sac_nsa_gate_values dgates;                /* of given gates */
     bool backward;
     bool dout_unaligned;      /* the backends were chosen without looking at it */
+    bool sums;                /* the branches attend as one weighted sum (sac_nsa_sums) */
     int32_t kv_heads_at_once; /* as many share a workspace at a time; 0: by the size of the call */
     void *workspace;
 } sac_nsa_call;
@@ -25,8 +26,8 @@ typedef struct sac_nsa_call {
 /* Does the branch walk lists that several tiles of queries share? Its backend must know how. */
 bool sac_nsa_shares_lists(saccade_context *ctx, const sac_nsa_call *call, sac_nsa_branch branch);
 
-/* Do the branches attend as one weighted sum, so that their outputs need no memory? */
-bool sac_nsa_sums(const sac_nsa_call *call);
+/* Do the branches attend as one weighted sum, so that their outputs need no memory? Of a call with its backends. */
+bool sac_nsa_sums(saccade_context *ctx, const sac_nsa_call *call);
 
 /* The stages on tensors of this device. */
 const sac_nsa_stages *sac_nsa_stages_on(DLDevice device);

@@ -79,6 +79,13 @@ typedef struct sac_attention_args {
     saccade_aux score_aux, mask_aux;
 } sac_attention_args;
 
+/* How the outputs of several calls with the same queries are weighted in their sum. */
+enum { SAC_MAX_SUMMED = 4 };
+typedef struct sac_sum_weights {
+    sac_view given;       /* (B, N, H, calls); no data: */
+    const void *of_query; /* (H, calls, D), contiguous: sigmoid(q . row); NULL: 1 / calls each */
+} sac_sum_weights;
+
 /* One sequence of the batch: where its rows start and how many there are. */
 typedef struct sac_sequence {
     int64_t q_row, k_row; /* first row in the packed tensor; 0 when not packed */

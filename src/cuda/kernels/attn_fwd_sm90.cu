@@ -23,7 +23,7 @@
  * SCORE_MOD, SOFTCAP, ALIBI, PRESCALED (scores are scaled before the softmax, see sac_sm90_prescales), BOUNDED (a
  * softcap keeps 2^score in the range of bf16), RAGGED (lengths come from device memory), SPLIT (the keys of the last
  * query tiles are split), CLASSIFIED (mask_tiles.cu has found which tiles the mask_mod hides, and which it leaves
- * whole).
+ * whole). JOINED: of so many calls the sum is stored (attn_fwd_sm90_join.h), 0: out as it is.
  */
 #include "cuda/kernels/attn_fwd_sm90_diagonal.h"
 #include "cuda/kernels/attn_fwd_sm90_products.h"

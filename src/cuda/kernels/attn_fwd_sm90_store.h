@@ -2,6 +2,7 @@
 #ifndef SAC_ATTN_FWD_SM90_STORE_H
 #define SAC_ATTN_FWD_SM90_STORE_H
 
+#include "cuda/kernels/attn_fwd_sm90_join.h"
 #include "cuda/kernels/attn_fwd_sm90_tile.h"
 #include "cuda/kernels/attn_sm90_store.h"
 
@@ -40,12 +41,16 @@ SAC_FN void finish_rows(const consumer *c, int32_t row_shift, float factor[2]) {
 SAC_FN void store(consumer *c, int32_t row_shift) {
     float factor[2];
     finish_rows(c, row_shift, factor);
+#if JOINED
+    store_joined(c, factor, row_shift);
+#else
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         const int32_t head = head_at(c->q, thread_row() + 8 * r);
         const int32_t row = query_at(c->q, thread_row() + 8 * r) + row_shift;
         store_row(c->out, HEAD_DIM_V, r, factor[r], &c->args->out, c->args, c->q, head, row);
     }
+#endif
 }
 
 #if SPLIT
