@@ -180,6 +180,28 @@ static void add_modifiers(const variant *v, sac_attention_call *call, saccade_mo
     call->args.has_mask_mod = made[1] != NULL;
 }
 
+static int32_t defined(const sac_kernel_spec *spec, const char *name, int32_t otherwise) {
+    for (int32_t i = 0; i < spec->num_defines; i++)
+        if (strcmp(spec->defines[i].name, name) == 0) return spec->defines[i].value;
+    return otherwise;
+}
+
+/* The registers that a CTA's warpgroups hand each other are those it was launched with: one that takes more than others
+ * gave waits for ever. */
+static void assert_registers_suffice(const sac_kernel_spec *spec, const char *log, const char *what) {
+    const int32_t warpgroups = spec->threads / 128;
+    const int32_t consumer = defined(spec, "CONSUMER_REGS", 0),
+                  second = defined(spec, "SECOND_REGS", consumer);
+    const int32_t taken = defined(spec, "PRODUCER_REGS", 0) + consumer +
+                          (warpgroups > 2 ? second + (warpgroups - 3) * consumer : 0);
+    const char *used = strstr(log, "Used ");
+    assert_non_null(used);
+    const int32_t launched = atoi(used + strlen("Used ")) * warpgroups;
+    if (consumer && taken > launched)
+        fail_msg("%s: its warpgroups take %d registers of each lane, and are launched with %d", what, taken,
+                 launched);
+}
+
 static void assert_compiles_clean(const sac_kernel_spec *spec, int most_spilled, const char *what) {
     skip_without_compiler();
     char *log = NULL;
@@ -193,6 +215,7 @@ static void assert_compiles_clean(const sac_kernel_spec *spec, int most_spilled,
     if (serialised || atoi(spills) > most_spilled)
         fail_msg("%s: at most %d bytes may spill, and products must not be serialised (C75..)\n%s", what,
                  most_spilled, log);
+    assert_registers_suffice(spec, log, what);
     free(cubin);
     free(log);
 }
