@@ -2,8 +2,7 @@
  *
  * The cache is two tensors (B, CAPACITY, Hkv, D) that grow in place; seqused_k says how much of each entry is there, so
  * that no call depends on how long the others are. The context, and a workspace that is asked for once, serve every
- * step: nothing is allocated between them. On a GPU the same calls take tensors in its memory
- * (SACCADE_TENSOR_ON), with the context on your stream, and a step can be captured in a CUDA graph.
+ * step: nothing is allocated between them. gpu.c does the same on a GPU, in a CUDA graph.
  */
 #include <saccade/attention.h>
 #include <stdio.h>

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "support/cmocka_all.h"
 
@@ -79,6 +80,15 @@ static void decoding_over_a_cache_is_the_causal_call(void **state) {
     free(run_example("decode"));
 }
 
+static void a_captured_step_of_decoding_is_the_hosts(void **state) {
+    (void)state;
+    if (access(SACCADE_EXAMPLES "/gpu", X_OK) != 0 || access("/dev/nvidiactl", R_OK) != 0) {
+        print_message("no CUDA toolkit when this was built, or no GPU here\n");
+        skip();
+    }
+    free(run_example("gpu"));
+}
+
 static void a_gate_learns_from_its_gradient(void **state) {
     (void)state;
     free(run_example("nsa"));
@@ -87,6 +97,7 @@ static void a_gate_learns_from_its_gradient(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoding_over_a_cache_is_the_causal_call),
+        cmocka_unit_test(a_captured_step_of_decoding_is_the_hosts),
         cmocka_unit_test(a_gate_learns_from_its_gradient),
         cmocka_unit_test(modifiers_page_shows_what_its_example_does),
         cmocka_unit_test(block_masks_page_shows_what_its_example_does),
