@@ -100,11 +100,11 @@ int64_t sac_attn_bwd_sm90_most_tiles(const saccade_request *request) {
     return request->batch * request->num_kv_heads * (request->seqlen_k / rows_a_tile + 1);
 }
 
-/* dS, of which dQ is made; and, where it crosses, dQ itself. */
+/* dS, of which dQ is made; and, where it crosses, three quarters of dQ itself. */
 static int32_t dq_bytes(const tile_row *t, const sac_attention_call *call) {
     const int32_t buffers = is_by_query(t) ? 2 : splits_queries(t) ? t->q_stages : DS_BUFFERS;
     return 2 * buffers * t->q_tile * (splits_queries(t) ? t->kv_tile : MOST_KEYS) +
-           (stages_dq(t, call) ? 4 * t->q_tile * t->head_dim : 0);
+           (stages_dq(t, call) ? 3 * t->q_tile * t->head_dim : 0);
 }
 
 /* lse and delta of a query; in pieces where the kernel folds them into its products. */

@@ -30,35 +30,37 @@ SAC_FN dq_target dq_target_of(const consumer *c, const dq_place *place, int row_
     return t;
 }
 
-/* Adds `columns` columns of dQ, as far as there are. */
 #if STAGES_DQ
-/* A warp's part of dQ is one stretch of the sums: it goes to shared memory in that order, and the copy engine adds it,
- * so that nobody waits for registers that additions still have to read. */
-SAC_FN void add_dq_columns(const consumer *c, const dq_target *target, int columns) {
-    const int groups = columns / SAC_SUM_COLUMNS;
+/* A warp's part of dQ is one stretch of the sums. Most of it goes to shared memory in that order, and the copy engine
+ * adds it, so that nobody waits for registers that additions still have to read. */
+SAC_FN void stage_dq(const consumer *c, const dq_target *target) {
     float *staged = c->smem->staged_dq[threadIdx.x / 32 - 4];
     if (lane_id() == 0) ptx_bulk_wait_read(); /* that of the tile before */
     __syncwarp();
 #pragma unroll
-    for (int j = 0; j < groups; j++)
+    for (int j = 0; j < STAGED_GROUPS; j++)
         *(float4 *)(staged + j * SUM_GROUP_SIZE + lane_id() * 4) =
             make_float4(c->dq[4 * j], c->dq[4 * j + 1], c->dq[4 * j + 2], c->dq[4 * j + 3]);
     ptx_fence_proxy_async_shared();
     __syncwarp();
     if (lane_id() == 0 && target->groups > 0)
         ptx_bulk_add_f32(target->to, staged,
-                         sac_min(groups, target->groups) * SUM_GROUP_SIZE * sizeof(float));
+                         sac_min(STAGED_GROUPS, target->groups) * SUM_GROUP_SIZE * sizeof(float));
 }
-#else
+#endif
+
+/* Adds `columns` columns of dQ, as far as there are. */
 SAC_FN void add_dq_columns(const consumer *c, const dq_target *target, int columns) {
+#if STAGES_DQ
+    stage_dq(c, target);
+#endif
     if (target->groups <= 0) return;
 #pragma unroll
-    for (int j = 0; j < columns / SAC_SUM_COLUMNS; j++)
+    for (int j = STAGED_GROUPS; j < columns / SAC_SUM_COLUMNS; j++)
         if (WHOLE_DQ || j < target->groups)
             ptx_add_f32x4(target->to + j * SUM_GROUP_SIZE, c->dq[4 * j], c->dq[4 * j + 1], c->dq[4 * j + 2],
                           c->dq[4 * j + 3]);
 }
-#endif
 
 SAC_FN dq_place dq_place_of(const q_record *tile) {
     const dq_place place = {tile->sum, (rows_of(tile) + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS};

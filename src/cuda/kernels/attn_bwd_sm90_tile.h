@@ -65,6 +65,8 @@ enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each 
 #define WHOLE_DQ                                                                                             \
     (HEAD_DIM == (BY_QUERY ? 192 : DQ_BY_ROWS || SPLIT_QUERIES ? PANELS * 64 : CONSUMERS * DQ_COLUMNS))
 #define SUM_GROUP_SIZE (SAC_SUM_ROWS * SAC_SUM_COLUMNS)
+/* Of a warp's 8 groups those that the copy engine adds. All 8 would be 1 % slower. */
+#define STAGED_GROUPS (STAGES_DQ ? 6 : 0)
 
 /* Rows of a tile whose lse and delta a lane of the producer loads. */
 #define LANE_ROWS ((Q_TILE + 31) / 32)
@@ -155,7 +157,7 @@ typedef struct smem_layout {
     uint8_t ds[DS_BUFFERS][DS_BYTES]; /* queries x keys */
 #endif
 #if STAGES_DQ
-    float staged_dq[4 * CONSUMERS][16 * DQ_COLUMNS]; /* each warp's rows on their way to the sums */
+    float staged_dq[4 * CONSUMERS][STAGED_GROUPS * SUM_GROUP_SIZE]; /* on their way to the sums */
 #endif
 #if DQ_LATE
     dq_place dq_place[DS_BUFFERS];
