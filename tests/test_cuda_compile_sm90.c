@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cuda/attn_bwd_diagonal_sm90.h"
 #include "cuda/attn_bwd_dq_sm90.h"
 #include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_fwd_sm90.h"

@@ -7,17 +7,19 @@
 #include <stdlib.h>
 
 #include "base/context.h"
+#include "base/error.h"
+#include "cuda/attn_bwd_diagonal_sm90.h"
+#include "cuda/attn_bwd_dq_convert_sm90.h"
 #include "cuda/attn_bwd_dq_sm90.h"
 #include "cuda/attn_portable.h"
 #include "cuda/attn_sm90.h"
 #include "cuda/device_mask.h"
-#include "cuda/kernels/attn_bwd_sm90.h"
 #include "cuda/kernel_prefetch.h"
+#include "cuda/kernels/attn_bwd_sm90.h"
 #include "cuda/modifier_text.h"
-#include "mask/block_mask.h"
 #include "shared/tile_walk.h"
 
-enum { CONSUMERS = 2, MOST_KEYS = 64 * CONSUMERS, DS_BUFFERS = 3, P_BUFFERS = 2, CONVERT_THREADS = 256 };
+enum { CONSUMERS = 2, MOST_KEYS = 64 * CONSUMERS, DS_BUFFERS = 3, P_BUFFERS = 2 };
 
 /* A row serves head dims up to its own. Registers a thread: producer + 2 consumers are at most 504. Last column: what
  * stops the next larger tile. */
@@ -232,19 +234,11 @@ static void plan_key_sums(const sac_attention_call *call, size_t *used, sac_attn
     params->dv_sum = sac_carve(call->workspace, used, sum_bytes(rows, args->head_dim_v));
 }
 
-/* Key blocks from here on are seen along diagonals only: a kernel of their own takes them. */
-static int32_t diagonals_from(const sac_attention_call *call) {
-    const bool has_some = call->args.blocks.period && call->grad_parts <= 1;
-    return has_some ? call->block_mask->diagonals_from : call->args.blocks.num_kv_blocks;
-}
-static bool has_diagonals(const sac_attention_call *call) {
-    return diagonals_from(call) < call->args.blocks.num_kv_blocks;
-}
-
 /* Those that are walked tile by tile. */
 static int32_t walked_keys(const sac_attention_call *call) {
     const sac_attention_args *args = &call->args;
-    return has_diagonals(call) ? diagonals_from(call) * args->blocks.kv_block : args->len_k.seqlen;
+    return sac_attn_bwd_has_diagonals(call) ? sac_attn_bwd_diagonals_from(call) * args->blocks.kv_block
+                                            : args->len_k.seqlen;
 }
 
 /* Sections of about as many heads as have what their CTAs share, queries and the sums of dQ, in the L2; but under a
@@ -263,9 +257,8 @@ static sac_tile_order key_order(const sac_attention_call *call, int32_t kv_tile,
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
     const int64_t sections =
         (int64_t)args->batch * args->num_heads * args->len_q.seqlen * row_bytes / device->l2_bytes;
-    order.section_heads = sac_ceil_div(num_heads, sections < 1           ? 1
-                                                  : sections > num_heads ? num_heads
-                                                                         : (int32_t)sections);
+    const int32_t num_sections = sections < num_heads ? sac_max((int32_t)sections, 1) : num_heads;
+    order.section_heads = sac_ceil_div(num_heads, num_sections);
     return order;
 }
 
@@ -421,83 +414,6 @@ static saccade_status launch_keys(backward_job *job) {
     return portable->launch(portable->ctx, portable->device, &spec, num_ctas, (void *[]){params});
 }
 
-/* The lanes that share a key hold 16 columns each. */
-enum { DIAGONAL_THREADS = 128, DIAGONAL_CTAS = 4 };
-static int32_t key_lanes_of(const sac_attention_args *args) {
-    const int32_t panels = sac_ceil_div(sac_max(args->head_dim, args->head_dim_v), 64);
-    return panels == 1 ? 4 : panels == 2 ? 8 : 16;
-}
-
-sac_kernel_spec sac_attn_bwd_diagonal_sm90_spec(const sac_attention_call *call, bool sum_dq) {
-    sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_diagonal_sm90.cu",
-                            .entry = "attn_bwd_diagonal_sm90",
-                            .arch_specific = true,
-                            .threads = DIAGONAL_THREADS};
-    sac_sm90_define(&spec, call);
-    sac_kernel_define(&spec, "KEY_LANES", key_lanes_of(&call->args));
-    sac_kernel_define(&spec, "NUM_THREADS", DIAGONAL_THREADS);
-    sac_kernel_define(&spec, "MIN_CTAS", DIAGONAL_CTAS);
-    sac_kernel_define(&spec, "SUM_DQ", sum_dq);
-    return spec;
-}
-
-static saccade_status launch_diagonals(backward_job *job) {
-    sac_portable_job *portable = &job->portable;
-    const sac_attention_args *args = &portable->args;
-    const int32_t rows = DIAGONAL_THREADS / key_lanes_of(args), from = diagonals_from(job->call);
-    const int32_t blocks = sac_min(sac_blocks_a_period(&args->blocks), args->blocks.num_kv_blocks - from);
-    const int64_t tiles_a_period = (int64_t)blocks * sac_ceil_div(args->blocks.kv_block, rows);
-    job->params.diagonals_from = from;
-    sac_kernel_spec spec = sac_attn_bwd_diagonal_sm90_spec(job->call, job->params.dq_sum != NULL);
-    spec.modifiers = portable->modifiers;
-    return portable->launch(portable->ctx, portable->device, &spec,
-                            tiles_a_period * args->num_kv_heads * args->batch, (void *[]){&job->params});
-}
-
-sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_args *args) {
-    sac_kernel_spec spec = {.source = "cuda/kernels/attn_bwd_dq_convert_sm90.cu",
-                            .entry = "attn_bwd_dq_convert_sm90",
-                            .arch_specific = true,
-                            .threads = CONVERT_THREADS};
-    sac_kernel_define(&spec, "HEAD_DIM", args->head_dim);
-    sac_kernel_define(&spec, "DTYPE", args->dtype);
-    sac_kernel_define(&spec, "RAGGED", sac_sm90_ragged(args));
-    sac_kernel_define(&spec, "PACK", args->blocks.by_query.bits != NULL);
-    return spec;
-}
-
-/* dq_sum to dq, of all heads. */
-static saccade_status launch_convert(sac_portable_job *portable, sac_attn_bwd_sm90_params *params) {
-    const sac_kernel_spec spec = sac_attn_bwd_dq_convert_sm90_spec(&params->args);
-    const int32_t lists = params->args.num_heads / params->pieces.heads;
-    const int64_t groups = params->sum_rows / SAC_SUM_ROWS * lists, warps = CONVERT_THREADS / 32;
-    return portable->launch(portable->ctx, portable->device, &spec, (groups + warps - 1) / warps,
-                            (void *[]){params});
-}
-
-/* The sums of dK or dV lie as those of a dQ whose heads are key heads and share no lists. */
-static saccade_status convert_key_sums(backward_job *job, float *sums, const sac_view *grads,
-                                       int32_t head_dim, float scale) {
-    sac_attn_bwd_sm90_params params = job->params;
-    if (!sums || !grads->data) return SACCADE_OK;
-    params.args.dq = *grads;
-    params.args.len_q = params.args.len_k;
-    params.args.num_heads = params.args.num_kv_heads;
-    params.args.head_dim = head_dim;
-    params.args.scale = scale;
-    params.args.blocks.by_query.bits = NULL;
-    params.pieces = (sac_query_pieces){.heads = 1};
-    params.sum_rows = params.key_sum_rows;
-    params.dq_sum = sums;
-    return launch_convert(&job->portable, &params);
-}
-
-static saccade_status launch_key_converts(backward_job *job) {
-    const sac_attention_args *args = &job->portable.args;
-    SAC_TRY(convert_key_sums(job, job->params.dk_sum, &args->dk, args->head_dim, args->scale));
-    return convert_key_sums(job, job->params.dv_sum, &args->dv, args->head_dim_v, 1);
-}
-
 /* attn_bwd_dq_sm90.cu: dq, or only delta. */
 static saccade_status launch_queries(backward_job *job, bool only_delta) {
     sac_portable_job *portable = &job->portable;
@@ -523,11 +439,12 @@ static saccade_status launch(backward_job *job) {
     saccade_status status = sac_portable_clear_daux(portable);
     if (status == SACCADE_OK) status = launch_delta(job);
     if (status == SACCADE_OK && sac_portable_walks_queries(args)) status = launch_keys(job);
-    if (status == SACCADE_OK && sac_portable_walks_queries(args) && has_diagonals(job->call))
-        status = launch_diagonals(job);
-    if (status == SACCADE_OK) status = launch_key_converts(job);
+    if (status == SACCADE_OK && sac_portable_walks_queries(args) && sac_attn_bwd_has_diagonals(job->call))
+        status = sac_attn_bwd_diagonal_sm90(portable, job->call, &job->params);
+    if (status == SACCADE_OK) status = sac_attn_bwd_key_sums_convert_sm90(portable, &job->params);
     if (status == SACCADE_OK && args->dq.data)
-        status = job->params.dq_sum ? launch_convert(portable, &job->params) : launch_queries(job, false);
+        status = job->params.dq_sum ? sac_attn_bwd_dq_convert_sm90(portable, &job->params)
+                                    : launch_queries(job, false);
     return status == SACCADE_OK ? sac_portable_fill_grads(portable) : status;
 }
 
@@ -554,7 +471,7 @@ void sac_attn_bwd_sm90_prefetch(saccade_context *ctx, const sac_cuda_device *dev
     sac_kernel_spec keys = sac_attn_bwd_sm90_spec(forward, sums_dq), queries;
     keys.modifiers = modifiers;
     sac_kernel_prefetch(ctx, device, &keys, 1, NULL);
-    if (has_diagonals(forward)) {
+    if (sac_attn_bwd_has_diagonals(forward)) {
         sac_kernel_spec diagonals = sac_attn_bwd_diagonal_sm90_spec(forward, sums_dq);
         diagonals.modifiers = modifiers;
         sac_kernel_prefetch(ctx, device, &diagonals, 1, NULL);

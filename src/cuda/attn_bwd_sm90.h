@@ -35,10 +35,4 @@ sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_
 /* Is dQ summed over key tiles, if it is wanted? */
 bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call);
 
-/* Key tiles that are seen along diagonals only. */
-sac_kernel_spec sac_attn_bwd_diagonal_sm90_spec(const sac_attention_call *call, bool sum_dq);
-
-/* From the sums of dQ to dq. */
-sac_kernel_spec sac_attn_bwd_dq_convert_sm90_spec(const sac_attention_args *args);
-
 #endif

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "cuda/attn_bwd_dq_convert_sm90.h"
 #include "cuda/attn_bwd_dq_sm90.h"
 #include "cuda/attn_bwd_sm90.h"
 #include "cuda/attn_fwd_sm90.h"
