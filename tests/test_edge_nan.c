@@ -139,7 +139,7 @@ static const char *backend_of(void **state) {
 
 /* ---- masks ---- */
 
-static const attention_case masks[] = {
+static const attention_case bands[] = {
     {.name = "no mask", .seqlen_q = 150, .seqlen_k = 130, .num_heads = 2},
     {.name = "causal top_left",
      .seqlen_q = 200,
@@ -160,6 +160,9 @@ static const attention_case masks[] = {
      .causal = SACCADE_CAUSAL_BOTTOM_RIGHT},
     {.name = "window", .seqlen_q = 200, .num_heads = 2, .window = {true, 37, 0}, .sink = true},
     {.name = "window (-1, 3)", .seqlen_q = 200, .window = {true, -1, 3}},
+};
+
+static const attention_case blocks_and_texts[] = {
     {.name = "causal by blocks", .seqlen_q = 200, .num_heads = 2, .blocks = {BLOCKS_CAUSAL, 64, 32}},
     {.name = "causal and blocks",
      .seqlen_q = 200,
@@ -174,25 +177,39 @@ static const attention_case masks[] = {
      .softcap = 3},
 };
 
-static void nan_goes_where_masks_let_it(void **state) {
+static void check_masks(void **state, const attention_case *masks, size_t count) {
     const char *backend = backend_of(state);
-    for (size_t i = 0; i < COUNT_OF(masks); i++)
+    for (size_t i = 0; i < count; i++)
         for (size_t d = 0; d < COUNT_OF(dtypes); d++) check_case(backend, &masks[i], dtypes[d], ALL_CARRIERS);
+}
+
+static void nan_goes_where_a_band_lets_it(void **state) { check_masks(state, bands, COUNT_OF(bands)); }
+
+static void nan_goes_where_blocks_and_texts_let_it(void **state) {
+    check_masks(state, blocks_and_texts, COUNT_OF(blocks_and_texts));
 }
 
 /* Where dK and dV of a key tile are too many registers for one kernel, others take over. */
 static const int32_t dims[][2] = {{64, 64}, {128, 128}, {192, 128}, {192, 192}, {256, 256}};
 
-static void nan_goes_where_masks_let_it_in_wide_heads_too(void **state) {
-    static const size_t some_masks[] = {0, 1, 4, 6, 9};
+static void check_wide(void **state, const attention_case *mask) {
     const char *backend = backend_of(state);
-    for (size_t i = 0; i < COUNT_OF(some_masks); i++)
-        for (size_t d = 1; d < COUNT_OF(dims); d++) {
-            attention_case c = masks[some_masks[i]];
-            c.head_dim = dims[d][0];
-            c.head_dim_v = dims[d][1];
-            check_case(backend, &c, d % 2 ? SAC_BF16 : SAC_F16, ALL_CARRIERS);
-        }
+    for (size_t d = 1; d < COUNT_OF(dims); d++) {
+        attention_case c = *mask;
+        c.head_dim = dims[d][0];
+        c.head_dim_v = dims[d][1];
+        check_case(backend, &c, d % 2 ? SAC_BF16 : SAC_F16, ALL_CARRIERS);
+    }
+}
+
+static void nan_goes_where_a_band_lets_it_in_wide_heads_too(void **state) {
+    static const size_t some[] = {0, 1, 4}; /* all pairs, causal, a window */
+    for (size_t i = 0; i < COUNT_OF(some); i++) check_wide(state, &bands[some[i]]);
+}
+
+static void nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too(void **state) {
+    static const size_t some[] = {0, 3}; /* causal by blocks, a score_mod */
+    for (size_t i = 0; i < COUNT_OF(some); i++) check_wide(state, &blocks_and_texts[some[i]]);
 }
 
 /* ---- scores ---- */
@@ -238,8 +255,11 @@ static void nan_survives_a_score_mod_and_a_sink(void **state) {
 
 int main(void) {
     static const suite_extra extras[] = {
-        {"nan_goes_where_masks_let_it", nan_goes_where_masks_let_it},
-        {"nan_goes_where_masks_let_it_in_wide_heads_too", nan_goes_where_masks_let_it_in_wide_heads_too},
+        {"nan_goes_where_a_band_lets_it", nan_goes_where_a_band_lets_it},
+        {"nan_goes_where_blocks_and_texts_let_it", nan_goes_where_blocks_and_texts_let_it},
+        {"nan_goes_where_a_band_lets_it_in_wide_heads_too", nan_goes_where_a_band_lets_it_in_wide_heads_too},
+        {"nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too",
+         nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too},
         {"nan_survives_a_negative_scale", nan_survives_a_negative_scale},
         {"nan_survives_a_scale_of_0", nan_survives_a_scale_of_0},
         {"nan_survives_a_tiny_scale", nan_survives_a_tiny_scale},
