@@ -137,8 +137,9 @@ int print_nsa_stats(const nsa_work *work) {
                   sequences = nsa_work_sequences(work);
     head_stats all = {0};
     if (status == SACCADE_OK)
-        printf("share of dense attention's mass, and error of out (both as root of squares) against dense\n"
-               " head  selected    window    either     error\n");
+        printf("share of dense attention's softmax mass, and |out - dense| / |dense|%s\n"
+               " head  selected    window    either     error\n",
+               work->w_gate || work->gates ? "" : ", the three branches with a third each");
     progress_begin("stats", num_heads);
     for (int64_t head = 0; status == SACCADE_OK && head < num_heads; head++) {
         head_stats stats = {0};
