@@ -133,6 +133,7 @@ SAC_FN int is_mine(const producer *w) { return PRODUCER_WARPS == 1 || w->q.stage
 SAC_FN void end_queries(producer *w) {
     for (int i = 0; i < (SPLIT_QUERIES ? CONSUMERS : 1); i++) {
         if (is_mine(w)) ptx_mbarrier_wait(&w->smem->q_empty[w->q.stage], w->q.parity ^ 1);
+        if (is_mine(w) && STAYS) ptx_mbarrier_wait(&w->smem->dout_empty[w->q.stage], w->q.parity ^ 1);
         if (is_mine(w) && lane_id() == 0) {
             w->smem->q_tile[w->q.stage].head = -1;
             ptx_mbarrier_arrive(&w->smem->q_full[w->q.stage]);
