@@ -25,9 +25,9 @@ typedef struct sac_portable_plan {
     float *partial_lse;       /* (num_splits, H, total_q) */
     float *delta;             /* (H, total_q): rowsum(out * dout) - dlse */
     float *dq_sum; /* (H, total_q, D rounded up to 16), see dq_sum.h; or NULL: dq is not summed across CTAs */
-    void *zeros;       /* what must be zeros before key tiles add to it: by the kernel that makes delta */
+    void *zeros;   /* what must be zeros before key tiles add to it: by the kernel that makes delta */
     int64_t zero_chunks, zero_share; /* all, and each of its CTAs' */
-    float *dsink_part; /* (H, num_dsink_parts) */
+    float *dsink_part;               /* (H, num_dsink_parts) */
     int32_t num_dsink_parts;
     int32_t pack;         /* heads that share a tile of queries, see pack.h */
     int32_t pack_inverse; /* SAC_PACK_INVERSE */
