@@ -190,6 +190,18 @@ static const attention_case cases[] = {
      .num_kv_heads = 5,
      .head_dim = 128,
      .window = {true, 90, 0, SACCADE_TOP_LEFT}},
+
+/* More tiles of keys than a GPU has processors: each takes some, of sequences that are long, short or empty. */
+#define MANY_SEQUENCES(dim, ...)                                                                             \
+    {                                                                                                        \
+        .name = "packed_40_sequences_head_dim_" #dim, .batch = 40, .lengths = LENGTHS_PACKED,                \
+        .lens_q = {130, 0, 40, 257, 1, 128, 64, 300}, .lens_k = {130, 7, 0, 300, 129, 128, 1, 257},          \
+        .num_heads = 4, .num_kv_heads = 2, .head_dim = dim, CAUSAL_BR, __VA_ARGS__                           \
+    }
+    MANY_SEQUENCES(64, .lse_grad = true),
+    MANY_SEQUENCES(128, .lse_grad = true),
+    MANY_SEQUENCES(96, .deterministic = true),
+
     {.name = "packed_all_sequences_empty", .batch = 2, .lengths = LENGTHS_PACKED, .num_heads = 2},
     {.name = "packed_all_empty_but_padded",
      .batch = 2,

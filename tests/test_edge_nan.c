@@ -212,6 +212,19 @@ static void nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too(void **stat
     for (size_t i = 0; i < COUNT_OF(some); i++) check_wide(state, &blocks_and_texts[some[i]]);
 }
 
+/* More tiles of keys than a GPU has processors: one of them takes some after another, and keeps nothing of the last. */
+static void nan_of_one_head_stays_with_it(void **state) {
+    const char *backend = backend_of(state);
+    for (int32_t dim = 64; dim <= 128; dim += 64) {
+        const attention_case c = {.name = "many heads",
+                                  .seqlen_q = 200,
+                                  .num_heads = 140,
+                                  .head_dim = dim,
+                                  .causal = SACCADE_CAUSAL_TOP_LEFT};
+        check_case(backend, &c, SAC_BF16, SINGLE_CARRIERS);
+    }
+}
+
 /* ---- scores ---- */
 
 static void check_scores(void **state, attention_case c) {
@@ -260,6 +273,7 @@ int main(void) {
         {"nan_goes_where_a_band_lets_it_in_wide_heads_too", nan_goes_where_a_band_lets_it_in_wide_heads_too},
         {"nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too",
          nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too},
+        {"nan_of_one_head_stays_with_it", nan_of_one_head_stays_with_it},
         {"nan_survives_a_negative_scale", nan_survives_a_negative_scale},
         {"nan_survives_a_scale_of_0", nan_survives_a_scale_of_0},
         {"nan_survives_a_tiny_scale", nan_survives_a_tiny_scale},
