@@ -74,8 +74,8 @@ typedef struct sac_nsa_stages {
     /* Every tile's scores, (B, lists, tiles, max_cmp) or packed (lists, tiles, max_cmp), -inf behind the candidates. */
     saccade_status (*score)(const sac_nsa_job *job, float *scores, void *scratch);
 
-    /* indices, unless they have no data, and compressed_indices where the compressed branch is sparse; and of each sparse
-     * branch the lists that a forward walks, as they were laid out. lists NULL: not wanted. */
+    /* indices, unless they have no data, and compressed_indices where the compressed branch is sparse; and of each
+     * sparse branch the lists that a forward walks, as they were laid out. lists NULL: not wanted. */
     saccade_status (*select)(const sac_nsa_job *job, void *scratch, void *const lists[SAC_NSA_NUM_BRANCHES]);
 
     /* The lists that the attention of a sparse branch walks, by key too where a backward needs them: how they lie in

@@ -109,7 +109,8 @@ bool sac_portable_walks_queries(const sac_attention_args *args) {
     return args->dk.data || args->dv.data || wants_daux(args);
 }
 
-bool sac_portable_sums_dq(const sac_attention_args *args) {
+/* Does the kernel over key tiles, which makes those, sum dq as well? Its atomics do, but in no particular order. */
+static bool sums_dq(const sac_attention_args *args) {
     return args->dq.data && !args->deterministic && sac_portable_walks_queries(args);
 }
 
@@ -137,7 +138,7 @@ size_t sac_portable_plan_backward(const sac_attention_call *call, void *workspac
     float *sums =
         sac_carve(workspace, &used,
                   args->deterministic ? 0 : rows * (size_t)round_up(args->head_dim, 16) * sizeof(float));
-    plan->dq_sum = sac_portable_sums_dq(args) ? sums : NULL;
+    plan->dq_sum = sums_dq(args) ? sums : NULL;
     sac_portable_plan_zeros(plan, plan->dq_sum, rows * (size_t)round_up(args->head_dim, 16) * sizeof(float));
     return used;
 }

@@ -82,7 +82,8 @@ bool sac_attn_bwd_sm90_sums_dq(const sac_attention_call *call) {
 static bool is_ordered(const sac_attention_call *call) {
     return call->args.deterministic && sac_attn_bwd_sm90_sums_dq(call);
 }
-/* Whose turn it is to add ends when registers have been added; what the copy engine adds would have to be waited for. */
+
+/* A turn to add ends when registers have been added; what the copy engine adds would have to be waited for. */
 static bool stages_dq(const tile_row *t, const sac_attention_call *call) {
     return t->stages_dq && !is_ordered(call);
 }
@@ -117,8 +118,8 @@ static int32_t row_bytes(const tile_row *t, const sac_attention_call *call) {
     return loads || (splits_roles(t) && keeps_product(call)) ? 8 : 32;
 }
 
-/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS and dQ; P; what
- * the band says of each key; and 1 KiB for the rest. */
+/* k, v; q and dout with their rows of lse and delta, and whose they are, as often as there are stages; dS and dQ; P;
+ * what the band says of each key; and 1 KiB for the rest. */
 static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
     const sac_attention_args *args = &call->args;
     const int32_t columns = 64 * (sac_ceil_div(args->head_dim, 64) + sac_ceil_div(args->head_dim_v, 64));

@@ -44,8 +44,6 @@ bool sac_portable_delta_from_scores(const sac_attention_args *args);
 saccade_status sac_portable_finish_delta(sac_portable_job *job, bool is_there);
 /* Is anything wanted that is summed over queries: dk, dv, gradients of aux tensors? */
 bool sac_portable_walks_queries(const sac_attention_args *args);
-/* Does the kernel over key tiles, which makes those, sum dq as well? Its atomics do, but in no particular order. */
-bool sac_portable_sums_dq(const sac_attention_args *args);
 saccade_status sac_portable_fill_grads(sac_portable_job *job); /* zeroes where no sequence has a row */
 
 /* What every kernel of a job is told: DTYPE, HEAD_DIM, HEAD_DIM_V, ALIGNED. */

@@ -12,7 +12,9 @@ int32_t sac_sm90_ctas_per_sm(int32_t registers) {
     return REGISTERS / (WARPGROUP * registers);
 }
 
-int32_t sac_sm90_pack(const sac_attention_args *args) {
+/* Heads that share a tile of queries: those of a list with bits, whose tiles would hold few queries of one head. 1:
+ * each has its own. */
+static int32_t pack_of(const sac_attention_args *args) {
     return args->blocks.by_query.bits ? args->blocks.heads_per_list : 1;
 }
 
@@ -50,7 +52,7 @@ sac_tensor_extent sac_sm90_q_extent(const sac_attention_args *args, int64_t pack
     sac_tensor_extent q = sac_sm90_extent(args, &args->len_q, packed_rows, columns, args->num_heads, 64);
     if (!args->blocks.by_query.bits) return q;
     q.box_rows = args->blocks.q_block;
-    q.box_heads = sac_sm90_pack(args);
+    q.box_heads = pack_of(args);
     return q;
 }
 
@@ -63,7 +65,7 @@ sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_ti
                                     const sac_cuda_device *device) {
     const bool packed = args->len_q.cu_seqlens;
     const int32_t q_block = args->blocks.by_query.offsets ? args->blocks.q_block : 0;
-    const int32_t num_heads = (args->batch + packed) * args->num_heads / sac_sm90_pack(args);
+    const int32_t num_heads = (args->batch + packed) * args->num_heads / pack_of(args);
     const int32_t num_tiles = sac_max(sac_num_tiles(args->len_q.seqlen, q_tile, q_block), packed);
     sac_tile_order order = {num_tiles, num_heads, 1, num_tiles * num_heads};
     if (!args->band.causal || num_heads == 0) return order;
@@ -72,7 +74,7 @@ sac_tile_order sac_sm90_query_order(const sac_attention_args *args, int32_t q_ti
     if (args->blocks.by_query.bits) {
         const int64_t fit = head_bytes > 0 ? device->l2_bytes / head_bytes : num_groups;
         const int32_t groups = sac_max(1, (int32_t)(fit < num_groups ? fit : num_groups));
-        order.section_heads = groups * (args->group / sac_sm90_pack(args));
+        order.section_heads = groups * (args->group / pack_of(args));
         return order;
     }
     const int64_t sections = (3 * num_groups * head_bytes - 1) / (2 * device->l2_bytes) + 1;

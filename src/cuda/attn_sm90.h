@@ -13,10 +13,6 @@ bool sac_sm90_ragged(const sac_attention_args *args);
 /* CTAs that a multiprocessor has registers for, of warpgroups whose threads have so many together. */
 int32_t sac_sm90_ctas_per_sm(int32_t registers);
 
-/* Heads that share a tile of queries: those of a list with bits, whose tiles would hold few queries of one head. 1:
- * each has its own. */
-int32_t sac_sm90_pack(const sac_attention_args *args);
-
 /* Are scores scaled before the softmax? Those that are modified on their way, or have a negative scale, or next to
  * none; of others the exponent has the scale. */
 bool sac_sm90_prescales(const sac_attention_call *call);

@@ -85,8 +85,8 @@ static void take_compressed_grads(arena *a, saccade_context *ctx, const sac_nsa_
     }
 }
 
-/* What a branch's attention goes back from: the next branch's takes its place. Where some branch may fold its gate there
- * is room for either, since whether it does depends on where dout lies, which sizes are asked for without. */
+/* What a branch's attention goes back from: the next branch's takes its place. Where some branch may fold its gate
+ * there is room for either, since whether it does depends on where dout lies, which sizes are asked for without. */
 static void divide_branch_dout(arena *a, const sac_nsa_call *call, sac_nsa_memory *m) {
     const sac_nsa_args *args = &m->job.args;
     const int64_t values = args->rows * args->num_heads;

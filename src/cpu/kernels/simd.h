@@ -29,8 +29,8 @@ enum { LANES = 4 };
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 
-/* Asks for a cache line of the second cache. A function that does nothing else has no effect in the eyes of gcc 12, which
- * drops its calls: the empty statement is one. */
+/* Asks for a cache line of the second cache. A function that does nothing else has no effect in the eyes of gcc 12,
+ * which drops its calls: the empty statement is one. */
 INLINE void prefetch_line(const void *p) {
     __builtin_prefetch(p, 0, 2);
     __asm__ volatile("");

@@ -3,8 +3,8 @@
  * Every matrix of a tile has the queries as its columns, Q_TILE apart from row to row: scores[key][lane],
  * out_t[d][lane]. So the row maximum, the row sum, the band's ends and the sink are vectors, a softmax needs no
  * horizontal step, and keys and values enter the products as they lie in memory. A query's heads are neighbours: some
- * lanes of a tile then see few keys that not all of them see. Lanes beyond the tile's rows hold queries of zeros and are
- * never stored.
+ * lanes of a tile then see few keys that not all of them see. Lanes beyond the tile's rows hold queries of zeros and
+ * are never stored.
  */
 #ifndef SAC_CPU_KERNELS_TILE_H
 #define SAC_CPU_KERNELS_TILE_H
