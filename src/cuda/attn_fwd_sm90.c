@@ -34,8 +34,8 @@ static const tile_row tiles[] = {
     {256, 256, 2, 80, 2, 2, 1, 40, 232}, /* shared memory: 224 of 227 KiB */
 };
 
-/* Modifying scores beside the product with the values takes registers. The producer misses them where it reads
- * lengths or cuts keys, once a query tile. */
+/* Modifying scores beside the product with the values takes registers, and so does storing a sum of calls whose lengths
+ * are ragged. The producer misses them where it reads lengths or cuts keys, once a query tile. */
 static const tile_row modified_tiles[] = {
     {64, 64, 3, 128, 3, 4, 1, 32, 160},  {96, 96, 3, 96, 3, 3, 1, 32, 160},
     {128, 128, 3, 80, 3, 4, 1, 32, 160}, {192, 128, 3, 80, 3, 3, 1, 32, 160},
