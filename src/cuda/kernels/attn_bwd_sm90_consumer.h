@@ -43,8 +43,10 @@ SAC_FN int meet_keys(const consumer *c) {
     return warp_has(c->smem->own.keys.begin < c->smem->own.keys.end);
 }
 
-/* All products with them are over, and the record that ended their walk was read: others may come. */
+/* All products with them are over, and the record that ended their walk was read: others may come. dout's turn, too,
+ * must be seen to be over before its stage is given back. */
 SAC_FN void leave_keys(consumer *c) {
+    ptx_mbarrier_wait(&c->smem->dout_full[c->q.stage], c->q.parity);
     c->left = c->smem->own;
     c->kv_parity ^= 1;
     release(&c->smem->kv_empty);
