@@ -13,6 +13,7 @@ from .block_mask import BlockMask
 from .modifier import Modifier, as_modifier
 
 CAUSAL = {None: 0, False: 0, True: 1, "top_left": 1, "bottom_right": 2}
+MOST_TOKENS = 2**31 - 1
 ALIGN = {"top_left": 0, "bottom_right": 1}
 
 
@@ -49,12 +50,14 @@ class AttentionOptions:
             "has_scale": self.scale is not None, "scale": self.scale or 0.0, "causal": CAUSAL[self.causal],
             "softcap": self.softcap, "max_seqlen_q": self.max_seqlen_q, "max_seqlen_k": self.max_seqlen_k,
             "deterministic": self.deterministic}  # fmt: skip
+        if self.window_align not in ALIGN:
+            raise ValueError(f'window_align: {self.window_align!r} is neither "top_left" nor "bottom_right"')
         if self.window is not None:
-            if self.window_align not in ALIGN:
-                raise ValueError(f'window_align: {self.window_align!r} is neither "top_left" nor "bottom_right"')
             if (not isinstance(self.window, (tuple, list)) or len(self.window) != 2
                     or not all(isinstance(side, Integral) for side in self.window)):  # fmt: skip
                 raise ValueError(f"window: {self.window!r} is no pair (left, right) of whole numbers")
+            if max(self.window) > MOST_TOKENS:
+                raise ValueError(f"window: {self.window!r}, each side is at most {MOST_TOKENS}; -1: unbounded")
             fields["window"] = (True, *self.window, ALIGN[self.window_align])
         for name in self._TENSORS:
             array = getattr(self, name)
@@ -80,5 +83,5 @@ class AttentionOptions:
 def forward(q: Array, k: Array, v: Array, out: Array, lse: Array, options: AttentionOptions) -> None:
     """Writes out and, unless None, lse."""
     kept: list[Any] = []
-    tensors = [Tensor(t) for t in (q, k, v, out, lse)]
+    tensors = [Tensor.of(t, name) for t, name in zip((q, k, v, out, lse), ("q", "k", "v", "out", "lse"))]
     check(lib.saccade_attention_forward(context(), *(t.pointer for t in tensors), options.to_c(kept)))

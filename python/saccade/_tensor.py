@@ -60,7 +60,7 @@ class Tensor:
         """name: what an error calls it."""
         try:
             return array if isinstance(array, Tensor) else Tensor(array)
-        except TypeError as error:
+        except (TypeError, BufferError) as error:  # NumPy's for what DLPack has no code for
             raise TypeError(f"{name}: {error}") from None
 
     def _take(self, capsule: object) -> None:

@@ -88,6 +88,10 @@ class BlockMask:
         blocks = info.batch * info.num_heads * info.num_q_blocks * info.num_kv_blocks
         return 100 * (1 - (info.full + info.partial + info.diagonal) / blocks) if blocks else 0.0
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"a saccade.BlockMask has no {name}; saccade.torch.to_torch_block_mask(mask) is PyTorch's, "
+                             "with its lists and methods")
+
     def _read_info(self, info: CData) -> None:
         lib.saccade_block_mask_get_info(self.pointer, info)
 
@@ -198,10 +202,17 @@ def window(q_len: int, kv_len: int, left: int, right: int, *, bottom_right: bool
     return _made(lib.saccade_block_mask_window, mask_shape(q_len, kv_len, block_size), left, right, bottom_right)
 
 
+def _whole(lengths: Sequence[int]) -> list[int]:
+    try:
+        return [operator.index(n) for n in lengths]
+    except TypeError:
+        raise TypeError(f"lengths: {lengths!r} are not whole numbers") from None
+
+
 @_builder
 def documents(lengths: Sequence[int], *, block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
     """Packed documents of these lengths: query and key must lie in the same one."""
-    lengths = [int(n) for n in lengths]
+    lengths = _whole(lengths)
     total = sum(lengths)
     return _made(lib.saccade_block_mask_documents, mask_shape(total, total, block_size), ffi.new("int32_t[]", lengths),
                  len(lengths))
@@ -212,7 +223,7 @@ def eagle3(q_len: int, kv_len: int, lengths: Optional[Sequence[int]] = None, *,
            block_size: BlockSize = DEFAULT_BLOCK) -> BlockMask:
     """Speculative-decoding draft training (arXiv 2503.01840): causal over the first q_len keys, then one key a round
     for each query. lengths, one for each batch entry: also bounds it to its first positions."""
-    lengths = None if lengths is None else [int(n) for n in lengths]
+    lengths = None if lengths is None else _whole(lengths)
     values = ffi.NULL if lengths is None else ffi.new("int32_t[]", lengths)
     shape = mask_shape(q_len, kv_len, block_size, len(lengths) if lengths else 1)
     return _made(lib.saccade_block_mask_eagle3, shape, values)

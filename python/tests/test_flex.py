@@ -86,6 +86,12 @@ def test_block_mask_lists_are_torchs(device, mask, block_size):
     assert_same_lists(mine, other)
 
 
+def test_eagle3_lengths_may_be_a_list(device):
+    listed, tensor = (eagle3_block_mask(64, 128, lengths, 32, device=device)
+                      for lengths in ([64, 40], torch.tensor([64, 40])))
+    assert listed.info == tensor.info and listed.shape[0] == 2
+
+
 @pytest.mark.parametrize("block_size", [(32, 32), (64, 32), (64, 16)])
 def test_eagle3_lists_are_torchs(device, block_size):
     other = theirs.create_block_mask(eagle3, 1, 1, 64, 320, device, BLOCK_SIZE=block_size)

@@ -137,6 +137,14 @@ def test_errors_name_the_argument(qkv):
         saccade.attention(q, k, v, mask_mod=saccade.mask_mod("aux_u8(seen, kv_idx)", seen=[1] * 33))
     with pytest.raises(TypeError, match="mask_mod: C text is needed, not a NoneType"):
         saccade.mask_mod(None)
+    with pytest.raises(ValueError, match="window_align: 'middle' is neither"):
+        saccade.attention(q, k, v, window_align="middle")
+    with pytest.raises(TypeError, match="out: list is no tensor"):
+        saccade.attention(q, k, v, out=[1.0])
+    with pytest.raises(TypeError, match="q: DLPack only supports native byte order"):
+        saccade.attention(q.astype(">f4"), k, v)
+    with pytest.raises(TypeError, match=r"lengths: \[1.5, 2\] are not whole numbers"):
+        saccade.block_mask.documents([1.5, 2])
     with pytest.raises(OverflowError, match="q_len: 1099511627776"):
         saccade.block_mask.causal(1 << 40, 8)
     with pytest.raises(saccade.CompileError, match="scor"):

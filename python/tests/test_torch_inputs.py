@@ -183,8 +183,43 @@ def test_gradients_that_would_be_lost_are_refused(device):
     with torch.no_grad():
         flash_attn_func(q, k, v, alibi_slopes=slopes)
     for name in ("softmax_scale", "softcap"):
-        with pytest.raises(TypeError, match="scale and softcap are numbers, not tensors"):
+        with pytest.raises(TypeError, match=f"{name}: a number is needed, not a tensor"):
             flash_attn_func(q, k, v, **{name: torch.tensor(0.1, requires_grad=True)})
+
+
+def test_backends_are_asked_with_what_the_functions_take():
+    q, k, v = qkv("cpu")
+    listed = theirs.create_block_mask(causal, None, None, 70, 90, device="cpu", BLOCK_SIZE=16)
+    for options in (dict(score_mod=lambda score, b, h, i, j: score + i), dict(mask_mod=causal),
+                    dict(block_mask=listed), dict(block_mask=listed, score_mod="score * 2")):  # fmt: skip
+        reports = {report.name: report for report in get_attention_backend(q, k, v, training=True, **options)}
+        assert reports["cpu"].usable == (options.get("score_mod") != "score * 2"), reports["cpu"]
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, score):
+        return score * 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def test_a_gradient_that_is_not_that_of_what_is_computed_is_refused(device):
+    q, k, v = heads_first(*qkv(device, kv_heads=4))
+
+    def without_gradient(score, b, h, i, j):
+        with torch.no_grad():
+            return score * 2
+
+    for score_mod in (lambda score, *_: Doubled.apply(score), without_gradient):
+        with pytest.raises(NotImplementedError, match="cannot say what gradient a part of it has"):
+            flex_attention(q, k, v, score_mod=score_mod)
+    with torch.no_grad():  # around the whole call it says nothing of a part
+        flex_attention(q, k, v, score_mod=lambda score, *_: score * 2)
+    masked = flash_attn_func(*qkv(device), mask_mod=torch.no_grad()(causal))
+    torch.testing.assert_close(masked, flash_attn_func(*qkv(device), mask_mod=causal))
 
 
 @pytest.mark.parametrize("error, text, call", [
@@ -200,6 +235,20 @@ def test_gradients_that_would_be_lost_are_refused(device):
         q[0], k[0], v[0], cu_seqlens_k=torch.tensor([0, 90], dtype=torch.int32))),
     (TypeError, "seqused_k: a torch.Tensor is needed, not list", lambda q, k, v: flash_attn_varlen_func(
         q, k, v, seqused_k=[9, 9])),
+    (TypeError, "max_seqlen_q: a number is needed, not a tensor", lambda q, k, v: flash_attn_varlen_func(
+        q, k, v, max_seqlen_q=torch.tensor(70))),
+    (TypeError, "alibi_slopes: a torch.Tensor is needed, not list", lambda q, k, v: flash_attn_func(
+        q, k, v, alibi_slopes=[0.5] * 4)),
+    (ValueError, "aux_tensors: are given, but neither", lambda q, k, v: flash_attn_func(q, k, v, aux_tensors=[q])),
+    (TypeError, "window_size: a number is needed, not a tensor", lambda q, k, v: flash_attn_func(
+        q, k, v, window_size=(torch.tensor(4), 0))),
+    (ValueError, r"window: \(1099511627776, 0\), each side is at most 2147483647", lambda q, k, v: flash_attn_func(
+        q, k, v, window_size=(1 << 40, 0))),
+    (ValueError, "max_seqlen: None, must be a whole number", lambda q, k, v: nsa(q, k, v, max_seqlen=None)),
+    (ValueError, "device: block masks lie on cpu or cuda, not on meta", lambda q, k, v: create_block_mask(
+        causal, None, None, 8, 8, "meta")),
+    (AttributeError, "has no kv_indices; saccade.torch.to_torch_block_mask", lambda q, k, v: create_block_mask(
+        causal, None, None, 8, 8, "cpu").kv_indices),
     (TypeError, "learnable_sink: a torch.Tensor is needed", lambda q, k, v: flash_attn_func(
         q, k, v, learnable_sink=[0.0] * 4)),
     (ValueError, "block_sparse_tensors: need their block_size", lambda q, k, v: flash_attn_func(

@@ -263,6 +263,18 @@ def test_what_has_no_counterpart_is_refused_by_name(mod, words):
         trace_mask_mod(mod, "cpu")
 
 
+@pytest.mark.parametrize("mod", [
+    lambda b, h, q, kv: (q >= kv) * (q - kv < 9) + (kv < 2),
+    lambda b, h, q, kv: torch.maximum(torch.minimum(q >= kv, q - kv < 9), kv < 2),
+])  # fmt: skip
+def test_booleans_add_and_multiply_to_booleans(mod):
+    q, k, v = (torch.randn(1, 1, N, 16) for _ in range(3))
+    i, j = torch.arange(N)[:, None], torch.arange(N)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mod(0, 0, i, j))
+    block_mask = create_block_mask(mod, None, None, N, N, device="cpu", BLOCK_SIZE=16)
+    torch.testing.assert_close(flex_attention(q, k, v, block_mask=block_mask), expected, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("mod, found", [
     (lambda b, h, q, kv: q - kv, "an integer"), (lambda b, h, q, kv: q / 2, "a float")])  # fmt: skip
 def test_a_mask_must_be_boolean(mod, found):

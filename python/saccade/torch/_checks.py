@@ -18,10 +18,11 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, packed: bool, heads_first: boo
         _refuse_inputs((q, k, v), "(T, H, D)" if packed else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
 
 
-def check_numbers(*numbers: object) -> None:
-    """scale and softcap, of which a tensor would lose its gradient."""
-    if any(isinstance(number, Tensor) for number in numbers):
-        raise TypeError("scale and softcap are numbers, not tensors: call .item(), they have no gradient")
+def check_numbers(**numbers: object) -> None:
+    """Options that are constants of a call: as a tensor each would lose its gradient, and might change unseen."""
+    for name, number in numbers.items():
+        if isinstance(number, Tensor):
+            raise TypeError(f"{name}: a number is needed, not a tensor: call .item(), it has no gradient")
 
 
 def _refuse_inputs(tensors: Sequence[Any], layout: str) -> None:

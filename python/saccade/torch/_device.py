@@ -56,8 +56,11 @@ Device = Union[torch.device, str, int, None]
 
 
 def device_of(device: Device) -> torch.device:
-    """The device that is meant; None: the GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+    """The device that is meant, on which a block mask can lie; None: the GPU where there is one."""
+    meant = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device is None else device)
+    if meant.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: block masks lie on cpu or cuda, not on {meant.type}")
+    return meant
 
 
 def context_of(device: torch.device) -> CData:

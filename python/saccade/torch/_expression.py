@@ -64,6 +64,7 @@ FUNCTIONS = ("floor", "ceil", "trunc", "exp", "exp2", "expm1", "log", "log2", "l
              "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc")  # fmt: skip
 _C.update({name: f"{name}f({{0}})" for name in FUNCTIONS})
 _COMPARISONS = {"eq", "ne", "lt", "le", "not", "to_bool"}
+_OF_BOOLEANS = {"add": "or", "max": "or", "mul": "and", "min": "and"}  # as in torch
 _NON_NEGATIVE_IF_ALL = {"add", "mul", "div", "mod", "min", "to_int", "where"}
 _READ = {"float64": "aux_f64", "float32": "aux_f32", "float16": "aux_f16", "bfloat16": "aux_bf16", "int64": "aux_i64",
          "int32": "aux_i32", "int16": "aux_i16", "int8": "aux_i8", "uint8": "aux_u8", "bool": "aux_u8"}
@@ -108,6 +109,8 @@ class Graph:
     # -- operations --
 
     def apply(self, op: str, *args: Node) -> Node:
+        if op in _OF_BOOLEANS and all(a.kind == BOOL for a in args):
+            op = _OF_BOOLEANS[op]
         if op in ("where", "min", "max", "add", "sub", "mul", "div", "eq", "ne", "lt", "le"):
             values = args[1:] if op == "where" else args
             kind = self._common_kind(op, values)

@@ -57,7 +57,7 @@ def flash_attn_func(
     if not_served or num_splits != 1 or pack_gqa is not None:
         _refuse(num_splits, pack_gqa, not_served)
     if aux_tensors is not None:
-        score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
+        score_mod, mask_mod = _with_aux(score_mod, mask_mod, aux_tensors)
     if block_sparse_tensors is not None:
         block_mask = _block_mask(block_sparse_tensors, q, k, block_mask)
     spec = _spec(deterministic, softmax_scale, causal, window_size, softcap, backend)
@@ -85,8 +85,9 @@ def flash_attn_varlen_func(
     of one length, as flash_attn_func takes it.
     """
     _refuse(num_splits, pack_gqa, not_served)
+    check_numbers(max_seqlen_q=max_seqlen_q, max_seqlen_k=max_seqlen_k)
     if aux_tensors is not None:
-        score_mod, mask_mod = (_with_aux(mod, aux_tensors) for mod in (score_mod, mask_mod))
+        score_mod, mask_mod = _with_aux(score_mod, mask_mod, aux_tensors)
     batch_of_q, max_seqlens = None, (0, 0)
     tensors = {"alibi_slopes": _slopes(alibi_slopes), "seqused_q": seqused_q, "seqused_k": seqused_k}
     if cu_seqlens_q is not None or cu_seqlens_k is not None:
@@ -154,7 +155,7 @@ def _refuse(num_splits: int, pack_gqa: Optional[bool], others: dict[str, Any]) -
 @options
 def _spec(deterministic: bool, scale: Optional[float], causal: bool, window_size: Window, softcap: Optional[float],
           backend: Optional[str]) -> Spec:
-    check_numbers(scale, softcap)
+    check_numbers(softmax_scale=scale, softcap=softcap)
     if scale is not None and scale == 0:
         raise ValueError("softmax_scale: is 0, all keys would weigh the same (FlashAttention-2 has dropout_p here)")
     if causal not in (False, True):
@@ -169,11 +170,13 @@ def _window(window_size: Window) -> Optional[tuple[int, int]]:
     if not isinstance(window_size, (tuple, list)) or len(window_size) != 2:
         raise ValueError(f"window_size: {window_size!r} is no pair (left, right)")
     left, right = (-1 if side is None else side for side in window_size)
+    check_numbers(window_size=left)
+    check_numbers(window_size=right)
     return None if (left, right) == (-1, -1) else (left, right)
 
 
 def _slopes(slopes: Optional[Tensor]) -> Optional[Tensor]:
-    if slopes is not None and slopes.requires_grad and torch.is_grad_enabled():
+    if isinstance(slopes, Tensor) and slopes.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError("alibi_slopes: have no gradient here; detach them, or capture them in a score_mod")
     return slopes
 
@@ -185,14 +188,20 @@ def _sink(sink: Optional[Tensor]) -> Optional[Tensor]:
     return None if sink is None else sink.float()
 
 
-def _with_aux(mod: Mod, aux_tensors: Sequence[Tensor]) -> Mod:
-    """The function with the tensors that it gets, as if it captured them."""
-    if mod is None:
-        return None
-    if isinstance(mod, (Modifier, str)):
-        raise ValueError("aux_tensors: are for Python functions; a text has its arrays by name (saccade.score_mod)")
+def _with_aux(score_mod: Mod, mask_mod: Mod, aux_tensors: Sequence[Tensor]) -> tuple[Mod, Mod]:
+    """The functions with the tensors that they get, as if they captured them."""
+    if score_mod is None and mask_mod is None:
+        raise ValueError("aux_tensors: are given, but neither a score_mod nor a mask_mod that gets them")
     tensors = tuple(aux_tensors)
-    return lambda *args: mod(*args, tensors)
+
+    def with_tensors(mod: Mod) -> Mod:
+        if mod is None:
+            return None
+        if isinstance(mod, (Modifier, str)):
+            raise ValueError("aux_tensors: are for Python functions; a text has its arrays by name (saccade.score_mod)")
+        return lambda *args: mod(*args, tensors)
+
+    return with_tensors(score_mod), with_tensors(mask_mod)
 
 
 def _block_mask(lists: BlockSparseTensors, q: Tensor, k: Tensor, other: Optional[AnyBlockMask]) -> BlockMask:

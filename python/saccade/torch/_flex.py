@@ -59,7 +59,7 @@ def flex_attention(
 
 @options
 def _spec(deterministic: bool, scale: Optional[float], backend: Optional[str]) -> Spec:
-    check_numbers(scale)
+    check_numbers(scale=scale)
     return Spec(Options(scale, deterministic=deterministic, backend=backend, heads_first=True))
 
 

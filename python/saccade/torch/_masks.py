@@ -1,4 +1,4 @@
-"""Block masks built where their tensors lie, and questions that have no counterpart in PyTorch."""
+"""Block masks built where their tensors lie, and exchanged with PyTorch's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from .. import block_mask as masks
-from .._call import AttentionOptions
 from .._library import CData, check, ffi, lib
 from .._tensor import Tensor as CTensor
-from ..backends import Backend, explain_call
 from ..block_mask import BlockMask
 from ..modifier import Modifier
-from ._device import context_of
+from ._device import context_of, device_of
 
 
 class DeviceBlockMask(BlockMask):
@@ -127,7 +125,7 @@ def _version(tensor: Tensor) -> object:
 
 
 def eagle3_block_mask(
-    q_len: int, kv_len: int, lengths: Optional[Tensor] = None, BLOCK_SIZE: masks.BlockSize = (128, 128),
+    q_len: int, kv_len: int, lengths: Union[Tensor, Sequence[int], None] = None, BLOCK_SIZE: masks.BlockSize = (128, 128),
     device: Union[torch.device, str, int] = "cpu",
 ) -> BlockMask:  # fmt: skip
     """Draft-model training with kv_len = rounds * q_len keys: causal over the first q_len keys, then one key a round.
@@ -136,7 +134,8 @@ def eagle3_block_mask(
     the block sizes divide the lengths, so that growing kv_len from one round to the next costs microseconds. The
     mask is Eagle 3's training-time test (arXiv 2503.01840).
     """
-    device = torch.device(device)
+    device = device_of(device)
+    lengths = None if lengths is None else torch.as_tensor(lengths)
     if device.type != "cuda":
         mask = masks.eagle3(q_len, kv_len, None if lengths is None else lengths.tolist(), block_size=BLOCK_SIZE)
     else:
@@ -164,10 +163,3 @@ class _Eagle3:
         length = self.lengths[b]
         return causal & (kv_idx < length) & (q_idx < length) | suffix & (kv_idx % self.q_len < length)
 
-
-def get_attention_backend(
-    q: Tensor, k: Tensor, v: Tensor, *, training: bool = False, **options: Any
-) -> list[Backend]:
-    """Every backend for the call with these tensors (B, N, H, D) and AttentionOptions: usable ones first, best first,
-    and for each other every reason why not. training: for the backward pass too. Nothing is computed."""
-    return explain_call(q, k, v, AttentionOptions(**options), training=training)

@@ -56,10 +56,10 @@ def nsa(
     for name, number, least in (
             ("block", block, 1), ("top_k", top_k, 1), ("window", window, 1), ("query_tile", query_tile, 1),
             ("initial_blocks", initial_blocks, 0), ("local_blocks", local_blocks, 0),
-            ("compressed_top_k", compressed_top_k, 0)):  # fmt: skip
-        if not isinstance(number, int) or number < least:
+            ("compressed_top_k", compressed_top_k, 0), ("max_seqlen", max_seqlen, 0)):  # fmt: skip
+        if not isinstance(number, (int, torch.SymInt)) or number < least:
             raise ValueError(f"{name}: {number!r}, must be a whole number and at least {least}")
-    check_numbers(scale)
+    check_numbers(scale=scale)
     check_inputs(q, k, v, cu_seqlens is not None)
     # The defaults written out, so that what is saved has a shape that Python knows.
     score = score or ("probabilities" if query_tile == 1 else "logits")

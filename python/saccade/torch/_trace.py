@@ -34,7 +34,7 @@ class TracedModifier(NamedTuple):
 
 def trace_score_mod(function: Callable[..., Any], device: Union[torch.device, str]) -> TracedModifier:
     """score_mod(score, b, h, q_idx, kv_idx) -> score, with its backward text."""
-    tracer = _Tracer(device)
+    tracer = _Tracer(device, differentiable=True)
     score = tracer.graph.argument("score", FLOAT)
     result = tracer.graph.cast(tracer.run("score_mod", function, score), FLOAT)
     text = tracer.graph.body([], [], result)
@@ -65,8 +65,9 @@ def _check_signature(kind: str, function: Callable[..., Any], values: Sequence[A
 
 
 class _Tracer:
-    def __init__(self, device: Union[torch.device, str]) -> None:
+    def __init__(self, device: Union[torch.device, str], differentiable: bool = False) -> None:
         self.device = torch.device(device)
+        self.differentiable = differentiable
         self.graph = Graph()
         self.tensors: list[torch.Tensor] = []
         self.integers: list[int] = []
@@ -79,7 +80,7 @@ class _Tracer:
         values = [_Value(self, node) for node in (*leading, *indices)]
         if not torch.compiler.is_compiling():
             _check_signature(kind, function, values)
-        with _Interception(self):
+        with torch.enable_grad(), _Interception(self):
             result = function(*values)
         if result is None:
             raise TypeError(f"{kind}: returns None; is a return missing?")
@@ -189,6 +190,9 @@ class _Tracer:
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a torch function, or a method or operator of that name, gives."""
+        if self.differentiable and not torch.is_grad_enabled():  # by torch.no_grad, or an autograd.Function
+            raise TraceError("a score_mod cannot say what gradient a part of it has, by torch.no_grad or an "
+                             "autograd.Function: it is derived from what is computed; .detach() takes a part out")
         name = function if isinstance(function, str) else function.__name__
         if function is torch.Tensor.where:  # unlike torch.where, it begins with what is taken where the condition holds
             args = (args[1], args[0], *args[2:])

@@ -32,10 +32,10 @@ def trace_once(trace: Callable[..., TracedModifier], function: Callable[..., Any
     if is_compiling():
         return _readable(trace(function, device))
     tensors: list[torch.Tensor] = []
-    try:
-        key = trace, device, _key(function, tensors, {})
-    except _Unknown:
+    reached = _what_is_reached(function, tensors)
+    if reached is None:
         return _readable(trace(function, device))
+    key = trace, device, reached
     known = _known.get(key)
     if known is not None:
         traced, places, lie_in_rows = known
@@ -60,6 +60,14 @@ def _readable(traced: TracedModifier) -> TracedModifier:
 
 class _Unknown(Exception):
     """The function reaches something that may change without our seeing it."""
+
+
+def _what_is_reached(function: Callable[..., Any], tensors: list[torch.Tensor]) -> Optional[Hashable]:
+    """Of a function's key: all but what traces it; None where that cannot be said."""
+    try:
+        return _key(function, tensors, {})
+    except _Unknown:
+        return None
 
 
 def _find(item: object, items: Sequence[object]) -> Optional[int]:
