@@ -70,8 +70,7 @@ static double count_pairs(const workload *work, const input_shape *s) {
     if (!work->block_mask) return pairs;
     saccade_block_mask_info info;
     saccade_block_mask_get_info(work->block_mask, &info);
-    double copies =
-        (double)s->batch * (double)s->num_heads / ((double)info.shape.batch * info.shape.num_heads);
+    double copies = (double)s->batch * (double)s->num_heads / ((double)info.list_batch * info.list_heads);
     double area = (double)(info.full + info.partial) * info.shape.kv_block + (double)info.diagonal;
     area *= copies * info.shape.q_block;
     return area < pairs ? area : pairs;

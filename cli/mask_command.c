@@ -155,9 +155,14 @@ static saccade_status count_rows(const saccade_block_mask *mask, const saccade_b
     return status;
 }
 
+/* One list may serve several batch entries or heads. */
+static int64_t count_lists(const saccade_block_mask_info *info) {
+    return (int64_t)info->list_batch * info->list_heads;
+}
+
 /* Part of the plane's blocks that is listed. */
 static double density(const saccade_block_mask_info *info) {
-    double all = (double)info->shape.batch * info->shape.num_heads * info->num_q_blocks * info->num_kv_blocks;
+    double all = (double)count_lists(info) * info->num_q_blocks * info->num_kv_blocks;
     double listed = (double)(info->full + info->partial + info->diagonal);
     return all > 0 ? listed / all : 0;
 }
@@ -171,6 +176,7 @@ static void print_text(const mask_options *options, const saccade_block_mask_inf
     if (s->batch > 1 || s->num_heads > 1) printf(", %d batch entries, %d heads", s->batch, s->num_heads);
     printf("\nblocks    %lld full, %lld partial, %lld diagonal", (long long)info->full,
            (long long)info->partial, (long long)info->diagonal);
+    if (count_lists(info) > 1) printf(", in %lld lists", (long long)count_lists(info));
     if (info->period) printf(" (period %d)", info->period);
     printf("\ndensity   %.2f %% of all blocks are visited\n", 100 * density(info));
     printf("memory    %zu bytes, built in %.3f ms\n", info->bytes, 1e3 * build_s);
@@ -196,11 +202,12 @@ static void print_json(const mask_options *options, const saccade_block_mask_inf
         json_array_append_new(bins, json_pack("{s:I, s:I, s:I}", "from", (json_int_t)bin_first(g, i), "to",
                                               (json_int_t)bin_last(g, i), "rows", (json_int_t)g->bins[i]));
     json_t *root = json_pack(
-        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:i, s:f, s:I, s:f, s:o}", "mask", options->spec,
-        "q_len", s->q_len, "kv_len", s->kv_len, "q_block", s->q_block, "kv_block", s->kv_block, "batch",
-        s->batch, "num_heads", s->num_heads, "full", (json_int_t)info->full, "partial",
-        (json_int_t)info->partial, "diagonal", (json_int_t)info->diagonal, "period", info->period, "density",
-        density(info), "bytes", (json_int_t)info->bytes, "build_ms", 1e3 * build_s, "blocks_by_row", bins);
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:i, s:f, s:I, s:f, s:o}", "mask",
+        options->spec, "q_len", s->q_len, "kv_len", s->kv_len, "q_block", s->q_block, "kv_block", s->kv_block,
+        "batch", s->batch, "num_heads", s->num_heads, "lists", (json_int_t)count_lists(info), "full",
+        (json_int_t)info->full, "partial", (json_int_t)info->partial, "diagonal", (json_int_t)info->diagonal,
+        "period", info->period, "density", density(info), "bytes", (json_int_t)info->bytes, "build_ms",
+        1e3 * build_s, "blocks_by_row", bins);
     json_dumpf(root, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(root);

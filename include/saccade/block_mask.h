@@ -119,7 +119,8 @@ SACCADE_API void saccade_block_mask_destroy(saccade_block_mask *mask);
 typedef struct saccade_block_mask_info {
     saccade_mask_shape shape; /* with every default filled in */
     int32_t num_q_blocks, num_kv_blocks;
-    int64_t full, partial, diagonal; /* listed blocks over all batches and heads listed; -1: on a device */
+    int32_t list_batch, list_heads; /* that have lists of their own: the shape's, or 1 where one serves all */
+    int64_t full, partial, diagonal; /* blocks in all of these lists; -1: on a device */
     int32_t period;                  /* of DIAGONAL blocks; 0: none */
     size_t bytes;                    /* memory of the host kept */
 } saccade_block_mask_info;

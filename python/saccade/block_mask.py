@@ -26,7 +26,8 @@ _by_number: weakref.WeakValueDictionary[int, BlockMask] = weakref.WeakValueDicti
 
 @dataclass(frozen=True)
 class BlockMaskInfo:
-    """A mask's geometry, how many blocks of each kind it lists, and the bytes that its lists take."""
+    """A mask's geometry, in how many lists (fewer than batch times heads where one serves several) how many blocks of
+    each kind stand, and the bytes that these take."""
 
     batch: int
     num_heads: int
@@ -35,6 +36,7 @@ class BlockMaskInfo:
     block_size: tuple[int, int]
     num_q_blocks: int
     num_kv_blocks: int
+    num_lists: int
     full: int
     partial: int
     diagonal: int
@@ -74,7 +76,8 @@ class BlockMask:
         self._read_info(info)
         shape = info.shape
         return BlockMaskInfo(shape.batch, shape.num_heads, shape.q_len, shape.kv_len, (shape.q_block, shape.kv_block),
-                             info.num_q_blocks, info.num_kv_blocks, info.full, info.partial, info.diagonal, info.bytes)
+                             info.num_q_blocks, info.num_kv_blocks, info.list_batch * info.list_heads, info.full,
+                             info.partial, info.diagonal, info.bytes)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -85,7 +88,7 @@ class BlockMask:
     def sparsity(self) -> float:
         """The share of blocks that nobody visits, in percent."""
         info = self.info
-        blocks = info.batch * info.num_heads * info.num_q_blocks * info.num_kv_blocks
+        blocks = info.num_lists * info.num_q_blocks * info.num_kv_blocks
         return 100 * (1 - (info.full + info.partial + info.diagonal) / blocks) if blocks else 0.0
 
     def __getattr__(self, name: str) -> Any:

@@ -157,6 +157,8 @@ saccade_status saccade_block_mask_get_info(const saccade_block_mask *mask, sacca
         .shape = mask->shape,
         .num_q_blocks = mask->num_q_blocks,
         .num_kv_blocks = mask->num_kv_blocks,
+        .list_batch = mask->list_batch,
+        .list_heads = mask->list_heads,
         .full = mask->count[SACCADE_FULL],
         .partial = mask->count[SACCADE_PARTIAL],
         .diagonal = mask->count[SACCADE_DIAGONAL],
