@@ -2,6 +2,7 @@
  * on each backend of SACCADE_TEST_BACKENDS that is one of them, and skips where there is no GPU for it. */
 #include <dlfcn.h>
 #include <malloc.h>
+#include <math.h>
 #include <saccade/attention.h>
 #include <saccade/backend.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ enum { BATCH = 2, SEQLEN = 1000, HEADS = 8, KV_HEADS = 2 };
 typedef struct setting {
     const char *backend;
     int32_t head_dim, head_dim_v;
+    int32_t seqlen, kv_heads;
 } setting;
 
 /* Entry points that only this test needs. */
@@ -26,6 +28,8 @@ static struct {
     CUresult (*context_current)(CUcontext *);
     CUresult (*memory)(size_t *free, size_t *total);
     CUresult (*copy_async)(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream);
+    CUresult (*stream_create)(CUstream *, unsigned flags);
+    CUresult (*stream_destroy)(CUstream);
 } cu;
 
 static const struct {
@@ -33,13 +37,16 @@ static const struct {
     const char *symbol;
 } symbols[] = {{&cu.context_current, "cuCtxGetCurrent"},
                {&cu.memory, "cuMemGetInfo_v2"},
-               {&cu.copy_async, "cuMemcpyAsync"}};
+               {&cu.copy_async, "cuMemcpyAsync"},
+               {&cu.stream_create, "cuStreamCreate"},
+               {&cu.stream_destroy, "cuStreamDestroy_v2"}};
 
 #define CU(call) assert_int_equal(call, 0)
 
 static const test_operand inputs[] = {Q, K, V, DOUT}, outputs[] = {OUT, LSE, DQ, DK, DV};
 
 typedef struct fixture {
+    const setting *setting;
     const sac_driver *driver;
     CUcontext primary;
     char dir[64];
@@ -71,13 +78,14 @@ static void make_tensor(fixture *f, int i, DLDataType dtype, int64_t a, int64_t 
     free(values);
 }
 
-static void make_operand(fixture *f, test_operand i, const setting *s) {
+static void make_operand(fixture *f, test_operand i) {
+    const setting *s = f->setting;
     const bool of_keys = i == K || i == V || i == DK || i == DV;
     const bool of_values = i == V || i == DV || i == OUT || i == DOUT;
     if (i == LSE)
-        make_tensor(f, i, SACCADE_F32, BATCH, HEADS, SEQLEN, 0);
+        make_tensor(f, i, SACCADE_F32, BATCH, HEADS, s->seqlen, 0);
     else
-        make_tensor(f, i, SACCADE_BF16, BATCH, SEQLEN, of_keys ? KV_HEADS : HEADS,
+        make_tensor(f, i, SACCADE_BF16, BATCH, s->seqlen, of_keys ? s->kv_heads : HEADS,
                     of_values ? s->head_dim_v : s->head_dim);
 }
 
@@ -87,6 +95,7 @@ static int set_up(void **state) {
     fixture *f = calloc(1, sizeof *f);
     if (!f) return -1;
     *state = f;
+    f->setting = s;
     strcpy(f->dir, "/tmp/saccade-device-XXXXXX");
     if (!mkdtemp(f->dir)) return -1;
     f->driver = sac_driver_get(NULL);
@@ -97,8 +106,8 @@ static int set_up(void **state) {
     CU(f->driver->primary_retain(&f->primary, 0));
     assert_int_equal(saccade_context_create(&f->ctx, &(saccade_context_params){.cache_dir = f->dir}),
                      SACCADE_OK);
-    for (size_t i = 0; i < COUNT_OF(inputs); i++) make_operand(f, inputs[i], s);
-    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(f, outputs[i], s);
+    for (size_t i = 0; i < COUNT_OF(inputs); i++) make_operand(f, inputs[i]);
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(f, outputs[i]);
     f->params = (saccade_attention_params){.causal = SACCADE_CAUSAL_TOP_LEFT, .backend = s->backend};
     f->grads = (saccade_attention_grads){
         .dout = &f->tensor[DOUT], .dq = &f->tensor[DQ], .dk = &f->tensor[DK], .dv = &f->tensor[DV]};
@@ -180,6 +189,42 @@ static void poison(fixture *f) {
     free(bytes);
 }
 
+static float bf16_value(uint16_t bits) {
+    const uint32_t word = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+/* Gradients summed in whatever order: the same but for the last bit, or, where a sum cancels, for what fp32 leaves of
+ * the largest element. */
+static void expect_about_the_same(const char *what, test_operand operand, const uint16_t *got,
+                                  const uint16_t *expected, size_t count) {
+    float largest = 0;
+    for (size_t e = 0; e < count; e++) largest = fmaxf(largest, fabsf(bf16_value(expected[e])));
+    for (size_t e = 0; e < count; e++) {
+        const float x = bf16_value(got[e]), y = bf16_value(expected[e]);
+        if (!(fabsf(x - y) <= 0x1p-7f * fabsf(y) + 1e-4f * largest))
+            fail_msg("%s: %s at %zu is %.9g, alone %.9g, the largest %g", what, test_operand_name(operand), e,
+                     (double)x, (double)y, (double)largest);
+    }
+}
+
+/* As all_results has them. */
+static void expect_results_about_the_same(const fixture *f, const char *what, const char *got,
+                                          const char *expected) {
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) {
+        const size_t bytes = f->bytes[outputs[i]];
+        if (outputs[i] == LSE) /* of no sum that has an order */
+            assert_memory_equal(got, expected, bytes);
+        else
+            expect_about_the_same(what, outputs[i], (const uint16_t *)got, (const uint16_t *)expected,
+                                  bytes / sizeof(uint16_t));
+        got += bytes;
+        expected += bytes;
+    }
+}
+
 /* ---- the tests ---- */
 
 static void forward_only(void *f) { forward(f); }
@@ -207,6 +252,56 @@ static void graph_replay_gives_the_same_bits(void **state) {
     test_graph_free(graph);
     test_device_of("cuda")->free(workspace);
     free(expected);
+}
+
+/* g: a second caller beside f, with a context and results of its own, for the same inputs. */
+static void make_second(fixture *g, const fixture *f) {
+    *g = *f;
+    good(saccade_context_create(&g->ctx, &(saccade_context_params){.cache_dir = f->dir}));
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) make_operand(g, outputs[i]);
+    g->grads.dq = &g->tensor[DQ];
+    g->grads.dk = &g->tensor[DK];
+    g->grads.dv = &g->tensor[DV];
+}
+
+static void free_second(fixture *g) {
+    for (size_t i = 0; i < COUNT_OF(outputs); i++) test_device_of("cuda")->free(g->tensor[outputs[i]].data);
+    saccade_context_destroy(g->ctx);
+}
+
+static void two_streams_at_once_give_what_one_gives(void **state) {
+    enum { CALLS = 40, NON_BLOCKING = 1 };
+    fixture *f = *state;
+    skip_without_gpu(f);
+    CUcontext popped;
+    CUstream streams[2];
+    size_t size;
+    void *workspaces[2] = {give_workspace(f)};
+    both_passes(f);
+    char *alone = all_results(f, &size);
+    fixture g, *callers[2] = {f, &g};
+    make_second(&g, f);
+    workspaces[1] = give_workspace(&g);
+    CU(f->driver->context_push(f->primary));
+    for (int i = 0; i < 2; i++) {
+        poison(callers[i]);
+        CU(cu.stream_create(&streams[i], NON_BLOCKING));
+        good(saccade_context_set_stream(callers[i]->ctx, streams[i]));
+    }
+    for (int call = 0; call < CALLS; call++)
+        for (int i = 0; i < 2; i++) both_passes(callers[i]);
+    for (int i = 0; i < 2; i++) {
+        CU(f->driver->stream_sync(streams[i]));
+        CU(cu.stream_destroy(streams[i]));
+        good(saccade_context_set_stream(callers[i]->ctx, NULL));
+        char *got = all_results(callers[i], &size);
+        expect_results_about_the_same(f, i ? "the second stream" : "the first stream", got, alone);
+        free(got);
+        test_device_of("cuda")->free(workspaces[i]);
+    }
+    CU(f->driver->context_pop(&popped));
+    free_second(&g);
+    free(alone);
 }
 
 /* The fixture's tensors as one pack of BATCH sequences, whose lengths are to be found in a tensor of the device. */
@@ -443,12 +538,18 @@ int main(void) {
     static const struct {
         const char *name;
         CMUnitTestFunction run;
-        int32_t head_dim, head_dim_v;
+        int32_t head_dim, head_dim_v, seqlen, kv_heads;
     } all[] = {
-#define TEST(name, head_dim, head_dim_v) {#name, name, head_dim, head_dim_v}
+#define TEST(name, head_dim, head_dim_v) {#name, name, head_dim, head_dim_v, SEQLEN, KV_HEADS}
+/* Of more tiles of keys than there are SMs, an odd number for each head. */
+#define LARGE_TEST(name, head_dim, head_dim_v)                                                               \
+    { #name, name, head_dim, head_dim_v, 1100, HEADS }
         TEST(graph_replay_gives_the_same_bits, 64, 64),
         TEST(graph_replay_gives_the_same_bits, 128, 128),
         TEST(graph_replay_gives_the_same_bits, 192, 128),
+        LARGE_TEST(two_streams_at_once_give_what_one_gives, 64, 64),
+        LARGE_TEST(two_streams_at_once_give_what_one_gives, 128, 128),
+        LARGE_TEST(two_streams_at_once_give_what_one_gives, 192, 128),
         TEST(replay_serves_the_lengths_that_the_tensor_then_holds, 64, 64),
         TEST(kernels_may_be_compiled_during_capture, 64, 64),
         TEST(callers_context_is_current_afterwards, 64, 64),
@@ -467,7 +568,8 @@ int main(void) {
     for (const char *const *backend = test_backends(); *backend; backend++) {
         if (strncmp(*backend, "cuda-", 5) != 0) continue;
         for (size_t i = 0; i < COUNT_OF(all); i++, count++) {
-            settings[count] = (setting){*backend, all[i].head_dim, all[i].head_dim_v};
+            settings[count] =
+                (setting){*backend, all[i].head_dim, all[i].head_dim_v, all[i].seqlen, all[i].kv_heads};
             snprintf(names[count], sizeof names[count], "%s, D %d/%d [%s]", all[i].name, all[i].head_dim,
                      all[i].head_dim_v, *backend);
             tests[count] = (struct CMUnitTest){names[count], all[i].run, set_up, tear_down, &settings[count]};

@@ -7,24 +7,31 @@
 
 static const sac_dtype dtypes[] = {SAC_F32, SAC_BF16, SAC_F16};
 
-enum { POISONED_QUERY = 90, POISONED_KEY = 100 }; /* both of head 0 */
-
 /* Which inputs are poisoned, a bit for each: one of them, or two. */
-static const unsigned carriers[] = {1u << Q,    1u << K,           1u << V,
-                                    1u << DOUT, 1u << K | 1u << V, 1u << Q | 1u << DOUT};
-enum { SINGLE_CARRIERS = 4, ALL_CARRIERS = 6 };
+static const unsigned inputs[] = {1u << Q,    1u << K,           1u << V,
+                                  1u << DOUT, 1u << K | 1u << V, 1u << Q | 1u << DOUT};
+enum { SINGLE_INPUTS = 4, ALL_INPUTS = 6 };
 
-static bool is_poisoned(unsigned carrier, test_operand operand, int32_t head, int32_t row) {
+/* And where: in one query and one key, both of head 0. */
+typedef struct place {
+    int32_t query, key;
+} place;
+typedef struct poison {
+    unsigned inputs;
+    place at;
+} poison;
+
+static bool is_poisoned(poison of, test_operand operand, int32_t head, int32_t row) {
     const bool of_query = operand == Q || operand == DOUT;
-    return carrier >> operand & 1 && head == 0 && row == (of_query ? POISONED_QUERY : POISONED_KEY);
+    return of.inputs >> operand & 1 && head == 0 && row == (of_query ? of.at.query : of.at.key);
 }
 
-static void poison(problem *p, unsigned carrier) {
+static void put(problem *p, poison of) {
     for (test_operand operand = Q; operand <= DOUT; operand++) {
         const test_shape shape = problem_shape(p, operand);
         const int64_t dim = shape.extent[shape.ndim - 1], heads = shape.extent[shape.ndim - 2];
         for (int64_t e = 0; e < test_shape_size(&shape); e++)
-            if (is_poisoned(carrier, operand, (int32_t)(e / dim % heads), (int32_t)(e / dim / heads)))
+            if (is_poisoned(of, operand, (int32_t)(e / dim % heads), (int32_t)(e / dim / heads)))
                 p->values[operand][e] = e % 2 ? NAN : INFINITY;
     }
 }
@@ -35,14 +42,14 @@ typedef struct query_state {
     bool p, out, ds;
 } query_state;
 
-static query_state state_of(const problem *p, unsigned carrier, int32_t h, int32_t i) {
+static query_state state_of(const problem *p, poison of, int32_t h, int32_t i) {
     const int32_t kv_head = h / (p->c.num_heads / p->c.num_kv_heads);
     query_state s = {0};
     for (int32_t j = 0; j < p->c.seqlen_k; j++) {
         if (!problem_visible(p, 0, h, i, j)) continue;
-        s.p = s.p || is_poisoned(carrier, Q, h, i) || is_poisoned(carrier, K, kv_head, j);
-        s.out = s.out || s.p || is_poisoned(carrier, V, kv_head, j);
-        s.ds = s.ds || s.out || is_poisoned(carrier, DOUT, h, i);
+        s.p = s.p || is_poisoned(of, Q, h, i) || is_poisoned(of, K, kv_head, j);
+        s.out = s.out || s.p || is_poisoned(of, V, kv_head, j);
+        s.ds = s.ds || s.out || is_poisoned(of, DOUT, h, i);
     }
     return s;
 }
@@ -53,7 +60,7 @@ typedef struct expectation {
     bool *dk, *dv;
 } expectation;
 
-static expectation expect(const problem *p, unsigned carrier) {
+static expectation expect(const problem *p, poison of) {
     const attention_case *c = &p->c;
     const int32_t group = c->num_heads / c->num_kv_heads;
     expectation e = {calloc((size_t)(c->num_heads * c->seqlen_q), sizeof *e.query),
@@ -62,73 +69,78 @@ static expectation expect(const problem *p, unsigned carrier) {
     assert_true(e.query && e.dk && e.dv);
     for (int32_t h = 0; h < c->num_heads; h++)
         for (int32_t i = 0; i < c->seqlen_q; i++) {
-            const query_state s = e.query[h * c->seqlen_q + i] = state_of(p, carrier, h, i);
+            const query_state s = e.query[h * c->seqlen_q + i] = state_of(p, of, h, i);
             for (int32_t j = 0; j < c->seqlen_k && s.ds; j++) {
                 if (!problem_visible(p, 0, h, i, j)) continue;
                 e.dk[h / group * c->seqlen_k + j] = true;
-                if (s.p || is_poisoned(carrier, DOUT, h, i)) e.dv[h / group * c->seqlen_k + j] = true;
+                if (s.p || is_poisoned(of, DOUT, h, i)) e.dv[h / group * c->seqlen_k + j] = true;
             }
         }
     return e;
 }
 
 /* Fails unless all elements of a row are finite, or none is, as expected. */
-static void check_row(const problem *p, unsigned carrier, const results *r, test_operand operand,
-                      int32_t head, int32_t row, bool poisoned) {
+static void check_row(const problem *p, poison of, const results *r, test_operand operand, int32_t head,
+                      int32_t row, bool poisoned) {
     const test_shape shape = problem_shape(p, operand);
     const int64_t dim = shape.extent[shape.ndim - 1], heads = shape.extent[shape.ndim - 2];
     for (int64_t d = 0; d < dim; d++) {
         const double x = r->values[operand][(row * heads + head) * dim + d];
         if (isfinite(x) == poisoned)
             fail_msg("%s, dtype %d, seed %" PRIu64
-                     ", head dims %d/%d, deterministic %d, poisoned inputs %#x: "
+                     ", head dims %d/%d, deterministic %d, poisoned inputs %#x at query %d, key %d: "
                      "%s of row %d, head %d is %g at %d, but has %s part in what is not finite",
                      p->c.name, p->dtype, p->c.seed, p->c.head_dim, p->c.head_dim_v, p->c.deterministic,
-                     carrier, test_operand_name(operand), row, head, x, (int)d, poisoned ? "a" : "no");
+                     of.inputs, of.at.query, of.at.key, test_operand_name(operand), row, head, x, (int)d,
+                     poisoned ? "a" : "no");
     }
 }
 
-static void check_results(const problem *p, unsigned carrier, const results *r) {
+static void check_results(const problem *p, poison of, const results *r) {
     const attention_case *c = &p->c;
-    const expectation e = expect(p, carrier);
+    const expectation e = expect(p, of);
     for (int32_t h = 0; h < c->num_heads; h++)
         for (int32_t i = 0; i < c->seqlen_q; i++) {
             const query_state s = e.query[h * c->seqlen_q + i];
-            check_row(p, carrier, r, OUT, h, i, s.out);
-            check_row(p, carrier, r, DQ, h, i, s.ds);
+            check_row(p, of, r, OUT, h, i, s.out);
+            check_row(p, of, r, DQ, h, i, s.ds);
         }
     for (int32_t h = 0; h < c->num_kv_heads; h++)
         for (int32_t j = 0; j < c->seqlen_k; j++) {
-            check_row(p, carrier, r, DK, h, j, e.dk[h * c->seqlen_k + j]);
-            check_row(p, carrier, r, DV, h, j, e.dv[h * c->seqlen_k + j]);
+            check_row(p, of, r, DK, h, j, e.dk[h * c->seqlen_k + j]);
+            check_row(p, of, r, DV, h, j, e.dv[h * c->seqlen_k + j]);
         }
     free(e.query);
     free(e.dk);
     free(e.dv);
 }
 
-static void check_carrier(const char *backend, const attention_case *declared, sac_dtype dtype,
-                          unsigned carrier) {
+static void check_poison(const char *backend, const attention_case *declared, sac_dtype dtype, poison of) {
     problem *p = problem_create(declared, dtype);
     results r;
-    poison(p, carrier);
+    put(p, of);
     attention_results(p, backend, &(run_options){.num_threads = 1}, &r);
-    if (test_device_computes(test_device_of(backend))) check_results(p, carrier, &r);
+    if (test_device_computes(test_device_of(backend))) check_results(p, of, &r);
     results_free(&r);
     problem_free(p);
 }
 
 /* On a GPU also deterministic, but for gradients of aux tensors, which are summed by atomics. */
-static void check_case(const char *backend, const attention_case *declared, sac_dtype dtype,
-                       size_t num_carriers) {
+static void check_place(const char *backend, const attention_case *declared, sac_dtype dtype,
+                        size_t num_inputs, place at) {
     const bool on_host = test_device_of(backend) == &test_host;
     attention_case c = *declared;
     if (!backend_takes(backend, dtype, true)) return;
     for (int deterministic = 0; deterministic < (c.score_mod || on_host ? 1 : 2); deterministic++)
-        for (size_t i = 0; i < num_carriers; i++) {
+        for (size_t i = 0; i < num_inputs; i++) {
             c.deterministic = deterministic;
-            check_carrier(backend, &c, dtype, carriers[i]);
+            check_poison(backend, &c, dtype, (poison){inputs[i], at});
         }
+}
+
+static void check_case(const char *backend, const attention_case *declared, sac_dtype dtype,
+                       size_t num_inputs) {
+    check_place(backend, declared, dtype, num_inputs, (place){.query = 90, .key = 100});
 }
 
 static const char *backend_of(void **state) {
@@ -180,7 +192,7 @@ static const attention_case blocks_and_texts[] = {
 static void check_masks(void **state, const attention_case *masks, size_t count) {
     const char *backend = backend_of(state);
     for (size_t i = 0; i < count; i++)
-        for (size_t d = 0; d < COUNT_OF(dtypes); d++) check_case(backend, &masks[i], dtypes[d], ALL_CARRIERS);
+        for (size_t d = 0; d < COUNT_OF(dtypes); d++) check_case(backend, &masks[i], dtypes[d], ALL_INPUTS);
 }
 
 static void nan_goes_where_a_band_lets_it(void **state) { check_masks(state, bands, COUNT_OF(bands)); }
@@ -198,7 +210,7 @@ static void check_wide(void **state, const attention_case *mask) {
         attention_case c = *mask;
         c.head_dim = dims[d][0];
         c.head_dim_v = dims[d][1];
-        check_case(backend, &c, d % 2 ? SAC_BF16 : SAC_F16, ALL_CARRIERS);
+        check_case(backend, &c, d % 2 ? SAC_BF16 : SAC_F16, ALL_INPUTS);
     }
 }
 
@@ -221,8 +233,31 @@ static void nan_of_one_head_stays_with_it(void **state) {
                                   .num_heads = 140,
                                   .head_dim = dim,
                                   .causal = SACCADE_CAUSAL_TOP_LEFT};
-        check_case(backend, &c, SAC_BF16, SINGLE_CARRIERS);
+        check_case(backend, &c, SAC_BF16, SINGLE_INPUTS);
+        check_place(backend, &c, SAC_BF16, SINGLE_INPUTS, (place){.query = 160, .key = 150});
     }
+}
+
+/* Neighbouring tiles of keys may have their dq added up before it reaches memory: by then NaN is in its query's row and
+ * in no other. The first and the last key of tiles of 128, in queries that kernels leave whole or cut. */
+static void nan_in_a_key_tile_reaches_nothing_by_its_neighbour(void **state) {
+    static const place places[] = {{10, 127}, {199, 128}, {128, 256}, {63, 0}, {150, 384}};
+    static const saccade_causal causal[] = {SACCADE_CAUSAL_NONE, SACCADE_CAUSAL_TOP_LEFT,
+                                            SACCADE_CAUSAL_BOTTOM_RIGHT};
+    const char *backend = backend_of(state);
+    for (size_t i = 0; i < COUNT_OF(places); i++)
+        for (size_t d = 0; d < 3; d++)
+            for (size_t m = 0; m < COUNT_OF(causal); m++) {
+                const attention_case c = {.name = "neighbours",
+                                          .seqlen_q = i % 2 ? 200 : 300,
+                                          .seqlen_k = 385,
+                                          .num_heads = 2,
+                                          .num_kv_heads = 1,
+                                          .head_dim = dims[d][0],
+                                          .head_dim_v = dims[d][1],
+                                          .causal = causal[m]};
+                check_place(backend, &c, i % 2 ? SAC_F16 : SAC_BF16, SINGLE_INPUTS, places[i]);
+            }
 }
 
 /* ---- scores ---- */
@@ -236,7 +271,7 @@ static void check_scores(void **state, attention_case c) {
     for (size_t d = 0; d < COUNT_OF(dims); d++) {
         c.head_dim = dims[d][0];
         c.head_dim_v = dims[d][1];
-        check_case(backend, &c, d % 2 ? SAC_F16 : SAC_BF16, SINGLE_CARRIERS);
+        check_case(backend, &c, d % 2 ? SAC_F16 : SAC_BF16, SINGLE_INPUTS);
     }
 }
 
@@ -274,6 +309,8 @@ int main(void) {
         {"nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too",
          nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too},
         {"nan_of_one_head_stays_with_it", nan_of_one_head_stays_with_it},
+        {"nan_in_a_key_tile_reaches_nothing_by_its_neighbour",
+         nan_in_a_key_tile_reaches_nothing_by_its_neighbour},
         {"nan_survives_a_negative_scale", nan_survives_a_negative_scale},
         {"nan_survives_a_scale_of_0", nan_survives_a_scale_of_0},
         {"nan_survives_a_tiny_scale", nan_survives_a_tiny_scale},

@@ -7,6 +7,7 @@
 
 #include "support/blocks.h"
 #include "support/cmocka_all.h"
+#include "support/cuda_graph.h"
 
 enum { WORKSPACE_GUARD = 4096 };
 
@@ -14,6 +15,7 @@ enum { WORKSPACE_GUARD = 4096 };
 typedef struct session {
     const problem *p;
     const test_device *device;
+    const run_options *options;
     saccade_context *ctx;
     test_tensor tensors[NUM_OPERANDS];
     test_tensor score_aux[TEST_MAX_SLOTS], mask_aux[TEST_MAX_SLOTS], block_aux[TEST_MAX_SLOTS];
@@ -120,6 +122,7 @@ static session *session_create(const problem *p, const char *backend, sac_dtype 
     assert_non_null(s);
     s->p = p;
     s->device = test_device_of(backend);
+    s->options = options;
     assert_int_equal(
         saccade_context_create(
             &s->ctx, &(saccade_context_params){.num_threads = options->num_threads, .isa = options->isa}),
@@ -158,6 +161,34 @@ static void ask_without_data(session *s, const saccade_attention_grads *grads, s
         fail_msg("%s: %zu bytes of workspace asked for without data, %zu taken", s->p->c.name, bytes, needed);
 }
 
+/* A pass that is queued, by the call or into a graph. */
+typedef struct pass {
+    session *s;
+    bool backward;
+    saccade_status status;
+} pass;
+
+static void queue(void *data) {
+    pass *p = data;
+    session *s = p->s;
+    DLTensor *q = tensor_of(s, Q), *k = tensor_of(s, K), *v = tensor_of(s, V), *out = tensor_of(s, OUT);
+    DLTensor *lse = tensor_of(s, LSE);
+    p->status = p->backward ? saccade_attention_backward(s->ctx, q, k, v, out, lse, &s->grads, &s->params)
+                            : saccade_attention_forward(s->ctx, q, k, v, out, lse, &s->params);
+}
+
+static saccade_status run_pass(session *s, bool backward) {
+    pass p = {s, backward, SACCADE_OK};
+    if (s->options->replays == 0) {
+        queue(&p);
+        return p.status;
+    }
+    test_graph *graph = test_graph_capture(s->ctx, queue, &p);
+    for (int32_t replay = 0; replay < s->options->replays; replay++) test_graph_replay(graph);
+    test_graph_free(graph);
+    return p.status;
+}
+
 /* One call with a workspace of the size asked for, full of NaN, between guards. */
 static saccade_status call(session *s, bool backward) {
     DLTensor *q = tensor_of(s, Q), *k = tensor_of(s, K), *v = tensor_of(s, V);
@@ -172,11 +203,7 @@ static saccade_status call(session *s, bool backward) {
     test_tensor_make(&workspace, s->device, SACCADE_U8, &shape, LAYOUT_ROW_MAJOR);
     s->params.workspace = workspace.memory + workspace.tensor.byte_offset + WORKSPACE_GUARD;
     s->params.workspace_bytes = bytes;
-    if (backward)
-        status = saccade_attention_backward(s->ctx, q, k, v, tensor_of(s, OUT), tensor_of(s, LSE), grads,
-                                            &s->params);
-    else
-        status = saccade_attention_forward(s->ctx, q, k, v, tensor_of(s, OUT), tensor_of(s, LSE), &s->params);
+    status = run_pass(s, backward);
 
     /* What lies between the guards is nobody's business: it counts as unchanged. */
     size_t begin = workspace.tensor.byte_offset + WORKSPACE_GUARD;

@@ -10,7 +10,8 @@ typedef struct run_options {
     test_layout layout;  /* of every tensor shaped (B, N, H, D) */
     int32_t num_threads; /* 0: as many as there are */
     const char *isa;     /* NULL: the best */
-    unsigned without;    /* bit per test_operand: results that are not asked for, and stay NaN */
+    int32_t replays;  /* 0: calls are made; else captured in a graph, which is replayed so often (on a GPU) */
+    unsigned without; /* bit per test_operand: results that are not asked for, and stay NaN */
 } run_options;
 
 /* Runs forward, and unless forward_only backward, on poisoned outputs with a poisoned workspace of exactly the size
