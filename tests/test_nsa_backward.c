@@ -68,7 +68,7 @@ static void a_negative_scale_turns_scores_round(void **state) {
     }
 }
 
-/* A GPU fills tiles of 64 rows with the queries and heads that share a choice, and gathers them in groups of 8: few of
+/* A GPU fills tiles of 64 rows with the queries and heads that share a choice, and gathers them in groups of 4: few of
  * these make whole ones. */
 static void groups_and_tiles_that_divide_nothing(void **state) {
     (void)state;

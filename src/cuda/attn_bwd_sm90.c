@@ -176,12 +176,12 @@ static sac_query_pieces pieces_of(const sac_attention_args *args, const tile_row
     if (!blocks->by_query.bits) return (sac_query_pieces){.heads = 1};
     const int32_t all = blocks->q_block / blocks->part, part_rows = blocks->part * blocks->heads_per_list;
     sac_query_pieces p = {.heads = blocks->heads_per_list, .parts = 1};
-    while (p.parts < all && (all % p.parts || p.parts * part_rows % SAC_SUM_ROWS)) p.parts++;
+    while (p.parts < all && (all % p.parts || p.parts * part_rows % SAC_GATHERED_ROWS)) p.parts++;
     p.queries = p.parts * blocks->part;
     p.rows = p.parts * part_rows;
-    p.row_groups = sac_ceil_div(p.rows, SAC_SUM_ROWS);
+    p.row_groups = sac_ceil_div(p.rows, SAC_GATHERED_ROWS);
     p.a_sequence = sac_ceil_div(args->len_q.seqlen, p.queries);
-    p.a_tile = p.rows % SAC_SUM_ROWS ? 1 : t->q_tile / p.rows;
+    p.a_tile = p.rows % SAC_GATHERED_ROWS ? 1 : t->q_tile / p.rows;
     p.rows_inverse = SAC_PACK_INVERSE(p.rows);
     p.heads_inverse = SAC_PACK_INVERSE(p.heads);
     p.part_inverse = SAC_PACK_INVERSE(blocks->part);
@@ -198,14 +198,15 @@ static int64_t head_rows_of(const sac_lengths *len, int64_t total, int32_t batch
                            : sac_sum_row(len, batch);
 }
 
-/* Rows of the sums of dQ of one head, or of one list. */
+/* Rows of the sums of dQ of one head, or of one list: whole warps of them, which convert 16 each. */
 static int64_t sum_rows_of(const sac_attention_call *call, const sac_query_pieces *pieces) {
     const sac_attention_args *args = &call->args;
     const bool packed = args->len_q.cu_seqlens;
     if (args->blocks.by_query.bits) {
         const int64_t count = packed ? call->total_q / pieces->queries + args->batch
                                      : (int64_t)args->batch * pieces->a_sequence;
-        return count * pieces->row_groups * SAC_SUM_ROWS;
+        const int64_t rows = count * pieces->row_groups * SAC_GATHERED_ROWS;
+        return (rows + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS * SAC_SUM_ROWS;
     }
     return head_rows_of(&args->len_q, call->total_q, args->batch);
 }

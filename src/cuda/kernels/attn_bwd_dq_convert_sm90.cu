@@ -6,13 +6,15 @@
 
 enum {
     COLUMN_GROUPS = (HEAD_DIM + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS,
-    GROUP_SIZE = SAC_SUM_ROWS * SAC_SUM_COLUMNS,
+    GROUP_ROWS = PACK ? SAC_GATHERED_ROWS : SAC_SUM_ROWS,
+    GROUP_SIZE = GROUP_ROWS * SAC_SUM_COLUMNS,
+    GROUP_LANES = GROUP_SIZE / 4,
 };
 
 /* The row of the sums where sequence b starts. */
 SAC_FN int64_t first_row(const sac_attn_bwd_sm90_params *params, int32_t b) {
     const sac_lengths *len = &params->args.len_q;
-    return PACK ? sac_first_piece(&params->pieces, len, b) * params->pieces.row_groups * SAC_SUM_ROWS
+    return PACK ? sac_first_piece(&params->pieces, len, b) * params->pieces.row_groups * GROUP_ROWS
                 : sac_sum_row(len, b);
 }
 
@@ -37,7 +39,7 @@ typedef struct row_place {
 SAC_FN row_place place_of(const sac_query_pieces *pieces, int32_t row) {
     row_place at = {row, 0};
 #if PACK
-    const int32_t rows = pieces->row_groups * SAC_SUM_ROWS, rest = row % rows;
+    const int32_t rows = pieces->row_groups * GROUP_ROWS, rest = row % rows;
     at.query = rest < pieces->rows ? row / rows * pieces->queries + rest / pieces->heads : -1;
     at.head = rest % pieces->heads;
 #endif
@@ -54,20 +56,21 @@ SAC_FN uint16_t *row_at(const sac_attention_args *args, int32_t b, int32_t h, ro
 extern "C" __global__ void __launch_bounds__(NUM_THREADS)
     attn_bwd_dq_convert_sm90(const __grid_constant__ sac_attn_bwd_sm90_params params) {
     const sac_attention_args *args = &params.args;
-    const int64_t groups = params.sum_rows / SAC_SUM_ROWS;
-    const int64_t group = (int64_t)blockIdx.x * (NUM_THREADS / 32) + threadIdx.x / 32;
+    const int64_t groups = params.sum_rows / GROUP_ROWS;
+    const int64_t group = (int64_t)blockIdx.x * (NUM_THREADS / GROUP_LANES) + threadIdx.x / GROUP_LANES;
+    const int lane = threadIdx.x % GROUP_LANES;
     const int32_t list = (int32_t)(group / groups), h = PACK ? list * params.pieces.heads : list;
     if (h >= args->num_heads) return;
-    const int64_t sum_row = (group - list * groups) * SAC_SUM_ROWS;
+    const int64_t sum_row = (group - list * groups) * GROUP_ROWS;
     const int32_t b = sequence_at(&params, sum_row);
     const int32_t q_len = sequence_of(args, b).q_len;
-    const float *from = params.dq_sum + group * COLUMN_GROUPS * GROUP_SIZE + lane_id() * 4;
+    const float *from = params.dq_sum + group * COLUMN_GROUPS * GROUP_SIZE + lane * 4;
     float4 sums[COLUMN_GROUPS]; /* two rows of this lane's, as accumulators hold them */
 #pragma unroll
     for (int j = 0; j < COLUMN_GROUPS; j++) sums[j] = *(const float4 *)(from + j * GROUP_SIZE);
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        const int32_t row = (int32_t)(sum_row - first_row(&params, b)) + lane_id() / 4 + 8 * r;
+        const int32_t row = (int32_t)(sum_row - first_row(&params, b)) + lane / 4 + GROUP_ROWS / 2 * r;
         const row_place at = place_of(&params.pieces, row);
         store_sums(row_at(args, b, h, at), &sums[0].x, HEAD_DIM, r, args->scale,
                    at.query >= 0 && at.query < q_len);

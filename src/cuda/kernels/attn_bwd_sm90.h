@@ -4,6 +4,10 @@
  * The sums of dQ lie in groups of 16 rows by 8 columns: 512 bytes, which one warp adds to at once, 16 bytes a lane. Lane
  * 4g + t owns the columns 2t and 2t + 1 of row g, then of row g + 8, as four accumulators in a row do. Less than whole
  * lines at a time the L2 adds at half the speed.
+ *
+ * Of gathered rows (PACK) a group is one line, 4 rows by 8 columns: the least that is added at full speed, so that a
+ * query brings as few neighbours along as can be. Eight lanes own it, 4g + t the columns 2t and 2t + 1 of row g, then
+ * of row g + 2.
  */
 #ifndef SAC_ATTN_BWD_SM90_H
 #define SAC_ATTN_BWD_SM90_H
@@ -14,7 +18,7 @@
 #include "shared/attention_args.h"
 #include "shared/tile_order.h"
 
-enum { SAC_SUM_ROWS = 16, SAC_SUM_COLUMNS = 8 }; /* of one group */
+enum { SAC_SUM_ROWS = 16, SAC_GATHERED_ROWS = 4, SAC_SUM_COLUMNS = 8 }; /* of one group */
 
 /* PACK: lists with bits. Which queries chose a key block is known part by part, so a tile of 64 rows is gathered from
  * pieces: some neighbouring parts, as few as make whole groups of rows with the heads that share the list, or, if no
@@ -22,7 +26,7 @@ enum { SAC_SUM_ROWS = 16, SAC_SUM_COLUMNS = 8 }; /* of one group */
 typedef struct sac_query_pieces {
     int32_t heads;                  /* that share a list; 1 without PACK */
     int32_t parts, queries, rows;   /* of a piece */
-    int32_t row_groups, a_sequence; /* groups of 16 rows a piece; pieces a sequence, where all are as long */
+    int32_t row_groups, a_sequence; /* groups of 4 rows a piece; pieces a sequence, where all are as long */
     int32_t a_tile;                 /* pieces a tile */
     int32_t rows_inverse, heads_inverse,
         part_inverse; /* SAC_PACK_INVERSE of rows, heads, and of queries a part */
@@ -37,7 +41,7 @@ typedef struct sac_attn_bwd_sm90_params {
     int32_t *tasks_taken; /* STAYS: beyond each CTA's first; 0 at first */
     int64_t total_q;      /* rows of packed queries; batch * seqlen when not packed */
     float *delta;  /* (H, total_q): rowsum(out * dout) - dlse; read only but where it is made from scores */
-    float *dq_sum; /* (lists, sum_rows / 16, D / 8, 16, 8); without PACK a list a head; or NULL */
+    float *dq_sum; /* (H, sum_rows / 16, D / 8, 16, 8), PACK: (lists, sum_rows / 4, D / 8, 4, 8); or NULL */
     int64_t dk_part_stride, dv_part_stride; /* see sac_attention_call */
     int32_t num_parts;                      /* at least 1; each takes a stretch of the queries, */
     int32_t part_blocks;                    /* PACK: of so many of the lists' blocks */

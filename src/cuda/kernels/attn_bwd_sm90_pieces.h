@@ -42,8 +42,7 @@ SAC_FN int64_t sum_of_group(const producer *w, const gathered_tile *t) {
     const int32_t piece = lane_id() / pieces->row_groups, rest = lane_id() % pieces->row_groups;
     const int64_t index = sac_first_piece(pieces, &w->params->args.len_q, w->smem->own.batch) +
                           __shfl_sync(~0u, t->query, piece) / pieces->queries;
-    return (t->head / pieces->heads * (w->params->sum_rows / SAC_SUM_ROWS) + index * pieces->row_groups +
-            rest) *
+    return (t->head / pieces->heads * (w->params->sum_rows / SUM_ROWS) + index * pieces->row_groups + rest) *
            SUM_GROUPS * SUM_GROUP_SIZE;
 }
 
@@ -62,7 +61,7 @@ SAC_FN void put_record(const producer *w, const gathered_tile *t, q_record *reco
         record->used = (t->count - 1) * pieces->rows + last * pieces->heads;
     }
     const int64_t sum = sum_of_group(w, t);
-    if (lane_id() < Q_TILE / SAC_SUM_ROWS) record->sum[lane_id()] = sum;
+    if (lane_id() < Q_TILE / SUM_ROWS) record->sum[lane_id()] = sum;
 }
 
 /* This lane's piece of q or dout. */

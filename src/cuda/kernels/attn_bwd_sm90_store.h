@@ -22,8 +22,9 @@ typedef struct dq_target {
     int32_t groups; /* of columns that there are; 0: none of its rows are used */
 } dq_target;
 
-SAC_FN dq_target dq_target_of(const consumer *c, const dq_place *place, int row_group, int column_group) {
-    const int at = column_group * SUM_GROUP_SIZE + lane_id() * 4;
+SAC_FN dq_target dq_target_of(const consumer *c, const dq_place *place, int rows_of_16, int column_group) {
+    const int row_group = PACK ? rows_of_16 * (32 / SUM_LANES) + lane_id() / SUM_LANES : rows_of_16;
+    const int at = column_group * SUM_GROUP_SIZE + lane_id() % SUM_LANES * 4;
     dq_target t;
     t.groups = row_group < place->row_groups ? SUM_GROUPS - column_group : 0;
     t.to = ptx_pin_address(c->params->dq_sum + sum_of(place, row_group) + at);
@@ -63,17 +64,22 @@ SAC_FN void add_dq_columns(const consumer *c, const dq_target *target, int colum
 }
 
 SAC_FN dq_place dq_place_of(const q_record *tile) {
-    const dq_place place = {tile->sum, (rows_of(tile) + SAC_SUM_ROWS - 1) / SAC_SUM_ROWS};
+    const dq_place place = {tile->sum, (rows_of(tile) + SUM_ROWS - 1) / SUM_ROWS};
     return place;
 }
 
 #if !BY_QUERY
+/* Which of the 16 rows of dQ that a warp makes belongs to the i-th query of the first 8. A lane holds row g and row
+ * g + 8: of a line of gathered rows, four neighbours, each of its lanes wants two. */
+SAC_FN int dq_row_of(int i) { return PACK ? i / 4 * 2 + i % 2 + i / 2 % 2 * 8 : i; }
+
 /* Where a lane's address of a 16 x 16 block of dS lies, in the swizzled panel of this warpgroup's keys: matrices 0
  * and 1 hold the first 8 queries, 0 and 2 the first 8 keys. */
 SAC_FN uint32_t ds_lane_offset(void) {
-    const int lane = lane_id(), row = lane % 8, key_chunk = threadIdx.x / 32 % 4 * 2 + lane / 8 % 2;
-    const int panel = KV_TILE == 64 ? 0 : threadIdx.x / 128 - 1;
-    return panel * Q_TILE * ROW_BYTES + (row + lane / 16 * 8) * ROW_BYTES + (key_chunk ^ row) * 16;
+    const int lane = lane_id(), row = dq_row_of(lane % 8),
+              key_chunk = threadIdx.x / 32 % 4 * 2 + lane / 8 % 2;
+    const int panel = KV_TILE == 64 ? 0 : threadIdx.x / 128 - 1, later = lane / 16 * (PACK ? 4 : 8);
+    return panel * Q_TILE * ROW_BYTES + (row + later) * ROW_BYTES + (key_chunk ^ row % 8 ^ later % 8) * 16;
 }
 
 SAC_FN void store_ds(const consumer *c, const uint8_t *buffer) {
@@ -158,15 +164,16 @@ SAC_FN void add_keys(const consumer *c, const float *acc, int columns, float *su
     const key_tile *own = left_keys(c);
     const int64_t first =
         own->head * c->params->key_sum_rows + sac_sum_row(&c->params->args.len_k, own->batch);
-    const int groups = (columns + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS;
+    const int groups = (columns + SAC_SUM_COLUMNS - 1) / SAC_SUM_COLUMNS,
+              size = SAC_SUM_ROWS * SAC_SUM_COLUMNS;
     const int32_t key = own->keys.begin + first_line();
     const int there[2] = {key < own->keys.end, key + 8 < own->keys.end};
-    float *to = sums + (first + key) / SAC_SUM_ROWS * groups * SUM_GROUP_SIZE + lane_id() * 4;
+    float *to = sums + (first + key) / SAC_SUM_ROWS * groups * size + lane_id() * 4;
     if (!there[0]) return;
 #pragma unroll
     for (int j = 0; j < groups; j++) {
         const float *x = acc + 4 * j;
-        ptx_add_f32x4(to + j * SUM_GROUP_SIZE, x[0], x[1], there[1] ? x[2] : 0, there[1] ? x[3] : 0);
+        ptx_add_f32x4(to + j * size, x[0], x[1], there[1] ? x[2] : 0, there[1] ? x[3] : 0);
     }
 }
 #endif

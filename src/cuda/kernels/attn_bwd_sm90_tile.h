@@ -64,7 +64,10 @@ enum { CTA_BARRIER = 1 + CONSUMERS }; /* of all consumers, behind those of each 
 /* No part of dQ that a warpgroup is given is behind its last column. */
 #define WHOLE_DQ                                                                                             \
     (HEAD_DIM == (BY_QUERY ? 192 : DQ_BY_ROWS || SPLIT_QUERIES ? PANELS * 64 : CONSUMERS * DQ_COLUMNS))
-#define SUM_GROUP_SIZE (SAC_SUM_ROWS * SAC_SUM_COLUMNS)
+/* A group of the sums of dQ, and the lanes that own it, 16 bytes each. */
+#define SUM_ROWS (PACK ? SAC_GATHERED_ROWS : SAC_SUM_ROWS)
+#define SUM_GROUP_SIZE (SUM_ROWS * SAC_SUM_COLUMNS)
+#define SUM_LANES (SUM_GROUP_SIZE / 4)
 /* Of a warp's 8 groups those that the copy engine adds. All 8 would be 1 % slower. */
 #define STAGED_GROUPS (STAGES_DQ ? 6 : 0)
 
@@ -82,8 +85,8 @@ typedef struct __align__(16) q_record {
                     * finite; and the kind << Q_KIND */
     int32_t delta; /* DIAGONAL */
 #if PACK
-    int32_t used;                       /* rows; behind them there is nothing */
-    int64_t sum[Q_TILE / SAC_SUM_ROWS]; /* where in dq_sum each group of rows starts */
+    int32_t used;                   /* rows; behind them there is nothing */
+    int64_t sum[Q_TILE / SUM_ROWS]; /* where in dq_sum each group of rows starts */
 #else
     int64_t sum; /* where in dq_sum the tile's rows start */
 #endif
@@ -128,7 +131,7 @@ typedef struct dq_place {
 #else
     int64_t sum;
 #endif
-    int32_t row_groups; /* of 16 */
+    int32_t row_groups; /* of SUM_ROWS */
 } dq_place;
 
 /* The negative of a number: what is left of it, three times, in bf16; and zeros. */
