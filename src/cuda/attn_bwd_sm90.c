@@ -129,10 +129,24 @@ static int32_t smem_bytes(const tile_row *t, const sac_attention_call *call, boo
            crossing_bytes(t, call) + 8 * t->kv_tile + 1024;
 }
 
+/* The queries that a key tile walks at most, where that is known without looking at the lengths. */
+static int64_t longest_walk(const sac_attention_args *args) {
+    const sac_band_rule *band = &args->band;
+    const int64_t right = band->causal ? 0 : band->window_right;
+    const bool windowed = band->window_left >= 0 && right >= 0;
+    const int64_t seen = windowed ? band->window_left + right + 1 : args->len_q.seqlen;
+    return args->group * (seen < args->len_q.seqlen ? seen : args->len_q.seqlen);
+}
+
 /* CTAs that stay take one key tile after the other: the next keys and their first queries come while dK and dV of the
- * last ones leave. Not where sums are made in the order of launches; and block masks have tiles that nobody sees. */
+ * last ones leave. That pays where walks are short, by a window or in packed sequences; long ones are slower by it. Not
+ * where sums are made in the order of launches; and block masks have tiles that nobody sees. */
 static bool stays(const tile_row *t, const sac_attention_call *call, bool sum_dq) {
-    return t->kv_tile == MOST_KEYS && sum_dq && !is_ordered(call) && !call->args.blocks.by_query.offsets;
+    enum { LONGEST_WALK = 2048 };
+    const sac_attention_args *args = &call->args;
+    const bool may_be_short = sac_sm90_ragged(args) || args->band.window_left >= 0;
+    return t->kv_tile == MOST_KEYS && sum_dq && !is_ordered(call) && !args->blocks.by_query.offsets &&
+           may_be_short && longest_walk(args) <= LONGEST_WALK;
 }
 
 sac_kernel_spec sac_attn_bwd_sm90_spec(const sac_attention_call *call, bool sum_dq) {
