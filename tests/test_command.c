@@ -318,8 +318,8 @@ static void mask_counts_blocks_and_rows(void **state) {
     json_decref(root);
     succeeds("mask causal --q-len 1000 --block-size 64,32");
     assert_non_null(strstr(out_text, "16 x 32 blocks of 64 x 32"));
-    succeeds(
-        "mask causal --q-len 1024 --batch 3 --heads 2"); /* whose heads share one list of 36 in 64 blocks */
+    /* All heads share one list, of 36 of its 64 blocks. */
+    succeeds("mask causal --q-len 1024 --batch 3 --heads 2");
     assert_non_null(strstr(out_text, "density   56.25 %"));
     succeeds("mask 'prefix:100,200,300 | causal' --q-len 1024 --batch 3");
     assert_non_null(strstr(out_text, "in 3 lists\n"));

@@ -287,6 +287,21 @@ def test_compiles_whole_with_torchs_block_masks(device):
             mask.kv_num_blocks[..., 1] = 0  # is seen by the compiled program too
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_exports_with_a_parameter_that_a_score_mod_reads(device, strict):
+    class Attention(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.slopes = torch.nn.Parameter(torch.rand(4, device=device))
+
+        def forward(self, q):
+            return flex_attention(q, q, q, score_mod=lambda score, b, h, i, j: score - self.slopes[h] * (i - j))
+
+    module, (q, other) = Attention(), torch.randn(2, 1, 4, 40, 16, device=device)
+    program = torch.export.export(module, (q,), strict=strict)
+    torch.testing.assert_close(program.module()(other), module(other))
+
+
 def test_exports_with_a_mask_that_must_live(device):
     class Attention(torch.nn.Module):
         def __init__(self):

@@ -173,6 +173,9 @@ def test_transforms_are_refused_by_name(function):
         torch.vmap(lambda q: function(q, k, v))(q[None])
     with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward-mode"):
         function(forward_ad.make_dual(q, q), k, v)
+    out = function(q.requires_grad_(), k, v)
+    with pytest.raises(NotImplementedError, match="is_grads_batched.*one gradient at a time"):
+        torch.autograd.grad(out, q, torch.stack((out, out)), is_grads_batched=True)
 
 
 def test_gradients_that_would_be_lost_are_refused(device):

@@ -257,8 +257,13 @@ def _(dout: Any, dlse: Any, out: Any, lse: Any, wanted: Any, q: Shape, k: Shape,
 # -- with autograd --
 
 
+_holds_many = torch._C._functorch.is_legacy_batchedtensor
+
+
 def dense_rows(gradient: Tensor) -> Tensor:
     """Autograd likes to hand over expanded scalars; the library wants the last dimension contiguous."""
+    if not is_compiling() and _holds_many(gradient):
+        raise NotImplementedError("is_grads_batched, vectorize=True: attention goes back from one gradient at a time")
     return gradient if gradient.stride(-1) == 1 else gradient.contiguous()
 
 

@@ -7,6 +7,7 @@ one aux tensor of integers or scalars. So a captured value that changes gives th
 from __future__ import annotations
 
 import inspect
+import operator
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Optional, Sequence, Union
 
 import torch
@@ -193,7 +194,7 @@ class _Tracer:
         if self.differentiable and not torch.is_grad_enabled():  # by torch.no_grad, or an autograd.Function
             raise TraceError("a score_mod cannot say what gradient a part of it has, by torch.no_grad or an "
                              "autograd.Function: it is derived from what is computed; .detach() takes a part out")
-        name = function if isinstance(function, str) else function.__name__
+        name = "getitem" if function is operator.getitem else getattr(function, "__name__", function)  # or its name
         if function is torch.Tensor.where:  # unlike torch.where, it begins with what is taken where the condition holds
             args = (args[1], args[0], *args[2:])
         name = name[2:-2] if name.startswith("__") else name
