@@ -77,7 +77,10 @@ static int compute(const workload *work, const command_options *options) {
         progress_end();
         if (status != SACCADE_OK) code = complain_status("backward", status);
     }
-    workload_fetch(&r);
+    if (code == EXIT_OK) {
+        status = workload_fetch(&r);
+        if (status != SACCADE_OK) code = complain_status("results", status);
+    }
     if (code == EXIT_OK && options->verbose) {
         print_pass("forward", work, false, middle - begin);
         if (work->backward) print_pass("backward", work, true, end - middle);

@@ -88,7 +88,7 @@ static saccade_status compute_map(const workload *work, int64_t batch, int64_t h
         mapped.backward = false;
         results r = results_new(&mapped);
         status = workload_forward(&mapped, &r);
-        workload_fetch(&r);
+        if (status == SACCADE_OK) status = workload_fetch(&r);
         if (status == SACCADE_OK) gather(m, r.tensor[OUT], batch, head, first);
         results_free(&r);
         gpu_forget(work->gpu, mapped.v);

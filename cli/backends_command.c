@@ -125,7 +125,7 @@ static int run(backends_options *options) {
     const bool any_of_a_gpu = *pinned && !strcmp(*pinned, "cuda");
     if (any_of_a_gpu) *pinned = NULL;
     workload work;
-    int code = workload_open(&work, attention, attention->input ? NULL : shape);
+    int code = workload_open_shapes(&work, attention, attention->input ? NULL : shape);
     if (code == EXIT_OK) code = explain(&work, any_of_a_gpu, options->json);
     workload_close(&work);
     return code;

@@ -80,7 +80,7 @@ static int compute(const workload *work, results *r, const char *what) {
     progress_begin(what, 0);
     saccade_status status = workload_forward(work, r);
     if (status == SACCADE_OK && work->backward) status = workload_backward(work, r);
-    workload_fetch(r);
+    if (status == SACCADE_OK) status = workload_fetch(r);
     progress_end();
     return status == SACCADE_OK ? EXIT_OK : complain_status(what, status);
 }

@@ -137,9 +137,10 @@ DLTensor *gpu_copy_of(gpu_copies *copies, const DLTensor *tensor) {
 
 bool gpu_wait(const gpu_copies *copies) { return !copies || good("computing on", cu.synchronize()); }
 
-void gpu_copy_back(const gpu_copies *copies, DLTensor *tensor) {
+bool gpu_copy_back(const gpu_copies *copies, DLTensor *tensor) {
     for (const copy *c = copies ? copies->first : NULL; c; c = c->next)
         if (c->of == tensor)
-            good("copying from",
-                 cu.download(tensor->data, (uint64_t)(uintptr_t)c->tensor.data, bytes_of(tensor)));
+            return good("copying from",
+                        cu.download(tensor->data, (uint64_t)(uintptr_t)c->tensor.data, bytes_of(tensor)));
+    return true;
 }

@@ -19,8 +19,8 @@ DLTensor *gpu_copy_of(gpu_copies *copies, const DLTensor *tensor);
 /* Waits for everything queued. False after a message: it failed there. */
 bool gpu_wait(const gpu_copies *copies);
 
-/* Brings a tensor's values back from its copy, if it has one. */
-void gpu_copy_back(const gpu_copies *copies, DLTensor *tensor);
+/* Brings a tensor's values back from its copy, if it has one. False after a message. */
+bool gpu_copy_back(const gpu_copies *copies, DLTensor *tensor);
 
 /* Ends the copy of a tensor, before the tensor itself ends. */
 void gpu_forget(gpu_copies *copies, const DLTensor *tensor);

@@ -172,13 +172,18 @@ static int compute(nsa_work *work, const command_options *options) {
     return EXIT_OK;
 }
 
+static int fetch(nsa_work *work) {
+    const saccade_status status = nsa_work_fetch(work);
+    return status == SACCADE_OK ? EXIT_OK : complain_status("results", status);
+}
+
 static int run(command_options *options) {
     nsa_work work;
     /* Long work should not end at a folder that cannot be written. */
     if (options->output && !output_possible(options->output)) return EXIT_FAILED;
     int code = nsa_work_open(&work, &options->attention, &options->params);
     if (code == EXIT_OK) code = compute(&work, options);
-    if (code == EXIT_OK) nsa_work_fetch(&work);
+    if (code == EXIT_OK) code = fetch(&work);
     if (code == EXIT_OK && options->output && !write_results(&work, options)) code = EXIT_FAILED;
     if (code == EXIT_OK && options->stats) code = print_nsa_stats(&work);
     if (code == EXIT_OK && options->map.head[1] >= 0)

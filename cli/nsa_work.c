@@ -204,9 +204,10 @@ saccade_status nsa_work_backward(nsa_work *work) {
     return finish(work, saccade_nsa_backward(work->dense.ctx, &t, &grads, &params));
 }
 
-void nsa_work_fetch(nsa_work *work) {
+saccade_status nsa_work_fetch(nsa_work *work) {
     for (int i = 0; i < NSA_NUM_RESULTS; i++)
-        if (work->result[i]) gpu_copy_back(work->gpu, work->result[i]);
+        if (work->result[i] && !gpu_copy_back(work->gpu, work->result[i])) return SACCADE_DEVICE_ERROR;
+    return SACCADE_OK;
 }
 
 /* ---- sequences ---- */

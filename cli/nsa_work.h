@@ -46,7 +46,7 @@ void nsa_work_close(nsa_work *work);
 /* To their end, also on a GPU; the results are there until they are fetched. */
 saccade_status nsa_work_forward(nsa_work *work);
 saccade_status nsa_work_backward(nsa_work *work);
-void nsa_work_fetch(nsa_work *work);
+saccade_status nsa_work_fetch(nsa_work *work);
 
 /* One sequence: its first row in q, k, v, its length, and its first tile in the rows of indices. */
 typedef struct nsa_sequence {

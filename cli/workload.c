@@ -16,12 +16,17 @@ typedef struct owned_tensor {
     int64_t shape[SAFETENSORS_MAX_DIMS];
 } owned_tensor;
 
-DLTensor *tensor_new(DLDataType dtype, int ndim, const int64_t *shape) {
+static DLTensor *tensor_without_data(DLDataType dtype, int ndim, const int64_t *shape) {
     owned_tensor *self = allocate(sizeof *self);
     for (int d = 0; d < ndim; d++) self->shape[d] = shape[d];
     self->tensor = (DLTensor){.device = {kDLCPU, 0}, .ndim = ndim, .dtype = dtype, .shape = self->shape};
-    self->tensor.data = allocate(tensor_elements(&self->tensor) * dtype_bytes(dtype));
     return &self->tensor;
+}
+
+DLTensor *tensor_new(DLDataType dtype, int ndim, const int64_t *shape) {
+    DLTensor *tensor = tensor_without_data(dtype, ndim, shape);
+    tensor->data = allocate(tensor_elements(tensor) * dtype_bytes(dtype));
+    return tensor;
 }
 
 void tensor_free(DLTensor *tensor) {
@@ -30,8 +35,12 @@ void tensor_free(DLTensor *tensor) {
     free(tensor); /* the first member of its owned_tensor */
 }
 
-static DLTensor *tensor_like(const DLTensor *like, DLDataType dtype) {
-    return tensor_new(dtype, like->ndim, like->shape);
+static DLTensor *tensor_for(const workload *work, DLDataType dtype, int ndim, const int64_t *shape) {
+    return work->shapes_only ? tensor_without_data(dtype, ndim, shape) : tensor_new(dtype, ndim, shape);
+}
+
+static DLTensor *result_like(const workload *work, const DLTensor *like, DLDataType dtype) {
+    return tensor_for(work, dtype, like->ndim, like->shape);
 }
 
 static DLTensor *own(workload *work, DLTensor *tensor) { return work->owned[work->num_owned++] = tensor; }
@@ -78,8 +87,9 @@ static float next_random(uint64_t *state) {
     return sum * 1.7320508f;
 }
 
-static DLTensor *random_tensor(DLDataType dtype, uint64_t seed, const int64_t *shape) {
-    DLTensor *tensor = tensor_new(dtype, 4, shape);
+static DLTensor *random_tensor(const workload *work, DLDataType dtype, uint64_t seed, const int64_t *shape) {
+    DLTensor *tensor = tensor_for(work, dtype, 4, shape);
+    if (work->shapes_only) return tensor;
     size_t bytes = dtype_bytes(dtype), count = tensor_elements(tensor);
     for (size_t i = 0; i < count; i++) {
         float value = next_random(&seed);
@@ -99,10 +109,10 @@ static int make_inputs(workload *work, const input_shape *s, DLDataType dtype) {
     int64_t k[] = {s->batch, s->seqlen_k, s->num_kv_heads, s->head_dim};
     int64_t v[] = {s->batch, s->seqlen_k, s->num_kv_heads, s->head_dim_v};
     int64_t out[] = {s->batch, s->seqlen_q, s->num_heads, s->head_dim_v};
-    work->q = own(work, random_tensor(dtype, 1, q));
-    work->k = own(work, random_tensor(dtype, 2, k));
-    work->v = own(work, random_tensor(dtype, 3, v));
-    if (work->backward) work->dout = own(work, random_tensor(dtype, 4, out));
+    work->q = own(work, random_tensor(work, dtype, 1, q));
+    work->k = own(work, random_tensor(work, dtype, 2, k));
+    work->v = own(work, random_tensor(work, dtype, 3, v));
+    if (work->backward) work->dout = own(work, random_tensor(work, dtype, 4, out));
     return EXIT_OK;
 }
 
@@ -113,8 +123,9 @@ static void make_dout(workload *work) {
     if (!work->backward || work->dout) return;
     for (int d = 0; d < ndim; d++) shape[d] = work->q->shape[d];
     shape[ndim - 1] = work->v->shape[ndim - 1];
-    work->dout = own(work, tensor_new(work->q->dtype, ndim, shape));
+    work->dout = own(work, tensor_for(work, work->q->dtype, ndim, shape));
     work->dout_is_ones = true;
+    if (work->shapes_only) return;
     float one = 1;
     size_t bytes = dtype_bytes(work->q->dtype), count = tensor_elements(work->dout);
     for (size_t i = 0; i < count; i++)
@@ -169,8 +180,9 @@ static void bound_lengths(workload *work) {
     work->params.max_seqlen_k = (int32_t)s.seqlen_k;
 }
 
-int workload_open(workload *work, attention_options *options, const input_shape *shape) {
-    *work = (workload){.params = options->params, .backward = options->backward};
+static int open_workload(workload *work, attention_options *options, const input_shape *shape,
+                         bool shapes_only) {
+    *work = (workload){.params = options->params, .backward = options->backward, .shapes_only = shapes_only};
     saccade_status status = saccade_context_create(&work->ctx, &options->context);
     if (status != SACCADE_OK) return complain_status(NULL, status);
     int code = shape ? make_inputs(work, shape, options->dtype) : open_inputs(work, options->input);
@@ -181,6 +193,14 @@ int workload_open(workload *work, attention_options *options, const input_shape 
     if (code == EXIT_OK) code = build_mask(work, options);
     if (code == EXIT_OK && !all_scalars_used(&options->sources)) code = EXIT_USAGE;
     return code;
+}
+
+int workload_open(workload *work, attention_options *options, const input_shape *shape) {
+    return open_workload(work, options, shape, false);
+}
+
+int workload_open_shapes(workload *work, attention_options *options, const input_shape *shape) {
+    return open_workload(work, options, shape, true);
 }
 
 int workload_enter_gpu(workload *work) {
@@ -232,16 +252,16 @@ results results_new(const workload *work) {
     if (n == 4) lse[0] = q->shape[0];
     lse[n - 3] = q->shape[n - 2];
     lse[n - 2] = q->shape[n - 3];
-    r.tensor[OUT] = tensor_new(q->dtype, n, out);
-    r.tensor[LSE] = tensor_new(SACCADE_F32, n - 1, lse);
+    r.tensor[OUT] = tensor_for(work, q->dtype, n, out);
+    r.tensor[LSE] = tensor_for(work, SACCADE_F32, n - 1, lse);
     if (work->backward) {
-        r.tensor[DQ] = tensor_like(q, q->dtype);
-        r.tensor[DK] = tensor_like(work->k, q->dtype);
-        r.tensor[DV] = tensor_like(work->v, q->dtype);
-        if (work->params.sink) r.tensor[DSINK] = tensor_like(work->params.sink, SACCADE_F32);
+        r.tensor[DQ] = result_like(work, q, q->dtype);
+        r.tensor[DK] = result_like(work, work->k, q->dtype);
+        r.tensor[DV] = result_like(work, work->v, q->dtype);
+        if (work->params.sink) r.tensor[DSINK] = result_like(work, work->params.sink, SACCADE_F32);
         for (int32_t i = 0; i < work->score_mod.num_aux; i++)
             if (work->score_mod.wants_grad[i])
-                r.tensor[DAUX + i] = tensor_like(work->score_mod.aux[i], SACCADE_F32);
+                r.tensor[DAUX + i] = result_like(work, work->score_mod.aux[i], SACCADE_F32);
     }
     for (int i = 0; i < MAX_RESULTS; i++)
         if (r.tensor[i])
@@ -321,9 +341,10 @@ saccade_status workload_backward(const workload *work, results *r) {
                                                    p.r.tensor[LSE], &grads, &p.work.params));
 }
 
-void workload_fetch(results *r) {
+saccade_status workload_fetch(results *r) {
     for (int i = 0; i < MAX_RESULTS; i++)
-        if (r->tensor[i]) gpu_copy_back(r->gpu, r->tensor[i]);
+        if (r->tensor[i] && !gpu_copy_back(r->gpu, r->tensor[i])) return SACCADE_DEVICE_ERROR;
+    return SACCADE_OK;
 }
 
 /* ---- other dtypes, other backends ---- */
@@ -331,7 +352,7 @@ void workload_fetch(results *r) {
 /* Every value of a narrower dtype is one of the wider. */
 static DLTensor *convert(const DLTensor *from, DLDataType dtype) {
     if (!from) return NULL;
-    DLTensor *to = tensor_like(from, dtype);
+    DLTensor *to = tensor_new(dtype, from->ndim, from->shape);
     size_t count = tensor_elements(from), from_bytes = dtype_bytes(from->dtype), bytes = dtype_bytes(dtype);
     for (size_t i = 0; i < count; i++) {
         if (dtype_equal(from->dtype, dtype)) {

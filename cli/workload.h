@@ -25,6 +25,7 @@ typedef struct workload {
     DLTensor *owned[4]; /* those that were made here */
     int num_owned;
     bool dout_is_ones;
+    bool shapes_only;                /* tensors that are made here have no data */
     saccade_attention_params params; /* with tensors, modifiers and block mask */
     saccade_block_mask *block_mask;
     bound_text mask_mod, score_mod;
@@ -39,6 +40,9 @@ void tensor_free(DLTensor *tensor);
 /* Opens IN, or with shape not NULL makes random tensors, and everything that the options name. Returns the exit
  * code, after a message unless EXIT_OK; workload_close in any case. */
 int workload_open(workload *work, attention_options *options, const input_shape *shape);
+
+/* The same for workload_report alone: no tensor that is made has data, so any size will do. */
+int workload_open_shapes(workload *work, attention_options *options, const input_shape *shape);
 void workload_close(workload *work);
 
 /* Has an open workload computed on the first NVIDIA GPU, if its backend is one of those. Returns as workload_open. */
@@ -56,7 +60,7 @@ void results_free(results *r);
 /* The library's calls, to their end. On a GPU results stay there until they are fetched. */
 saccade_status workload_forward(const workload *work, results *r);
 saccade_status workload_backward(const workload *work, results *r);
-void workload_fetch(results *r);
+saccade_status workload_fetch(results *r);
 
 /* The same inputs in another dtype (k, v and dout too), on the host, sharing everything else; and its end. */
 workload workload_converted(const workload *work, DLDataType dtype);

@@ -305,6 +305,12 @@ static void bench_prints_one_row_for_each_pass_and_shape(void **state) {
     json_decref(rows);
 }
 
+static void backends_are_asked_about_what_no_memory_holds(void **state) {
+    (void)state;
+    succeeds("backends --explain --shapes 16,16777216,64,8,256 --causal --backward"); /* 8 TiB of q */
+    assert_non_null(strstr(out_text, "cpu            usable"));
+}
+
 static void mask_counts_blocks_and_rows(void **state) {
     (void)state;
     json_t *root = prints_json("mask 'eagle3:256' --q-len 256 --kv-len 1280 --json");
@@ -528,6 +534,7 @@ int main(void) {
         cmocka_unit_test(check_passes_on_the_sample_and_says_by_how_much),
         cmocka_unit_test(check_covers_every_feature_at_once),
         cmocka_unit_test(bench_prints_one_row_for_each_pass_and_shape),
+        cmocka_unit_test(backends_are_asked_about_what_no_memory_holds),
         cmocka_unit_test(mask_counts_blocks_and_rows),
         cmocka_unit_test(pictures_are_drawn),
         cmocka_unit_test(a_gpu_computes_what_its_backend_is_named_for),
