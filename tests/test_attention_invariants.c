@@ -21,6 +21,15 @@ static const char *backend_of(void **state) {
     return backend;
 }
 
+/* Where it is about the host's threads, instruction sets or memory. */
+static const char *host_backend_of(void **state) {
+    const char *backend = backend_of(state);
+    if (test_device_of(backend) == &test_host) return backend;
+    print_message("skipped: about what the host has\n");
+    skip();
+    return NULL;
+}
+
 /* Runs a declared case once more or less the same way, and compares with its row-major run. */
 static void same_bits(const problem *p, const char *backend, const char *what, const run_options *options,
                       const results *expected) {
@@ -51,7 +60,11 @@ static void every_layout_gives_the_bits_of_the_row_major_one(void **state) {
             problem *p = problem_create(&c, dtypes[d]);
             results row_major;
             attention_results(p, backend, &(run_options){0}, &row_major);
-            same_bits(p, backend, "another layout", &(run_options){.layout = layout}, &row_major);
+            results got; /* some backends refuse rows that are not aligned */
+            if (attention_serves(p, backend, &(run_options){.layout = layout}, &got)) {
+                results_same(p, "another layout", &got, &row_major, false);
+                results_free(&got);
+            }
             results_free(&row_major);
             problem_free(p);
         }
@@ -221,7 +234,7 @@ static const attention_case everywhere = {.name = "everywhere",
 
 static void every_instruction_set_of_this_machine_stays_within_the_bound(void **state) {
     static const char *const isas[] = {"generic", "avx2", "avx512", "amx"};
-    const char *backend = backend_of(state);
+    const char *backend = host_backend_of(state);
     for (size_t i = 0; i < COUNT_OF(isas); i++) {
         saccade_context *ctx;
         if (saccade_context_create(&ctx, &(saccade_context_params){.isa = isas[i]}) != SACCADE_OK) {
@@ -239,7 +252,7 @@ static void any_number_of_threads_stays_within_the_bound(void **state) {
     static const int32_t counts[] = {1, 2, 3, 7, 32};
     static const attention_case decode = {
         .name = "decode", .seqlen_q = 1, .seqlen_k = 3000, .num_heads = 3, .num_kv_heads = 1};
-    const char *backend = backend_of(state);
+    const char *backend = host_backend_of(state);
     for (size_t d = 0; d < COUNT_OF(dtypes); d++)
         for (size_t i = 0; i < COUNT_OF(counts); i++) {
             run_options options = {.num_threads = counts[i]};
@@ -266,7 +279,7 @@ static void two_contexts_in_two_threads_do_not_disturb_each_other(void **state) 
     attention_case c = everywhere;
     c.deterministic = true;
     c.score_mod = NULL;
-    problem *p = problem_create(&c, SAC_F32);
+    problem *p = problem_create(&c, backend_takes(backend, SAC_F32, true) ? SAC_F32 : SAC_BF16);
     worker workers[2];
     results alone;
     attention_results(p, backend, &(run_options){.num_threads = 2}, &alone);
@@ -290,8 +303,7 @@ static void two_contexts_in_two_threads_do_not_disturb_each_other(void **state) 
 
 /* A child that inherits a pool of threads which it does not have must not wait for them. */
 static void a_forked_child_can_compute(void **state) {
-    const char *backend = backend_of(state);
-    if (test_device_of(backend) != &test_host) skip(); /* no driver survives a fork */
+    const char *backend = host_backend_of(state);
     problem *p = problem_create(&everywhere, SAC_F32);
     run_options options = {.forward_only = true, .num_threads = 3};
     results before, after;
@@ -321,8 +333,7 @@ static void a_forked_child_can_compute(void **state) {
 enum { CALLS = 10000, TOKENS = 24, DIM = 16 };
 
 static void ten_thousand_calls_with_one_dirty_workspace_stay_the_same(void **state) {
-    const char *backend = backend_of(state);
-    if (test_device_of(backend) != &test_host) skip(); /* its memory is not counted here */
+    const char *backend = host_backend_of(state);
     static float q[TOKENS * DIM], k[TOKENS * DIM], v[TOKENS * DIM], out[TOKENS * DIM], first[TOKENS * DIM];
     test_random random = {5};
     for (int e = 0; e < TOKENS * DIM; e++) {

@@ -68,17 +68,17 @@ bool backend_takes(const char *backend, sac_dtype dtype, bool training) {
 }
 
 /* The CPU serves everything that saccade promises; a refusal there is no excuse. */
-static void skip_refused(const problem *p, const char *backend) {
+bool attention_serves(const problem *p, const char *backend, const run_options *options, results *r) {
+    results_create(p, r);
+    if (attention_run(p, backend, p->dtype, options, r) == SACCADE_OK) return true;
+    results_free(r);
     if (strcmp(backend, "cpu") == 0) fail_msg("%s: cpu refuses: %s", p->c.name, saccade_last_error());
     print_message("skipped: %s\n", saccade_last_error());
-    skip();
+    return false;
 }
 
 void attention_results(const problem *p, const char *backend, const run_options *options, results *r) {
-    results_create(p, r);
-    if (attention_run(p, backend, p->dtype, options, r) == SACCADE_OK) return;
-    results_free(r);
-    skip_refused(p, backend);
+    if (!attention_serves(p, backend, options, r)) skip();
 }
 
 /* What the last problem must give. */

@@ -39,7 +39,9 @@ bool backend_takes(const char *backend, sac_dtype dtype, bool training);
 void attention_verify(const attention_case *c, sac_dtype dtype, const char *backend,
                       const run_options *options);
 
-/* The same without the verdict: the results, or the test is skipped. */
+/* The same without the verdict: the results, or false, and why is printed. */
+bool attention_serves(const problem *p, const char *backend, const run_options *options, results *r);
+/* Or the test is skipped. */
 void attention_results(const problem *p, const char *backend, const run_options *options, results *r);
 
 #endif

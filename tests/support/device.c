@@ -1,6 +1,7 @@
 /* device.c - the host's memory, the first GPU's, and the table of devices. */
 #include "support/device.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ static struct {
     bool used;
 } kept[MOST_KEPT];
 static int num_kept;
+static pthread_mutex_t kept_lock = PTHREAD_MUTEX_INITIALIZER; /* tests have threads */
 
 static CUdeviceptr take_kept(size_t bytes) {
     for (int i = 0; i < num_kept; i++)
@@ -60,6 +62,7 @@ static CUdeviceptr take_kept(size_t bytes) {
 static void *cuda_alloc(size_t bytes) {
     const sac_driver *driver = cuda_begin();
     if (!driver) return NULL;
+    pthread_mutex_lock(&kept_lock);
     CUdeviceptr pointer = take_kept(bytes + 1);
     if (!pointer && driver->alloc(&pointer, bytes + 1) == 0 && num_kept < MOST_KEPT &&
         bytes < MOST_BYTES_KEPT) {
@@ -67,6 +70,7 @@ static void *cuda_alloc(size_t bytes) {
         kept[num_kept].bytes = bytes + 1;
         kept[num_kept++].used = true;
     }
+    pthread_mutex_unlock(&kept_lock);
     cuda_end(driver);
     return (void *)(uintptr_t)pointer;
 }
@@ -74,11 +78,13 @@ static void *cuda_alloc(size_t bytes) {
 static void cuda_free(void *pointer) {
     const sac_driver *driver = cuda_begin();
     if (!driver) return;
+    pthread_mutex_lock(&kept_lock);
     for (int i = 0; i < num_kept; i++)
         if (kept[i].pointer == (CUdeviceptr)(uintptr_t)pointer) {
             kept[i].used = false;
             pointer = NULL;
         }
+    pthread_mutex_unlock(&kept_lock);
     if (pointer) driver->free((CUdeviceptr)(uintptr_t)pointer);
     cuda_end(driver);
 }
