@@ -51,7 +51,7 @@ def explain(request: CData) -> list[Backend]:
 def explain_call(q: Array, k: Array, v: Array, options: AttentionOptions, *, training: bool = False) -> list[Backend]:
     """The same for the call that these arguments would make."""
     kept: list[Any] = []
-    tensors = [Tensor(t) for t in (q, k, v)]
+    tensors = [Tensor.of(t, name) for t, name in ((q, "q"), (k, "k"), (v, "v"))]
     request = ffi.new("saccade_request *")
     grads = ffi.new("saccade_attention_grads *") if training else ffi.NULL
     check(lib.saccade_request_from_call(request, *(t.pointer for t in tensors), grads, options.to_c(kept)))

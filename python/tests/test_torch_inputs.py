@@ -283,10 +283,22 @@ def test_a_gradient_that_is_not_that_of_what_is_computed_is_refused(device):
     (TypeError, "score_mod: a function is needed, or C text, not a BlockMask", lambda q, k, v: flex_attention(
         *heads_first(q, k, v), create_block_mask(causal, None, None, 8, 8, "cpu"), enable_gqa=True)),
     (ValueError, "or packed ones with cu_seqlens", lambda q, k, v: nsa(q[0], k[0], v[0])),
-    (TypeError, "dtype float8_e4m3fn is none of float64, float32", lambda q, k, v: get_attention_backend(
+    (TypeError, "q: dtype float8_e4m3fn is none of float64, float32", lambda q, k, v: get_attention_backend(
         q.to(torch.float8_e4m3fn), k, v)),
     (ValueError, "dtype is bf16, expected fp32", lambda q, k, v: flash_attn_func(q, k.bfloat16(), v)),
-    (TypeError, "tensors lie on cpu or cuda, not on meta", lambda q, k, v: flash_attn_func(q, k.to("meta"), v)),
+    (TypeError, "k: layout is torch.sparse_coo, a dense tensor", lambda q, k, v: flash_attn_func(q, k.to_sparse(), v)),
+    (TypeError, "q: layout is torch.jagged, .* packed, with cu_seqlens", lambda q, k, v: nsa(
+        *[torch.nested.nested_tensor([q[0], q[1, :9]], layout=torch.jagged)] * 3)),
+    (TypeError, "return_aux: PyTorch's AuxRequest is needed, not dict", lambda q, k, v: flex_attention(
+        q, q, q, return_aux={"lse": True})),
+    (TypeError, "k: a torch.Tensor is needed, not NoneType", lambda q, k, v: flex_attention(q, None, v)),
+    (TypeError, "mask: a BlockMask of saccade is needed, not a BlockMask of torch", lambda q, k, v: to_torch_block_mask(
+        theirs.create_block_mask(causal, None, None, 8, 8, device="cpu"))),
+    (TypeError, "v: dtype complex64 is none of float64", lambda q, k, v: flash_attn_func(q, k, v.to(torch.complex64))),
+    (TypeError, "seqused_k: dtype complex64 is none of", lambda q, k, v: flash_attn_varlen_func(
+        q, k, v, seqused_k=torch.zeros(2, dtype=torch.complex64))),
+    (TypeError, "w_k: dtype complex64 is none of", lambda q, k, v: nsa(q, q, q, w_k=q.to(torch.complex64))),
+    (TypeError, "k: tensors lie on cpu or cuda, not on meta", lambda q, k, v: flash_attn_func(q, k.to("meta"), v)),
 ], ids=lambda value: value.split(":")[0] if isinstance(value, str) else "")  # fmt: skip
 def test_a_wrong_argument_is_named(error, text, call):
     with pytest.raises(error, match=text):

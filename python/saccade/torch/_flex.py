@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 from ..block_mask import BlockMask, BlockSize
 from ..modifier import Modifier
 from ._attend import attend, options
-from ._checks import check_numbers
+from ._checks import check_inputs, check_numbers
 from ._device import Device, device_of
 from ._masks import LISTS, build_from_mod, new_lists
 from ._modifiers import Mod, as_modifier, bound
@@ -39,10 +39,14 @@ def flex_attention(
     """
     if kernel_options:
         raise NotImplementedError(f"kernel_options: {kernel_options}, but tiles are the library's choice: None")
+    if return_aux is not None and not hasattr(return_aux, "max_scores"):
+        raise TypeError(f"return_aux: PyTorch's AuxRequest is needed, not {type(return_aux).__name__}")
     if return_aux is not None and return_aux.max_scores:
         raise NotImplementedError("return_aux: max_scores are not kept, only lse")
     if return_aux is not None and return_lse:
         raise ValueError("return_lse: asks for what return_aux asks for, give one of them")
+    if not (isinstance(query, Tensor) and isinstance(key, Tensor) and isinstance(value, Tensor)):
+        check_inputs(query, key, value, packed=False, heads_first=True)
     of_query, of_key = query.shape, key.shape
     if of_query != of_key and len(of_query) == len(of_key) == 4:
         if of_query[1] != of_key[1] and not enable_gqa:
@@ -104,6 +108,8 @@ def to_torch_block_mask(
 ) -> TorchBlockMask:
     """The mask as PyTorch's BlockMask. mask_mod is the Python function that decides its PARTIAL blocks: None where
     create_block_mask or eagle3_block_mask made the mask, which know it. device: None leaves it where the mask lies."""
+    if not isinstance(mask, BlockMask):
+        raise TypeError(f"mask: a BlockMask of saccade is needed, not a {type(mask).__name__} of {type(mask).__module__}")
     info = mask.info
     mask_mod = mask_mod or mask.mask_mod
     if mask_mod is None and info.partial + info.diagonal:

@@ -95,7 +95,7 @@ def _load(spec: str) -> dict[str, Any]:
 
 def _params(spec: str, cu_seqlens: Optional[Tensor], max_seqlen: int, kept: list[Any]) -> CData:
     s = _load(spec)
-    kept.append(CTensor(cu_seqlens))
+    kept.append(CTensor.of(cu_seqlens, "cu_seqlens"))
     fields = {name: s[name] for name in ("block", "top_k", "window", "query_tile", "initial_blocks", "local_blocks",
                                          "compressed_top_k", "deterministic")}  # fmt: skip
     fields.update(has_scale=s["scale"] is not None, scale=s["scale"] or 0.0, score=_SCORES[s["score"]],
@@ -108,7 +108,7 @@ def _params(spec: str, cu_seqlens: Optional[Tensor], max_seqlen: int, kept: list
 
 
 def _tensors(kept: list[Any], **tensors: Optional[Tensor]) -> CData:
-    fields = {name: CTensor(tensor) for name, tensor in tensors.items()}
+    fields = {name: CTensor.of(tensor, name) for name, tensor in tensors.items()}
     kept.append(fields)
     return ffi.new("saccade_nsa_tensors *", {name: t.pointer for name, t in fields.items()})
 

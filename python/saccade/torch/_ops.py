@@ -71,9 +71,9 @@ def _new_outputs(q: Tensor, out: Optional[Shape], lse: Optional[Shape]) -> tuple
             None if lse is None else q.new_empty(*lse, dtype=torch.float32))  # fmt: skip
 
 
-def _describe(tensors: Sequence[Tensor], heads_first: bool) -> list[CTensor]:
+def _describe(tensors: Sequence[Tensor], heads_first: bool, names: Sequence[str]) -> list[CTensor]:
     """q, k, v and what has their shapes, as the library takes them."""
-    return [CTensor(t.transpose(1, 2) if heads_first else t) for t in tensors]
+    return [CTensor.of(t.transpose(1, 2) if heads_first else t, name) for t, name in zip(tensors, names)]
 
 
 def _plan_forward(q: Tensor, k: Tensor, v: Tensor, others: Tensors, has_sink: bool, num_aux: int, spec: Spec,
@@ -83,8 +83,9 @@ def _plan_forward(q: Tensor, k: Tensor, v: Tensor, others: Tensors, has_sink: bo
     out_shape, lse_shape = _output_shapes(q, v, heads_first)
     shapes = out_shape, lse_shape if with_lse else None
     out, lse = _new_outputs(q, *shapes)
-    *inputs, c_out = _describe((q, k, v, out), heads_first)
-    rest, c_lse = [CTensor(t) for t in others], CTensor(lse)
+    *inputs, c_out = _describe((q, k, v, out), heads_first, ("q", "k", "v", "out"))
+    names = ("learnable_sink",) * has_sink + spec.score.aux + spec.others
+    rest, c_lse = [CTensor.of(t, name) for t, name in zip(others, names)], CTensor(lse)
     described = [*inputs, *rest, c_out, c_lse][: None if with_lse else -1]
     kept: list[Any] = [described]
     params = _params(rest, has_sink, num_aux, spec, max_seqlens, kept)
@@ -123,8 +124,10 @@ def _plan_backward(q: Tensor, k: Tensor, v: Tensor, others: Tensors, wanted: Seq
     first_aux = 3 + has_dlse + has_sink
     sink = others[first_aux - 1] if has_sink else None
     outputs = _new_gradients(q, k, v, sink, others[first_aux : first_aux + num_aux], wanted)
-    num_dense = sum(i < _NUM_QKV for i in wanted)
-    dout, out, *inputs_and_dense = _describe((*others[:2], q, k, v, *outputs[:num_dense]), spec.options.heads_first)
+    dense_names = [("dq", "dk", "dv")[i] for i in wanted if i < _NUM_QKV]
+    num_dense, names = len(dense_names), ("dout", "out", "q", "k", "v", *dense_names)
+    dout, out, *inputs_and_dense = _describe(
+        (*others[:2], q, k, v, *outputs[:num_dense]), spec.options.heads_first, names)  # fmt: skip
     inputs, gradients = inputs_and_dense[:3], inputs_and_dense[3:] + [CTensor(t) for t in outputs[num_dense:]]
     lse, *rest = (CTensor(t) for t in others[2:])
     by_place = {place: gradient.pointer for place, gradient in zip(wanted, gradients)}
