@@ -43,6 +43,8 @@ class Tensor:
             return
         self.dtype = dtype_name(array)
         if hasattr(array, "data_ptr"):
+            if str(getattr(array, "layout", "torch.strided")) != "torch.strided":
+                raise TypeError(f"layout is {array.layout}, a dense tensor is needed")
             # Not through torch's export, which costs more than a small attention and takes part in stream order.
             self._describe(array.data_ptr(), (array.device.type, array.device.index or 0), array.shape, array.stride())
         elif self.dtype == "bfloat16" or not writable(array):

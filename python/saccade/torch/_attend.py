@@ -11,7 +11,7 @@ from torch.compiler import is_compiling
 from torch.nn.attention.flex_attention import BlockMask as TorchBlockMask
 
 from ..block_mask import BlockMask
-from ._checks import are_dense, check_inputs
+from ._checks import check_inputs
 from ._device import autocast, autocast_anywhere
 from ._masks import import_lists, torch_lists
 from ._modifiers import NOTHING, Mod, bound
@@ -52,7 +52,7 @@ def attend(
     Honours torch.autocast.
     """
     rank = 3 if "cu_seqlens_q" in tensors else 4
-    if not (type(q) is type(k) is type(v) is Tensor and q.dim() == k.dim() == v.dim() == rank and are_dense(q, k, v)):
+    if not (type(q) is type(k) is type(v) is Tensor and q.dim() == k.dim() == v.dim() == rank):
         check_inputs(q, k, v, rank == 3, spec.options.heads_first)
     if autocast_anywhere():
         q, k, v = autocast(q, k, v)

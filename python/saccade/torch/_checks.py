@@ -13,13 +13,9 @@ from torch.autograd import forward_ad
 def check_inputs(q: Tensor, k: Tensor, v: Tensor, packed: bool, heads_first: bool = False) -> None:
     """q, k, v are dense tensors of the rank that the call takes."""
     rank = 3 if packed else 4
-    if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor) and are_dense(q, k, v)
-            and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
+    if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
+            and q.layout is k.layout is v.layout is torch.strided and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
         _refuse_inputs((q, k, v), "(T, H, D)" if packed else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
-
-
-def are_dense(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    return q.layout is k.layout is v.layout is torch.strided
 
 
 def check_numbers(**numbers: object) -> None:

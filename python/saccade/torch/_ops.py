@@ -82,8 +82,9 @@ def _plan_forward(q: Tensor, k: Tensor, v: Tensor, others: Tensors, has_sink: bo
     heads_first = spec.options.heads_first
     out_shape, lse_shape = _output_shapes(q, v, heads_first)
     shapes = out_shape, lse_shape if with_lse else None
+    inputs = _describe((q, k, v), heads_first, "qkv")
     out, lse = _new_outputs(q, *shapes)
-    *inputs, c_out = _describe((q, k, v, out), heads_first, ("q", "k", "v", "out"))
+    (c_out,) = _describe((out,), heads_first, ("out",))
     names = ("learnable_sink",) * has_sink + spec.score.aux + spec.others
     rest, c_lse = [CTensor.of(t, name) for t, name in zip(others, names)], CTensor(lse)
     described = [*inputs, *rest, c_out, c_lse][: None if with_lse else -1]
