@@ -15,21 +15,6 @@
 
 static const sac_dtype dtypes[] = {SAC_F32, SAC_BF16, SAC_F16};
 
-static const char *backend_of(void **state) {
-    const char *backend = *(const char **)*state;
-    skip_unless_usable(backend);
-    return backend;
-}
-
-/* Where it is about the host's threads, instruction sets or memory. */
-static const char *host_backend_of(void **state) {
-    const char *backend = backend_of(state);
-    if (test_device_of(backend) == &test_host) return backend;
-    print_message("skipped: about what the host has\n");
-    skip();
-    return NULL;
-}
-
 /* Runs a declared case once more or less the same way, and compares with its row-major run. */
 static void same_bits(const problem *p, const char *backend, const char *what, const run_options *options,
                       const results *expected) {
@@ -42,7 +27,7 @@ static void same_bits(const problem *p, const char *backend, const char *what, c
 /* ---- layouts ---- */
 
 static void every_layout_gives_the_bits_of_the_row_major_one(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     attention_case c = {.name = "layouts",
                         .batch = 2,
                         .seqlen_q = 70,
@@ -150,7 +135,7 @@ static void check_causality(const char *backend, const causal_case *declared, sa
 }
 
 static void rows_up_to_t_do_not_depend_on_what_follows(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     for (size_t i = 0; i < COUNT_OF(causal_cases); i++)
         for (size_t d = 0; d < COUNT_OF(dtypes); d++)
             if (backend_takes(backend, dtypes[d], false))
@@ -158,7 +143,7 @@ static void rows_up_to_t_do_not_depend_on_what_follows(void **state) {
 }
 
 static void nan_stays_in_the_rows_that_see_it(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     for (size_t i = 0; i < COUNT_OF(causal_cases); i++)
         for (size_t d = 0; d < COUNT_OF(dtypes); d++)
             if (backend_takes(backend, dtypes[d], false))
@@ -168,7 +153,7 @@ static void nan_stays_in_the_rows_that_see_it(void **state) {
 /* ---- the same again ---- */
 
 static void deterministic_runs_give_the_same_bits(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     attention_case c = {.name = "deterministic",
                         .batch = 2,
                         .seqlen_q = 200,
@@ -192,7 +177,7 @@ static void deterministic_runs_give_the_same_bits(void **state) {
 }
 
 static void results_do_not_depend_on_which_are_asked_for(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     attention_case c = {.name = "asked for",
                         .batch = 2,
                         .seqlen_q = 70,
@@ -234,7 +219,7 @@ static const attention_case everywhere = {.name = "everywhere",
 
 static void every_instruction_set_of_this_machine_stays_within_the_bound(void **state) {
     static const char *const isas[] = {"generic", "avx2", "avx512", "amx"};
-    const char *backend = host_backend_of(state);
+    const char *backend = usable_host_backend(state);
     for (size_t i = 0; i < COUNT_OF(isas); i++) {
         saccade_context *ctx;
         if (saccade_context_create(&ctx, &(saccade_context_params){.isa = isas[i]}) != SACCADE_OK) {
@@ -252,7 +237,7 @@ static void any_number_of_threads_stays_within_the_bound(void **state) {
     static const int32_t counts[] = {1, 2, 3, 7, 32};
     static const attention_case decode = {
         .name = "decode", .seqlen_q = 1, .seqlen_k = 3000, .num_heads = 3, .num_kv_heads = 1};
-    const char *backend = host_backend_of(state);
+    const char *backend = usable_host_backend(state);
     for (size_t d = 0; d < COUNT_OF(dtypes); d++)
         for (size_t i = 0; i < COUNT_OF(counts); i++) {
             run_options options = {.num_threads = counts[i]};
@@ -275,7 +260,7 @@ static void *work(void *data) {
 }
 
 static void two_contexts_in_two_threads_do_not_disturb_each_other(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     attention_case c = everywhere;
     c.deterministic = true;
     c.score_mod = NULL;
@@ -303,7 +288,7 @@ static void two_contexts_in_two_threads_do_not_disturb_each_other(void **state) 
 
 /* A child that inherits a pool of threads which it does not have must not wait for them. */
 static void a_forked_child_can_compute(void **state) {
-    const char *backend = host_backend_of(state);
+    const char *backend = usable_host_backend(state);
     problem *p = problem_create(&everywhere, SAC_F32);
     run_options options = {.forward_only = true, .num_threads = 3};
     results before, after;
@@ -333,7 +318,7 @@ static void a_forked_child_can_compute(void **state) {
 enum { CALLS = 10000, TOKENS = 24, DIM = 16 };
 
 static void ten_thousand_calls_with_one_dirty_workspace_stay_the_same(void **state) {
-    const char *backend = host_backend_of(state);
+    const char *backend = usable_host_backend(state);
     static float q[TOKENS * DIM], k[TOKENS * DIM], v[TOKENS * DIM], out[TOKENS * DIM], first[TOKENS * DIM];
     test_random random = {5};
     for (int e = 0; e < TOKENS * DIM; e++) {

@@ -187,16 +187,12 @@ static void check_refusal(const refusal *r, const char *backend) {
 }
 
 static void what_cannot_be_served_is_refused_with_reasons_and_nothing_is_written(void **state) {
-    const char *backend = *(const char **)*state;
-    skip_unless_usable(backend);
-    if (test_device_of(backend) != &test_host) skip(); /* the arguments here are in host memory */
+    const char *backend = usable_host_backend(state); /* the arguments are in its memory */
     for (size_t i = 0; i < COUNT_OF(refusals); i++) check_refusal(&refusals[i], backend);
 }
 
 static void the_call_is_served_when_nothing_is_spoiled(void **state) {
-    const char *backend = *(const char **)*state;
-    skip_unless_usable(backend);
-    if (test_device_of(backend) != &test_host) skip();
+    const char *backend = usable_host_backend(state);
     for (int backward = 0; backward < 2; backward++) {
         plan *p = plan_create(backend);
         p->backward = backward;

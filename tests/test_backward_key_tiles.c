@@ -157,15 +157,9 @@ static const attention_case repeated[] = {
     MANY_TILES("again and again", 40, 192, 128, CAUSAL_TL),
 };
 
-static const char *backend_of(void **state) {
-    const char *backend = *(const char **)*state;
-    skip_unless_usable(backend);
-    return backend;
-}
-
 /* Who adds first, and which tiles run side by side, is another matter each time. */
 static void a_hundred_runs_stay_within_the_bound(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     const test_device *device = test_device_of(backend);
     const int runs = device == &test_host || !test_device_computes(device) ? 2 : 100;
     for (size_t i = 0; i < COUNT_OF(repeated); i++)
@@ -175,8 +169,8 @@ static void a_hundred_runs_stay_within_the_bound(void **state) {
 
 /* The replays begin with what the first of them left in the workspace. */
 static void replays_of_a_graph_stay_within_the_bound(void **state) {
-    const char *backend = backend_of(state);
-    if (test_device_of(backend) == &test_host) skip(); /* there are none */
+    const char *backend = usable_backend(state);
+    if (test_device_of(backend) == &test_host) skip_because("there are no graphs on the host");
     for (size_t i = 0; i < COUNT_OF(repeated); i++)
         attention_verify(&repeated[i], SAC_F16, backend, &(run_options){.replays = 3});
 }

@@ -359,8 +359,7 @@ static void pictures_are_drawn(void **state) {
 static void succeeds_on_a_gpu(const char *arguments) {
     int code = run(arguments);
     if (code && strstr(err_text, "GPU")) {
-        print_message("skipped: %s", err_text);
-        skip();
+        skip_because("%s", err_text);
     }
     if (code) fail_msg("saccade %s\nexit status %d\n%s%s", arguments, code, out_text, err_text);
 }
@@ -497,7 +496,7 @@ static void run_on_terminal(const char *arguments, char *text, size_t size) {
 static void long_work_shows_a_bar_on_a_terminal_only(void **state) {
     (void)state;
     int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-    if (terminal < 0) skip(); /* a chroot without /dev/pts */
+    if (terminal < 0) skip_because("no /dev/pts here");
     close(terminal);
     const char *arguments = "bench --shapes 1,64,2,2,16 --dtype fp32";
     run_on_terminal(arguments, out_text, sizeof out_text);

@@ -227,7 +227,7 @@ static void what_is_kept_is_drawn(void **state) {
     (void)state;
     if (run("nsa dense.safetensors --map 1,3 --png kept.png --svg kept.svg" SMALL) &&
         strstr(err_text, "without cairo"))
-        skip();
+        skip_because("%s", err_text);
     succeeds("nsa dense.safetensors --map 1,3 --png kept.png --svg kept.svg" SMALL);
     read_text("kept.png", out_text, sizeof out_text);
     assert_memory_equal(out_text, "\x89PNG\r\n\x1a\n", 8);
@@ -269,8 +269,7 @@ static void gpu_gives_what_the_host_gives(void **state) {
                  "nsa %s.safetensors -o gpu.safetensors --backward --backend cuda" SMALL, inputs[i]);
         if (run(arguments) != 0) {
             assert_non_null(strstr(err_text, "GPU"));
-            print_message("skipped: %s", err_text);
-            skip();
+            skip_because("%s", err_text);
         }
         safetensors_file *host = opened("host.safetensors"), *gpu = opened("gpu.safetensors");
         for (int n = 0; n < 4; n++)

@@ -132,8 +132,7 @@ static void skip_without_gpu(const fixture *f) {
         return;
     }
     sac_driver_get(&reason);
-    print_message("skipped: %s\n", reason);
-    skip();
+    skip_because("%s", reason);
 }
 
 static void good(saccade_status status) {

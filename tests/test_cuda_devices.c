@@ -76,9 +76,7 @@ static int make_gpus(void **state) {
 
 static void skip_without_two(void) {
     if (!driver || driver->num_devices < NUM_GPUS) {
-        print_message("skipped: %d GPUs are needed, there are %d\n", NUM_GPUS,
-                      driver ? driver->num_devices : 0);
-        skip();
+        skip_because("%d GPUs are needed, there are %d", NUM_GPUS, driver ? driver->num_devices : 0);
     }
     skip_unless_usable(backend);
 }

@@ -14,8 +14,7 @@
 
 static void skip_on_host(void) {
     if (nsa_here()->device != &test_host) return;
-    print_message("skipped: about a GPU\n");
-    skip();
+    skip_because("about a GPU");
 }
 
 static void run_both(void *data) {

@@ -286,8 +286,7 @@ static void absent_gpu_is_a_reason(void **state) {
     fixture *f = *state;
     const char *reason;
     if (sac_driver_get(&reason)) {
-        print_message("skipped: this machine has a GPU\n");
-        skip();
+        skip_because("this machine has a GPU");
     }
     refuses(f,
             &(saccade_request){.device = {kDLCUDA, 0},

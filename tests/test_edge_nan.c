@@ -166,12 +166,6 @@ static void check_case(const char *backend, const attention_case *declared, sac_
     check_place(backend, declared, dtype, num_inputs, (place){.query = 90, .key = 100});
 }
 
-static const char *backend_of(void **state) {
-    const char *backend = *(const char **)*state;
-    skip_unless_usable(backend);
-    return backend;
-}
-
 /* ---- masks ---- */
 
 static const attention_case bands[] = {
@@ -213,7 +207,7 @@ static const attention_case blocks_and_texts[] = {
 };
 
 static void check_masks(void **state, const attention_case *masks, size_t count) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     for (size_t i = 0; i < count; i++)
         for (size_t d = 0; d < COUNT_OF(dtypes); d++) check_case(backend, &masks[i], dtypes[d], ALL_INPUTS);
 }
@@ -228,7 +222,7 @@ static void nan_goes_where_blocks_and_texts_let_it(void **state) {
 static const int32_t dims[][2] = {{64, 64}, {128, 128}, {192, 128}, {192, 192}, {256, 256}};
 
 static void check_wide(void **state, const attention_case *mask) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     for (size_t d = 1; d < COUNT_OF(dims); d++) {
         attention_case c = *mask;
         c.head_dim = dims[d][0];
@@ -249,7 +243,7 @@ static void nan_goes_where_blocks_and_texts_let_it_in_wide_heads_too(void **stat
 
 /* More tiles of keys than a GPU has processors: one of them takes some after another, and keeps nothing of the last. */
 static void nan_of_one_head_stays_with_it(void **state) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     for (int32_t dim = 64; dim <= 128; dim += 64) {
         const attention_case c = {.name = "many heads",
                                   .seqlen_q = 200,
@@ -267,7 +261,7 @@ static void nan_in_a_key_tile_reaches_nothing_by_its_neighbour(void **state) {
     static const place places[] = {{10, 127}, {199, 128}, {128, 256}, {63, 0}, {150, 384}};
     static const saccade_causal causal[] = {SACCADE_CAUSAL_NONE, SACCADE_CAUSAL_TOP_LEFT,
                                             SACCADE_CAUSAL_BOTTOM_RIGHT};
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     for (size_t i = 0; i < COUNT_OF(places); i++)
         for (size_t d = 0; d < 3; d++)
             for (size_t m = 0; m < COUNT_OF(causal); m++) {
@@ -286,7 +280,7 @@ static void nan_in_a_key_tile_reaches_nothing_by_its_neighbour(void **state) {
 /* ---- scores ---- */
 
 static void check_scores(void **state, attention_case c) {
-    const char *backend = backend_of(state);
+    const char *backend = usable_backend(state);
     c.seqlen_q = 200;
     c.num_heads = 2;
     c.num_kv_heads = 1;

@@ -34,13 +34,6 @@ static const attention_case cases[] = {
      .sink = true},
 };
 
-static const char *host_backend_of(void **state) {
-    const char *backend = *(const char **)*state;
-    skip_unless_usable(backend);
-    if (test_device_of(backend) != &test_host) skip(); /* virtual memory without pages is the host's */
-    return backend;
-}
-
 static saccade_context *context(void) {
     saccade_context *ctx;
     assert_int_equal(saccade_context_create(&ctx, NULL), SACCADE_OK);
@@ -123,14 +116,13 @@ static void far_run(far_set *set, const char *backend) {
 }
 
 static void strides_beyond_2_31_give_the_bits_of_the_row_major_tensor(void **state) {
-    const char *backend = host_backend_of(state);
+    const char *backend = usable_host_backend(state);
     far_set near_set, far_sets;
     assert_true(far_set_make(&near_set, -1));
     far_run(&near_set, backend);
     for (int far = 0; far < 3; far++) {
         if (!far_set_make(&far_sets, far)) {
-            print_message("skipped: no address space for %zu bytes\n", far_sets.bytes);
-            skip();
+            skip_because("no address space for %zu bytes", far_sets.bytes);
         }
         far_run(&far_sets, backend);
         for (int operand = 0; operand < NUM_FAR; operand++)
@@ -199,13 +191,13 @@ static void check_one_row(const char *backend, const one_row *w) {
 }
 
 static void four_million_keys_are_summed(void **state) {
-    const char *backend = host_backend_of(state);
+    const char *backend = usable_host_backend(state);
     check_one_row(backend, &(one_row){1 << 22, 2, 8, SACCADE_CAUSAL_NONE});
     check_one_row(backend, &(one_row){(1 << 22) + 1, 1, 16, SACCADE_CAUSAL_BOTTOM_RIGHT});
 }
 
 static void keys_of_2_31_elements_and_their_neighbours_are_summed(void **state) {
-    const char *backend = host_backend_of(state);
+    const char *backend = usable_host_backend(state);
     for (int beyond = -1; beyond <= 1; beyond++) /* 8 heads x 2^20 keys x 256 */
         check_one_row(backend, &(one_row){(1 << 20) + beyond, 8, 256, SACCADE_CAUSAL_NONE});
 }

@@ -101,10 +101,10 @@ static bool have_compiler(void) {
 static bool have_libtcc(void) { return compile_in("", "libtcc", &plus_41).status == SACCADE_OK; }
 #define NEEDS_COMPILER                                                                                       \
     (void)state;                                                                                             \
-    if (!have_compiler()) skip()
+    if (!have_compiler()) skip_because("no C compiler here")
 #define NEEDS_LIBTCC                                                                                         \
     (void)state;                                                                                             \
-    if (!have_libtcc()) skip()
+    if (!have_libtcc()) skip_because("no libtcc here")
 
 static void second_context_takes_what_the_first_compiled(void **state) {
     NEEDS_COMPILER;
@@ -203,10 +203,9 @@ static void unusable_cache_directory_costs_time_only(void **state) {
         for (int k = 0; k < 2; k++) expect(compile_in(unusable[i], NULL, &plus_41), 42, 1, 0);
 }
 
-/* Root may write where nobody may. */
 static void read_only_cache_directory_costs_time_only(void **state) {
     NEEDS_COMPILER;
-    if (geteuid() == 0) skip();
+    if (geteuid() == 0) skip_because("root may write where nobody may");
     assert_int_equal(chmod(dir, 0500), 0);
     for (int k = 0; k < 2; k++) expect(compile_in(dir, NULL, &plus_41), 42, 1, 0);
     assert_int_equal(chmod(dir, 0700), 0);
@@ -229,7 +228,8 @@ static void full_cache_directory_costs_time_only(void **state) {
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_MOUNT) skip();
+    if (WIFEXITED(status) && WEXITSTATUS(status) == CANNOT_MOUNT)
+        skip_because("no file system may be mounted here");
     assert_int_equal(status, 0);
 }
 
@@ -326,7 +326,7 @@ static void *keep_compiling(void *stop) {
 static void child_process_uses_and_compiles(void **state) {
     NEEDS_LIBTCC;
 #if defined(__SANITIZE_ADDRESS__)
-    skip(); /* its allocator may be locked by the other thread for ever in the child */
+    skip_because("the sanitizer's allocator may be locked by the other thread for ever in the child");
 #endif
     saccade_context *ctx;
     saccade_modifier *m;

@@ -67,7 +67,7 @@ static void must_compile(const saccade_modifier *score, const saccade_modifier *
 
 #define NEEDS_NVRTC                                                                                          \
     (void)state;                                                                                             \
-    if (!nvrtc) print_message("skipped: %s\n", no_nvrtc), skip()
+    if (!nvrtc) skip_because("%s", no_nvrtc)
 
 enum { prefix };
 SACCADE_MASK_MOD(prefix_lm, { return kv_idx < aux_i32(prefix, b) || q_idx >= kv_idx; })

@@ -238,8 +238,7 @@ static void rows_beyond_two_to_the_31_elements(void **state) {
     for (size_t n = 0; n < COUNT_OF(operands); n++) {
         memory[n] = spread_out(&s->tensor[operands[n]], stride, bytes);
         if (!memory[n]) {
-            print_message("skipped: no address space for %zu bytes\n", bytes);
-            skip();
+            skip_because("no address space for %zu bytes", bytes);
         }
     }
     assert_int_equal(saccade_nsa_forward(s->ctx, &s->t, &s->tensor[NSA_OUT].tensor, &s->params), SACCADE_OK);

@@ -116,7 +116,7 @@ static void expect_same_bits(const nsa_case *c, sac_dtype dtype) {
 /* How many rows and heads are worked on together depends on the threads: how a row is summed must not. */
 static void any_number_of_threads_gives_the_same_bits(void **state) {
     (void)state;
-    if (nsa_here()->device != &test_host) skip();
+    nsa_host_only();
     const nsa_case cases[] = {
         {.name = "tiles of 256",
          .seqlen = 1700,

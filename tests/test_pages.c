@@ -83,8 +83,7 @@ static void decoding_over_a_cache_is_the_causal_call(void **state) {
 static void a_captured_step_of_decoding_is_the_hosts(void **state) {
     (void)state;
     if (access(SACCADE_EXAMPLES "/gpu", X_OK) != 0 || access("/dev/nvidiactl", R_OK) != 0) {
-        print_message("no CUDA toolkit when this was built, or no GPU here\n");
-        skip();
+        skip_because("no CUDA toolkit when this was built, or no GPU here");
     }
     free(run_example("gpu"));
 }

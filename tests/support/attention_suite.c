@@ -59,8 +59,19 @@ void skip_unless_usable(const char *backend) {
     saccade_status status = probe(backend, SACCADE_F16, false);
     if (status == SACCADE_OK) return;
     if (status != SACCADE_UNSUPPORTED) fail_msg("backend \"%s\": %s", backend, saccade_last_error());
-    print_message("skipped: %s\n", saccade_last_error());
-    skip();
+    skip_because("%s", saccade_last_error());
+}
+
+const char *usable_backend(void **state) {
+    const char *backend = *(const char **)*state;
+    skip_unless_usable(backend);
+    return backend;
+}
+
+const char *usable_host_backend(void **state) {
+    const char *backend = usable_backend(state);
+    if (test_device_of(backend) != &test_host) skip_because("about what the host has");
+    return backend;
 }
 
 bool backend_takes(const char *backend, sac_dtype dtype, bool training) {
@@ -133,8 +144,7 @@ static void run_entry(void **state) {
 /* Not even one backend: then that is what the program says. */
 static void a_backend_to_test_exists(void **state) {
     (void)state;
-    print_message("skipped: no backend but the reference\n");
-    skip();
+    skip_because("no backend but the reference");
 }
 
 int attention_suite(const char *name, const attention_case *cases, size_t num_cases,

@@ -31,6 +31,11 @@ int attention_suite(const char *name, const attention_case *cases, size_t num_ca
 
 /* Skips the running test when this backend cannot serve a plain call here. */
 void skip_unless_usable(const char *backend);
+/* The backend that a suite_extra runs on; skips it where that is not usable. */
+const char *usable_backend(void **state);
+/* Of tests about what the host has: also on a GPU. */
+const char *usable_host_backend(void **state);
+
 /* Does it serve plain calls in this dtype, with gradients? */
 bool backend_takes(const char *backend, sac_dtype dtype, bool training);
 

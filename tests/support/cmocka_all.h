@@ -9,4 +9,7 @@
 
 #include <cmocka.h>
 
+/* Ends the running test as skipped, and says why: a format, which is a literal, and what belongs to it. */
+#define skip_because(...) (print_message("skipped: " __VA_ARGS__), print_message("\n"), skip())
+
 #endif

@@ -138,8 +138,7 @@ bool test_device_computes(const test_device *device) {
 const test_device *test_gpu(void) {
     const char *reason;
     if (!sac_driver_get(&reason)) {
-        print_message("skipped: %s\n", reason);
-        skip();
+        skip_because("%s", reason);
     }
     return &test_cuda;
 }
@@ -147,6 +146,5 @@ const test_device *test_gpu(void) {
 void skip_without_compiler(void) {
     const char *reason;
     if (sac_nvrtc_get(&reason)) return;
-    print_message("skipped: %s\n", reason);
-    skip();
+    skip_because("%s", reason);
 }

@@ -133,8 +133,7 @@ void nsa_session_read(nsa_session *s, nsa_results *r) {
 /* The host refuses nothing that is declared here; a backend on a GPU may. */
 static void assert_ok(const nsa_session *s, const char *what, saccade_status status) {
     if (status == SACCADE_UNSUPPORTED && nsa_here()->device != &test_host) {
-        print_message("skipped: %s: %s\n", what, saccade_last_error());
-        skip();
+        skip_because("%s: %s", what, saccade_last_error());
     }
     if (status != SACCADE_OK)
         fail_msg("%s: %s: %s: %s", s->p->c.name, what, saccade_status_text(status), saccade_last_error());

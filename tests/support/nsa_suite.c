@@ -19,8 +19,7 @@ const nsa_place *nsa_here(void) { return &here; }
 
 void nsa_host_only(void) {
     if (here.device == &test_host) return;
-    print_message("skipped: about host memory\n");
-    skip();
+    skip_because("about host memory");
 }
 
 static void run_there(void **state) {
