@@ -27,7 +27,7 @@ _DENSE_MASK = ("aux_u8(visible, ((int64_t)(aux_size(visible, 0) == 1 ? 0 : b) * 
 # A learned bias (1 or B, 1 or H, Nq, Nk) of every score, as T5 has it.
 _AT = ("(((int64_t)(aux_size(bias, 0) == 1 ? 0 : b) * aux_size(bias, 1) + (aux_size(bias, 1) == 1 ? 0 : h)) * "
        "aux_size(bias, 2) + q_idx) * aux_size(bias, 3) + kv_idx")
-_READ_BIAS = {torch.float32: "aux_f32", torch.float16: "aux_f16", torch.bfloat16: "aux_bf16"}
+_READ_BIAS = {torch.float64: "aux_f64", torch.float32: "aux_f32", torch.float16: "aux_f16", torch.bfloat16: "aux_bf16"}
 # What Transformers may pass that changes the result. All else it passes says again what the mask says.
 _NOT_SERVED = {
     "cache": "a paged cache is not served",
