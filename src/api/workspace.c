@@ -82,7 +82,10 @@ saccade_status sac_workspace_get(saccade_context *ctx, const sac_backend *backen
     workspace->owned = true;
     if (!workspace->data)
         return sac_fail(SACCADE_OUT_OF_MEMORY, "workspace: backend %s needs %zu bytes", backend->name, bytes);
-    return SACCADE_OK;
+    if ((uintptr_t)workspace->data % ALIGNMENT == 0) return SACCADE_OK;
+    sac_workspace_release(ctx, backend, device, workspace);
+    return sac_fail(SACCADE_INVALID_ARGUMENT, "allocator: its memory is not aligned to %d bytes",
+                    (int)ALIGNMENT);
 }
 
 void sac_workspace_release(saccade_context *ctx, const sac_backend *backend, DLDevice device,
