@@ -16,7 +16,7 @@
  *     saccade_context_destroy(ctx);
  *
  * What happens to a score, in this order, and what is made of it (i a query, j a key that it sees):
- *   s_ij  = scale * q_i . k_j, softcap, ALiBi, score_mod
+ *   s_ij  = scale * q_i . k_j, softcap (arXiv 2408.00118), ALiBi (arXiv 2108.12409), score_mod
  *   lse_i = log(sum_j exp(s_ij) + exp(sink))          natural logarithm; the sink's term only where there is one
  *   p_ij  = exp(s_ij - lse_i);  out_i = sum_j p_ij v_j
  * and backward, where dscore passes score_mod, softcap and scale in turn (FlashAttention-2, arXiv 2307.08691):

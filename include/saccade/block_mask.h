@@ -87,7 +87,7 @@ SACCADE_API saccade_status saccade_block_mask_dilated(saccade_context *ctx, sacc
 SACCADE_API saccade_status saccade_block_mask_block_diagonal(saccade_context *ctx, saccade_block_mask **mask,
                                                              const saccade_mask_shape *shape, int32_t q_size,
                                                              int32_t kv_size);
-/* Eagle3 draft training, kv_len = rounds * q_len: visible iff (kv < q_len && q >= kv) ||
+/* Eagle3 draft training (arXiv 2503.01840), kv_len = rounds * q_len: visible iff (kv < q_len && q >= kv) ||
  * (kv >= q_len && (kv - q) % q_len == 0). lengths (shape->batch) or NULL adds the older per-batch bound:
  * causal part also kv < len && q < len, later rounds also kv % q_len < len. Analytic when q_len % q_block,
  * kv_len % kv_block, q_block % kv_block and kv_len % q_len are all 0; otherwise the general builder. */

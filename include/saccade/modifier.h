@@ -1,4 +1,5 @@
-/* saccade/modifier.h - score_mod and mask_mod: FlexAttention's contract, from one C text on CPU and GPU.
+/* saccade/modifier.h - score_mod and mask_mod: FlexAttention's contract (arXiv 2412.05496), from one C text on CPU and
+ * GPU.
  *
  *   score_mod(score, b, h, q_idx, kv_idx) -> score    on the scaled score, before masking
  *   mask_mod(b, h, q_idx, kv_idx) -> bool             true: the query sees the key
