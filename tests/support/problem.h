@@ -66,6 +66,9 @@ typedef struct results {
     /* Of the plain formula: p (|dp| + |delta| + |dlse|), which cancel in dscore, of the steepest pair; and the sum of
      * squares over all pairs. */
     double steepest, steepness_squared;
+    /* Of exact results: what rounding out alone does to each gradient; found when a verdict first asks (verdict.c). */
+    bool knows_rounded_out;
+    double rounded_out[NUM_OPERANDS];
 } results;
 
 void results_create(const problem *p, results *r); /* all NaN */
