@@ -187,13 +187,27 @@ static void a_small_cache_changes_no_more_than_the_order_of_sums(void **state) {
     (void)state;
     skip_on_host();
     const nsa_case cases[] = {
-        {.name = "per query", .batch = 2, .seqlen = 333, .num_heads = 16, .head_dim = 128},
-        {.name = "per query, packed", .packed = true, .batch = 3, .lens = {130, 0, 65}, .num_heads = 32},
+        {.name = "per query", .batch = 2, .seqlen = 333, .num_heads = 16, .head_dim = 128, .block = 16},
+        {.name = "per query, packed",
+         .packed = true,
+         .batch = 3,
+         .lens = {130, 0, 65},
+         .num_heads = 32,
+         .block = 32},
         {.name = "per query, blocks of 20", .seqlen = 250, .num_heads = 16, .block = 20, .head_dim_v = 40},
+        {.name = "groups of 4", .seqlen = 333, .num_heads = 8, .num_kv_heads = 2, .block = 16},
+        {.name = "groups of 6, packed",
+         .packed = true,
+         .batch = 3,
+         .lens = {130, 0, 265},
+         .num_heads = 6,
+         .num_kv_heads = 1,
+         .block = 16},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         nsa_case c = cases[i];
-        c.num_kv_heads = c.num_heads / 16, c.query_tile = 1;
+        if (!c.num_kv_heads) c.num_kv_heads = c.num_heads / 16;
+        c.query_tile = 1;
         nsa_problem *p = nsa_problem_create(&c, SAC_BF16);
         nsa_results small, own;
         run_with_cache(p, 1 << 16, &small);
