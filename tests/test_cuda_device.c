@@ -204,7 +204,7 @@ static void expect_about_the_same(const char *what, test_operand operand, const 
     for (size_t e = 0; e < count; e++) {
         const float x = bf16_value(got[e]), y = bf16_value(expected[e]);
         if (!(fabsf(x - y) <= 0x1p-7f * fabsf(y) + 1e-4f * largest))
-            fail_msg("%s: %s at %zu is %.9g, alone %.9g, the largest %g", what, test_operand_name(operand), e,
+            fail_msg("%s: %s at %zu is %.9g, not %.9g, the largest %g", what, test_operand_name(operand), e,
                      (double)x, (double)y, (double)largest);
     }
 }
@@ -389,38 +389,56 @@ static void keep_gradients(fixture *f, char *to) {
     CU(f->driver->context_pop(&popped));
 }
 
-static void expect_gradients(const char *got, const char *first, size_t size, int call) {
-    size_t at = 0;
-    if (memcmp(got, first, size) == 0) return;
-    while (got[at] == first[at]) at++;
-    fail_msg("call %d: byte %zu of dq, dk, dv is %#x, of the first call %#x", call, at, (uint8_t)got[at],
-             (uint8_t)first[at]);
+static void expect_gradients(const fixture *f, const char *got, const char *first, int call) {
+    char what[32];
+    snprintf(what, sizeof what, "call %d", call);
+    for (test_operand i = DQ; i <= DV; i++) {
+        const size_t bytes = f->bytes[i];
+        size_t at = 0;
+        while (at < bytes && got[at] == first[at]) at++;
+        if (at < bytes && f->params.deterministic)
+            fail_msg("%s: byte %zu of %s is %#x, of the first call %#x", what, at, test_operand_name(i),
+                     (uint8_t)got[at], (uint8_t)first[at]);
+        expect_about_the_same(what, i, (const uint16_t *)got, (const uint16_t *)first, bytes / 2);
+        got += bytes;
+        first += bytes;
+    }
 }
 
 /* Many calls' gradients reach the host together: a copy for each would wait, on a shared GPU, for every other process
  * to have had its turn. */
-static void deterministic_gradients_are_the_same_a_thousand_times(void **state) {
-    fixture *f = *state;
-    skip_without_gpu(f);
-    enum { CALLS = 1000, TOGETHER = 20 };
+static void compare_calls(fixture *f, int calls) {
+    enum { TOGETHER = 20 };
     const test_device *device = test_device_of("cuda");
     const size_t each = f->bytes[DQ] + f->bytes[DK] + f->bytes[DV];
     char *kept = device->alloc(TOGETHER * each), *got = malloc(TOGETHER * each), *first = malloc(each);
     assert_true(kept && got && first);
-    f->params.deterministic = true;
     forward(f);
-    for (int call = 0; call < CALLS; call++) {
+    for (int call = 0; call < calls; call++) {
         const int place = call % TOGETHER;
         backward(f);
         keep_gradients(f, kept + place * each);
         if (place < TOGETHER - 1) continue;
         device->download(got, kept, TOGETHER * each);
         if (call == place) memcpy(first, got, each);
-        for (int i = 0; i < TOGETHER; i++) expect_gradients(got + i * each, first, each, call - place + i);
+        for (int i = 0; i < TOGETHER; i++) expect_gradients(f, got + i * each, first, call - place + i);
     }
     free(first);
     free(got);
     device->free(kept);
+}
+
+static void deterministic_gradients_are_the_same_a_thousand_times(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    f->params.deterministic = true;
+    compare_calls(f, 1000);
+}
+
+static void gradients_are_about_the_same_two_hundred_times(void **state) {
+    fixture *f = *state;
+    skip_without_gpu(f);
+    compare_calls(f, 200);
 }
 
 static size_t free_memory(fixture *f) {
@@ -556,6 +574,9 @@ int main(void) {
         TEST(deterministic_gradients_are_the_same_a_thousand_times, 128, 128),
         TEST(deterministic_gradients_are_the_same_a_thousand_times, 192, 128),
         TEST(deterministic_gradients_are_the_same_a_thousand_times, 256, 256),
+        LARGE_TEST(gradients_are_about_the_same_two_hundred_times, 64, 64),
+        LARGE_TEST(gradients_are_about_the_same_two_hundred_times, 128, 128),
+        LARGE_TEST(gradients_are_about_the_same_two_hundred_times, 192, 128),
         TEST(kernels_beyond_the_bound_are_unloaded_and_come_back, 64, 64),
         TEST(new_lengths_and_scales_compile_nothing, 64, 64),
         TEST(hundred_thousand_calls_leave_memory_as_it_was, 64, 64),
