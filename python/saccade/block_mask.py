@@ -92,8 +92,8 @@ class BlockMask:
         return 100 * (1 - (info.full + info.partial + info.diagonal) / blocks) if blocks else 0.0
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"a saccade.BlockMask has no {name}; saccade.torch.to_torch_block_mask(mask) is PyTorch's, "
-                             "with its lists and methods")
+        raise AttributeError(f"a saccade.BlockMask has no {name}; saccade.torch.to_torch_block_mask(mask) is PyTorch's "
+                             "own, with its lists and methods")
 
     def _read_info(self, info: CData) -> None:
         lib.saccade_block_mask_get_info(self.pointer, info)

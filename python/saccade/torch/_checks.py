@@ -14,7 +14,8 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, packed: bool, heads_first: boo
     """q, k, v are dense tensors of the rank that the call takes."""
     rank = 3 if packed else 4
     if not (isinstance(q, Tensor) and isinstance(k, Tensor) and isinstance(v, Tensor)
-            and q.layout is k.layout is v.layout is torch.strided and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
+            and q.layout is k.layout is v.layout is torch.strided
+            and q.dim() == k.dim() == v.dim() == rank):  # fmt: skip
         _refuse_inputs((q, k, v), "(T, H, D)" if packed else "(B, H, N, D)" if heads_first else "(B, N, H, D)")
 
 
@@ -30,8 +31,8 @@ def _refuse_inputs(tensors: Sequence[Any], layout: str) -> None:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"{name}: a torch.Tensor is needed, not {type(tensor).__name__}")
         if tensor.layout is not torch.strided:
-            raise TypeError(f"{name}: layout is {tensor.layout}, a dense tensor is needed; sequences of several lengths "
-                            "are packed, with cu_seqlens")
+            raise TypeError(f"{name}: layout is {tensor.layout}, a dense tensor is needed; sequences of several "
+                            "lengths are packed, with cu_seqlens")
     shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
     packed = "" if "B" not in layout else ", or packed ones with cu_seqlens"
     raise ValueError(f"q, k, v: shapes are {shapes}, expected {layout}{packed}")

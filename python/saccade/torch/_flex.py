@@ -109,7 +109,8 @@ def to_torch_block_mask(
     """The mask as PyTorch's BlockMask. mask_mod is the Python function that decides its PARTIAL blocks: None where
     create_block_mask or eagle3_block_mask made the mask, which know it. device: None leaves it where the mask lies."""
     if not isinstance(mask, BlockMask):
-        raise TypeError(f"mask: a BlockMask of saccade is needed, not a {type(mask).__name__} of {type(mask).__module__}")
+        found = f"{type(mask).__name__} of {type(mask).__module__}"
+        raise TypeError(f"mask: a BlockMask of saccade is needed, not a {found}")
     info = mask.info
     mask_mod = mask_mod or mask.mask_mod
     if mask_mod is None and info.partial + info.diagonal:

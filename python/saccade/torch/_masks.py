@@ -125,8 +125,8 @@ def _version(tensor: Tensor) -> object:
 
 
 def eagle3_block_mask(
-    q_len: int, kv_len: int, lengths: Union[Tensor, Sequence[int], None] = None, BLOCK_SIZE: masks.BlockSize = (128, 128),
-    device: Union[torch.device, str, int] = "cpu",
+    q_len: int, kv_len: int, lengths: Union[Tensor, Sequence[int], None] = None,
+    BLOCK_SIZE: masks.BlockSize = (128, 128), device: Union[torch.device, str, int] = "cpu",
 ) -> BlockMask:  # fmt: skip
     """Draft-model training with kv_len = rounds * q_len keys: causal over the first q_len keys, then one key a round.
 
