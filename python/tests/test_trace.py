@@ -1,5 +1,6 @@
 """Python modifiers traced into C agree with themselves in Python, on any input that hypothesis finds."""
 
+import math
 import types
 
 import pytest
@@ -49,6 +50,24 @@ def test_integer_arithmetic_is_pythons(left, right):
     mask = create_block_mask(mask_mod, None, None, N, N, "cpu", BLOCK_SIZE=8)
     visible = torch.tensor([[mask.visible(0, 0, i, j) for j in range(N)] for i in range(N)])
     assert torch.equal(visible, dense(mask_mod))
+
+
+@pytest.mark.parametrize("divide, expected", [
+    (lambda a, b: a // b, lambda a, b: a // b), (lambda a, b: a % b, lambda a, b: a % b),
+    (lambda a, b: torch.div(a, b, rounding_mode="trunc"), lambda a, b: int(a / b)), (torch.fmod, math.fmod),
+], ids=["//", "%", "trunc", "fmod"])  # fmt: skip
+def test_an_integer_divided_by_zero_is_zero(device, divide, expected):
+    """The processor would end the process there."""
+    divisors = [0, 1, -1, 3, -5, 0, -(2**40), 7]
+    numbers = [0, 1, -1, 17, -18, -(2**50) - 3, 5, -4]
+    n, d = (torch.tensor(values, device=device) for values in (numbers, divisors))
+    results = torch.tensor([[int(expected(a, b)) if b else 0 for b in divisors] for a in numbers], device=device)
+    q, k, v = (torch.randn(1, 1, 8, 16, device=device) for _ in range(3))
+    seen = flex_attention(q, k, v, score_mod=lambda s, b, h, i, j: torch.where(
+        divide(n[i], d[j]) == results[i, j], s, -torch.inf))  # fmt: skip
+    torch.testing.assert_close(seen, flex_attention(q, k, v))
+    least = torch.tensor([-(2**63)], device=device)  # whose quotient by -1 is no number of 64 bits
+    assert flex_attention(q, k, v, score_mod=lambda s, b, h, i, j: s + 0 * divide(least[b], d[2])).isfinite().all()
 
 
 def test_captured_values_are_no_part_of_the_text():

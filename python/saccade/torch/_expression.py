@@ -33,8 +33,6 @@ _C = {
     "mul": "{0} * {1}",
     "div": "{0} / {1}",
     "neg": "-{0}",
-    "mod": "{0} % {1}",
-    "floor_mod": "({0} % {1} + {1}) % {1}",
     "eq": "{0} == {1}",
     "ne": "{0} != {1}",
     "lt": "{0} < {1}",
@@ -58,6 +56,13 @@ _C = {
     "fmod": "fmodf({0}, {1})",
     "atan2": "atan2f({0}, {1})",
     "detach": "{0}",
+}
+# Of integers, whose division by 0 would end the process on the CPU, as would that of the least one by -1: 0 and -1 are
+# taken out, by 0 all is 0.
+_C_OF_INTEGERS = {
+    "div": "{1} + 1ull > 1 ? {0} / {1} : {0} * {1}",
+    "mod": "{1} + 1ull > 1 ? {0} % {1} : 0",
+    "floor_mod": "{1} + 1ull > 1 ? ({0} % {1} + {1}) % {1} : 0",
 }
 # What C calls as torch does, but for the f.
 FUNCTIONS = ("floor", "ceil", "trunc", "exp", "exp2", "expm1", "log", "log2", "log1p", "sqrt", "sin", "cos", "tan",
@@ -149,7 +154,8 @@ class Graph:
         if node.op == "read":
             name, dtype = node.attribute
             return f"{_READ[dtype]}({name}, {names[0]})"
-        return _C[node.op].format(*names)
+        text = _C_OF_INTEGERS.get(node.op, "") if node.kind == INT else ""
+        return (text or _C[node.op]).format(*names)
 
     def body(self, results: list[Node], statements: list[str], returned: Node) -> str:
         """A modifier's body that declares what `results` and `returned` need, runs the statements and returns."""

@@ -128,6 +128,8 @@ class _Tracer:
         return self.name(tensor)
 
     def integer(self, value: int) -> Node:
+        if not -(2**63) <= value < 2**63:
+            raise TraceError(f"a modifier computes in 64-bit integers, of which {value} is none")
         if value not in self.integers:
             self.integers.append(value)
         index = self.graph.literal(self.integers.index(value))
