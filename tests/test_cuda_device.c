@@ -2,7 +2,6 @@
  * on each backend of SACCADE_TEST_BACKENDS that is one of them, and skips where there is no GPU for it. */
 #include <dlfcn.h>
 #include <malloc.h>
-#include <math.h>
 #include <saccade/attention.h>
 #include <saccade/backend.h>
 #include <stdio.h>
@@ -11,6 +10,7 @@
 
 #include "cuda/runtime.h"
 #include "support/attention_suite.h"
+#include "support/bf16_close.h"
 #include "support/cuda_graph.h"
 #include "support/device.h"
 #include "support/folder.h"
@@ -188,27 +188,6 @@ static void poison(fixture *f) {
     free(bytes);
 }
 
-static float bf16_value(uint16_t bits) {
-    const uint32_t word = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &word, sizeof value);
-    return value;
-}
-
-/* Gradients summed in whatever order: the same but for the last bit, or, where a sum cancels, for what fp32 leaves of
- * the largest element. */
-static void expect_about_the_same(const char *what, test_operand operand, const uint16_t *got,
-                                  const uint16_t *expected, size_t count) {
-    float largest = 0;
-    for (size_t e = 0; e < count; e++) largest = fmaxf(largest, fabsf(bf16_value(expected[e])));
-    for (size_t e = 0; e < count; e++) {
-        const float x = bf16_value(got[e]), y = bf16_value(expected[e]);
-        if (!(fabsf(x - y) <= 0x1p-7f * fabsf(y) + 1e-4f * largest))
-            fail_msg("%s: %s at %zu is %.9g, not %.9g, the largest %g", what, test_operand_name(operand), e,
-                     (double)x, (double)y, (double)largest);
-    }
-}
-
 /* As all_results has them. */
 static void expect_results_about_the_same(const fixture *f, const char *what, const char *got,
                                           const char *expected) {
@@ -217,8 +196,8 @@ static void expect_results_about_the_same(const fixture *f, const char *what, co
         if (outputs[i] == LSE) /* of no sum that has an order */
             assert_memory_equal(got, expected, bytes);
         else
-            expect_about_the_same(what, outputs[i], (const uint16_t *)got, (const uint16_t *)expected,
-                                  bytes / sizeof(uint16_t));
+            test_bf16_close(what, test_operand_name(outputs[i]), (const uint16_t *)got,
+                            (const uint16_t *)expected, bytes / sizeof(uint16_t));
         got += bytes;
         expected += bytes;
     }
@@ -399,7 +378,8 @@ static void expect_gradients(const fixture *f, const char *got, const char *firs
         if (at < bytes && f->params.deterministic)
             fail_msg("%s: byte %zu of %s is %#x, of the first call %#x", what, at, test_operand_name(i),
                      (uint8_t)got[at], (uint8_t)first[at]);
-        expect_about_the_same(what, i, (const uint16_t *)got, (const uint16_t *)first, bytes / 2);
+        test_bf16_close(what, test_operand_name(i), (const uint16_t *)got, (const uint16_t *)first,
+                        bytes / 2);
         got += bytes;
         first += bytes;
     }
