@@ -10,8 +10,6 @@
 #include "support/nsa_run.h"
 #include "support/nsa_suite.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static void skip_on_host(void) {
     if (nsa_here()->device != &test_host) return;
     skip_because("about a GPU");

@@ -7,8 +7,6 @@
 #include "dispatch/dispatch.h"
 #include "support/cmocka_all.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static const sac_cuda_device gpu = {.compute_capability = 90, .num_sms = 132, .smem_bytes = 227 << 10};
 
 /* A request, and what its backend knows of the machine. */

@@ -5,8 +5,6 @@
 #include "support/cmocka_all.h"
 #include "support/nsa_run.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static void top_k_0_below(nsa_session *s) { s->params.top_k = -1; }
 static void top_k_without_room(nsa_session *s) { s->params.top_k = 2, s->params.initial_blocks = 2; }
 static void negative_block(nsa_session *s) { s->params.block = -8; }

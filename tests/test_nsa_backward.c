@@ -8,8 +8,6 @@
 #include "support/nsa_run.h"
 #include "support/nsa_suite.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static void every_option_meets_every_other(void **state) {
     (void)state;
     for (int i = 1; i < NSA_PRODUCT_SIZE; i += 2) {

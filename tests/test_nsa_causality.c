@@ -11,8 +11,6 @@
 #include "support/nsa_suite.h"
 #include "support/random.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static const nsa_operand of_tokens[] = {NSA_Q, NSA_K, NSA_V, NSA_GATES, NSA_DOUT};
 
 /* Elements a token has in an operand. */

@@ -11,8 +11,6 @@
 #include "support/nsa_run.h"
 #include "support/nsa_suite.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static void call(nsa_session *s, bool backward, int32_t kv_heads) {
     const sac_nsa_inputs in = {.t = &s->t,
                                .out = backward ? NULL : &s->tensor[NSA_OUT].tensor,

@@ -8,8 +8,6 @@
 #include "support/cmocka_all.h"
 #include "support/device.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static const struct {
     const char *source, *entry;
     int32_t threads;

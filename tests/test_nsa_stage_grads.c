@@ -11,8 +11,6 @@
 #include "support/nsa_suite.h"
 #include "support/random.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 /* A tensor of random numbers, where the stage reads it and as the test does. */
 typedef struct operand {
     test_tensor tensor;

@@ -9,8 +9,6 @@
 #include "support/nsa_run.h"
 #include "support/nsa_suite.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 /* A problem, what the library made of it, and what is right. */
 typedef struct bench {
     nsa_problem *p;

@@ -6,8 +6,6 @@
 #include "support/nsa_run.h"
 #include "support/nsa_suite.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 enum { UNUSED = 29 }; /* rows; more than a block and a tile */
 
 /* Packed, what has rows of tokens has three dimensions, and nothing else so long a one. */

@@ -9,8 +9,6 @@
 #include "support/cmocka_all.h"
 #include "support/random.h"
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 static void run_reference(const problem *p, results *r, bool forward_only) {
     results_create(p, r);
     if (attention_run(p, "reference", SAC_F64, &(run_options){.forward_only = forward_only, .num_threads = 1},

@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/cmocka_all.h"
 #include "support/modifiers.h"
-
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 /* What hides pairs.  */
 static const attention_case masks[] = {

@@ -27,8 +27,6 @@ typedef struct suite_extra {
 int attention_suite(const char *name, const attention_case *cases, size_t num_cases,
                     const suite_extra *extras, size_t num_extras, bool forward_only);
 
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
-
 /* Skips the running test when this backend cannot serve a plain call here. */
 void skip_unless_usable(const char *backend);
 /* The backend that a suite_extra runs on; skips it where that is not usable. */

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 
 #include "support/random.h"
-
-#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#include "support/cmocka_all.h"
 
 static const nsa_case lengths[] = {
     {.batch = 1, .seqlen = 1},
