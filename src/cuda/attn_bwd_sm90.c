@@ -228,8 +228,8 @@ static int64_t sum_rows_of(const sac_attention_call *call, const sac_query_piece
 /* Queries that chose blocks one by one come from everywhere, and each is read, and its dQ added to, once a chosen
  * block: at half the speed where the L2 does not hold it. So all keys of a head walk one stretch of its queries
  * before the next, and the stretches' dK and dV are added up. A stretch is as long as the L2 has room for its rows of
- * q, dout and the sums of dQ. It costs a pass over the sums of dK and dV: a few more stretches than query heads share
- * these are as many as pay. */
+ * q, dout and the sums of dQ. It costs a pass over the sums of dK and dV: twice as many stretches as query heads share
+ * these are the most that pay. */
 enum { FEWEST_HEADS = 4 };
 
 static int32_t stretches_of(const sac_attention_call *call, const sac_cuda_device *device) {
@@ -240,7 +240,7 @@ static int32_t stretches_of(const sac_attention_call *call, const sac_cuda_devic
     const int64_t row_bytes = 2 * (args->head_dim + args->head_dim_v) + 4 * args->head_dim;
     const int64_t bytes = (int64_t)args->len_q.seqlen * args->group * row_bytes;
     const int64_t wanted = bytes / device->l2_bytes + 1;
-    const int32_t most = args->group + args->group / 4;
+    const int32_t most = 2 * args->group;
     return wanted < most ? (int32_t)wanted : most;
 }
 
