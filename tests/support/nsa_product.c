@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "support/random.h"
 #include "support/cmocka_all.h"
+#include "support/random.h"
 
 static const nsa_case lengths[] = {
     {.batch = 1, .seqlen = 1},
