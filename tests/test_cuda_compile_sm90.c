@@ -73,7 +73,8 @@ enum {
     SCORE_MOD = 16,
     MASK_MOD = 32,
     SECOND = 64,
-    DETERMINISTIC = 128 /* dq is summed in order */
+    DETERMINISTIC = 128, /* dq is summed in order */
+    WINDOW = 256         /* CTAs stay */
 };
 
 typedef struct variant {
@@ -103,6 +104,7 @@ static const variant variants[] = {
     {"plain", ALL, .f16 = true, .dims = {NARROW, WIDE}},
     {"plain", ALL, SECOND, .dims = {NARROW, WIDE}},
     {"ragged lengths", ALL, RAGGED, .dims = {NARROW, WIDE}},
+    {"window", BY_KEYS, WINDOW, .dims = {NARROW}},
     {"in order", BY_KEYS, DETERMINISTIC, .dims = {NARROW, {96, 96}}},
     {"in order", BY_KEYS, DETERMINISTIC, .f16 = true, .dims = {NARROW}},
     {"ragged lengths in order", BY_KEYS, DETERMINISTIC | RAGGED, .dims = {NARROW}},
@@ -144,8 +146,11 @@ static sac_attention_call call_of(const variant *v, const int32_t *dims) {
                                         .head_dim = dims[0],
                                         .head_dim_v = dims[1],
                                         .num_heads = v->seqlen ? 2 : 0,
+                                        .group = 1,
                                         .scale = 0.125f,
                                         .softcap = v->features & SOFTCAP ? 30 : 0,
+                                        .band = {.window_left = v->features & WINDOW ? 100 : -1,
+                                                 .window_right = v->features & WINDOW ? 100 : -1},
                                         .deterministic = (v->features & DETERMINISTIC) != 0,
                                         .len_q = {.seqlen = v->seqlen, .cu_seqlens = lengths},
                                         .len_k = {.seqlen = v->seqlen, .cu_seqlens = lengths}}};
