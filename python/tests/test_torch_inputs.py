@@ -101,7 +101,8 @@ def test_a_jit_trace_holds_the_operator():
 
 def test_options_that_are_off_are_no_obstacle(device):
     q, k, v = (t.detach() for t in qkv(device))
-    off = dict(qv=None, gather_kv_indices=None, dropout_p=0.0, return_attn_probs=False, score_mod_bwd=None)
+    off = dict(qv=None, gather_kv_indices=None, dropout_p=0.0, return_attn_probs=False, score_mod_bwd=None,
+               num_splits=0)
     assert torch.equal(flash_attn_func(q, k, v, **off), flash_attn_func(q, k, v))
 
 

@@ -148,8 +148,8 @@ def _refuse(num_splits: int, pack_gqa: Optional[bool], others: dict[str, Any]) -
         off = value is None or isinstance(value, (bool, int, float)) and not value
         if not off:
             raise NotImplementedError(f"{name}: {_NOT_SERVED[name]}")
-    if num_splits != 1 or pack_gqa is not None:
-        raise NotImplementedError(f"num_splits: {num_splits}, pack_gqa: {pack_gqa}, but {_SPLIT}: 1, None")
+    if num_splits not in (0, 1) or pack_gqa is not None:  # 0: FlashAttention's own choice
+        raise NotImplementedError(f"num_splits: {num_splits}, pack_gqa: {pack_gqa}, but {_SPLIT}: 0 or 1, None")
 
 
 @options
