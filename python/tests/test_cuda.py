@@ -11,6 +11,7 @@ from test_flex import MASKS, eagle3  # noqa: E402
 from test_nsa import inputs as nsa_inputs  # noqa: E402
 from torch.nn.attention import flex_attention as theirs  # noqa: E402
 
+from saccade.torch import _device  # noqa: E402
 from saccade.torch import create_block_mask, eagle3_block_mask, flash_attn_func, flex_attention, nsa  # noqa: E402
 
 TENTH_OF_A_SECOND = 200_000_000  # cycles
@@ -220,6 +221,22 @@ def test_workspaces_come_from_the_caching_allocator():
     gradients_bytes = sum(t.numel() * t.element_size() for t in inputs)
     # At least each row's sum of dout * out, in fp32.
     assert asked >= gradients_bytes + 2 * 500 * 4 * 4, f"{asked} bytes asked for, the gradients are {gradients_bytes}"
+
+
+@pytest.mark.parametrize("function", [flash_attn_func, lambda q, k, v: nsa(q, k, v, block=16, query_tile=16)])
+def test_a_workspace_that_is_not_to_be_had_is_torchs_error(function, monkeypatch):
+    """By which training loops know to take smaller batches."""
+    inputs = qkv("cuda", 70, 70)
+    out = function(*inputs)
+
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate a workspace")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_device, "_raw_alloc", no_memory)
+        with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+            torch.autograd.grad(out.sum(), inputs, retain_graph=True)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), inputs))
 
 
 def test_autocast_lowers_what_it_lowers_for_torchs_attention():

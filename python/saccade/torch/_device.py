@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Optional, Union
 
 import torch
 from torch import Tensor
 
 from .._context import context, device_context
-from .._library import CData, ffi
+from .._library import CData, check, ffi, lib
 
 # What torch.cuda has Python functions for, without the device and Stream objects that those make.
 _raw_stream: Any = getattr(torch._C, "_cuda_getCurrentRawStream", None)  # None: PyTorch without CUDA
 _current_device: Any = getattr(torch._C, "_cuda_getDevice", None)
 _raw_alloc: Any = getattr(torch._C, "_cuda_cudaCachingAllocator_raw_alloc", None)
+
+
+class _Shortage(threading.local):
+    error: Optional[torch.OutOfMemoryError] = None
+
+
+_shortage = _Shortage()
 
 
 # Addresses as integers on Python's side, which makes no cffi object of them.
@@ -24,7 +32,8 @@ def _alloc(size: int, device_type: int, device_id: int, user: CData) -> Any:
         if device_id == _current_device():
             return _raw_alloc(size, _raw_stream(device_id))
         return torch.cuda.caching_allocator_alloc(size, device_id, _raw_stream(device_id))
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError as error:
+        _shortage.error = error
         return 0
 
 
@@ -37,6 +46,15 @@ _ALLOCATOR = {
     "alloc": ffi.cast("void *(*)(size_t, int32_t, int32_t, void *)", _alloc),
     "free": ffi.cast("void(*)(void *, size_t, int32_t, int32_t, void *)", _free),
 }
+
+
+def check_call(status: int, note: str = "") -> None:
+    """check of a call that may have asked for a workspace: what torch's allocator says of memory that it lacks, it says
+    to the caller too."""
+    error, _shortage.error = _shortage.error, None
+    if error is not None and status == lib.SACCADE_OUT_OF_MEMORY:
+        raise error
+    check(status, note)
 
 
 autocast_anywhere = torch._C._is_any_autocast_enabled

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from .._library import CData, check, ffi, lib, struct
+from .._library import CData, ffi, lib, struct
 from .._tensor import Tensor as CTensor
 from ._checks import check_inputs, check_numbers, no_second_gradients, refuse_transforms
-from ._device import autocast, context_of
+from ._device import autocast, check_call, context_of
 from ._ops import dense_rows
 from ._plan import Shape
 
@@ -151,7 +151,7 @@ def nsa_forward(
     kept: list[Any] = []
     tensors = _tensors(kept, q=q, k=k, v=v, w_k=w_k, w_v=w_v, w_gate=w_gate, gates=gates, **_named(saved, spec))
     c_out, params = CTensor(out), _params(spec, cu_seqlens, max_seqlen, kept)
-    check(lib.saccade_nsa_forward(context_of(q.device), tensors, c_out.pointer, params))
+    check_call(lib.saccade_nsa_forward(context_of(q.device), tensors, c_out.pointer, params))
     return cast(_Results, (out, *saved))
 
 
@@ -181,7 +181,7 @@ def nsa_backward(
     fields = {name: CTensor(t) for name, t in zip(names, [dout, *results])}
     grads = ffi.new("saccade_nsa_grads *", {name: t.pointer for name, t in fields.items()})
     params = _params(spec, cu_seqlens, max_seqlen, kept)
-    check(lib.saccade_nsa_backward(context_of(q.device), tensors, grads, params))
+    check_call(lib.saccade_nsa_backward(context_of(q.device), tensors, grads, params))
     return results
 
 

@@ -11,10 +11,10 @@ from typing import Any, Callable, Optional, Sequence
 
 from torch import Tensor
 
-from .._library import CData, check, ffi
+from .._library import CData, ffi
 from .._tensor import Tensor as CTensor
 from ..block_mask import BlockMask
-from ._device import context_on
+from ._device import check_call, context_on
 
 MOST_PLANS = 1024
 Shape = tuple[int, ...]
@@ -52,7 +52,7 @@ class Plan:
             self._mask_number, self._params.block_mask = number, mask.pointer if mask else ffi.NULL
         status = self._function(context_on(device), *self._arguments)
         if status:
-            check(status, self._note)
+            check_call(status, self._note)
 
 
 def plan_of(make: Callable[..., Plan], q: Tensor, k: Tensor, v: Tensor, others: Sequence[Tensor], num_scalars: int,
