@@ -21,7 +21,7 @@ saccade_status attention_run(const problem *p, const char *backend, sac_dtype dt
                              const run_options *options, results *r);
 
 /* Fails unless every error against `exact` is at most twice that of `plain` (of gradients also: of an exact backward
- * pass that starts from a rounded out; of what is stored in the dtype: of half a unit in the last place of the largest),
+ * pass that starts from a rounded out; of what is stored in the dtype: that of storing the largest),
  * plus 1e-5 of the tensor's largest, plus, for gradients, 1e-6 of the terms that may have cancelled and what fp32 leaves
  * open of the largest lse. */
 void results_check(const problem *p, const char *backend, const results *got, results *exact,

@@ -22,6 +22,10 @@ DLDataType test_dtype(sac_dtype dtype) {
     }
 }
 
+double test_unit_roundoff(DLDataType dtype) {
+    return dtype.code == kDLBfloat ? 0x1p-8 : dtype.bits == 16 ? 0x1p-11 : 0x1p-24;
+}
+
 int64_t test_shape_size(const test_shape *shape) {
     int64_t size = shape->ndim > 0;
     for (int d = 0; d < shape->ndim; d++) size *= shape->extent[d];

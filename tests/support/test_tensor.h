@@ -42,6 +42,9 @@ typedef struct test_tensor {
 
 DLDataType test_dtype(sac_dtype dtype);
 
+/* What storing a number in the dtype takes from it at most, relative to it. */
+double test_unit_roundoff(DLDataType dtype);
+
 int64_t test_shape_size(const test_shape *shape);
 
 void test_tensor_make(test_tensor *t, const test_device *device, DLDataType dtype, const test_shape *shape,

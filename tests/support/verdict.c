@@ -105,14 +105,6 @@ static void find_errors_of_rounded_out(const problem *p, results *exact) {
     free(dlse);
 }
 
-/* Of a number this large, what storing it may take from it: half a unit in the last place. */
-static double rounding_of(double largest, sac_dtype dtype) {
-    int exponent;
-    if (largest == 0) return 0;
-    frexp(largest, &exponent);
-    return ldexp(0.5, exponent - (dtype == SAC_BF16 ? 8 : dtype == SAC_F16 ? 11 : 24));
-}
-
 static void check_operand(const problem *p, const char *backend, test_operand operand, const double *got,
                           results *exacts, const results *plain) {
     char text[96];
@@ -122,7 +114,8 @@ static void check_operand(const problem *p, const char *backend, test_operand op
     double plain_error = largest_error(plain->values[operand], exact, count),
            largest = largest_finite(exact, count);
     /* Of a few large elements the plain formula may happen to store each well. */
-    if (test_operand_in_dtype(operand)) plain_error = fmax(plain_error, rounding_of(largest, p->dtype));
+    if (test_operand_in_dtype(operand))
+        plain_error = fmax(plain_error, largest * test_unit_roundoff(test_dtype(p->dtype)));
     /* In a few rows the plain formula may be lucky with its out. */
     if (operand >= DQ && p->dtype != SAC_F32 && largest_error(got, exact, count) > 2 * plain_error) {
         find_errors_of_rounded_out(p, exacts);
