@@ -199,6 +199,12 @@ static void row_does_not_depend_on_the_blocks_of_its_neighbours(void **state) {
     on_every_isa(neighbours_on);
 }
 
+static void assert_same_gradients(const char *isa, const problem *a, const problem *b) {
+    assert_same("dq", isa, a->dq, b->dq, sizeof a->dq);
+    assert_same("dk", isa, a->dk, b->dk, sizeof a->dk);
+    assert_same("dv", isa, a->dv, b->dv, sizeof a->dv);
+}
+
 /* One thread works on the heads of a group together, more threads do not. */
 static void compare_threads(const char *isa, const saccade_attention_params *params) {
     problem *one = problem_make(MAX_Q, 500), *many = problem_make(MAX_Q, 500);
@@ -207,9 +213,7 @@ static void compare_threads(const char *isa, const saccade_attention_params *par
         solve(many, isa, threads, true, params);
         assert_same("out", isa, one->out, many->out, sizeof one->out);
         assert_same("lse", isa, one->lse, many->lse, sizeof one->lse);
-        assert_same("dq", isa, one->dq, many->dq, sizeof one->dq);
-        assert_same("dk", isa, one->dk, many->dk, sizeof one->dk);
-        assert_same("dv", isa, one->dv, many->dv, sizeof one->dv);
+        assert_same_gradients(isa, one, many);
     }
     free(one);
     free(many);
@@ -252,9 +256,7 @@ static void repeats_on(const char *isa) {
     for (int run = 0; run < 5; run++) {
         solve(again, isa, 3, true, &params);
         assert_same("out", isa, first->out, again->out, sizeof first->out);
-        assert_same("dq", isa, first->dq, again->dq, sizeof first->dq);
-        assert_same("dk", isa, first->dk, again->dk, sizeof first->dk);
-        assert_same("dv", isa, first->dv, again->dv, sizeof first->dv);
+        assert_same_gradients(isa, first, again);
     }
     free(first);
     free(again);
