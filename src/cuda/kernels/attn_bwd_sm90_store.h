@@ -179,8 +179,8 @@ SAC_FN void add_keys(const consumer *c, const float *acc, int columns, float *su
 #endif
 
 /* dK or dV of the CTA's keys; with PACK they may be a stretch of the queries' share of sum. */
-SAC_FN void leave_keys(const consumer *c, const float *acc, int columns, const sac_view *view,
-                       int64_t part_stride, float scale, float *sum) {
+SAC_FN void leave_gradient(const consumer *c, const float *acc, int columns, const sac_view *view,
+                           int64_t part_stride, float scale, float *sum) {
 #if PACK
     if (sum) {
         add_keys(c, acc, columns, sum);
@@ -191,12 +191,12 @@ SAC_FN void leave_keys(const consumer *c, const float *acc, int columns, const s
 }
 SAC_FN void store_dk(const consumer *c) {
     const sac_attn_bwd_sm90_params *params = c->params;
-    leave_keys(c, c->dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale,
-               params->dk_sum);
+    leave_gradient(c, c->dk, HEAD_DIM, &params->args.dk, params->dk_part_stride, params->args.scale,
+                   params->dk_sum);
 }
 SAC_FN void store_dv(const consumer *c) {
     const sac_attn_bwd_sm90_params *params = c->params;
-    leave_keys(c, c->dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1, params->dv_sum);
+    leave_gradient(c, c->dv, HEAD_DIM_V, &params->args.dv, params->dv_part_stride, 1, params->dv_sum);
 }
 #endif
 

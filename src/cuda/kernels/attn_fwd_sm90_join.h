@@ -99,7 +99,6 @@ SAC_FN void load_others(const consumer *c, int32_t row, uint32_t other[OTHERS][C
 /* The r-th row: this call's output, rounded as it would be stored, and stored where it is kept; then the sum. */
 SAC_FN void store_joined_row(const consumer *c, int r, float factor, const float weight[4], int32_t row) {
     const sac_view *own = &c->params->join.own;
-    const uint32_t kept = factor == SAW_NOTHING ? 0 : ~0u;
     uint32_t other[OTHERS][CHUNKS][4];
     load_others(c, row, other);
     float of_call[JOINED];
@@ -109,12 +108,7 @@ SAC_FN void store_joined_row(const consumer *c, int r, float factor, const float
     for (int j = 0; j < CHUNKS; j++) {
         const int chunk = 4 * j + lane_id() % 4, there = row < c->q->end && chunk < HEAD_DIM_V / 8;
         uint32_t w[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int at = 4 * j + i < HEAD_DIM_V / 8 ? 4 * (4 * j + i) + 2 * r : 0;
-            w[i] = pack(c->out[at] * factor, c->out[at + 1] * factor) & kept;
-        }
-        quad_transpose(w);
+        pack_chunk(w, c->out, HEAD_DIM_V, 4 * j, r, factor);
         if (own->data)
             ptx_st_global_u32x4_if(there, (uint16_t *)row_of_view(c, own, row) + 8 * chunk, w[0], w[1], w[2],
                                    w[3]);

@@ -133,19 +133,25 @@ SAC_FN void quad_transpose(uint32_t w[4]) {
  * leaves NaN as it is. */
 #define SAW_NOTHING MINUS_INF
 
+/* Four chunks of 8 columns of a 64-row accumulator, from `chunk` on, in the r-th of this thread's two rows and times
+ * factor: each lane of the quad gets one of them, packed. All lanes must come. */
+SAC_FN void pack_chunk(uint32_t w[4], const float *sums, int columns, int chunk, int r, float factor) {
+    const uint32_t kept = factor == SAW_NOTHING ? 0 : ~0u;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int at = chunk + i < columns / 8 ? 4 * (chunk + i) + 2 * r : 0;
+        w[i] = pack(sums[at] * factor, sums[at + 1] * factor) & kept;
+    }
+    quad_transpose(w);
+}
+
 /* Sums of a 64-row accumulator, `columns` wide: the r-th of this thread's two rows goes to `to`, times factor, if it is
  * there. All lanes of a quad must come. */
 SAC_FN void store_sums(uint16_t *to, const float *sums, int columns, int r, float factor, int there) {
-    const uint32_t kept = factor == SAW_NOTHING ? 0 : ~0u;
 #pragma unroll
     for (int j = 0; j < columns / 8; j += 4) {
         uint32_t w[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int at = j + i < columns / 8 ? 4 * (j + i) + 2 * r : 0;
-            w[i] = pack(sums[at] * factor, sums[at + 1] * factor) & kept;
-        }
-        quad_transpose(w);
+        pack_chunk(w, sums, columns, j, r, factor);
         const int chunk = j + lane_id() % 4;
         ptx_st_global_u32x4_if(there && chunk < columns / 8, to + 8 * chunk, w[0], w[1], w[2], w[3]);
     }
