@@ -129,7 +129,7 @@ VOCABULARY = {
                                torch.nn.functional.leaky_relu(s, 0.1), torch.clamp_min(s, 0.1).clamp_max(1.0)],
     "of one variable": lambda s, i, j: [torch.tan(0.3 * s), torch.sinh(s), torch.cosh(s), torch.log1p(s * s),
                                         torch.expm1(s), torch.rsqrt(1 + s * s)],
-    "inverse": lambda s, i, j: [torch.asin(0.2 * s), torch.arccos(0.2 * s), s.atan(), torch.asinh(s),
+    "inverse": lambda s, i, j: [torch.asin(0.9 * s.tanh()), torch.arccos(0.9 * s.tanh()), s.atan(), torch.asinh(s),
                                 torch.acosh(1.5 + s * s), torch.atanh(s.tanh() * 0.5)],
     "of two variables": lambda s, i, j: [torch.atan2(s, 1.0 + i), torch.fmod(5 * s, 1.3),
                                          torch.fmod(3.0 + i, 1 + s * s), s.tanh() ** (2.0 * (j % 3)),
